@@ -1,0 +1,238 @@
+"""What a stage is, seen from the engine; and what the engine hands to a stage.
+
+A stage is a frozen config, a schema that needs no heavy import, and one function of a batch of rows (`compute`), or of
+whole views (`fit`). Stages never learn about shards, workers or order; the engine never learns about images.
+Importing this module must stay cheap (numpy and pydantic only): every `plan` does it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as SettingInfo
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+
+ID = np.dtype("V16")
+"""Row ids, chains and recipes: the first 16 bytes of a SHA-256 digest."""
+
+REAL, FAKE = 0, 1
+"""Labels. Scores: higher means more fake."""
+
+SPLITS = ("train", "val", "test")
+
+
+class Kind(StrEnum):
+    SOURCE = "source"  # ids from a manifest or from seeds
+    MAP = "map"  # one row in, one row out, same id
+    EXPAND = "expand"  # one row (or pair) in, k rows out
+    FIT = "fit"  # a view in, an artifact out; never sees a test row
+    REDUCE = "reduce"  # datasets and artifacts in, an artifact out
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of a dataset: dtype and shape of one row, and the units of its values."""
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+    units: str = ""
+
+    @property
+    def row_bytes(self) -> int:
+        return np.dtype(self.dtype).itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+
+Schema = Mapping[str, Field]
+
+CONTENT = "content"
+"""Name of the virtual field of rows whose bytes lie in a file of the user's: read with `Batch.read`."""
+
+
+class StageConfig(BaseModel):
+    """Base of all stage configs: frozen, unknown keys rejected, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+def row_setting(default: Any = ..., *, description: str, **more: Any) -> Any:
+    """A setting that only chooses rows (paths, counts, splits): it never enters a recipe."""
+    return SettingInfo(default, description=description, json_schema_extra={"recipe": False}, **more)
+
+
+def setting(default: Any = ..., *, description: str, **more: Any) -> Any:
+    """A setting that changes the computed values: it is part of the recipe."""
+    return SettingInfo(default, description=description, **more)
+
+
+def file_setting(default: Any = ..., *, description: str, **more: Any) -> Any:
+    """The path of a file (relative to pipeline.yaml) that enters the recipe by content; `Context.files` has its place."""
+    return SettingInfo(default, description=description, json_schema_extra={"recipe": "content"}, **more)
+
+
+@dataclass(frozen=True)
+class Input:
+    """A named input of a stage.
+
+    kind      "rows": a view (a node name, a list, or a mapping with `of`, `where`, `take`, `pair`);
+              "views": a mapping of names to views; "artifact": one fit or reduce node; "artifacts": several.
+    """
+
+    kind: str = "rows"
+    required: bool = True
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """What a source stage finds: one entry per location, before duplicates of content are merged.
+
+    `payload` columns travel with the rows into `compute` (seeds, places of files) but never into a shard.
+    `split` entries are "", "train", "val" or "test"; "" means: assigned by hash of the group.
+    """
+
+    id: NDArray[np.void]  # (n,) V16
+    label: int
+    group: Sequence[str] | NDArray[np.void] | None  # None: the id itself
+    split: Sequence[str] | None = None
+    domain: Sequence[str] | None = None
+    payload: Mapping[str, Any] = field(default_factory=dict)  # columns of length n, indexable by integer arrays
+    splits: Mapping[str, float] | None = None  # fractions for rows without a given split
+    notes: tuple[str, ...] = ()  # one sentence each, shown by `plan` and `run`
+    problems: Mapping[int, str] = field(default_factory=dict)  # row number -> reason why it cannot be read
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows on their way through `compute`.
+
+    inputs[k]  arrays of the k-th parents' rows, in the order of `ids` (one parent for a map; two where a view pairs rows)
+    payload    columns of the source stage that gave birth to the rows (source stages only)
+    """
+
+    ids: NDArray[np.void]  # (n,) V16, ids of the rows to compute
+    parents: tuple[NDArray[np.void], ...] = ()  # each (n,) V16
+    inputs: tuple[Mapping[str, NDArray[Any]], ...] = ()
+    index: NDArray[np.int64] | None = None  # (n,) draw number of an expand
+    payload: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    reader: Callable[[int], bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, row: int) -> bytes:
+        """Bytes of the file behind row number `row`; raises RowError if it is missing or its digest is not the id."""
+        if self.reader is None:
+            raise TypeError("these rows have no file behind them")
+        return self.reader(row)
+
+
+class RowError(Exception):
+    """One row cannot be computed; the text is the reason that the user reads."""
+
+
+@dataclass
+class Context:
+    """What a stage may know about the run."""
+
+    seed: int
+    stage: str
+    device: str = "cpu"
+    threads: int = 1
+    files: Mapping[str, Path] = field(default_factory=dict)  # file settings by name
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)  # artifact inputs by name
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def fail(self, row: int, reason: str) -> None:
+        """Record that row number `row` of the batch failed; its values are ignored."""
+        self.failures[row] = reason
+
+    def rng(self, row_id: np.void | bytes, draw: str) -> np.random.Generator:
+        """Generator of one row and one named draw; independent of recipe, position, worker and call order."""
+        return np.random.Generator(np.random.Philox(key=draw_key(self.seed, self.stage, bytes(row_id), draw)))
+
+
+def draw_key(seed: int, stream: str, row_id: bytes, draw: str) -> int:
+    """128-bit Philox key of (seed, stage stream, id, draw name)."""
+    parts = (b"touchstone/draw", str(seed).encode(), stream.encode(), row_id, draw.encode())
+    text = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+    return int.from_bytes(hashlib.sha256(text).digest()[:16], "little")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact: its directory (read only), its key and what it recorded about itself."""
+
+    node: str
+    key: str
+    path: Path
+    info: Mapping[str, Any] = field(default_factory=dict)  # artifact.json: consumed rows, files, `facts` of the stage
+
+
+@dataclass
+class FitContext(Context):
+    """Context of `fit` and `reduce`: where files go, and how a long fit survives a kill."""
+
+    out: Path = Path()  # an empty directory; all files written here become the artifact
+    scratch: Path = Path()  # kept between attempts of the same artifact key; written atomically by the stage
+    facts: dict[str, Any] = field(default_factory=dict)  # plain data for artifact.json, shown by `show` and the report
+    report: Callable[[int, int], None] = lambda done, total: None  # progress: (done, total) steps
+    stopping: Callable[[], bool] = lambda: False  # true after Ctrl-C: save to scratch and raise Interrupted
+
+
+class Stage:
+    """One kind of work. Subclasses are stateless; the engine makes one instance per process."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    Config: ClassVar[type[StageConfig]]
+    inputs: ClassVar[Mapping[str, Input]] = {}
+    libraries: ClassVar[tuple[str, ...]] = ("numpy",)  # distributions whose version can change the values
+    network: ClassVar[bool] = False  # runs on the device; device, threads and deterministic flags enter the recipe
+    block_rows: ClassVar[int] = 256  # rows per call of `compute` at most
+    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split")  # row table columns that a fit or reduce depends on
+    splits: ClassVar[tuple[str, ...]] = ("train", "val")  # splits that a fit may read
+
+    def schema(self, config: Any, inputs: Mapping[str, Schema]) -> Schema:
+        """Fields of a computed row; must not import torch or zarr. Raises ValueError with one sentence."""
+        raise NotImplementedError
+
+    def modules(self, config: Any) -> tuple[str, ...]:
+        """Implementation modules that this config selects (part of the code closure), e.g. ("detectors.svm",)."""
+        return ()
+
+    def environment(self, config: Any) -> Mapping[str, str]:
+        """Further facts of the machine that change values, e.g. the version of libjpeg."""
+        return {}
+
+    def check(self, config: Any, files: Mapping[str, Path]) -> None:
+        """Cheap validation before anything runs (headers of files); raises ValueError with one sentence."""
+
+    def fan_out(self, config: Any) -> int:
+        """Rows per parent of an expand stage."""
+        return 1
+
+    def discover(self, config: Any, scan: Any) -> SourceRows:
+        """Rows of a source stage; `scan` (pipeline.scan.Scan) walks folders and hashes files through the stat cache."""
+        raise NotImplementedError
+
+    def read(self, config: Any, location: str) -> bytes:
+        """Bytes behind a location that `discover` put into `payload["location"]` (source stages of files)."""
+        return Path(location).read_bytes()
+
+    def compute(self, config: Any, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
+        """Values of the batch's rows: one array per schema field, first axis = rows."""
+        raise NotImplementedError
+
+    def fit(self, config: Any, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext) -> None:
+        """Write the artifact's files to `ctx.out` (fit and reduce stages)."""
+        raise NotImplementedError
