@@ -1,0 +1,14 @@
+"""Detector families by name. A family's module is imported when a pipeline uses it, and never before.
+
+This file and the presets stand outside every code closure: a new family or preset changes no trained model.
+"""
+
+from detectors.presets import PRESETS
+
+FAMILIES = {
+    "svm": "detectors.svm",
+    "logistic": "detectors.logistic",
+    "cnn": "detectors.cnn",
+}
+
+__all__ = ["FAMILIES", "PRESETS"]

@@ -1,1 +1,234 @@
-"""Rows of a view as a stage sees them (interface first; see the prompt of this commit)."""
+"""Rows of a view as a stage sees them: columns of the row table, and arrays gathered from the shards that hold them.
+
+The order of a dataset is that of its parts and of their ids; it says nothing about shards. A gather goes through the
+memory-mapped readers, so that rows in full-random order cost about as much as from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids as row_ids
+from pipeline.errors import DamagedShardError, StoreError
+from pipeline.stage import ID, SPLITS, Field, Schema
+
+if TYPE_CHECKING:
+    import dask.array
+
+    from pipeline.store import Store
+
+BLOCK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The rows of one branch. `steps`: plain data of each stage from the source to here."""
+
+    stage: str
+    chain: bytes
+    schema: Schema
+    ids: NDArray[np.void]
+    steps: tuple[dict[str, Any], ...] = field(default=())
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where rows lie: shard number (into `paths`) and row inside the shard, one entry per row of a dataset."""
+
+    paths: tuple[Path, ...]
+    shard: NDArray[np.int32]
+    row: NDArray[np.int64]
+
+
+class Dataset:
+    """An ordered selection of rows.
+
+    table: columns of the row table, one entry per row: "label" (uint8, 1 = fake), "split", "domain", "source" (str) and
+    "group" (V16), as far as the caller has them.
+    """
+
+    def __init__(self, store: Store | None, parts: Sequence[Part], table: Mapping[str, NDArray[Any]]) -> None:
+        self._store = store
+        self._branches = tuple(parts)
+        sizes = [len(part.ids) for part in parts]
+        self.ids: NDArray[np.void] = np.concatenate([part.ids for part in parts]) if parts else np.empty(0, ID)
+        self._branch = np.repeat(np.arange(len(parts), dtype=np.int32), sizes)
+        self._table = dict(table)
+        self._places: _Places | None = None
+        for name, column in self._table.items():
+            if len(column) != len(self.ids):
+                raise ValueError(f"column '{name}' has {len(column)} entries for {len(self.ids)} rows")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Dataset({len(self)} rows, fields {', '.join(self.fields) or 'none'})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_places": None}  # another process looks rows up itself
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Fields that all parts have with the same dtype, shape and units."""
+        if not self._branches:
+            return {}
+        first, *others = (part.schema for part in self._branches)
+        return {name: one for name, one in sorted(first.items()) if all(other.get(name) == one for other in others)}
+
+    @property
+    def parts(self) -> list[Part]:
+        """The branches with the ids that this selection has of them; branches without rows are left out."""
+        found = []
+        for number, part in enumerate(self._branches):
+            ids = self.ids[self._branch == number]
+            if len(ids):
+                found.append(Part(part.stage, part.chain, part.schema, ids, part.steps))
+        return found
+
+    @property
+    def part_numbers(self) -> NDArray[np.int64]:
+        """(n,) int64: for each row its place in `parts`."""
+        return np.unique(self._branch, return_inverse=True)[1].astype(np.int64)
+
+    # Rows
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One column of the row table, (n,): "label" uint8; "split", "domain", "source" str; "group" V16."""
+        if name not in self._table:
+            known = ", ".join(sorted(self._table)) or "none"
+            raise StoreError(f"these rows have no column '{name}'; they have {known}")
+        return self._table[name]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(sorted(self._table))
+
+    def split(self, name: str) -> Dataset:
+        """The rows of "train", "val" or "test"."""
+        if name not in SPLITS:
+            raise ValueError(f"'{name}' is not a split; expected {', '.join(SPLITS)}")
+        return self.where(self.column("split") == name)
+
+    def where(self, mask: NDArray[np.bool_]) -> Dataset:
+        """The rows where the mask, (n,) bool, is true."""
+        if np.asarray(mask).dtype != bool or len(mask) != len(self):
+            raise ValueError(f"a mask of {len(self)} bool is wanted, found {np.asarray(mask).dtype} ({len(mask)},)")
+        return self.take(np.flatnonzero(mask))
+
+    def take(self, index: NDArray[np.integer[Any]]) -> Dataset:
+        """The rows at these positions, in this order."""
+        index = np.asarray(index, dtype=np.int64)
+        result = Dataset.__new__(Dataset)
+        result._store, result._branches = self._store, self._branches
+        result.ids, result._branch = self.ids[index], self._branch[index]
+        result._table = {name: column[index] for name, column in self._table.items()}
+        places = self._places
+        result._places = places and _Places(places.paths, places.shard[index], places.row[index])
+        return result
+
+    # Values
+
+    def array(self, field: str, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[Any]:
+        """Values of one field at the given positions (default: all), in that order: (rows, *shape), a fresh array.
+
+        Raises StoreError if a row is in no shard and DamagedShardError if its bytes are not those that were written.
+        """
+        kind = self._field(field)
+        wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            raise IndexError(f"positions {wanted.min()} to {wanted.max()} asked for, this dataset has {len(self)} rows")
+        dtype = np.dtype(kind.dtype).newbyteorder("<")
+        out = np.empty((len(wanted), *kind.shape), dtype=dtype)
+        try:
+            self._gather(field, wanted, out)
+        except DamagedShardError as error:
+            if Path(error.shard).exists():
+                raise
+            self._places = None  # another process compacted the chain since the rows were looked up
+            self._gather(field, wanted, out)
+        return out
+
+    def blocks(self, field: str, size: int) -> Iterator[NDArray[Any]]:
+        """The values of one field in the order of the rows, `size` rows at a time."""
+        for start in range(0, len(self), size):
+            yield self.array(field, np.arange(start, min(start + size, len(self))))
+
+    def to_dask(self, field: str) -> dask.array.Array:
+        """One lazy dask array of a field, in the order of the rows, in blocks of about 32 MiB."""
+        import dask.array
+
+        kind = self._field(field)
+        step = max(BLOCK_BYTES // max(kind.row_bytes, 1), 1)
+        bounds = [*range(0, len(self), step), len(self)]
+        name = f"{field}-{_token(self.ids, [part.chain for part in self._branches])}"
+        rest = (0,) * len(kind.shape)
+        graph = {
+            (name, number, *rest): (_read_block, self, field, start, stop)
+            for number, (start, stop) in enumerate(pairwise(bounds))
+        }
+        chunks = (tuple(np.diff(bounds).tolist()) or (0,), *((length,) for length in kind.shape))
+        return dask.array.Array(graph, name, chunks, dtype=np.dtype(kind.dtype))
+
+    def _field(self, name: str) -> Field:
+        fields = self.fields
+        if name not in fields:
+            raise StoreError(f"these rows have no common field '{name}'; they have {', '.join(fields) or 'none'}")
+        return fields[name]
+
+    def _gather(self, field: str, wanted: NDArray[np.int64], out: NDArray[Any]) -> None:
+        if self._places is None:
+            self._places = self._locate()
+        places = self._places
+        shard, row = places.shard[wanted], places.row[wanted]
+        assert self._store is not None or not len(wanted)
+        order = np.argsort(shard, kind="stable")
+        ranked = shard[order]
+        begins = np.flatnonzero(np.diff(ranked, prepend=-1))
+        for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranked)], strict=True):
+            chosen = order[begin:end]
+            reader = self._store.shard(places.paths[ranked[begin]]).reader(field)  # type: ignore[union-attr]
+            reader.rows_into(row[chosen], out, chosen)
+
+    def _locate(self) -> _Places:
+        """Look all rows up in the indexes of their chains."""
+        shard = np.empty(len(self), dtype=np.int32)
+        row = np.empty(len(self), dtype=np.int64)
+        paths: list[Path] = []
+        for number, part in enumerate(self._branches):
+            mine = np.flatnonzero(self._branch == number)
+            if not len(mine):
+                continue
+            if self._store is None:
+                raise StoreError("these rows have no store behind them")
+            index = self._store.index(part.stage, part.chain)
+            found = index.lookup(self.ids[mine])
+            if (found < 0).any():
+                first = row_ids.hex(self.ids[mine[np.flatnonzero(found < 0)[0]]])
+                reasons = "".join(f"; {reason}" for _, reason in index.damaged[:1])
+                raise StoreError(
+                    f"{(found < 0).sum()} of {len(mine)} rows of {index.directory} are in no readable shard (first "
+                    f"{first}){reasons}; run the pipeline again to compute them"
+                )
+            shard[mine] = index.shard[found] + len(paths)
+            row[mine] = index.row[found]
+            paths += [index.path(number) for number in range(len(index.names))]
+        return _Places(tuple(paths), shard, row)
+
+
+def _read_block(dataset: Dataset, field: str, start: int, stop: int) -> NDArray[Any]:
+    return dataset.array(field, np.arange(start, stop))
+
+
+def _token(ids: NDArray[np.void], chains: Sequence[bytes]) -> str:
+    """Name of a dask array: by the rows it has, never by dask's own tokens."""
+    import hashlib
+
+    return hashlib.sha256(b"".join(chains) + np.ascontiguousarray(ids).tobytes()).hexdigest()[:16]

@@ -75,7 +75,7 @@ def setting(default: Any = ..., *, description: str, **more: Any) -> Any:
 
 
 def file_setting(default: Any = ..., *, description: str, **more: Any) -> Any:
-    """The path of a file (relative to pipeline.yaml) that enters the recipe by content; `Context.files` has its place."""
+    """A file (relative to pipeline.yaml) that enters the recipe by content; `Context.files` has its place."""
     return SettingInfo(default, description=description, json_schema_extra={"recipe": "content"}, **more)
 
 
@@ -115,7 +115,8 @@ class SourceRows:
 class Batch:
     """Some rows on their way through `compute`.
 
-    inputs[k]  arrays of the k-th parents' rows, in the order of `ids` (one parent for a map; two where a view pairs rows)
+    inputs[k]  arrays of the k-th parents' rows, in the order of `ids`, read when asked for (one parent for a map; two
+               where a view pairs rows)
     payload    columns of the source stage that gave birth to the rows (source stages only)
     """
 
@@ -149,7 +150,8 @@ class Context:
     device: str = "cpu"
     threads: int = 1
     files: Mapping[str, Path] = field(default_factory=dict)  # file settings by name
-    artifacts: Mapping[str, Artifact] = field(default_factory=dict)  # artifact inputs by name
+    artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)  # by input name, in the order given
+    random: bool = True
     failures: dict[int, str] = field(default_factory=dict)
 
     def fail(self, row: int, reason: str) -> None:
@@ -158,6 +160,8 @@ class Context:
 
     def rng(self, row_id: np.void | bytes, draw: str) -> np.random.Generator:
         """Generator of one row and one named draw; independent of recipe, position, worker and call order."""
+        if not self.random:
+            raise TypeError(f"stage '{self.stage}' draws at random but does not say so; set random = True")
         return np.random.Generator(np.random.Philox(key=draw_key(self.seed, self.stage, bytes(row_id), draw)))
 
 
@@ -197,7 +201,9 @@ class Stage:
     Config: ClassVar[type[StageConfig]]
     inputs: ClassVar[Mapping[str, Input]] = {}
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)  # distributions whose version can change the values
+    random: ClassVar[bool] = False  # uses `Context.rng` or `Context.seed`: the seed enters the recipe
     network: ClassVar[bool] = False  # runs on the device; device, threads and deterministic flags enter the recipe
+    content: ClassVar[bool] = False  # source stages of files: stages that read its rows may call `Batch.read`
     block_rows: ClassVar[int] = 256  # rows per call of `compute` at most
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split")  # row table columns that a fit or reduce depends on
     splits: ClassVar[tuple[str, ...]] = ("train", "val")  # splits that a fit may read

@@ -1,0 +1,117 @@
+"""Small convolutional network on FFT-2d or DCT-2d maps or on pixels (Frank et al. 2020, Zhang et al. 2019).
+
+The network follows the small CNN of Frank et al. (3 x 3 convolutions, average pooling, one dense unit) with batch
+normalization. Everything that is chosen (epoch, calibration) is chosen on validation rows. The whole progress is saved
+after each epoch, so a killed fit goes on with the same trajectory. Scoring pads micro-batches to one fixed size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from detectors.calibration import calibrated, platt
+from detectors.contract import Control, DetectorConfig, Examples, State
+from detectors.normalization import Moments
+
+
+class Config(DetectorConfig):
+    """Settings of a small convolutional network; the defaults of training are those of Frank et al. 2020."""
+
+    family: Literal["cnn"] = "cnn"
+    feature: str = Field(description="field of maps or images: H x W, H x W x C or C x H x W with 1 or 3 channels")
+    normalization: Literal["percentile", "standardize", "pixels"] = Field(
+        description="percentile: 5th to 95th percentile of each image and channel to [-1, 1], clipped (FFT-2d); "
+        "standardize: per coefficient, with training statistics (DCT-2d); pixels: x / 127.5 - 1"
+    )
+    widths: tuple[int, ...] = Field((8, 16, 32), min_length=1, description="channels of the convolutions")
+    head: Literal["flatten", "pool"] = Field(
+        "flatten", description="flatten keeps places (a spectrum's frequencies); pool averages them (an image)"
+    )
+    epochs: int = Field(50, ge=1, description="passes over the training rows at most")
+    patience: int = Field(5, ge=1, description="stop after this many epochs without a better validation loss")
+    batch_size: int = Field(32, ge=2, description="rows per training step, as many real as fake")
+    learning_rate: float = Field(1e-3, gt=0, description="step size of Adam")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of Adam")
+    micro_batch: int = Field(32, ge=1, description="rows per forward pass when scoring, padded to this size")
+
+
+def describe(config: Config) -> str:
+    """Name of the detector in a table."""
+    return f"CNN on {config.feature}"
+
+
+def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:
+    """Weights of the epoch with the lowest balanced validation loss, training statistics, calibration."""
+    from detectors.network import Trainer
+
+    statistics = _statistics(train) if config.normalization == "standardize" else {}
+    batches = train.batches(config.batch_size, control.seed, True, control.device)
+    trainer = Trainer(config, train.shape, statistics, control.seed, control.device)
+    history: list[float] = []
+    best: dict[str, NDArray[Any]] = trainer.weights()
+    saved = control.restore()
+    if saved is not None:
+        history = list(saved.plain["history"])
+        best = {name[5:]: value for name, value in saved.tensors.items() if name.startswith("best.")}
+        trainer.load({name: value for name, value in saved.tensors.items() if not name.startswith("best.")})
+        batches.load_state(saved.plain["batches"])
+    while not _finished(config, history):
+        for features, labels in batches:
+            trainer.step(features, labels)
+        history.append(_balanced_loss(trainer.decisions(val.blocks(512)), val.labels))
+        if history[-1] == min(history) and history.count(history[-1]) == 1:
+            best = trainer.weights()
+        progress = {"history": history, "batches": dict(batches.state())}
+        control.save(State(trainer.everything() | {f"best.{name}": value for name, value in best.items()}, progress))
+        control.report(len(history), config.epochs)
+    state = State(best | statistics, {"shape": list(train.shape)})
+    slope, intercept = platt(np.concatenate([decision(config, state, b) for b in val.blocks(512)]), val.labels)
+    chosen = {"slope": slope, "intercept": intercept, "epoch": int(np.argmin(history)) + 1, "validation_loss": history}
+    return State(state.tensors, dict(state.plain) | chosen)
+
+
+def _finished(config: Config, history: list[float]) -> bool:
+    if not history:
+        return False
+    return len(history) >= config.epochs or len(history) - 1 - int(np.argmin(history)) >= config.patience
+
+
+def _balanced_loss(decisions: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:
+    """Mean over the classes of the mean cross-entropy of each class, so that class counts do not choose the epoch."""
+    loss = np.logaddexp(0, np.where(labels == 1, -decisions, decisions))
+    return float((loss[labels == 1].mean() + loss[labels == 0].mean()) / 2)
+
+
+def _statistics(train: Examples) -> dict[str, NDArray[np.float32]]:
+    """Mean and inverse population deviation (shape of a row) of all training rows, both classes together.
+
+    A coefficient that never varies gets scale 0, so it becomes 0 instead of NaN.
+    """
+    moments = Moments()
+    for block in train.blocks(256):
+        moments.update(block)
+    constant = moments.variance <= 0
+    scale = np.where(constant, 0, 1 / np.sqrt(np.where(constant, 1, moments.variance)))
+    return {"mean": moments.mean.astype(np.float32), "scale": scale.astype(np.float32)}
+
+
+def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:
+    """Logit (n,) float64 before calibration; above 0 = fake."""
+    from detectors.network import decisions, load_network
+
+    if list(features.shape[1:]) != list(state.plain["shape"]):
+        raise ValueError(
+            f"this detector was trained on rows of shape {tuple(state.plain['shape'])}, but got "
+            f"{features.shape[1:]}; give it '{config.feature}' of the same size"
+        )
+    network = load_network(config, tuple(state.plain["shape"]), state.tensors, device)
+    return decisions(network, features, config.micro_batch, device)
+
+
+def score(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float32]:
+    """Probability of being fake (n,) float32 for maps or images (n, ...) as stored."""
+    return calibrated(decision(config, state, features, device), state.plain)

@@ -1,0 +1,32 @@
+"""Published settings by name. A preset becomes the full config before anything is hashed: only values count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Durall et al. 2019, CelebA: 80 elements, divided by the first, SVC with a radial kernel
+    "profile-svm": {
+        "family": "svm",
+        "feature": "profile",
+        "normalization": "divide_by_first",
+        "length": 80,
+        "kernel": "rbf",
+        "C": 6.37,
+        "gamma": 0.86,
+    },
+    # the same features, logistic regression (liblinear, 1000 iterations)
+    "profile-logistic": {
+        "family": "logistic",
+        "feature": "profile",
+        "normalization": "divide_by_first",
+        "length": 80,
+        "C": 1.0,
+        "max_iterations": 1000,
+    },
+    # Frank et al. 2020: log DCT coefficients, standardized with training statistics
+    "dct2d-cnn": {"family": "cnn", "feature": "dct2d", "normalization": "standardize", "head": "flatten"},
+    # Zhang et al. 2019 (AutoGAN): log FFT magnitude scaled by its 5th and 95th percentile
+    "fft2d-cnn": {"family": "cnn", "feature": "fft2d", "normalization": "percentile", "head": "flatten"},
+    "pixel-cnn": {"family": "cnn", "feature": "image", "normalization": "pixels", "head": "pool"},
+}

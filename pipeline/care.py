@@ -1,0 +1,259 @@
+"""Care of the store: verify, compact, collect garbage, accept.
+
+None of it is needed for correctness; all of it may be killed at any instant. `compact` publishes the new shards before
+it drops the old ones (a row in two shards is one row), and nothing is unlinked before it was moved to the trash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import artifacts, atomic
+from pipeline import ids as row_ids
+from pipeline.chain_index import SHARD_NAME, ChainIndex
+from pipeline.errors import ConflictError, DamagedShardError, StoreError
+from pipeline.runs import RunRecord
+from pipeline.shards import Shard, check_sizes, nothing, read_attributes, row_digests, shard_name
+from pipeline.store import OWN_NAMES, Store
+
+GRACE_S = 3600.0
+"""Directories younger than this are left alone by `gc`."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A damaged shard or artifact; `path` can be handed to `Store.quarantine`."""
+
+    path: Path
+    reason: str
+
+
+def verify(store: Store, deep: bool = True, directories: Iterable[Path] | None = None) -> list[Problem]:
+    """All damage in the store, or in some chains' and artifacts' directories. Writes nothing.
+
+    deep: read every byte (checksums, row digests, SHA-256 of artifact files); otherwise file sizes only.
+    """
+    problems = []
+    for directory in entries(store) if directories is None else sorted(directories):
+        if (directory / artifacts.CARD).exists():
+            problems += _verify_artifact(directory, deep)
+            continue
+        for path in sorted(directory.iterdir()):
+            if not SHARD_NAME.fullmatch(path.name):
+                continue
+            try:
+                if deep:
+                    Shard.open(path).verify()
+                else:
+                    check_sizes(path, read_attributes(path)["files"])
+            except DamagedShardError as error:
+                problems.append(Problem(path, str(error)))
+    return problems
+
+
+def _verify_artifact(directory: Path, deep: bool) -> list[Problem]:
+    try:
+        card = artifacts.read_card(directory)
+    except StoreError as error:
+        return [Problem(directory, str(error))]
+    if not deep:
+        return []
+    return [Problem(directory, sentence) for sentence in artifacts.verify_files(directory, card)[:1]]
+
+
+def entries(store: Store) -> list[Path]:
+    """The directories of all chains and artifacts, sorted."""
+    found = []
+    for stage in _folders(store.root):
+        if stage.name not in OWN_NAMES:
+            found += _folders(stage)
+    return found
+
+
+def _folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    return sorted(one for one in path.iterdir() if one.is_dir() and not one.name.startswith("."))
+
+
+def compact(
+    store: Store,
+    stage: str,
+    chain: bytes,
+    wanted: NDArray[np.void],
+    shard_rows: int,
+    run: RunRecord,
+    kill: Callable[[str], None] = nothing,
+) -> tuple[int, int]:
+    """Rewrite the wanted rows, sorted by id, into full shards and drop the old ones; (shards written, shards dropped).
+
+    The files depend on the set of wanted rows only. Rows that are not wanted are gone afterwards. The old shards stay
+    where another live run names the chain's directory. Raises StoreError if a wanted row is in no readable shard.
+    """
+    index = store.index(stage, chain)
+    ranked = row_ids.unique(wanted)
+    places = index.lookup(ranked)
+    if (places < 0).any():
+        raise StoreError(
+            f"{index.directory} lacks {(places < 0).sum()} of {len(ranked)} wanted rows; run the pipeline, then compact"
+        )
+    attributes = _shared_attributes(store, index)
+    kept, written = set(), 0
+    for start in range(0, len(ranked), shard_rows):
+        ids = ranked[start : start + shard_rows]
+        name = shard_name(ids)
+        kept.add(name)
+        if name not in index.names:
+            arrays, schema = _collect(store, index, places[start : start + shard_rows])
+            store.stage_shard(stage, chain, ids, arrays, schema, attributes, run, kill)
+            written += 1
+            kill("after a new shard")
+    if store.relative(index.directory) in store.in_use(besides=run):
+        return written, 0
+    old = [index.path(number) for number, name in enumerate(index.names) if name not in kept]
+    for path in old:
+        _discard(store, path)
+        kill("after an old shard")
+    empty_trash(store)
+    return written, len(old)
+
+
+def _collect(
+    store: Store, index: ChainIndex, places: NDArray[np.int64]
+) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+    """Arrays of the rows at these positions of the index; the digest of each row is checked on the way."""
+    numbers, rows = index.shard[places], index.row[places].astype(np.int64)
+    schema = store.shard(index.path(int(numbers[0]))).schema
+    arrays = {
+        name: np.empty((len(places), *field.shape), np.dtype(field.dtype).newbyteorder("<"))
+        for name, field in schema.items()
+    }
+    digests = np.empty(len(places), dtype=index.ids.dtype)
+    for number in np.unique(numbers).tolist():
+        shard = store.shard(index.path(number))
+        mine = np.flatnonzero(numbers == number)
+        digests[mine] = shard.digests[rows[mine]]
+        for name, values in arrays.items():
+            shard.reader(name).rows_into(rows[mine], values, mine)
+    wrong = np.flatnonzero(row_digests(arrays, schema) != digests)
+    if len(wrong):
+        path = index.path(int(numbers[wrong[0]]))
+        raise DamagedShardError(f"{path}: {len(wrong)} rows do not have their digest", str(path))
+    return arrays, schema
+
+
+def _shared_attributes(store: Store, index: ChainIndex) -> dict[str, Any]:
+    """What all shards of the chain say alike, without what each shard says about its own files."""
+    own = ("schema", "rows", "files", "environment")
+    found: list[Mapping[str, Any]] = [store.shard(index.path(number)).attributes for number in range(len(index.names))]
+    if not found:
+        return {}
+    return {
+        name: value
+        for name, value in found[0].items()
+        if name not in own and all(name in other and other[name] == value for other in found)
+    }
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """One directory of the store as `gc` sees it; `kept` is the reason why it stays, "" if it goes."""
+
+    path: Path
+    size: int
+    kept: str
+
+
+def gc(store: Store, keep: Iterable[Path], apply: bool = False, grace_s: float = GRACE_S) -> list[Garbage]:
+    """What nothing refers to: directories of chains and artifacts, and scratch of artifacts; removed with `apply`.
+
+    keep: directories that the plan or a frozen manifest refers to. Those that a live run names, or that changed in the
+    last `grace_s` seconds, stay as well.
+    """
+    wanted = {store.relative(path) for path in keep}
+    used = store.in_use()
+    scratch_of = {Path(name).name for name in wanted | used}
+    finished = {path.name for path in entries(store) if (path / artifacts.CARD).exists()}
+    now = time.time()
+    result = []
+    for path in [*entries(store), *_folders(store.root / "scratch")]:
+        name = store.relative(path)
+        newest, size = _newest_and_size(path)
+        reason = ""
+        if name in wanted:
+            reason = "the plan or a manifest refers to it"
+        elif name in used:
+            reason = "a live run uses it"
+        elif path.parent.name == "scratch" and path.name in scratch_of - finished:
+            reason = "an artifact that is wanted may go on from it"
+        elif now - newest < grace_s:
+            reason = f"changed less than {grace_s / 60:.0f} minutes ago"
+        result.append(Garbage(path, size, reason))
+    if apply:
+        for item in result:
+            if not item.kept:
+                _discard(store, item.path)
+        empty_trash(store)
+    return result
+
+
+def _newest_and_size(directory: Path) -> tuple[float, int]:
+    """Time of the last change of any folder or file under a directory, and the bytes of all files."""
+    newest, size = directory.stat().st_mtime, 0
+    for folder, names, files in os.walk(directory):
+        for name in (*names, *files):
+            try:
+                found = os.stat(f"{folder}/{name}")
+            except FileNotFoundError:
+                continue
+            newest = max(newest, found.st_mtime)
+            size += found.st_size if name in files else 0
+    return newest, size
+
+
+def _discard(store: Store, path: Path) -> None:
+    """Move to the trash in one step: a reader sees all of it or nothing."""
+    trash = store.root / "trash"
+    trash.mkdir(exist_ok=True)
+    try:
+        os.rename(path, trash / f"{path.name}-{secrets.token_hex(4)}")
+    except FileNotFoundError:
+        return  # another process dropped it
+
+
+def empty_trash(store: Store) -> None:
+    """Unlink what lies in the trash; what a killed process left there goes as well."""
+    for path in _folders(store.root / "trash"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def accept(store: Store, new: bytes, old: bytes) -> None:
+    """Serve what was made with the recipe `old` for the recipe `new`, on the user's word.
+
+    Chains of aliases are resolved when they are entered. Raises ConflictError for a circle or another word on `new`.
+    """
+    store.root.mkdir(parents=True, exist_ok=True)
+    with (store.root / ".aliases.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = store.aliases()
+        target = known.get(old.hex(), old.hex())
+        if target == new.hex():
+            raise ConflictError(f"recipe {new.hex()[:12]} is what {old.hex()[:12]} was accepted as; nothing to accept")
+        if known.get(new.hex(), target) != target:
+            raise ConflictError(
+                f"recipe {new.hex()[:12]} is already accepted as {known[new.hex()][:12]}, not as {target[:12]}; "
+                "remove the entry from aliases.json first"
+            )
+        moved = {name: target if value == new.hex() else value for name, value in known.items()}
+        atomic.write_json(store.root / "aliases.json", {**moved, new.hex(): target})

@@ -1,0 +1,408 @@
+"""The command line `touchstone`. Imports of numpy, torch, zarr and dask lie inside the verbs, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+# Before numpy is imported anywhere: values must not depend on how many threads a matrix product uses.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.config import Pipeline
+    from pipeline.plan import Plan
+
+app = typer.Typer(
+    name="touchstone",
+    help="Build reproducible corpora of real and generated images, cache their features, train and test detectors.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+config_app = typer.Typer(help="Show the resolved config, or its JSON Schema for editors.", no_args_is_help=True,
+                         rich_markup_mode=None)  # fmt: skip
+app.add_typer(config_app, name="config")
+
+File = Annotated[Path, typer.Option("--file", "-f", help="the pipeline file")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="override a setting: --set a.b=c (repeatable)")]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable JSON on stdout, everything else on stderr")]
+Device = Annotated[str | None, typer.Option("--device", help="where networks run: cpu or cuda")]
+Nodes = Annotated[list[str] | None, typer.Argument(metavar="[NODE]...", help="nodes, or entries for all of a matrix")]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+Paranoid = Annotated[bool, typer.Option("--paranoid", help="read every input file again, whatever its time stamps say")]
+
+PIPELINE_FILE = Path("pipeline.yaml")
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text: two commands that work in a fresh clone."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def verb(*lines: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command with its examples."""
+    return app.command(epilog=examples(*lines))
+
+
+class State:
+    debug = False
+
+
+@app.callback()
+def main_options(debug: Debug = False) -> None:
+    State.debug = debug
+
+
+def main() -> None:
+    """Entry point: user mistakes become one sentence and an exit code, never a traceback (but with --debug)."""
+    from pipeline.errors import TouchstoneError
+
+    try:
+        app()
+    except TouchstoneError as error:
+        if State.debug:
+            raise
+        print(f"touchstone: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("touchstone: interrupted; published shards are kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def read(file: Path, assignments: list[str] | None, device: str | None = None) -> Pipeline:
+    from pipeline.config import load_pipeline
+
+    return load_pipeline(file, assignments, device=device)
+
+
+def planned(pipeline: Pipeline, nodes: list[str] | None = None, paranoid: bool = False, quiet: bool = False) -> Plan:
+    """A plan that writes nothing."""
+    from pipeline.pins import read_pins
+    from pipeline.plan import make_plan
+    from pipeline.progress import Bars
+    from pipeline.run import open_scan
+    from pipeline.store import Store
+
+    bars = Bars(quiet)
+    try:
+        scan = open_scan(pipeline, False, paranoid, bars)
+        wanted = pipeline.select(nodes) if nodes else None
+        return make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=read_pins(pipeline.base))
+    finally:
+        bars.close()
+
+
+def say(text: str = "") -> None:
+    print(text, file=sys.stdout)
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def give(data: Any) -> None:
+    import json
+
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """ValueErrors of arguments become usage errors."""
+    from pipeline.errors import ConfigError
+
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+@verb("touchstone run", "touchstone run spectra --workers 2 --set nodes.fakes.count=50")
+def run(
+    nodes: Nodes = None,
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="2 or more: that many processes; 1: one thread; default: threads")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="an existing Dask cluster, e.g. tcp://10.0.0.1:8786")] = None,
+    device: Device = None,
+    paranoid: Paranoid = False,
+    json: Json = False,
+) -> None:
+    """Compute what is missing, and only that."""
+    from pipeline.progress import Bars
+    from pipeline.run import run as go
+
+    pipeline = read(file, assignments, device)
+    bars = Bars(quiet=json)
+    report = go(pipeline, nodes or [], workers, scheduler, paranoid, bars)
+    for line in report.notes:
+        note(line)
+    if json:
+        give(report.as_data())
+        return
+    count = sum(report.computed.values())
+    if not count:
+        rows = sum(report.present.values())
+        say(f"nothing to compute: {len(report.present)} nodes, {rows:,} rows and artifacts are fresh")
+    else:
+        for node, number in report.computed.items():
+            say(f"{node}: {number:,} computed")
+    for node, lines in report.failed.items():
+        say(f"{node}: {len(lines)} failed (allowed): {'; '.join(lines[:3])}")
+
+
+@verb("touchstone plan", "touchstone plan spectra --set nodes.images.size=32 --json")
+def plan(
+    nodes: Nodes = None,
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+    device: Device = None,
+    paranoid: Paranoid = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="all causes, not the first only")] = False,
+    json: Json = False,
+) -> None:
+    """Say what `run` would compute, and why. Writes nothing."""
+    from pipeline.describe import plan_data, plan_lines
+    from pipeline.explain import Explainer
+
+    found = planned(read(file, assignments, device), nodes, paranoid, json)
+    states = Explainer(found).all()
+    if json:
+        give(plan_data(found, states))
+        return
+    for line in plan_lines(found, states, verbose):
+        say(line)
+
+
+@verb("touchstone status", "touchstone status --json")
+def status(
+    nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignments = None, json: Json = False
+) -> None:
+    """Rows and artifacts of each node: wanted, present, failed."""
+    from pipeline.describe import status_data, status_lines
+
+    found = planned(read(file, assignments), nodes, quiet=json)
+    if json:
+        give(status_data(found))
+        return
+    for line in status_lines(found):
+        say(line)
+
+
+@verb("touchstone explain spectra", "touchstone explain images 3f --set nodes.images.size=32")
+def explain(
+    node: Annotated[str, typer.Argument(help="a node, or an entry of a matrix")],
+    row: Annotated[str | None, typer.Argument(help="first digits of a row's id")] = None,
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="all causes, not the first only")] = False,
+    json: Json = False,
+) -> None:
+    """Name the component that made a node stale, or the lineage of a row. Exit code 0: fresh, 1: stale, 2: error."""
+    from pipeline.describe import stale_lines
+    from pipeline.errors import ConfigError
+    from pipeline.explain import Explainer
+
+    pipeline = read(file, assignments)
+    found = planned(pipeline, [node], quiet=json)
+    explainer = Explainer(found)
+    names = [name for name in found.nodes if node in (name, pipeline.nodes[name].entry)]
+    if row is not None:
+        lines = [line for name in names for line in explainer.row(name, row)]
+        if not lines:
+            raise ConfigError(f"{node} has no row whose id begins with '{row}'; `touchstone show {node}` lists ids")
+        give(lines) if json else say("\n".join(lines))
+        return
+    states = [state for name in names for state in explainer.of(name)]
+    if json:
+        give([state.as_data() for state in states])
+    else:
+        for state in states:
+            say("\n".join(stale_lines(state, verbose, fresh=True)))
+    raise typer.Exit(1 if any(state.missing for state in states) else 0)
+
+
+@verb("touchstone show images", "touchstone show spectra 3f --out row.png")
+def show(
+    node: Annotated[str, typer.Argument(help="a node")],
+    row: Annotated[str | None, typer.Argument(help="first digits of a row's id; without it: the first ids")] = None,
+    field: Annotated[str | None, typer.Option(help="a field of the node; default: the first that can be drawn")] = None,
+    out: Annotated[Path, typer.Option(help="the PNG to write")] = Path("row.png"),
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+) -> None:
+    """Draw a computed row as PNG: an image, a curve or a map."""
+    from pipeline.show import list_rows, show_row
+
+    found = planned(read(file, assignments), [node])
+    if row is None:
+        for line in list_rows(found, node):
+            say(line)
+        return
+    say(show_row(found, node, row, field, out))
+
+
+@verb("touchstone report", "touchstone report --node report --out demo.html")
+def report(
+    node: Annotated[str, typer.Option(help="the report node")] = "report",
+    out: Annotated[Path | None, typer.Option(help="copy the page here")] = None,
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+) -> None:
+    """Place of the finished HTML report (make it with `run`)."""
+    import shutil
+
+    from pipeline.errors import ConfigError, TouchstoneError
+
+    found = planned(read(file, assignments), [node])
+    artifact = found.artifacts.get(node)
+    if artifact is None:
+        raise ConfigError(f"'{node}' gives rows, not a report; name a node of the stage 'report'")
+    if artifact.found is None:
+        raise TouchstoneError(f"'{node}' is not made yet, or stale; `touchstone run {node}` makes it")
+    pages = sorted(artifact.found.path.glob("*.html"))
+    if not pages:
+        raise ConfigError(f"'{node}' wrote no HTML page; it has {', '.join(artifact.found.info['files'])}")
+    if out is not None:
+        shutil.copyfile(pages[0], out)
+    say(str(out or pages[0]))
+
+
+@verb("touchstone graph", "touchstone graph spectra")
+def graph(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignments = None) -> None:
+    """The nodes and what they read, as a Mermaid diagram; colors show what is fresh."""
+    from pipeline.describe import mermaid
+
+    say(mermaid(planned(read(file, assignments), nodes)))
+
+
+@verb("touchstone verify", "touchstone verify --rebuild 2 --json")
+def verify(
+    rebuild: Annotated[int, typer.Option(min=0, help="compute this many rows of each node again and compare")] = 0,
+    repair: Annotated[bool, typer.Option(help="put damaged shards aside, so that the next run makes them again")] = False,
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+    json: Json = False,
+) -> None:
+    """Check sizes, checksums and digests of everything in the store."""
+    from pipeline.keeping import verify_store
+
+    result = verify_store(read(file, assignments), rebuild, repair)
+    if json:
+        give(result)
+    else:
+        for line in result["lines"]:
+            say(line)
+    raise typer.Exit(0 if result["sound"] else 1)
+
+
+@verb("touchstone compact", "touchstone compact images spectra")
+def compact(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignments = None) -> None:
+    """Write the wanted rows into full shards sorted by id, then drop the old shards."""
+    from pipeline.keeping import compact_nodes
+
+    for line in compact_nodes(read(file, assignments), nodes or []):
+        say(line)
+
+
+@verb("touchstone gc", "touchstone gc --apply --keep-last 2")
+def gc(
+    apply: Annotated[bool, typer.Option("--apply", help="delete; without it only said")] = False,
+    keep_last: Annotated[int, typer.Option(min=0, help="keep what the last K configs of finished runs used")] = 0,
+    grace_s: Annotated[float, typer.Option(min=0, help="leave what is younger than this alone")] = 3600.0,
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+    json: Json = False,
+) -> None:
+    """List (or delete) what neither the plan nor a frozen manifest refers to."""
+    from pipeline.keeping import collect_garbage
+
+    result = collect_garbage(read(file, assignments), apply, keep_last, grace_s)
+    if json:
+        give(result)
+        return
+    for line in result["lines"]:
+        say(line)
+
+
+@verb("touchstone freeze images", "touchstone freeze images spectra --out manifests/corpus.yaml")
+def freeze(
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="computed nodes")],
+    out: Annotated[Path | None, typer.Option(help="the manifest to write")] = None,
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+) -> None:
+    """Write a manifest of computed nodes: chains, shards, counts and digests. `gc` keeps what it names."""
+    from pipeline.keeping import freeze_nodes
+
+    say(freeze_nodes(read(file, assignments), nodes, out))
+
+
+@verb("touchstone pin 'detectors[profile-svm]'", "touchstone pin detectors")
+def pin(
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="finished fit or reduce nodes")],
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+) -> None:
+    """Freeze artifacts by content: they stay as they are when rows are added (manifests/pins.yaml)."""
+    from pipeline.keeping import pin_nodes
+
+    for line in pin_nodes(read(file, assignments), nodes):
+        say(line)
+
+
+@verb("touchstone accept spectra", "touchstone accept images --set seed=0")
+def accept(
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="stale nodes")],
+    file: File = PIPELINE_FILE,
+    assignments: Assignments = None,
+) -> None:
+    """Declare on your word that a changed recipe gives the same values as the one in the store."""
+    from pipeline.keeping import accept_nodes
+
+    for line in accept_nodes(read(file, assignments), nodes):
+        say(line)
+
+
+@verb("touchstone doctor", "touchstone doctor --json")
+def doctor(file: File = PIPELINE_FILE, json: Json = False) -> None:
+    """Check the installation, the config and the disk, and say how to mend what is wrong."""
+    from pipeline.doctor import examine
+
+    findings = examine(file)
+    if json:
+        give(findings)
+    else:
+        for finding in findings:
+            say(f"{'ok  ' if finding['ok'] else 'FAIL'}  {finding['what']}: {finding['found']}")
+    raise typer.Exit(0 if all(finding["ok"] for finding in findings) else 1)
+
+
+@config_app.command("show", epilog=examples("touchstone config show", "touchstone config show --set seed=7 --json"))
+def config_show(file: File = PIPELINE_FILE, assignments: Assignments = None, json: Json = False) -> None:
+    """The resolved config: every node of every matrix, every default."""
+    import yaml
+
+    data = read(file, assignments).resolved()
+    give(data) if json else say(yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip())
+
+
+@config_app.command("schema", epilog=examples("touchstone config schema", "touchstone config schema > schema.json"))
+def config_schema() -> None:
+    """JSON Schema of pipeline.yaml, for completion and checks in an editor."""
+    from pipeline.describe import json_schema
+
+    give(json_schema())

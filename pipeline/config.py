@@ -1,0 +1,443 @@
+"""`pipeline.yaml` to frozen, typed nodes; everything is validated here, before the first expensive step.
+
+Precedence: the YAML file, then `--set a.b=c`, then the options of the command line. Nothing else merges.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from pipeline.document import Document, Place, describe, load, nearest
+from pipeline.errors import ConfigError
+from pipeline.stage import SPLITS, Kind, Stage, StageConfig, setting
+from pipeline.views import View, parse
+
+NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+ENGINE_KEYS = ("stage", "matrix", "shard_rows", "max_failed_rows")
+
+
+class Settings(StageConfig):
+    """Top level of `pipeline.yaml`, beside `nodes`."""
+
+    store: str = setting("store", description="folder of all results, relative to pipeline.yaml")
+    seed: int = setting(0, description="seed of every random draw")
+    device: Literal["cpu", "cuda"] = setting("cpu", description="where networks run")
+    threads: int = setting(1, ge=1, description="threads of a network on CPU; part of its recipe")
+    max_failed_rows: int = setting(0, ge=0, description="rows of a node that may fail before the run fails")
+    splits: dict[Literal["train", "val", "test"], float] = setting(
+        {"train": 0.6, "val": 0.2, "test": 0.2},
+        description="shares of rows whose split is not given, by hash of the group",
+    )
+
+
+@dataclass(frozen=True)
+class FileReference:
+    """A file setting: the path, and the digest that a manifest entry promises."""
+
+    path: Path
+    sha256: str | None = None
+    entry: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One use of a stage: an entry of `nodes`, or one cell of its matrix."""
+
+    name: str
+    entry: str
+    stage: Stage
+    config: Any
+    views: Mapping[str, View | Mapping[str, View]]
+    artifacts: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, FileReference]
+    shard_rows: int | None
+    max_failed_rows: int
+    place: Place
+    matrix: Mapping[str, Any] = field(default_factory=dict)
+
+    def references(self) -> set[str]:
+        """Names of the node instances that this one reads."""
+        found = {name for names in self.artifacts.values() for name in names}
+        for view in self.views.values():
+            for part in view.values() if isinstance(view, Mapping) else (view,):
+                found |= part.references()
+        return found
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The whole validated configuration; `nodes` stand in an order in which each comes after what it reads."""
+
+    path: Path
+    document: Document
+    settings: Settings
+    nodes: Mapping[str, Node]
+
+    @property
+    def base(self) -> Path:
+        return self.path.parent
+
+    @property
+    def store(self) -> Path:
+        return self.base / self.settings.store
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data of everything that was resolved, defaults included; saved with every run."""
+        nodes = {}
+        for node in self.nodes.values():
+            raw = self.document.data["nodes"][node.entry]
+            inputs = {key: raw[key] for key in node.stage.inputs if key in raw}
+            inputs = _substitute(inputs, dict(node.matrix)) if node.matrix else inputs
+            plain = node.config.model_dump(mode="json")
+            nodes[node.name] = {"stage": raw["stage"], **inputs, **plain}
+        return {**self.settings.model_dump(mode="json"), "nodes": nodes}
+
+    def select(self, names: list[str]) -> set[str]:
+        """Instances named on the command line (`fakes` means all of its matrix) and everything that they read."""
+        chosen: list[str] = []
+        for name in names:
+            found = [node.name for node in self.nodes.values() if name in (node.name, node.entry)]
+            if not found:
+                known = {node.entry for node in self.nodes.values()} | set(self.nodes)
+                raise ConfigError(f"there is no node '{name}' in {self.path.name}{nearest(name, known)}")
+            chosen += found
+        wanted: set[str] = set()
+        while chosen:
+            name = chosen.pop()
+            if name not in wanted:
+                wanted.add(name)
+                chosen += self.nodes[name].references()
+        return wanted
+
+
+def load_stage(name: str) -> Stage:
+    """The stage of a name in `stages.STAGES`, or of `module:Class` anywhere on the Python path."""
+    known = importlib.import_module("stages").STAGES
+    target = known.get(name, name)
+    module, separator, attribute = target.partition(":")
+    if not separator:
+        raise ValueError(f"is not a stage{nearest(name, known)}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot be imported as a stage: {error}") from None
+    return found()  # type: ignore[no-any-return]
+
+
+def load_pipeline(path: Path, overrides: list[str] | None = None, **options: Any) -> Pipeline:
+    """Read and validate a pipeline file. Raises ConfigError: one sentence with file, line and way out."""
+    document = load(path)
+    if not isinstance(document.data, dict):
+        raise document.error((), f"is {describe(document.data)}; expected a mapping with 'nodes'")
+    for assignment in overrides or []:
+        document.override(assignment)
+    for key, value in options.items():
+        if value is not None:
+            document.data[key] = value
+            document.lines[(key,)] = f"--{key}:"
+    top = {key: value for key, value in document.data.items() if key != "nodes"}
+    settings = validate(Settings, top, (), document, "the top level", extra=("nodes",))
+    _check_splits(settings, document)
+    entries = document.data.get("nodes")
+    if not isinstance(entries, dict) or not entries:
+        raise document.error(("nodes",), "must be a mapping of node names to stages, and not empty")
+    instances = _expand(entries, document)
+    names = list(instances)
+
+    def resolve(text: str, place: Place) -> tuple[str, ...]:
+        if text in instances:
+            return (text,)
+        family = tuple(name for name in names if instances[name][0] == text)
+        if family:
+            return family
+        raise document.error(place, f"names '{text}', which is no node{nearest(text, [*names, *entries])}")
+
+    nodes = {name: _node(name, entry, raw, cell, document, settings, resolve, set(names) | set(entries))
+             for name, (entry, raw, cell) in instances.items()}  # fmt: skip
+    return Pipeline(path.absolute(), document, settings, _ordered(nodes, document))
+
+
+def validate(
+    model: type[StageConfig], data: Any, place: Place, document: Document, what: str, extra: tuple[str, ...] = ()
+) -> Any:
+    """A typed config from plain data; the first problem becomes one sentence with its line."""
+    try:
+        return model.model_validate_json(json.dumps(data))
+    except ValidationError as failure:
+        problem = failure.errors()[0]
+    inner: Any = data
+    walked: list[str | int] = []
+    for part in problem["loc"]:  # names of union members stand in `loc` but not in the file
+        if isinstance(inner, dict) and part in inner:
+            inner = inner[part]
+            walked.append(part)
+        elif isinstance(inner, list) and isinstance(part, int) and part < len(inner):
+            inner = inner[part]
+            walked.append(part)
+    here = (*place, *walked)
+    if problem["type"] == "extra_forbidden":
+        allowed = [*_allowed(model, problem["loc"]), *extra]
+        raise document.error(here, f"is not a setting of {what}{nearest(str(problem['loc'][-1]), allowed)}")
+    if problem["type"] == "missing":
+        raise document.error(place, f"lacks '{problem['loc'][-1]}', which {what} needs")
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    text = message[0].lower() + message[1:]
+    raise document.error(here, f"is {describe(inner)}; {text}" if walked else f"of {what}: {text}")
+
+
+def _allowed(model: type[StageConfig], location: tuple[str | int, ...]) -> list[str]:
+    """Field names that could stand where an unknown key stands."""
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    options = [schema]
+    for part in location[:-1]:
+        following = []
+        for option in options:
+            inner = option.get("properties", {}).get(str(part), option.get("items") if isinstance(part, int) else None)
+            for candidate in _alternatives(inner, definitions):
+                following.append(candidate)
+        tagged = [o for o in options if part in o.get("properties", {}).get("family", {}).get("const", "")] or options
+        options = following or tagged
+    return [name for option in options for name in option.get("properties", {})]
+
+
+def _alternatives(schema: Any, definitions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if not isinstance(schema, dict):
+        return []
+    if "$ref" in schema:
+        return [definitions[schema["$ref"].rpartition("/")[2]]]
+    found = [o for key in ("oneOf", "anyOf") for one in schema.get(key, []) for o in _alternatives(one, definitions)]
+    return found or ([schema] if "properties" in schema else [])
+
+
+def _check_splits(settings: Settings, document: Document) -> None:
+    shares = settings.splits
+    if (
+        set(shares) != set(SPLITS)
+        or any(share < 0 for share in shares.values())
+        or abs(sum(shares.values()) - 1) > 1e-9
+    ):
+        raise document.error(("splits",), "must give train, val and test shares of 0 or more that add up to 1")
+
+
+def _expand(entries: Mapping[str, Any], document: Document) -> dict[str, tuple[str, Any, dict[str, Any]]]:
+    """Instance name -> (entry, raw mapping, matrix cell); a matrix over a node takes that node's instances."""
+    instances: dict[str, tuple[str, Any, dict[str, Any]]] = {}
+    waiting = dict(entries)
+    while waiting:
+        for entry, raw in list(waiting.items()):
+            place: Place = ("nodes", entry)
+            if not NODE_NAME.fullmatch(entry):
+                raise document.error(place, "is not a node name; use letters, digits and _, beginning with a letter")
+            if not isinstance(raw, dict) or "stage" not in raw:
+                raise document.error(place, "lacks 'stage'")
+            axes = raw.get("matrix")
+            if axes is None:
+                instances[entry] = (entry, raw, {})
+                del waiting[entry]
+                continue
+            _check_axes(axes, entry, entries, document)
+            if any(isinstance(values, str) and values in waiting for values in axes.values()):
+                continue
+            del waiting[entry]
+            for name, cell in _cells(entry, axes, instances, document):
+                body = {key: value for key, value in raw.items() if key != "matrix"}
+                instances[name] = (entry, _substitute(body, cell, document, place), cell)
+            break
+        else:
+            if any(isinstance(raw, dict) and "matrix" in raw for raw in waiting.values()) and len(waiting) > 0:
+                stuck = next(iter(waiting))
+                raise document.error(("nodes", stuck, "matrix"), "goes around in a circle of matrices")
+    return {name: instances[name] for entry in entries for name in instances if instances[name][0] == entry}
+
+
+def _check_axes(axes: Any, entry: str, entries: Mapping[str, Any], document: Document) -> None:
+    place: Place = ("nodes", entry, "matrix")
+    if not isinstance(axes, dict) or not axes:
+        raise document.error(place, f"is {describe(axes)}; expected a mapping of names to lists")
+    body = json.dumps({key: value for key, value in entries[entry].items() if key != "matrix"})
+    for axis, values in axes.items():
+        if isinstance(values, str):
+            if values not in entries or values == entry:
+                raise document.error((*place, axis), f"names '{values}', which is no node{nearest(values, entries)}")
+        elif not isinstance(values, list) or not values:
+            raise document.error((*place, axis), f"is {describe(values)}; expected a list that is not empty, or a node")
+        elif any(isinstance(value, dict | list) or value is None for value in values):
+            raise document.error((*place, axis), "may hold words, numbers and true or false only")
+        if "{" + axis + "}" not in body:
+            raise document.error((*place, axis), f"is used nowhere in '{entry}'; write {{{axis}}} where it belongs")
+
+
+def _cells(
+    entry: str, axes: Mapping[str, Any], instances: Mapping[str, Any], document: Document
+) -> list[tuple[str, dict[str, Any]]]:
+    columns = [
+        [name for name in instances if instances[name][0] == values] if isinstance(values, str) else values
+        for values in axes.values()
+    ]
+    result: dict[str, dict[str, Any]] = {}
+    for combination in itertools.product(*columns):
+        words = [str(value).partition("[")[2].rstrip("]") or str(value) for value in combination]
+        name = f"{entry}[{'-'.join(words)}]"
+        if name in result:
+            raise document.error(("nodes", entry, "matrix"), f"makes the instance {name} twice; rename a value")
+        result[name] = dict(zip(axes, combination, strict=True))
+    return list(result.items())
+
+
+def _substitute(value: Any, cell: dict[str, Any], document: Document | None = None, place: Place = ()) -> Any:
+    """`{axis}` replaced in all strings; a string that is nothing but `{axis}` becomes the value itself."""
+    if isinstance(value, dict):
+        return {key: _substitute(inner, cell, document, (*place, key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_substitute(inner, cell, document, (*place, number)) for number, inner in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    for axis, replacement in cell.items():
+        if value == "{" + axis + "}":
+            return replacement
+        value = value.replace("{" + axis + "}", str(replacement))
+    unknown = re.search(r"\{(\w+)\}", value)
+    if unknown and document:
+        raise document.error(place, f"uses {{{unknown[1]}}}, which is no axis of the matrix{nearest(unknown[1], cell)}")
+    return value
+
+
+def _node(
+    name: str,
+    entry: str,
+    raw: dict[str, Any],
+    cell: dict[str, Any],
+    document: Document,
+    settings: Settings,
+    resolve: Any,
+    known: set[str],
+) -> Node:
+    place: Place = ("nodes", entry)
+    try:
+        stage = load_stage(str(raw["stage"]))
+    except ValueError as error:
+        raise document.error((*place, "stage"), f"'{raw['stage']}' {error}") from None
+    views: dict[str, Any] = {}
+    artifacts: dict[str, tuple[str, ...]] = {}
+    body = {key: value for key, value in raw.items() if key not in ENGINE_KEYS}
+    for key, declared in stage.inputs.items():
+        if key not in body:
+            if declared.required:
+                what = declared.description or declared.kind
+                raise document.error(place, f"lacks '{key}' ({what}), which the stage '{stage.name}' needs")
+            continue
+        value = body.pop(key)
+        if declared.kind == "rows":
+            views[key] = parse(value, (*place, key), document, resolve)
+        elif declared.kind == "views":
+            named = value if isinstance(value, dict) and "of" not in value else {"": value}
+            views[key] = {k: parse(v, (*place, key, k) if k else (*place, key), document, resolve)
+                          for k, v in named.items()}  # fmt: skip
+        else:
+            artifacts[key] = _artifact_input(value, declared.kind, (*place, key), document, resolve)
+    options = {key: _engine_count(raw, key, place, document) for key in ("shard_rows", "max_failed_rows")}
+    config = validate(stage.Config, body, place, document, f"'{stage.name}'", (*stage.inputs, *ENGINE_KEYS))
+    files = {}
+    for key, info in type(config).model_fields.items():
+        if (info.json_schema_extra or {}) == {"recipe": "content"} and getattr(config, key) is not None:
+            text = getattr(config, key)
+            if text in known:
+                artifacts[key] = resolve(text, (*place, key))
+            else:
+                files[key] = _file(text, (*place, key), document)
+    try:
+        stage.check(config, {key: reference.path for key, reference in files.items()})
+    except ValueError as error:
+        raise document.error(place, f"({name}): {error}") from None
+    failed = options["max_failed_rows"]
+    allowed = settings.max_failed_rows if failed is None else failed
+    return Node(name, entry, stage, config, views, artifacts, files, options["shard_rows"], allowed, place, cell)
+
+
+def _artifact_input(value: Any, kind: str, place: Place, document: Document, resolve: Any) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise document.error(
+            place, f"is {describe(value)}; expected the name of a node{'' if kind == 'artifact' else 's'}"
+        )
+    found = tuple(dict.fromkeys(instance for name in names for instance in resolve(name, place)))
+    if kind == "artifact" and len(found) != 1:
+        raise document.error(
+            place, f"names {len(found)} nodes ({', '.join(found[:3])} ...), but takes one; add a matrix over them"
+        )
+    return found
+
+
+def _engine_count(raw: Mapping[str, Any], key: str, place: Place, document: Document) -> int | None:
+    value = raw.get(key)
+    least = 1 if key == "shard_rows" else 0
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise document.error((*place, key), f"is {describe(value)}; expected a whole number, {least} or more")
+    return value
+
+
+def _file(text: str, place: Place, document: Document) -> FileReference:
+    """A path relative to the YAML file, or `MANIFEST#ENTRY`."""
+    name, separator, entry = text.partition("#")
+    path = document.path.parent / name
+    if not path.is_file():
+        raise document.error(place, f"names {text}, but {name} is not a file beside {document.path.name}")
+    if not separator:
+        return FileReference(path)
+    manifest = load(path)
+    if not isinstance(manifest.data, dict) or entry not in manifest.data:
+        known = manifest.data if isinstance(manifest.data, dict) else {}
+        raise document.error(place, f"names {text}, but {name} has no entry '{entry}'{nearest(entry, known)}")
+    facts = manifest.data[entry]
+    if not isinstance(facts, dict) or not isinstance(facts.get("file"), str):
+        raise manifest.error((entry,), "lacks 'file', the path of the checkpoint")
+    target = path.parent / facts["file"]
+    if not target.is_file():
+        raise manifest.error((entry, "file"), f"is {facts['file']}, which does not exist; put the file there")
+    digest = facts.get("sha256")
+    if digest is not None and not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
+        raise manifest.error((entry, "sha256"), f"is {describe(digest)}; expected 64 hexadecimal digits")
+    return FileReference(target, digest, facts)
+
+
+def _ordered(nodes: Mapping[str, Node], document: Document) -> dict[str, Node]:
+    """Nodes after what they read, otherwise as in the file. Raises ConfigError for circles and misplaced kinds."""
+    done: dict[str, Node] = {}
+    path: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in done:
+            return
+        node = nodes[name]
+        if name in path:
+            circle = " -> ".join([*path[path.index(name) :], name])
+            raise document.error(node.place, f"reads its own result: {circle}")
+        path.append(name)
+        for reference in sorted(node.references()):
+            _check_kind(node, nodes[reference], document)
+            visit(reference)
+        path.pop()
+        done[name] = node
+
+    for name in nodes:
+        visit(name)
+    return done
+
+
+def _check_kind(node: Node, read: Node, document: Document) -> None:
+    gives_rows = read.stage.kind not in (Kind.FIT, Kind.REDUCE)
+    as_artifact = any(read.name in names for names in node.artifacts.values())
+    if as_artifact and gives_rows:
+        raise document.error(node.place, f"reads '{read.name}' as an artifact, but '{read.stage.name}' gives rows")
+    if not as_artifact and not gives_rows:
+        raise document.error(node.place, f"reads rows of '{read.name}', but '{read.stage.name}' gives an artifact")

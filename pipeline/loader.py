@@ -1,0 +1,242 @@
+"""Shuffled torch batches from shards, in an order that (seed, epoch) fixes and that a killed run can take up again.
+
+No shuffle buffer and no workers by default: a random batch is one gather through the memory maps. Sets that fit a
+budget are loaded once, into GPU memory where the batches go there. Stored uint8 and float16 values travel as they are
+and become float32 on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.dataset import Dataset
+from pipeline.stage import draw_key
+
+if TYPE_CHECKING:
+    import torch
+
+MEMORY_SHARE = 0.4
+"""Part of the free memory that `preload="auto"` may fill."""
+
+LABEL, ROW = "label", "row"
+
+
+class Loader:
+    """Batches of a dataset: dictionaries of tensors, the fields plus "label" and "row" (int64 position in it).
+
+    dataset   a Dataset, or named arrays of equal length (with "label", if labels are wanted)
+    seed      with the epoch it fixes the order, whatever the shards, the device or the workers
+    device    where the batches go; `pinned`: through page-locked memory
+    preload   whole set in memory of the device: "auto" if it fits MEMORY_SHARE of what is free there
+    balanced  each epoch has as many rows, equally many of each label: rare ones repeat, frequent ones are sampled
+    drop_last leave out a last batch that is not full
+    workers   processes (spawned) that gather; 0 gathers in this one
+    convert   uint8 (0..255, not scaled) and float16 become float32 after the gather
+
+    Each iteration is one epoch, or what is left of it after `load_state` or a `break`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | Mapping[str, NDArray[Any]],
+        fields: Sequence[str],
+        batch_size: int,
+        seed: int,
+        device: str = "cpu",
+        pinned: bool = False,
+        preload: bool | str = "auto",
+        balanced: bool = False,
+        drop_last: bool = False,
+        workers: int = 0,
+        convert: bool = True,
+    ) -> None:
+        self.source = _Source(dataset, tuple(fields))
+        self.batch_size, self.seed, self.device, self.pinned = batch_size, seed, device, pinned
+        self.balanced, self.drop_last, self.workers, self.convert = balanced, drop_last, workers, convert
+        self.epoch = 0
+        self.batch = 0
+        self.rows = len(self.source)
+        if batch_size < 1 or not len(self):
+            raise ValueError(f"batches of {batch_size} rows out of {self.rows} rows: not one batch can be made")
+        if balanced and len(np.unique(self.source.labels())) < 2:
+            raise ValueError("balanced batches want rows of both labels; this set has one label only")
+        if preload not in (True, False, "auto"):
+            raise ValueError(f"preload is 'auto', True or False; found {preload!r}")
+        self.preload = self._fits() if preload == "auto" else bool(preload)
+        self._held: dict[str, torch.Tensor] | None = None
+        self._workers: Any = None
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        if self.batch >= len(self):
+            self.epoch, self.batch = self.epoch + 1, 0
+        order = self.order(self.epoch)
+        first = self.batch
+        numbers = range(first, len(self))
+        picks = [order[number * self.batch_size : (number + 1) * self.batch_size] for number in numbers]
+        batches = self._preloaded(picks) if self.preload else self._streamed(picks)
+        for number, batch in zip(numbers, batches, strict=True):
+            self.batch = number + 1  # before the batch is used: a state taken while it is used has it behind it
+            yield batch
+        self.epoch, self.batch = self.epoch + 1, 0
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Positions of all rows of an epoch, (rows,) int64; with `balanced`, some repeat."""
+        generator = np.random.Generator(np.random.Philox(key=draw_key(self.seed, "loader", b"", f"epoch {epoch}")))
+        if not self.balanced:
+            return generator.permutation(self.rows)
+        labels = self.source.labels()
+        kinds = np.unique(labels)
+        shares = [len(part) for part in np.array_split(np.arange(self.rows), len(kinds))]
+        picked = []
+        for kind, share in zip(kinds, shares, strict=True):
+            members = np.flatnonzero(labels == kind)
+            rounds = [generator.permutation(members) for _ in range(-(-share // len(members)))]
+            picked.append(np.concatenate(rounds)[:share])
+        return generator.permutation(np.concatenate(picked))
+
+    def state(self) -> dict[str, int]:
+        """What to save beside a model: plain data, valid between two batches."""
+        return {"seed": self.seed, "epoch": self.epoch, "batch": self.batch, "batch_size": self.batch_size,
+                "rows": self.rows, "balanced": int(self.balanced)}  # fmt: skip
+
+    def load_state(self, state: Mapping[str, int]) -> None:
+        """Go on after the batch at which `state` was taken. Raises ValueError if the loader is not the same."""
+        now = self.state()
+        for name in ("seed", "batch_size", "rows", "balanced"):
+            if state[name] != now[name]:
+                raise ValueError(f"the saved loader has {name} {state[name]}, this one {now[name]}: it cannot go on")
+        self.epoch, self.batch = state["epoch"], state["batch"]
+
+    def _fits(self) -> bool:
+        import torch
+
+        if torch.device(self.device).type == "cuda":
+            free = torch.cuda.mem_get_info(self.device)[0]
+        else:
+            free = available_memory()
+        return self.source.size() <= MEMORY_SHARE * free
+
+    def _preloaded(self, picks: list[NDArray[np.int64]]) -> Iterator[dict[str, torch.Tensor]]:
+        import torch
+
+        if self._held is None:
+            self._held = {name: tensor.to(self.device) for name, tensor in self.source.tensors(None).items()}
+        for rows in picks:
+            index = torch.from_numpy(rows).to(self.device)
+            batch = {name: tensor.index_select(0, index) for name, tensor in self._held.items()}
+            yield self._finish(batch, rows)
+
+    def _streamed(self, picks: list[NDArray[np.int64]]) -> Iterator[dict[str, torch.Tensor]]:
+        gathered = self._from_workers(picks) if self.workers else map(self.source.tensors, picks)
+        for rows, batch in zip(picks, gathered, strict=True):
+            yield self._finish(batch, rows)
+
+    def _from_workers(self, picks: list[NDArray[np.int64]]) -> Iterator[dict[str, torch.Tensor]]:
+        """The batches through spawned processes that live as long as the loader."""
+        from torch.utils.data import DataLoader
+
+        if self._workers is None:
+            self._picks: list[NDArray[np.int64]] = []
+            self._workers = DataLoader(
+                self.source,  # type: ignore[arg-type]
+                batch_sampler=self._picks,  # type: ignore[arg-type]
+                collate_fn=_as_is,  # type: ignore[arg-type]
+                num_workers=self.workers,
+                multiprocessing_context="spawn",
+                persistent_workers=True,
+            )
+        self._picks[:] = picks
+        return iter(self._workers)
+
+    def _finish(self, batch: dict[str, torch.Tensor], rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        import torch
+
+        batch[ROW] = torch.from_numpy(np.array(rows))
+        finished = {}
+        for name, tensor in batch.items():
+            if self.pinned and tensor.device.type == "cpu" and self.device != "cpu":
+                tensor = tensor.pin_memory()
+            tensor = tensor.to(self.device, non_blocking=self.pinned)
+            if self.convert and name not in (LABEL, ROW) and tensor.dtype in (torch.uint8, torch.float16):
+                tensor = tensor.to(torch.float32)
+            finished[name] = tensor
+        return finished
+
+
+class _Source:
+    """The arrays behind a loader; also the torch dataset of its workers (it is pickled to them)."""
+
+    def __init__(self, dataset: Dataset | Mapping[str, NDArray[Any]], fields: tuple[str, ...]) -> None:
+        self.dataset = dataset
+        self.fields = fields
+        self._labels: NDArray[Any] | None = None
+        for name in fields:
+            known = dataset.fields if isinstance(dataset, Dataset) else dataset
+            if name not in known:
+                raise ValueError(f"the rows have no common field '{name}'; they have {', '.join(known) or 'none'}")
+
+    def __len__(self) -> int:
+        if isinstance(self.dataset, Dataset):
+            return len(self.dataset)
+        return min(len(self.dataset[name]) for name in self.dataset)
+
+    def labels(self) -> NDArray[Any]:
+        """(rows,) uint8; empty if the rows have no labels."""
+        if self._labels is None:
+            if isinstance(self.dataset, Dataset):
+                found = self.dataset.column(LABEL) if LABEL in self.dataset.columns else np.empty(0, np.uint8)
+            else:
+                found = np.asarray(self.dataset.get(LABEL, np.empty(0, np.uint8)))
+            self._labels = found
+        return self._labels
+
+    def size(self) -> int:
+        """Bytes of all fields."""
+        if isinstance(self.dataset, Dataset):
+            return len(self) * sum(self.dataset.fields[name].row_bytes for name in self.fields)
+        return sum(self.dataset[name].nbytes for name in self.fields)
+
+    def tensors(self, rows: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
+        """Fields and labels of some rows (None: all)."""
+        import torch
+
+        found = {}
+        for name in self.fields:
+            if isinstance(self.dataset, Dataset):
+                values = self.dataset.array(name, rows)
+            else:
+                values = np.asarray(self.dataset[name])
+                values = np.array(values) if rows is None else values[rows]
+            found[name] = torch.from_numpy(values)
+        labels = self.labels()
+        if len(labels):
+            chosen = labels if rows is None else labels[rows]
+            found[LABEL] = torch.from_numpy(chosen.astype(np.int64))
+        return found
+
+    def __getitems__(self, rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        return self.tensors(np.asarray(rows, dtype=np.int64))
+
+
+def _as_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return batch
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping; half a GiB where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 2**29

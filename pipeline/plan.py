@@ -1,0 +1,286 @@
+"""The whole plan, known before anything runs: chains, wanted rows, what the store has, artifact keys.
+
+Planning touches numpy only (no torch, no zarr) and is linear in the rows with a small constant: rows are columns, and
+`wanted - present` is a set operation on ids. Rows that failed in the run that asks are left out of everything that
+reads them, so that an artifact's key always names the ids it is really made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids
+from pipeline.config import Node, Pipeline
+from pipeline.errors import ConfigError
+from pipeline.pins import Pin
+from pipeline.recipes import Recipe, artifact_key, chain_of, digest, make_recipe, rows_digest
+from pipeline.rows import Names, Rows, check_leaks, tabulate
+from pipeline.selection import Branch, Evaluator, Selection
+from pipeline.stage import CONTENT, SPLITS, Artifact, Field, Kind, Schema
+
+if TYPE_CHECKING:
+    from pipeline.scan import Scan
+    from pipeline.store import Store
+
+Failed = Mapping[bytes, NDArray[np.void]]  # chain -> ids of rows that failed in this run
+
+
+@dataclass(eq=False)
+class ArtifactPlan:
+    """One fit or reduce node: its key, what it reads, and the artifact if the store has it."""
+
+    node: Node
+    key: bytes
+    recipe: Recipe
+    views: Mapping[str, Mapping[str, list[Selection]]]  # input -> name of the view ("" if unnamed) -> selections
+    artifacts: Mapping[str, tuple[ArtifactPlan, ...]]
+    files: Mapping[str, str]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    found: Artifact | None = None
+    pin: Pin | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(len(one) for views in self.views.values() for many in views.values() for one in many)
+
+    def branches(self) -> list[Branch]:
+        return [
+            side.branch
+            for views in self.views.values()
+            for many in views.values()
+            for one in many
+            for side in one.sides
+        ]
+
+
+@dataclass(eq=False)
+class Plan:
+    """Branches and artifacts of the wanted nodes, in an order in which each comes after what it reads."""
+
+    pipeline: Pipeline
+    store: Store
+    names: Names = field(default_factory=Names)
+    branches: dict[str, list[Branch]] = field(default_factory=dict)
+    artifacts: dict[str, ArtifactPlan] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def nodes(self) -> list[str]:
+        return [name for name in self.pipeline.nodes if name in self.branches or name in self.artifacts]
+
+    def all_branches(self) -> list[Branch]:
+        return [branch for name in self.nodes for branch in self.branches.get(name, [])]
+
+    @property
+    def complete(self) -> bool:
+        return all(found.have[found.usable].all() for found in self.all_branches()) and all(
+            artifact.found for artifact in self.artifacts.values()
+        )
+
+
+def make_plan(
+    pipeline: Pipeline,
+    store: Store,
+    scan: Scan,
+    wanted: set[str] | None = None,
+    failed: Failed | None = None,
+    pins: Mapping[str, Pin] | None = None,
+) -> Plan:
+    """Plan the nodes in `wanted` (default: all). Raises ConfigError, SourceError or StoreError; writes nothing."""
+    plan = Plan(pipeline, store, aliases=store.aliases())
+    planner = _Planner(plan, scan, failed or {}, pins or {})
+    for node in pipeline.nodes.values():
+        if wanted is None or node.name in wanted:
+            planner.add(node)
+    planner.check()
+    return plan
+
+
+class _Planner:
+    def __init__(self, plan: Plan, scan: Scan, failed: Failed, pins: Mapping[str, Pin]) -> None:
+        self.plan = plan
+        self.scan = scan
+        self.failed = failed
+        self.pins = pins
+        self.settings = plan.pipeline.settings
+        self.evaluator = Evaluator(plan.branches, plan.names, self.settings.seed)
+        self.sources: list[tuple[str, Rows]] = []
+
+    def add(self, node: Node) -> None:
+        self.node = node
+        files = self._file_digests(node)
+        if node.stage.kind in (Kind.FIT, Kind.REDUCE):
+            self.plan.artifacts[node.name] = self._artifact(node, files)
+            return
+        if node.stage.kind is Kind.SOURCE:
+            branches = [self._source(node, files)]
+        else:
+            (name,) = node.views
+            view = node.views[name]
+            assert not isinstance(view, Mapping)
+            selections = self.evaluator.evaluate(view, self._problem)
+            if not selections and not self.failed:
+                raise self._problem(f"reads no rows: '{name}' selects nothing")
+            branches = [self._derived(node, selection, files) for selection in selections]
+        for branch in branches:
+            self._look_up(branch)
+        self.plan.branches[node.name] = branches
+
+    def check(self) -> None:
+        check_leaks(self.sources)
+
+    def _problem(self, sentence: str) -> ConfigError:
+        return self.plan.pipeline.document.error(self.node.place, f"({self.node.name}) {sentence}")
+
+    def _file_digests(self, node: Node) -> dict[str, str]:
+        digests = {}
+        for name, reference in node.files.items():
+            found = self.scan.digest(reference.path).hex()
+            if reference.sha256 and reference.sha256 != found:
+                raise self._problem(
+                    f"reads {reference.path.name}, whose SHA-256 is {found[:12]}..., but the manifest promises "
+                    f"{reference.sha256[:12]}...; restore the file, or correct the manifest if the change is meant"
+                )
+            digests[name] = found
+        return digests
+
+    def _artifact_inputs(self, node: Node) -> dict[str, tuple[ArtifactPlan, ...]]:
+        return {key: tuple(self.plan.artifacts[name] for name in names) for key, names in node.artifacts.items()}
+
+    def _recipe(self, node: Node, schema: Schema, files: Mapping[str, str]) -> tuple[Recipe, bytes]:
+        """The recipe and its digest after `accept`."""
+        keys = {
+            name if len(found) == 1 else f"{name}.{one.node.name}": one.key.hex()
+            for name, found in self._artifact_inputs(node).items()
+            for one in found
+        }
+        settings = self.settings
+        recipe = make_recipe(
+            node.stage, node.config, schema, files, keys, settings.seed, settings.device, settings.threads
+        )
+        alias = self.plan.aliases.get(recipe.digest.hex())
+        return recipe, bytes.fromhex(alias) if alias else recipe.digest
+
+    def _step(self, node: Node, recipe: Recipe) -> dict[str, Any]:
+        parts = recipe.components
+        return {"stage": node.stage.name, "config": parts["config"], "files": parts["files"],
+                "artifacts": parts["artifact"], "environment": parts["env"]}  # fmt: skip
+
+    def _schema(self, node: Node, inputs: Mapping[str, Any]) -> Schema:
+        try:
+            paths = {key: reference.path for key, reference in node.files.items()}
+            return node.stage.schema(node.config, {**paths, **inputs})
+        except ValueError as error:
+            raise self._problem(str(error)) from None
+
+    def _source(self, node: Node, files: Mapping[str, str]) -> Branch:
+        schema = self._schema(node, {})
+        recipe, accepted = self._recipe(node, schema, files)
+        try:
+            found = node.stage.discover(node.config, self.scan)
+        except ValueError as error:
+            raise self._problem(str(error)) from None
+        source = tabulate(found, node.name, self.settings.seed, self.settings.splits, self.plan.names)
+        if not len(source.rows) and not source.problems:
+            raise self._problem("finds no rows")
+        self.plan.notes += source.notes
+        self.sources.append((node.name, source.rows))
+        return Branch(
+            node.name, node.stage, node.config, chain_of(accepted, []), recipe, schema, source.rows,
+            payload=source.payload, positions=source.positions, steps=(self._step(node, recipe),),
+            files=node.files, problems=source.problems, artifacts=self._artifact_inputs(node),
+        )  # fmt: skip
+
+    def _derived(self, node: Node, selection: Selection, files: Mapping[str, str]) -> Branch:
+        inputs: dict[str, Schema] = {}
+        for name, side in zip((next(iter(node.views)), "pair"), selection.sides, strict=False):
+            parent = side.branch
+            content = {CONTENT: Field("V0")} if getattr(parent.stage, "content", False) else {}
+            inputs[name] = {**parent.schema, **content}
+        schema = self._schema(node, inputs)
+        recipe, accepted = self._recipe(node, schema, files)
+        chain = chain_of(accepted, [side.branch.chain for side in selection.sides])
+        steps = (*(step for side in selection.sides for step in side.branch.steps), self._step(node, recipe))
+        table = selection.table()
+        index = None
+        if node.stage.kind is Kind.EXPAND:
+            count = node.stage.fan_out(node.config)
+            index = np.tile(np.arange(count, dtype=np.int64), len(selection))
+            selection = selection.take(np.repeat(np.arange(len(selection)), count))
+            table = table.take(np.repeat(np.arange(len(table)), count), expanded_ids(selection, index))
+        elif len(selection.sides) == 2 and (selection.sides[0].ids != selection.sides[1].ids).any():
+            raise self._problem("pairs rows of different ids, but a map keeps the id; pair on id")
+        return Branch(
+            node.name, node.stage, node.config, chain, recipe, schema, table, selection.sides, index,
+            steps=steps, files=node.files, artifacts=self._artifact_inputs(node),
+        )  # fmt: skip
+
+    def _look_up(self, branch: Branch) -> None:
+        index = self.plan.store.index(branch.stage.name, branch.chain)
+        branch.have = index.contains(branch.rows.id)
+        branch.damaged = list(index.damaged)
+        gone = self.failed.get(branch.chain)
+        branch.failed = np.zeros(len(branch.rows), dtype=bool)
+        if gone is not None and len(gone):
+            branch.failed = ids.isin(branch.rows.id, gone) & ~branch.have
+
+    def _artifact(self, node: Node, files: Mapping[str, str]) -> ArtifactPlan:
+        recipe, accepted = self._recipe(node, {}, files)
+        views: dict[str, dict[str, list[Selection]]] = {}
+        consumed: dict[str, list[tuple[bytes, bytes]]] = {}
+        for name, view in node.views.items():
+            parts = view if isinstance(view, Mapping) else {"": view}
+            views[name] = {}
+            for label, part in parts.items():
+                found = self.evaluator.evaluate(part, self._problem)
+                if any(len(one.sides) > 1 for one in found):
+                    raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
+                if node.stage.kind is Kind.FIT:
+                    found = self._allowed_splits(node, found)
+                if not found and not self.failed:
+                    raise self._problem(f"reads no rows: '{name}'{f' ({label})' if label else ''} selects nothing")
+                views[name][label] = found
+                consumed[f"{name}/{label}"] = [self._consumed(node, one) for one in found]
+        inputs = self._artifact_inputs(node)
+        key = artifact_key(accepted, consumed)
+        result = ArtifactPlan(node, key, recipe, views, inputs, files, pin=self.pins.get(node.name))
+        if result.pin:
+            result.key = result.pin.key
+            result.found = result.pin.artifact(self.scan)
+        else:
+            result.found = self.plan.store.artifact(node.stage.name, key)
+        return result
+
+    def _allowed_splits(self, node: Node, found: list[Selection]) -> list[Selection]:
+        codes = [SPLITS.index(name) for name in node.stage.splits]
+        kept = [one.take(np.isin(one.table().split, codes)) for one in found]
+        return [one for one in kept if len(one)]
+
+    def _consumed(self, node: Node, selection: Selection) -> tuple[bytes, bytes]:
+        table = selection.table()
+        columns: dict[str, Any] = {}
+        for name in node.stage.uses_columns:
+            column = getattr(table, name)
+            if name in ("domain", "source"):
+                known = np.array([digest("word", word) for word in self.plan.names.words] or [b""], dtype="S16")
+                column = known.astype("V16")[column]
+            columns[name] = column
+        return selection.sides[0].branch.chain, rows_digest(table.id, columns)
+
+
+def expanded_ids(selection: Selection, index: NDArray[np.int64]) -> NDArray[np.void]:
+    """Ids of an expand: H(parent ids, index), 16 bytes each."""
+    columns = [side.ids.tobytes() for side in selection.sides]
+    prefix = b"touchstone/expand" + len(columns).to_bytes(8, "little")
+    parts = []
+    for row, number in enumerate(index.tolist()):
+        parents = b"".join(column[16 * row : 16 * row + 16] for column in columns)
+        parts.append(hashlib.sha256(prefix + parents + number.to_bytes(8, "little")).digest()[:16])
+    return ids.from_bytes(parts)

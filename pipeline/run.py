@@ -1,0 +1,314 @@
+"""The verb `run`: plan, execute, and plan again until all that is wanted is there or has a reason why not.
+
+A second round is needed only after failed rows (artifacts are then made from the rows that there are, under the key of
+those rows) or after damage (the shard is quarantined and its rows are missing).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids
+from pipeline.config import Pipeline
+from pipeline.errors import FailedRowsError, Interrupted, StoreError, TouchstoneError
+from pipeline.executors import DaskExecutors, Executors, Stop, default_workers
+from pipeline.pins import read_pins
+from pipeline.plan import Plan, make_plan
+from pipeline.progress import Bars
+from pipeline.rates import record_rates
+from pipeline.schedule import Loop, Results
+from pipeline.selection import Branch
+from pipeline.tasks import Facts
+from pipeline.works import TaskMaker, Work, works_of
+
+if TYPE_CHECKING:
+    from pipeline.store import Store
+
+KEPT_CONFIGS = 50
+"""Resolved configs of past runs that the store keeps."""
+
+ROUNDS = 20
+"""Rounds of planning after failures or damage; each must make progress."""
+
+
+@dataclass
+class RunReport:
+    """What a run did, node by node."""
+
+    computed: dict[str, int] = field(default_factory=dict)
+    present: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "computed": self.computed,
+            "present": self.present,
+            "failed": self.failed,
+            "notes": self.notes,
+            "quarantined": self.quarantined,
+        }
+
+
+def open_scan(pipeline: Pipeline, writable: bool, paranoid: bool = False, bars: Bars | None = None) -> Any:
+    """The one look at the inputs that a process takes."""
+    from pipeline.scan import Scan
+
+    progress = bars.scanning if bars else None
+    cache = pipeline.store / ".cache" / "stats"
+    return Scan(pipeline.base, cache, paranoid, progress, read_only=not writable)
+
+
+def run(
+    pipeline: Pipeline,
+    targets: list[str],
+    workers: int | None = None,
+    scheduler: str | None = None,
+    paranoid: bool = False,
+    bars: Bars | None = None,
+) -> RunReport:
+    """Compute what is missing of the targets (default: everything). Raises TouchstoneError; what is done stays."""
+    from pipeline.store import Store
+
+    bars = bars or Bars(quiet=True)
+    wanted = pipeline.select(targets) if targets else None
+    store = Store(pipeline.store, writable=True)
+    record = store.start_run()
+    save_config(store, record, pipeline)
+    stop = Stop()
+    try:
+        with stop.listening(bars.say):
+            store.clean_temporaries()
+            return _Run(pipeline, store, record, wanted, workers, scheduler, paranoid, bars, stop).go()
+    finally:
+        bars.close()
+        store.finish_run(record)
+
+
+def save_config(store: Store, record: Any, pipeline: Pipeline) -> None:
+    """The resolved config beside the run's entry; the newest KEPT_CONFIGS stay."""
+    import yaml
+
+    from pipeline import atomic
+
+    folder = store.root / "runs"
+    text = yaml.safe_dump(pipeline.resolved(), sort_keys=False, allow_unicode=True)
+    atomic.write_bytes(folder / f"{record.id}.yaml", text.encode(), durable=False)
+    for old in sorted(folder.glob("*.yaml"), key=lambda path: path.stat().st_mtime)[:-KEPT_CONFIGS]:
+        old.unlink(missing_ok=True)
+
+
+class _Run:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        record: Any,
+        wanted: set[str] | None,
+        workers: int | None,
+        scheduler: str | None,
+        paranoid: bool,
+        bars: Bars,
+        stop: Stop,
+    ) -> None:
+        self.pipeline = pipeline
+        self.store = store
+        self.record = record
+        self.wanted = wanted
+        self.workers = workers
+        self.scheduler = scheduler
+        self.bars = bars
+        self.stop = stop
+        self.scan = open_scan(pipeline, True, paranoid, bars)
+        self.report = RunReport()
+        self.failed: dict[bytes, NDArray[np.void]] = {}
+        self.reasons: dict[tuple[bytes, bytes], str] = {}
+        self.executors: Executors | None = None
+
+    def go(self) -> RunReport:
+        try:
+            for _ in range(ROUNDS):
+                plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())
+                repaired = self._quarantine(plan)
+                if repaired:
+                    plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())
+                self._collect(plan)
+                works = works_of(plan, self.workers or default_workers())
+                if not works:
+                    break
+                again = self._round(plan, works)
+                if not again:
+                    break
+            else:
+                raise StoreError("the store keeps changing under this run; is a disk failing? try `touchstone verify`")
+        finally:
+            if self.executors is not None:
+                self.executors.close()
+        self._judge(plan)
+        return self.report
+
+    def _pins(self) -> Mapping[str, Any]:
+        return read_pins(self.pipeline.base)
+
+    def _quarantine(self, plan: Plan) -> bool:
+        """Move damaged shards of the planned chains out of the way; true if there were any."""
+        damaged = {str(path): reason for branch in plan.all_branches() for path, reason in branch.damaged}
+        for path, reason in damaged.items():
+            if Path(path).exists():
+                self.store.quarantine(Path(path), reason)
+            self.report.quarantined.append(reason)
+            self.bars.say(f"damaged shard put aside, its rows are computed again: {reason}")
+        return bool(damaged)
+
+    def _collect(self, plan: Plan) -> None:
+        """Counts for the report, from the newest plan."""
+        self.report.notes = list(plan.notes)
+        for name in plan.nodes:
+            if name in plan.branches:
+                found = plan.branches[name]
+                have = sum(int(branch.have.sum()) for branch in found)
+            else:
+                have = int(plan.artifacts[name].found is not None)
+            self.report.present.setdefault(name, have)
+
+    def _round(self, plan: Plan, works: list[Work]) -> bool:
+        """Execute one plan; true if another round has something to do."""
+        facts = Facts(
+            self.pipeline.store, self.record, self.pipeline.settings.seed, self.pipeline.settings.device,
+            self.pipeline.settings.threads,
+        )  # fmt: skip
+        for branch in {id(work.branch): work.branch for work in works if work.branch is not None}.values():
+            self.store.write_recipe(branch.stage.name, branch.chain, recipe_record(branch))
+        self._open_bars(plan, works)
+        if self.executors is None:
+            self.executors = self._start()
+        results = Loop(works, TaskMaker(plan, facts), self.executors, self.bars, self.stop).run()
+        self._book(plan, results)
+        if results.errors:
+            raise _one(results.errors)
+        if results.interrupted:
+            done = sum(self.report.computed.values())
+            raise Interrupted(f"stopped: {done:,} rows and artifacts of this run are kept; the same command goes on")
+        for error in results.damaged:
+            if Path(error.shard).exists():
+                self.store.quarantine(Path(error.shard), str(error))
+            self.report.quarantined.append(str(error))
+            self.bars.say(f"damaged shard put aside, its rows are computed again: {error}")
+        return bool(results.damaged) or (bool(results.failed or results.skipped) and not self._too_many(plan))
+
+    def _start(self) -> Executors:
+        if self.scheduler or (self.workers is not None and self.workers > 1):
+            return DaskExecutors(self.workers, self.scheduler)
+        return Executors(self.workers or default_workers())
+
+    def _open_bars(self, plan: Plan, works: list[Work]) -> None:
+        totals: dict[str, tuple[int, int]] = {}
+        for work in works:
+            if work.branch is not None:
+                present = sum(int(branch.have.sum()) for branch in plan.branches[work.node])
+                totals[work.node] = (totals.get(work.node, (present, present))[0] + work.rows, present)
+            else:
+                totals[work.node] = (1, 0)
+        self.bars.open(totals, set(plan.artifacts))
+
+    def _book(self, plan: Plan, results: Results) -> None:
+        for node, count in results.computed.items():
+            self.report.computed[node] = self.report.computed.get(node, 0) + count
+            self.report.seconds[node] = self.report.seconds.get(node, 0.0) + results.seconds.get(node, 0.0)
+        work: dict[str, tuple[int, float]] = {}
+        for node in results.computed:
+            if node in plan.branches:
+                stage = self.pipeline.nodes[node].stage.name
+                rows, seconds = work.get(stage, (0, 0.0))
+                work[stage] = (rows + results.computed[node], seconds + results.seconds.get(node, 0.0))
+        record_rates(self.store.root, work)
+        for chain, found in results.failed.items():
+            self.reasons |= {(chain, row_id): reason for row_id, reason in found}
+        for chain in {*results.failed, *results.skipped}:
+            gone = [row_id for row_id, _ in results.failed.get(chain, [])] + results.skipped.get(chain, [])
+            before = ids.to_bytes(self.failed[chain]) if chain in self.failed else []
+            self.failed[chain] = ids.sort(ids.from_bytes({*gone, *before}))
+
+    def failures(self, plan: Plan) -> dict[str, list[str]]:
+        """Node -> one sentence per failed row (inputs that could not be read count for their source)."""
+        found: dict[str, list[str]] = {}
+        for branch in plan.all_branches():
+            lines = found.setdefault(branch.node, [])
+            lines += branch.problems
+            gone = self.failed.get(branch.chain)
+            if gone is None:
+                continue
+            for position in np.flatnonzero(ids.isin(branch.rows.id, gone) & ~branch.have):
+                reason = self.reasons.get((branch.chain, bytes(branch.rows.id[position])))
+                if reason is not None:
+                    lines.append(f"{origin(branch, int(position))}: {reason}")
+        return {node: sorted(lines) for node, lines in found.items() if lines}
+
+    def _too_many(self, plan: Plan) -> bool:
+        return any(
+            len(lines) > self.pipeline.nodes[node].max_failed_rows for node, lines in self.failures(plan).items()
+        )
+
+    def _judge(self, plan: Plan) -> None:
+        """Every wanted row is computed or has failed for a reason that is shown; too many fail the run."""
+        self.report.failed = self.failures(plan)
+        for node, lines in self.report.failed.items():
+            allowed = self.pipeline.nodes[node].max_failed_rows
+            if len(lines) > allowed:
+                shown = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+                raise FailedRowsError(
+                    f"{node}: {len(lines)} row{'s' if len(lines) > 1 else ''} failed ({allowed} allowed): {shown}. "
+                    f"Mend the inputs and run again, or set max_failed_rows"
+                )
+
+
+def recipe_record(branch: Branch) -> dict[str, Any]:
+    """Content of `recipe.json`: the components, for `explain`."""
+    from pipeline.closure import functions
+
+    components = dict(branch.recipe.components)
+    return {
+        "recipe": branch.recipe.digest.hex(),
+        "node": branch.node,
+        "inputs": [side.branch.chain.hex() for side in branch.sides],
+        "components": components,
+        "functions": {
+            module: {name: mark for name, (mark, _) in functions(module).items()} for module in components["code"]
+        },
+    }
+
+
+def origin(branch: Branch, position: int) -> str:
+    """Where a row was born, for messages: a path, or the source node and the id."""
+    while branch.sides:
+        side = branch.sides[0]
+        branch, position = side.branch, int(side.positions[position])
+    if branch.positions is not None:
+        entry = int(branch.positions[position])
+        for name in ("location", "seed"):
+            if name in branch.payload:
+                value = branch.payload[name][np.array([entry])][0]
+                return str(value) if name == "location" else f"{branch.node} {name} {value}"
+    return f"{branch.node} {ids.hex(branch.rows.id[position])[:12]}"
+
+
+def _one(errors: list[TouchstoneError]) -> TouchstoneError:
+    """The first error, with a word on how many others there are."""
+    first = errors[0]
+    if len(errors) > 1:
+        first.args = (f"{first} (and {len(errors) - 1} more task{'s' if len(errors) > 2 else ''} failed)",)
+    return first
+
+
+def dumps(data: Any) -> str:
+    """JSON for `--json`."""
+    return json.dumps(data, indent=2, ensure_ascii=False)

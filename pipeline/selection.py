@@ -1,0 +1,187 @@
+"""Views evaluated on the row table: numpy masks and joins, no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids
+from pipeline.errors import ConfigError
+from pipeline.recipes import Recipe
+from pipeline.rows import Names, Rows, hash_rank
+from pipeline.stage import SPLITS, Schema, Stage
+from pipeline.views import LABELS, Term, View
+
+
+@dataclass(eq=False)
+class Branch:
+    """One chain of one node: its rows, where they come from, and which of them are in the store."""
+
+    node: str
+    stage: Stage
+    config: Any
+    chain: bytes
+    recipe: Recipe
+    schema: Schema
+    rows: Rows
+    sides: tuple[Side, ...] = ()
+    index: NDArray[np.int64] | None = None  # draw number of an expand
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    positions: NDArray[np.int64] | None = None  # row -> entry of the payload
+    steps: tuple[Mapping[str, Any], ...] = ()
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    have: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    failed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    damaged: list[tuple[Any, str]] = field(default_factory=list)
+
+    @property
+    def usable(self) -> NDArray[np.int64]:
+        """Positions of the rows that have not failed in this run."""
+        return np.flatnonzero(~self.failed)
+
+
+@dataclass(eq=False)
+class Side:
+    """Some rows of a branch, in order."""
+
+    branch: Branch
+    positions: NDArray[np.int64]
+
+    @property
+    def ids(self) -> NDArray[np.void]:
+        return self.branch.rows.id[self.positions]
+
+
+@dataclass(eq=False)
+class Selection:
+    """Rows of one branch (one side), or pairs of rows of two branches (two sides of equal length)."""
+
+    sides: tuple[Side, ...]
+
+    def __len__(self) -> int:
+        return len(self.sides[0].positions)
+
+    def take(self, which: NDArray[Any]) -> Selection:
+        return Selection(tuple(Side(side.branch, side.positions[which]) for side in self.sides))
+
+    def table(self) -> Rows:
+        return self.sides[0].branch.rows.take(self.sides[0].positions)
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        return tuple(id(side.branch) for side in self.sides)
+
+
+class Evaluator:
+    """Turns views into selections; `problem` makes the error of a node from a sentence."""
+
+    def __init__(self, branches: Mapping[str, list[Branch]], names: Names, seed: int) -> None:
+        self.branches = branches
+        self.names = names
+        self.seed = seed
+
+    def evaluate(self, view: View, problem: Callable[[str], ConfigError]) -> list[Selection]:
+        """Selections of a view, each branch (or pair of branches) once, in the order of the view."""
+        found: list[Selection] = []
+        for name in view.nodes:
+            found += [Selection((Side(branch, branch.usable),)) for branch in self.branches[name]]
+        for part in view.parts:
+            found += self.evaluate(part, problem)
+        found = _merged(found)
+        if view.where:
+            found = [one.take(self._mask(one, view.where)) for one in found]
+        if view.pair:
+            found = self._paired(found, self.evaluate(view.pair, problem), view.on, problem)
+        if view.take is not None:
+            found = self._first(found, view.take, problem)
+        return [one for one in found if len(one)]
+
+    def _mask(self, selection: Selection, terms: tuple[Term, ...]) -> NDArray[np.bool_]:
+        rows = selection.table()
+        mask = np.ones(len(rows), dtype=bool)
+        for term in terms:
+            mask &= self._term(rows, term) != term.negated
+        return mask
+
+    def _term(self, rows: Rows, term: Term) -> NDArray[np.bool_]:
+        if term.field == "label":
+            return np.isin(rows.label, [LABELS[word] for word in term.values])
+        if term.field == "split":
+            return np.isin(rows.split, [SPLITS.index(word) for word in term.values])
+        if term.field == "group":
+            from pipeline.recipes import digest
+
+            return ids.isin(rows.group, ids.from_bytes(digest("group", word) for word in term.values))
+        column = rows.domain if term.field == "domain" else rows.source
+        numbers = [
+            number
+            for number, word in enumerate(self.names.words)
+            if word in term.values or (term.field == "source" and word.partition("[")[0] in term.values)
+        ]
+        return np.isin(column, numbers)
+
+    def _first(self, found: list[Selection], count: int, problem: Callable[[str], ConfigError]) -> list[Selection]:
+        total = sum(len(one) for one in found)
+        if total < count:
+            raise problem(f"takes {count} rows of a view that has {total}")
+        ranks = np.concatenate([hash_rank(one.sides[0].ids, "take", self.seed) for one in found])
+        chosen = np.zeros(total, dtype=bool)
+        chosen[np.argsort(ranks, kind="stable")[:count]] = True
+        edges = np.cumsum([0, *(len(one) for one in found)])
+        return [one.take(np.flatnonzero(chosen[edges[i] : edges[i + 1]])) for i, one in enumerate(found)]
+
+    def _paired(
+        self, left: list[Selection], right: list[Selection], on: str, problem: Callable[[str], ConfigError]
+    ) -> list[Selection]:
+        found = []
+        for one in left:
+            for other in right:
+                if len(one.sides) != 1 or len(other.sides) != 1:
+                    raise problem("pairs a view that is a pair already; pair two plain views")
+                a, b = _join(one.sides[0], other.sides[0], on)
+                pair = Selection((Side(one.sides[0].branch, a), Side(other.sides[0].branch, b)))
+                if len(pair):
+                    found.append(pair)
+        if not found and left and right:
+            raise problem(f"pairs two views that share no {on}")
+        for pair in found:
+            splits = [side.branch.rows.split[side.positions] for side in pair.sides]
+            if (splits[0] != splits[1]).any():
+                raise problem("pairs rows of different splits; add 'where: split = ...' or pair on group")
+        return found
+
+
+def _merged(found: list[Selection]) -> list[Selection]:
+    """Each branch once: the union of its rows, in the order of the branch."""
+    by_branch: dict[tuple[int, ...], Selection] = {}
+    for one in found:
+        other = by_branch.get(one.key)
+        if other is None:
+            by_branch[one.key] = one
+        elif len(one.sides) == 1:
+            both = np.union1d(other.sides[0].positions, one.sides[0].positions)
+            by_branch[one.key] = Selection((Side(one.sides[0].branch, both),))
+    return list(by_branch.values())
+
+
+def _join(a: Side, b: Side, on: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of all pairs with equal id or group, in the order of `a`, then of `b`."""
+    left = a.branch.rows.id[a.positions] if on == "id" else a.branch.rows.group[a.positions]
+    right = b.branch.rows.id[b.positions] if on == "id" else b.branch.rows.group[b.positions]
+    order = ids.order(right)
+    distinct = ids.unique(right)
+    member = ids.lookup(distinct, right[order])
+    starts = np.searchsorted(member, np.arange(len(distinct)))
+    counts = np.bincount(member, minlength=len(distinct))
+    which = ids.lookup(distinct, left)
+    repeats = np.where(which >= 0, counts[np.maximum(which, 0)], 0) if len(distinct) else np.zeros(len(left), int)
+    rows = np.repeat(np.arange(len(left)), repeats)
+    offsets = np.arange(len(rows)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    chosen = order[starts[which[rows]] + offsets] if len(rows) else np.zeros(0, dtype=np.int64)
+    return a.positions[rows], b.positions[chosen]

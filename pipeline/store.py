@@ -1,0 +1,377 @@
+"""The store: directories that appear whole or not at all, found by name; no database, no lock for correctness.
+
+    <root>/<stage>/<chain, 16 hex>/recipe.json, <shard>.zarr/, failures/<id>.json     rows
+    <root>/<stage>/<key, 16 hex>/artifact.json, ...                                   artifacts
+    <root>/runs/ quarantine/ scratch/ leases/ trash/ aliases.json .cache/             care
+
+All results enter through `publish`: flush, one rename, flush of the parent. Whoever comes second with the same rows
+compares digests and drops its own copy.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import artifacts, atomic, runs
+from pipeline import ids as row_ids
+from pipeline.chain_index import ChainIndex, read_index
+from pipeline.errors import ConflictError, DamagedShardError, StoreError
+from pipeline.runs import RunRecord
+from pipeline.shards import Shard, nothing, shard_name, write_shard
+from pipeline.stage import Artifact, Schema
+
+OWN_NAMES = ("runs", "quarantine", "scratch", "leases", "trash", ".cache")
+STALE_S = 3600.0
+"""Temporary files that name no run are removed when they are older than this."""
+
+
+class Store:
+    """A folder of shards and artifacts. Opening it writes nothing; `writable` lets reading write caches and quarantine."""
+
+    def __init__(self, root: Path, writable: bool = False) -> None:
+        self.root = Path(root)
+        self.writable = writable
+        self._shards: dict[Path, tuple[tuple[int, int], Shard]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "writable": self.writable, "_shards": {}}  # maps stay in their process
+
+    # Chains
+
+    def chain_dir(self, stage: str, chain: bytes) -> Path:
+        """Directory of the shards of a chain; it need not exist."""
+        if stage in OWN_NAMES or not stage or stage.startswith(".") or "/" in stage:
+            raise StoreError(f"a stage cannot be named '{stage}': the store uses that name itself")
+        return self.root / stage / chain[:8].hex()
+
+    def write_recipe(self, stage: str, chain: bytes, recipe: Mapping[str, Any]) -> None:
+        """Record what a chain was made with, once; StoreError if the directory belongs to another chain."""
+        path = self.chain_dir(stage, chain) / "recipe.json"
+        if self.recipe(stage, chain) is None:
+            with _room(path):
+                atomic.write_json(path, {**recipe, "chain": chain.hex()})
+
+    def recipe(self, stage: str, chain: bytes) -> dict[str, Any] | None:
+        """The recorded recipe of a chain with its full digest under "chain"; None if there is none yet."""
+        path = self.chain_dir(stage, chain) / "recipe.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StoreError(f"{path} cannot be read ({error}); move it away, the next run writes it again") from error
+        if found.get("chain") != chain.hex():
+            raise StoreError(
+                f"{path} belongs to chain {found.get('chain')}, expected {chain.hex()}: two chains share 16 digits; "
+                "keep them in two stores"
+            )
+        return found
+
+    def index(self, stage: str, chain: bytes) -> ChainIndex:
+        """Where the rows of a chain lie; damaged shards are in `.damaged` and their rows absent."""
+        directory = self.chain_dir(stage, chain)
+        self.recipe(stage, chain)
+        return read_index(directory, self.root / ".cache" / "index" / f"{stage}-{directory.name}", self.writable)
+
+    def shard(self, path: Path) -> Shard:
+        """An open shard; kept open until its `zarr.json` is replaced."""
+        try:
+            found = os.stat(path / "zarr.json")
+        except OSError as error:
+            raise DamagedShardError(f"{path / 'zarr.json'} cannot be read: {error}", str(path)) from error
+        stamp = (found.st_ino, found.st_mtime_ns)
+        held = self._shards.get(path)
+        if held is None or held[0] != stamp:
+            held = (stamp, Shard.open(path))
+            self._shards[path] = held
+        return held[1]
+
+    # Publishing
+
+    def temporary(self, final: Path, run: RunRecord) -> Path:
+        """A new empty directory beside a final place; it is cleaned if the run dies."""
+        path = final.with_name(f".{final.name}.{run.id}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        with _room(path):
+            path.mkdir(parents=True)
+        return path
+
+    def publish(self, temporary: Path, final: Path, kill: Callable[[str], None] = nothing) -> bool:
+        """Move a finished directory to its place; False if an equal one was there first (ours is dropped).
+
+        A damaged one that is in the way is quarantined. Raises ConflictError where both are sound and differ.
+        """
+        atomic.flush_tree(temporary)
+        while True:
+            kill("before rename")
+            try:
+                os.rename(temporary, final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                if not self._same(temporary, final):
+                    continue
+                shutil.rmtree(temporary)
+                return False
+            kill("after rename")
+            atomic.flush(final.parent)
+            return True
+
+    def _same(self, ours: Path, theirs: Path) -> bool:
+        """True if both hold the same result; False after a damaged one was moved out of the way."""
+        if theirs.suffix != ".zarr":
+            card = artifacts.read_card(ours)
+            try:
+                artifacts.check_same(theirs.parent.name, card, theirs)
+            except StoreError as error:
+                self.quarantine(theirs, str(error))
+                return False
+            return True
+        one = Shard.open(ours)
+        try:
+            other = Shard.open(theirs)
+            other.verify()
+        except DamagedShardError as error:
+            self.quarantine(theirs, str(error))
+            return False
+        different = np.flatnonzero(one.digests != other.digests) if one.rows == other.rows else np.arange(one.rows)
+        if len(different):
+            names = ", ".join(row_ids.hex(value)[:12] for value in one.ids[different[:3]])
+            raise ConflictError(
+                f"{theirs.parent.parent.name}: {len(different)} of {one.rows} rows of shard {theirs.name} were "
+                f"computed twice with different values (rows {names}): the stage is not deterministic, or its recipe misses "
+                "an input"
+            )
+        return True
+
+    def stage_shard(
+        self,
+        stage: str,
+        chain: bytes,
+        ids: NDArray[np.void],
+        arrays: Mapping[str, NDArray[Any]],
+        schema: Schema,
+        attributes: Mapping[str, Any],
+        run: RunRecord,
+        kill: Callable[[str], None] = nothing,
+    ) -> str:
+        """Write the rows as one shard and publish it; returns its name.
+
+        `attributes` must not depend on the run. A full disk leaves the store as it was and raises StoreError.
+        """
+        name = shard_name(ids)
+        final = self.chain_dir(stage, chain) / f"{name}.zarr"
+        temporary = self.temporary(final, run)
+        try:
+            with _room(final):
+                write_shard(temporary, ids, arrays, schema, attributes, kill)
+                self.publish(temporary, final, kill)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return name
+
+    # Failed rows
+
+    def record_failure(self, stage: str, chain: bytes, row_id: np.void | bytes, reason: str, **facts: Any) -> None:
+        """Remember why a row could not be computed; the next run tries it again."""
+        path = self._failure(stage, chain, row_id)
+        with _room(path):
+            atomic.write_json(path, {**facts, "id": row_ids.hex(row_id), "reason": reason})
+
+    def failures(self, stage: str, chain: bytes) -> dict[bytes, dict[str, Any]]:
+        """The recorded failures of a chain by id, sorted."""
+        folder = self.chain_dir(stage, chain) / "failures"
+        found = {}
+        for path in sorted(folder.glob("*.json")):
+            try:
+                found[row_ids.from_hex(path.stem)] = json.loads(path.read_bytes())
+            except ValueError as error:
+                raise StoreError(f"{path} is not a failure record ({error}); remove it") from error
+        return found
+
+    def clear_failure(self, stage: str, chain: bytes, row_id: np.void | bytes) -> None:
+        """Forget a row's failure; nothing happens if it has none."""
+        self._failure(stage, chain, row_id).unlink(missing_ok=True)
+
+    def clear_failures(self, stage: str, chain: bytes, ids: NDArray[np.void] | Iterable[bytes] | None = None) -> None:
+        """Forget the failures of these rows, or of all rows of the chain."""
+        if ids is None:
+            shutil.rmtree(self.chain_dir(stage, chain) / "failures", ignore_errors=True)
+            return
+        wanted = set(row_ids.to_bytes(ids) if isinstance(ids, np.ndarray) else ids)
+        for row_id in wanted & set(self.failures(stage, chain)):
+            self.clear_failure(stage, chain, row_id)
+
+    def _failure(self, stage: str, chain: bytes, row_id: np.void | bytes) -> Path:
+        return self.chain_dir(stage, chain) / "failures" / f"{row_ids.hex(row_id)}.json"
+
+    # Artifacts
+
+    def artifact_dir(self, stage: str, key: bytes | str) -> Path:
+        """Directory of an artifact; it need not exist."""
+        return self.chain_dir(stage, bytes.fromhex(_key(key)))
+
+    def publish_artifact(
+        self,
+        stage: str,
+        key: bytes | str,
+        temporary: Path,
+        info: Mapping[str, Any],
+        consumed: Mapping[str, NDArray[np.void]] | None = None,
+    ) -> Artifact:
+        """Seal the files in `temporary` with `artifact.json` and move them to their place.
+
+        consumed: name of a view -> ids that it gave, recorded by count and digest and kept in `consumed.npy`.
+        """
+        final = self.artifact_dir(stage, key)
+        try:
+            with _room(final):
+                artifacts.seal(temporary, stage, _key(key), info, consumed or {})
+                self.publish(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        found = self.artifact(stage, key)
+        if found is None:
+            raise StoreError(f"{final} was removed right after it was published")
+        return found
+
+    def artifact(self, stage: str, key: bytes | str) -> Artifact | None:
+        """The finished artifact; None if it is absent or damaged (then it is quarantined, if the store is writable)."""
+        directory = self.artifact_dir(stage, key)
+        if not directory.is_dir():
+            return None
+        try:
+            card = artifacts.read_card(directory, _key(key))
+        except StoreError as error:
+            if self.writable:
+                self.quarantine(directory, str(error))
+            return None
+        return Artifact(card.get("node", stage), card["key"], directory, card)
+
+    def scratch(self, key: bytes | str) -> Path:
+        """Directory that a long fit keeps between attempts; made if absent."""
+        path = self.root / "scratch" / _key(key)[:16]
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def lease(
+        self, key: bytes | str, poll_s: float = 0.2, stopping: Callable[[], bool] = lambda: False
+    ) -> AbstractContextManager[None]:
+        """Exclusive right to make an artifact; waits for another holder (look again for the artifact afterwards)."""
+        return artifacts.lease(self.root / "leases" / f"{_key(key)[:16]}.lock", poll_s, stopping)
+
+    # Runs
+
+    def start_run(self, uses: Iterable[Path] = ()) -> RunRecord:
+        """Enter this process in `runs/`. `uses`: directories that `compact` and `gc` of other runs must leave alone."""
+        run = runs.this_run()
+        self.use(run, uses)
+        return run
+
+    def use(self, run: RunRecord, uses: Iterable[Path]) -> None:
+        """Replace the directories that a run names as in use."""
+        names = sorted({self.relative(path) for path in uses})
+        with _room(self.root):
+            atomic.write_json(self._run_file(run), {"run": run.id, "uses": names})
+
+    def finish_run(self, run: RunRecord) -> None:
+        """Remove the run's entry."""
+        self._run_file(run).unlink(missing_ok=True)
+
+    def alive(self, run: RunRecord | str) -> bool:
+        """Whether the process of a run lives (on another host: whether its entry is there and young)."""
+        record = runs.parse_run(run) if isinstance(run, str) else run
+        return record is not None and runs.alive(record, self._run_file(record))
+
+    def in_use(self, besides: RunRecord | None = None) -> set[str]:
+        """Directories, relative to the root, that live runs name; `besides` one of them."""
+        found: set[str] = set()
+        for path in (self.root / "runs").glob("*.json"):
+            if self.alive(path.stem) and (besides is None or path.stem != besides.id):
+                found.update(json.loads(path.read_bytes())["uses"])
+        return found
+
+    def clean_temporaries(self) -> list[Path]:
+        """Remove temporaries and entries of dead runs; a live run's are left alone. Returns what was removed."""
+        removed = []
+        places = (".*.tmp", "*/.*.tmp", "*/*/.*.tmp", "*/*/failures/.*.tmp")
+        for path in sorted(found for place in places for found in self.root.glob(place)):
+            if path.is_relative_to(self.root / "scratch"):
+                continue  # a stage's own files
+            name = path.name.split(".")
+            record = runs.parse_run(name[-3]) if len(name) >= 4 else None
+            if record is None:
+                try:
+                    gone = time.time() - path.stat().st_mtime > STALE_S
+                except FileNotFoundError:
+                    continue
+            else:
+                gone = not self.alive(record)
+            if gone:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                removed.append(path)
+        for path in sorted((self.root / "runs").glob("*.json")):
+            if not self.alive(path.stem):
+                path.unlink(missing_ok=True)
+        return removed
+
+    # Care
+
+    def quarantine(self, path: Path | str, reason: str) -> Path | None:
+        """Move a damaged directory out of the way; None if another process did so first."""
+        source = Path(path)
+        target = self.root / "quarantine" / f"{self.relative(source).replace('/', '-')}-{secrets.token_hex(4)}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(source, target)
+        except FileNotFoundError:
+            return None
+        self._shards.pop(source, None)
+        atomic.write_json(target.with_name(f"{target.name}.json"), {"path": self.relative(source), "reason": reason})
+        return target
+
+    def aliases(self) -> dict[str, str]:
+        """Recipes that the user accepted as equal: hex of the new one -> hex of the old one."""
+        try:
+            found: dict[str, str] = json.loads((self.root / "aliases.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise StoreError(f"{self.root / 'aliases.json'} cannot be read ({error}); mend or remove it") from error
+        return found
+
+    def _run_file(self, run: RunRecord) -> Path:
+        return self.root / "runs" / f"{run.id}.json"
+
+    def relative(self, path: Path) -> str:
+        """The name of a directory inside the store, as `runs/` and `gc` know it."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+
+def _key(key: bytes | str) -> str:
+    return key if isinstance(key, str) else key.hex()
+
+
+@contextmanager
+def _room(place: Path) -> Iterator[None]:
+    """Turns "no space left on device" into one sentence about a place in the store."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(
+            f"the disk is full: {place} could not be written ({error.strerror}); nothing half-written was kept, "
+            "free some space and run again"
+        ) from error

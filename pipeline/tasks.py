@@ -1,0 +1,304 @@
+"""What a worker does: compute and publish one shard, or make one artifact. Runs in a thread, a process or on a cluster.
+
+A task carries ids and places, never arrays of pixels; it reads whatever shards hold its input rows when it starts, and
+returns counts. It may run twice (a lost worker, two runs at once): publishing is idempotent.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids
+from pipeline.errors import Interrupted, StageError, StoreError, TouchstoneError
+from pipeline.stage import Artifact, Batch, Context, FitContext, Kind, RowError, Schema, Stage
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+    from pipeline.runs import RunRecord
+    from pipeline.store import Store
+
+
+@dataclass(frozen=True)
+class Content:
+    """Files behind the rows of a parent: how to read them, and where they lie."""
+
+    stage: Stage
+    config: Any
+    locations: list[str]
+
+    def read(self, row: int, expected: bytes) -> bytes:
+        """Bytes of a row's file. Raises RowError if it is gone or not what it was."""
+        try:
+            data = self.stage.read(self.config, self.locations[row])
+        except OSError as error:
+            raise RowError(f"{self.locations[row]} cannot be read: {error.strerror or error}") from None
+        found = hashlib.sha256(data).digest()[: len(expected)]
+        if found != expected:
+            raise RowError(
+                f"{self.locations[row]} is not what its manifest or the scan says (SHA-256 {found.hex()[:12]}"
+                f"..., expected {expected.hex()[:12]}...); restore the file, or correct its line"
+            )
+        return data
+
+
+@dataclass(frozen=True)
+class Parent:
+    """Where the input rows of a task are stored."""
+
+    stage: str
+    chain: bytes
+    schema: Schema
+    ids: NDArray[np.void]
+    content: Content | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What every task of a run knows."""
+
+    store: Path
+    run: RunRecord
+    seed: int
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Some rows of one chain, to become one shard."""
+
+    facts: Facts
+    node: str
+    stage: Stage
+    config: Any
+    chain: bytes
+    schema: Schema
+    ids: NDArray[np.void]
+    parents: tuple[Parent, ...] = ()
+    index: NDArray[np.int64] | None = None
+    payload: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    content: Content | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: rows published, rows failed with reasons, rows whose inputs are missing."""
+
+    computed: int = 0
+    failed: tuple[tuple[bytes, str], ...] = ()
+    skipped: tuple[bytes, ...] = ()
+    seconds: float = 0.0
+
+
+class LazyArrays(Mapping[str, NDArray[Any]]):
+    """Arrays of some input rows, gathered from the shards when a stage asks for them."""
+
+    def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
+        self.dataset = dataset
+        self.rows = rows
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self.dataset.fields:
+            raise KeyError(name)
+        return self.dataset.array(name, self.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.dataset.fields)
+
+    def __len__(self) -> int:
+        return len(self.dataset.fields)
+
+
+@cache
+def open_store(root: Path) -> Store:
+    """The store of this process, with its open shards."""
+    from pipeline.store import Store
+
+    return Store(root, writable=True)
+
+
+def compute_shard(task: ShardTask, stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Compute the rows of a task and publish them as one shard."""
+    started = time.perf_counter()
+    store = open_store(task.facts.store)
+    present, datasets = _open_parents(store, task)
+    collected = {name: [] for name in task.schema}  # type: dict[str, list[NDArray[Any]]]
+    good: list[NDArray[np.int64]] = []
+    failed: list[tuple[bytes, str]] = []
+    for start in range(0, len(present), task.stage.block_rows):
+        if stop():
+            return Outcome(seconds=time.perf_counter() - started)
+        rows = present[start : start + task.stage.block_rows]
+        values, failures = _compute_block(task, datasets, rows)
+        kept = np.array([number for number in range(len(rows)) if number not in failures], dtype=np.int64)
+        failed += [(bytes(task.ids[rows[number]]), reason) for number, reason in sorted(failures.items())]
+        good.append(rows[kept])
+        for name in task.schema:
+            collected[name].append(values[name] if len(kept) == len(rows) else values[name][kept])
+    done = np.concatenate(good) if good else np.zeros(0, dtype=np.int64)
+    if len(done):
+        arrays = {name: np.concatenate(parts) for name, parts in collected.items()}
+        store.stage_shard(task.stage.name, task.chain, task.ids[done], arrays, task.schema, {}, task.facts.run)
+        store.clear_failures(task.stage.name, task.chain, ids.to_bytes(task.ids[done]))
+    for row_id, reason in failed:
+        store.record_failure(task.stage.name, task.chain, row_id, reason)
+    missing = np.setdiff1d(np.arange(len(task.ids)), present)
+    skipped = tuple(bytes(row_id) for row_id in task.ids[missing])
+    return Outcome(len(done), tuple(failed), skipped, time.perf_counter() - started)
+
+
+def _open_parents(store: Store, task: ShardTask) -> tuple[NDArray[np.int64], list[Dataset]]:
+    """Rows of the task whose inputs exist, and the datasets of the inputs."""
+    from pipeline.dataset import Dataset, Part
+
+    there = np.ones(len(task.ids), dtype=bool)
+    datasets = []
+    for parent in task.parents:
+        if parent.content is None or parent.schema:
+            there &= store.index(parent.stage, parent.chain).contains(parent.ids)
+        datasets.append(Dataset(store, [Part(parent.stage, parent.chain, parent.schema, parent.ids, ())], {}))
+    return np.flatnonzero(there), datasets
+
+
+def _compute_block(
+    task: ShardTask, datasets: list[Dataset], rows: NDArray[np.int64]
+) -> tuple[Mapping[str, NDArray[Any]], dict[int, str]]:
+    """Values of one block. Where the stage raises on the whole block, the rows are tried one by one."""
+    try:
+        return _call(task, datasets, rows)
+    except (TouchstoneError, MemoryError):
+        raise
+    except RowError as error:
+        if len(rows) == 1:
+            return _empty(task.schema, 1), {0: str(error)}
+        first: Exception = error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EROFS):
+            raise StoreError(f"{task.node}: {error.strerror}") from None
+        first = error
+    except Exception as error:
+        first = error
+    if len(rows) == 1:
+        return _empty(task.schema, 1), {0: f"{type(first).__name__}: {first}"}
+    parts = [_compute_block(task, datasets, rows[number : number + 1]) for number in range(len(rows))]
+    failures = {number: part[1][0] for number, part in enumerate(parts) if part[1]}
+    if len(failures) == len(rows) and not isinstance(first, RowError):
+        raise StageError(
+            f"{task.node}: stage '{task.stage.name}' fails on every row of a block: {type(first).__name__}: {first}"
+        ) from first
+    return {name: np.concatenate([part[0][name] for part in parts]) for name in task.schema}, failures
+
+
+def _call(
+    task: ShardTask, datasets: list[Dataset], rows: NDArray[np.int64]
+) -> tuple[Mapping[str, NDArray[Any]], dict[int, str]]:
+    facts = task.facts
+    context = Context(
+        facts.seed, task.stage.name, facts.device, facts.threads, task.files, task.artifacts, task.stage.random
+    )
+    batch = Batch(
+        task.ids[rows],
+        tuple(parent.ids[rows] for parent in task.parents),
+        tuple(LazyArrays(dataset, rows) for dataset in datasets),
+        None if task.index is None else task.index[rows],
+        {name: np.asarray(column)[rows] for name, column in task.payload.items()},
+        _reader(task, rows),
+    )
+    values = task.stage.compute(task.config, batch, context)
+    for name, spec in task.schema.items():
+        value = values.get(name)
+        expected = (len(rows), *spec.shape)
+        if value is None or value.shape != expected or value.dtype != np.dtype(spec.dtype):
+            found = "nothing" if value is None else f"{value.dtype} {value.shape}"
+            raise StageError(
+                f"{task.node}: stage '{task.stage.name}' gives {found} for '{name}', its schema promises "
+                f"{np.dtype(spec.dtype)} {expected}"
+            )
+    return values, context.failures
+
+
+def _reader(task: ShardTask, rows: NDArray[np.int64]) -> Callable[[int], bytes] | None:
+    content, row_ids = task.content, task.ids
+    if content is None and task.parents:
+        content, row_ids = task.parents[0].content, task.parents[0].ids
+    if content is None:
+        return None
+    source = content
+    return lambda number: source.read(int(rows[number]), bytes(row_ids[rows[number]]))
+
+
+def _empty(schema: Schema, rows: int) -> dict[str, NDArray[Any]]:
+    return {name: np.zeros((rows, *spec.shape), dtype=spec.dtype) for name, spec in schema.items()}
+
+
+@dataclass(frozen=True)
+class ArtifactTask:
+    """One fit or reduce. views: input -> name -> (stage, chain, schema, ids, steps) per branch, and the row table."""
+
+    facts: Facts
+    node: str
+    stage: Stage
+    config: Any
+    key: bytes
+    recipe: Mapping[str, Any]
+    views: Mapping[str, Mapping[str, tuple[list[Any], Mapping[str, NDArray[Any]]]]]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def make_artifact(
+    task: ArtifactTask,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Fit or reduce, under a lease so that two runs do not train twice, and publish the artifact."""
+    from pipeline.dataset import Dataset
+
+    started = time.perf_counter()
+    facts = task.facts
+    store = open_store(facts.store)
+    with store.lease(task.key, stopping=stop):
+        if store.artifact(task.stage.name, task.key) is not None:
+            return Outcome(1, seconds=time.perf_counter() - started)
+        out = store.temporary(store.artifact_dir(task.stage.name, task.key), facts.run)
+        context = FitContext(
+            facts.seed, task.stage.name, facts.device, facts.threads, task.files, task.artifacts,
+            task.stage.random, out=out, scratch=store.scratch(task.key), report=report, stopping=stop,
+        )  # fmt: skip
+        views: dict[str, Any] = {}
+        consumed: dict[str, Any] = {}
+        for name, parts in task.views.items():
+            named = {label: Dataset(store, found, table) for label, (found, table) in parts.items()}
+            unnamed = task.stage.inputs[name].kind == "rows"
+            views[name] = named[""] if unnamed else named
+            consumed |= {f"{name}.{label}" if label else name: data.ids for label, data in named.items()}
+        try:
+            task.stage.fit(task.config, views, context)
+        except (TouchstoneError, MemoryError):
+            shutil.rmtree(out, ignore_errors=True)
+            raise
+        except Exception as error:
+            shutil.rmtree(out, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise StoreError(f"{task.node}: the disk of the store is full; free some space and run again") from None
+            raise StageError(f"{task.node}: {error}") from error
+        if stop() and task.stage.kind is Kind.FIT and not any(out.iterdir()):
+            raise Interrupted(f"{task.node} stopped; what it has learned so far is kept")
+        info = {"node": task.node, "recipe": task.recipe, "facts": context.facts, "device": facts.device}
+        store.publish_artifact(task.stage.name, task.key, out, info, consumed)
+    return Outcome(1, seconds=time.perf_counter() - started)
+

@@ -1,0 +1,194 @@
+"""From a plan to tasks: which rows become one shard, what each task waits for, and what a worker is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids
+from pipeline.errors import StageError
+from pipeline.plan import ArtifactPlan, Plan
+from pipeline.selection import Branch, Selection
+from pipeline.stage import SPLITS
+from pipeline.tasks import ArtifactTask, Content, Facts, Parent, ShardTask
+
+LEAST_ROWS = 64
+"""Shards of a node are split for parallel work, but not below this many rows."""
+
+
+@dataclass(eq=False)
+class Work:
+    """One task to be: which rows of which branch, or which artifact, and the works that it waits for."""
+
+    number: int
+    node: str
+    branch: Branch | None = None
+    positions: NDArray[np.int64] | None = None
+    artifact: ArtifactPlan | None = None
+    waits: set[int] = field(default_factory=set)
+
+    @property
+    def rows(self) -> int:
+        return len(self.positions) if self.positions is not None else 0
+
+
+def works_of(plan: Plan, workers: int) -> list[Work]:
+    """Tasks for all that is missing, each after those that it waits for."""
+    from pipeline.shards import rows_per_shard
+
+    works: list[Work] = []
+    makers: dict[bytes, tuple[NDArray[np.void], NDArray[np.int64]]] = {}  # chain -> (sorted missing ids, work numbers)
+    artifact_work: dict[bytes, int] = {}
+    for name in plan.nodes:
+        for branch in plan.branches.get(name, []):
+            missing = branch.usable[~branch.have[branch.usable]]
+            if branch.chain in makers:  # another branch of the same chain computes these rows
+                missing = missing[ids.lookup(makers[branch.chain][0], branch.rows.id[missing]) < 0]
+            if not len(missing):
+                continue
+            node = plan.pipeline.nodes[name]
+            limit = node.shard_rows or rows_per_shard(branch.schema)
+            share = max(LEAST_ROWS, -(-len(missing) // (2 * workers)))
+            size = limit if node.shard_rows else min(limit, share)
+            after = {artifact_work[one.key] for one in _inputs(branch.artifacts) if one.key in artifact_work}
+            numbers = np.empty(len(missing), dtype=np.int64)
+            for start in range(0, len(missing), size):
+                positions = missing[start : start + size]
+                numbers[start : start + size] = len(works)
+                waits = after | _waits(branch, positions, makers)
+                works.append(Work(len(works), name, branch=branch, positions=positions, waits=waits))
+            _note(makers, branch.chain, branch.rows.id[missing], numbers)
+        artifact = plan.artifacts.get(name)
+        if artifact is not None and artifact.found is None and artifact.key not in artifact_work:
+            waits = {artifact_work[one.key] for one in _inputs(artifact.artifacts) if one.key in artifact_work}
+            for views in artifact.views.values():
+                for selections in views.values():
+                    for selection in selections:
+                        for side in selection.sides:
+                            waits |= _makers_of(side.branch.chain, side.ids, makers)
+            artifact_work[artifact.key] = len(works)
+            works.append(Work(len(works), name, artifact=artifact, waits=waits))
+    return works
+
+
+def _inputs(artifacts: Mapping[str, tuple[ArtifactPlan, ...]]) -> Iterator[ArtifactPlan]:
+    for found in artifacts.values():
+        yield from found
+
+
+def _note(
+    makers: dict[bytes, tuple[NDArray[np.void], NDArray[np.int64]]],
+    chain: bytes,
+    missing: NDArray[np.void],
+    numbers: NDArray[np.int64],
+) -> None:
+    if chain in makers:
+        missing = np.concatenate([makers[chain][0], missing])
+        numbers = np.concatenate([makers[chain][1], numbers])
+    order = ids.order(missing)
+    makers[chain] = (missing[order], numbers[order])
+
+
+def _makers_of(
+    chain: bytes, wanted: NDArray[np.void], makers: Mapping[bytes, tuple[NDArray[np.void], NDArray[np.int64]]]
+) -> set[int]:
+    if chain not in makers:
+        return set()
+    ranked, numbers = makers[chain]
+    places = ids.lookup(ranked, wanted)
+    return set(np.unique(numbers[places[places >= 0]]).tolist())
+
+
+def _waits(branch: Branch, positions: NDArray[np.int64], makers: Mapping[bytes, Any]) -> set[int]:
+    waits: set[int] = set()
+    for side in branch.sides:
+        waits |= _makers_of(side.branch.chain, side.branch.rows.id[side.positions[positions]], makers)
+    return waits
+
+
+class TaskMaker:
+    """Turns a Work into what a worker needs, at the moment of submission (so that few are in memory)."""
+
+    def __init__(self, plan: Plan, facts: Facts) -> None:
+        self.plan = plan
+        self.facts = facts
+
+    def make(self, work: Work) -> ShardTask | ArtifactTask:
+        return self._shard(work) if work.branch is not None else self._artifact(work)
+
+    def _shard(self, work: Work) -> ShardTask:
+        branch, positions = work.branch, work.positions
+        assert branch is not None
+        assert positions is not None
+        payload: dict[str, Any] = {}
+        content = None
+        if branch.positions is not None:
+            entries = branch.positions[positions]
+            columns = {name: column[entries] for name, column in branch.payload.items()}
+            locations = columns.pop("location", None)
+            payload = columns
+            if locations is not None:
+                content = Content(branch.stage, branch.config, [str(place) for place in locations])
+        return ShardTask(
+            self.facts, branch.node, branch.stage, branch.config, branch.chain, branch.schema,
+            branch.rows.id[positions], tuple(_parent(side.branch, side.positions[positions]) for side in branch.sides),
+            None if branch.index is None else branch.index[positions], payload, content,
+            {name: reference.path for name, reference in branch.files.items()}, self._inputs(branch.artifacts),
+        )  # fmt: skip
+
+    def _inputs(self, artifacts: Mapping[str, tuple[ArtifactPlan, ...]]) -> dict[str, Any]:
+        result = {}
+        for name, found in artifacts.items():
+            ready = []
+            for one in found:
+                artifact = one.found or self.plan.store.artifact(one.node.stage.name, one.key)
+                if artifact is None:
+                    raise StageError(f"{one.node.name} is missing although its task is done; run again")
+                ready.append(type(artifact)(one.node.name, artifact.key, artifact.path, artifact.info))
+            result[name] = tuple(ready)
+        return result
+
+    def _artifact(self, work: Work) -> ArtifactTask:
+        artifact = work.artifact
+        assert artifact is not None
+        views: dict[str, Any] = {}
+        for name, named in artifact.views.items():
+            views[name] = {label: self.view(selections) for label, selections in named.items()}
+        node = artifact.node
+        components = dict(artifact.recipe.components)
+        return ArtifactTask(
+            self.facts, node.name, node.stage, node.config, artifact.key, components, views,
+            {name: reference.path for name, reference in node.files.items()}, self._inputs(artifact.artifacts),
+        )  # fmt: skip
+
+    def view(self, selections: list[Selection]) -> tuple[list[Any], dict[str, NDArray[Any]]]:
+        """Parts and row table of a dataset."""
+        from pipeline.dataset import Part
+
+        parts, tables = [], []
+        for selection in selections:
+            branch = selection.sides[0].branch
+            parts.append(Part(branch.stage.name, branch.chain, branch.schema, selection.sides[0].ids, branch.steps))
+            tables.append(selection.table())
+        words = np.array([*self.plan.names.words, ""], dtype=str)
+        splits = np.array(SPLITS)
+        table = {
+            "label": np.concatenate([t.label for t in tables]) if tables else np.zeros(0, np.uint8),
+            "split": splits[np.concatenate([t.split for t in tables])] if tables else splits[:0],
+            "domain": words[np.concatenate([t.domain for t in tables])] if tables else words[:0],
+            "source": words[np.concatenate([t.source for t in tables])] if tables else words[:0],
+            "group": np.concatenate([t.group for t in tables]) if tables else np.zeros(0, "V16"),
+        }
+        return parts, table
+
+
+def _parent(branch: Branch, positions: NDArray[np.int64]) -> Parent:
+    content = None
+    if branch.stage.content and branch.positions is not None:
+        locations = branch.payload["location"][branch.positions[positions]]
+        content = Content(branch.stage, branch.config, [str(place) for place in locations])
+    return Parent(branch.stage.name, branch.chain, branch.schema, branch.rows.id[positions], content)

@@ -1,0 +1,182 @@
+"""Scores of one detector on the rows of the test split, and the metrics made from them.
+
+The test split is opened here and nowhere else. One row of results per variant and fake source: all reals of the variant
+against the fakes of that source; one more row pools all fakes of the variant. A variant that holds no reals (perturbed
+fakes, say) is compared with the reals of 'raw', or else of the first variant that has some, and the result says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import StageError
+from pipeline.stage import FAKE, REAL, Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from stages.detector_file import Detector, load_detector
+from stages.metrics import summary
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+
+FORMAT = 1
+RESULTS, SCORES = "results.json", "scores.npz"
+POOLED = "all"
+"""Source name of the row that pools all fakes of a variant."""
+
+BLOCK_ROWS = 512
+
+
+class EvaluateConfig(StageConfig):
+    """Which split is scored."""
+
+    split: Literal["test", "val"] = setting("test", description="rows to score: test; val only to look for mistakes")
+
+
+class Evaluate(Stage):
+    """One detector against one or several variants of a test set."""
+
+    name: ClassVar[str] = "evaluate"
+    kind: ClassVar[Kind] = Kind.REDUCE
+    Config: ClassVar[type[StageConfig]] = EvaluateConfig
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "model": Input("artifact", description="a 'train' node"),
+        "test": Input("views", description="rows with the detector's feature, one view per variant"),
+    }
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "torch")
+    network: ClassVar[bool] = True
+    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+
+    def schema(self, config: EvaluateConfig, inputs: Mapping[str, Schema]) -> Schema:
+        """No rows come out."""
+        return {}
+
+    def fit(
+        self, config: EvaluateConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
+    ) -> None:
+        """Write `results.json` and `scores.npz` (one entry per scored row of each variant)."""
+        model = _only(ctx.artifacts["model"])
+        detector = load_detector(model.path)
+        variants = {name: view.split(config.split) for name, view in named_views(views["test"]).items()}
+        scores = score_all(detector, variants, ctx)
+        threshold = float(detector.card["threshold"])
+        rows, facts = [], {}
+        for name, view in variants.items():
+            reals_from = _reals_from(name, variants, config.split)
+            real = scores[reals_from][variants[reals_from].column("label") == REAL]
+            rows += _rows(name, view, scores[name], real, threshold)
+            facts[name] = {"reals_from": reals_from, "parts": _parts(view)}
+        for row in rows:
+            row["reals_from"] = facts[row["variant"]]["reals_from"]
+        card = detector.card
+        kept = ("detector", "family", "config", "trained_on", "threshold", "threshold_rule", "validation", "counts")
+        about = {name: card[name] for name in kept} | {"node": model.node, "key": model.key}
+        chains, steps = _chains(variants)
+        results = {
+            "format": FORMAT, "model": about, "split": config.split, "rows": rows, "variants": facts,
+            "chains": chains, "steps": steps,
+        }  # fmt: skip
+        text = json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        (ctx.out / RESULTS).write_text(text, encoding="utf-8")
+        _save_scores(ctx, variants, scores, chains)
+        shown = ("variant", "source", "n_real", "n_fake", "ap", "auc", "accuracy", "tpr", "tnr")
+        ctx.facts["rows"] = [{name: row[name] for name in shown} for row in rows]
+        ctx.facts["detector"] = card["detector"]
+
+
+def _only(found: Artifact | tuple[Artifact, ...]) -> Artifact:
+    return found[0] if isinstance(found, tuple) else found
+
+
+def named_views(view: Dataset | Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Variant name -> rows; a single view is called 'raw'."""
+    named: Mapping[str, Dataset] = view if isinstance(view, Mapping) else {"": view}
+    return {name or "raw": rows for name, rows in named.items()}
+
+
+def score_all(detector: Detector, variants: Mapping[str, Dataset], ctx: FitContext) -> dict[str, NDArray[np.float32]]:
+    """Scores (n,) of each variant's rows, with progress over all of them."""
+    from stages.detector_file import FeatureRows
+
+    total, done = sum(len(view) for view in variants.values()), 0
+    result = {}
+    for name, view in variants.items():
+        parts = []
+        for block in FeatureRows(view, detector.config.feature).blocks(BLOCK_ROWS):
+            parts.append(detector.scores([block], ctx.device))
+            done += len(block)
+            ctx.report(done, total)
+        result[name] = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+    return result
+
+
+def _reals_from(name: str, variants: Mapping[str, Dataset], split: str) -> str:
+    """The variant whose reals stand against the fakes of variant `name`."""
+    for candidate in (name, "raw", *variants):
+        if candidate in variants and bool((variants[candidate].column("label") == REAL).any()):
+            return candidate
+    found = ", ".join(variants)
+    raise StageError(f"no variant of 'test' ({found}) holds real rows of split '{split}'; add reals to one of them")
+
+
+def _rows(
+    variant: str, view: Dataset, scores: NDArray[np.float32], real: NDArray[np.float32], threshold: float
+) -> list[dict[str, Any]]:
+    """One row of metrics per fake source, and the pooled one."""
+    fake = view.column("label") == FAKE
+    if not fake.any():
+        raise StageError(f"variant '{variant}' of 'test' holds no fake rows in this split; add fakes or remove it")
+    sources = view.column("source")
+    found = []
+    for source in [*sorted(set(sources[fake].tolist())), POOLED]:
+        chosen = scores[fake if source == POOLED else fake & (sources == source)]
+        labels = np.repeat(np.array([REAL, FAKE], dtype=np.uint8), [len(real), len(chosen)])
+        metrics = summary(np.concatenate([real, chosen]), labels, threshold)
+        found.append({"variant": variant, "source": source, **metrics})
+    return found
+
+
+def _parts(view: Dataset) -> list[dict[str, Any]]:
+    """Of each branch: chain, how many real and fake rows, their sources."""
+    labels, sources, numbers = view.column("label"), view.column("source"), view.part_numbers
+    result = []
+    for number, part in enumerate(view.parts):
+        mine = numbers == number
+        result.append({
+            "chain": bytes(part.chain).hex(),
+            "stage": part.stage,
+            "real": int((labels[mine] == REAL).sum()),
+            "fake": int((labels[mine] == FAKE).sum()),
+            "sources": sorted(set(sources[mine].tolist())),
+        })  # fmt: skip
+    return result
+
+
+def _chains(variants: Mapping[str, Dataset]) -> tuple[list[str], dict[str, Any]]:
+    """All chains in the order of their digests, and the steps from the source to each."""
+    steps = {bytes(part.chain).hex(): list(part.steps) for view in variants.values() for part in view.parts}
+    return sorted(steps), steps
+
+
+def _save_scores(
+    ctx: FitContext, variants: Mapping[str, Dataset], scores: Mapping[str, NDArray[np.float32]], chains: list[str]
+) -> None:
+    """id V16, chain (index into `chains`), label, score, source and variant (index into `sources`, `variants`)."""
+    names = list(variants)
+    sources = sorted({source for view in variants.values() for source in view.column("source").tolist()})
+    columns: dict[str, list[NDArray[Any]]] = {k: [] for k in ("id", "chain", "label", "score", "source", "variant")}
+    for number, (name, view) in enumerate(variants.items()):
+        of_part = np.array([chains.index(bytes(part.chain).hex()) for part in view.parts], dtype=np.int32)
+        columns["id"].append(view.ids)
+        columns["chain"].append(of_part[view.part_numbers])
+        columns["label"].append(view.column("label").astype(np.uint8))
+        columns["score"].append(scores[name])
+        columns["source"].append(np.searchsorted(np.array(sources), view.column("source")).astype(np.int32))
+        columns["variant"].append(np.full(len(view), number, dtype=np.int32))
+    arrays = {name: np.concatenate(found) for name, found in columns.items()}
+    words = {"sources": np.array(sources), "variants": np.array(names), "chains": np.array(chains)}
+    np.savez(ctx.out / SCORES, allow_pickle=False, **arrays, **words)

@@ -1,0 +1,322 @@
+"""Numpy arrays and torch tensors inside a pickle: what the symbols that make them mean here.
+
+Each function stands for one symbol of numpy or torch and makes plain numpy arrays out of bytes, after checking that
+dtype, shape and bytes belong together. Torch files have two forms, a zip archive and an older row of pickles; both also
+occur nested, as a byte string that holds the storage of one tensor.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, put_items, scalars
+from stages.generators.weights import WeightsError
+
+DTYPES = frozenset("f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split())
+STORAGES = {
+    "FloatStorage": "f4",
+    "HalfStorage": "f2",
+    "DoubleStorage": "f8",
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "b1",
+    "BFloat16Storage": "bf16",  # numpy has no such type: widened to float32
+}
+LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+DEEPEST = 2  # files in files
+DEFLATE_RATIO = 200
+
+
+class DataType(Stub):
+    """Stands for numpy.dtype."""
+
+    def __init__(self, code: Any, align: Any = False, copy: Any = True) -> None:
+        if not isinstance(code, str) or code not in DTYPES:
+            raise WeightsError(f"it has an array of dtype {code!r}; expected one of {', '.join(sorted(DTYPES))}")
+        self.dtype = np.dtype("<" + code)
+
+    def set_state(self, state: Any) -> None:
+        if not (
+            isinstance(state, tuple)
+            and len(state) >= 5
+            and state[1] in ("<", ">", "|", "=")
+            and state[2:5] == (None,) * 3
+        ):
+            raise WeightsError("it has an array of a structured or unknown dtype; expected plain numbers")
+        if state[1] == ">":
+            self.dtype = self.dtype.newbyteorder(">")
+
+    def read(self, data: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        """The array of these bytes; they must be exactly as many as the shape needs."""
+        size = math.prod(shape) * self.dtype.itemsize
+        if not isinstance(data, bytes | memoryview) or len(data) != size:
+            found = f"{len(data)} bytes" if isinstance(data, bytes | memoryview) else type(data).__name__
+            raise WeightsError(f"it has an array of shape {shape} that needs {size} bytes and has {found}")
+        return np.frombuffer(data, dtype=self.dtype).reshape(shape)
+
+
+class NumpyArray(Stub):
+    """Stands for an array that `_reconstruct` made empty and whose state is its content."""
+
+    array: NDArray[Any] | None = None
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+
+    def set_state(self, state: Any) -> None:
+        if not (isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], DataType)):
+            raise WeightsError("it has a numpy array whose state is not version, shape, dtype, order and bytes")
+        _, shape, dtype, fortran, data = state
+        checked = sizes(shape)
+        array = dtype.read(data, checked[::-1]).T if fortran else dtype.read(data, checked)
+        self.budget.spend(array.nbytes)
+        self.array = np.ascontiguousarray(array, dtype=dtype.dtype.newbyteorder("<"))
+
+
+class Storage:
+    """Numbers of a torch file; their bytes come later in the older form."""
+
+    def __init__(self, code: str, count: int) -> None:
+        self.code, self.count, self.values = code, count, None
+        self.item_bytes = 2 if code == "bf16" else int(code[1])
+
+    values: NDArray[Any] | None
+
+    def fill(self, data: memoryview) -> None:
+        if len(data) != self.count * self.item_bytes:
+            raise WeightsError(
+                f"a storage of {self.count} values has {len(data)} bytes, not {self.count * self.item_bytes}"
+            )
+        if self.code == "bf16":
+            self.values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        else:
+            self.values = np.frombuffer(data, "<" + self.code)
+
+
+class Tensor:
+    """A view of a storage, made into an array when the file is read to its end."""
+
+    def __init__(self, budget: Budget, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> None:
+        size, stride, (offset,) = sizes(size), sizes(stride), sizes((offset,))
+        if not isinstance(storage, Storage) or len(size) != len(stride) or len(rest) > 3:
+            raise WeightsError("it has a tensor without storage, or with a stride that is not of its shape")
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        count = math.prod(size)
+        if count and (last >= storage.count or count > storage.count):
+            raise WeightsError(
+                f"it has a tensor of shape {size}, stride {stride} and offset {offset} on a storage of {storage.count} values"
+            )
+        budget.spend(count * max(storage.item_bytes, 4 if storage.code == "bf16" else 1))
+        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+
+    def array(self) -> NDArray[Any]:
+        values = self.storage.values
+        if values is None:
+            raise WeightsError("it has a tensor whose storage is not in the file")
+        if not math.prod(self.size):
+            return np.zeros(self.size, values.dtype)
+        steps = [step * values.itemsize for step in self.stride]
+        return np.lib.stride_tricks.as_strided(values[self.offset :], self.size, steps, writeable=False).copy()
+
+
+def sizes(value: Any) -> tuple[int, ...]:
+    """`value` as a shape, stride or offset: at most 32 integers from 0 to 2**48."""
+    if not isinstance(value, tuple) or len(value) > 32 or not all(type(n) is int and 0 <= n < 1 << 48 for n in value):
+        raise WeightsError(f"it has an array of shape, stride or offset {str(value)[:100]}; expected integers >= 0")
+    return value
+
+
+def dictionary(pairs: Any = ()) -> dict[Any, Any]:
+    """Stands for collections.OrderedDict (the order is kept by dict)."""
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    ):
+        raise WeightsError("it has a dictionary that is not made of pairs")
+    made: dict[Any, Any] = {}
+    put_items(made, [tuple(pair) for pair in pairs])
+    return made
+
+
+def set_of(items: Any = ()) -> set[Any]:
+    if not isinstance(items, list | tuple):
+        raise WeightsError("it has a set that is not made of a list")
+    return set(scalars(items))
+
+
+def latin1(text: Any, encoding: Any) -> bytes:
+    """Stands for _codecs.encode, by which Python 2 style pickles hold bytes."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise WeightsError("it encodes text in a way that weights do not need")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise WeightsError("it has a byte string with characters that are no bytes") from error
+
+
+def scalar(dtype: Any, data: Any) -> int | float | bool:
+    """Stands for numpy.core.multiarray.scalar; a Python number."""
+    if not isinstance(dtype, DataType):
+        raise WeightsError("it has a number without a dtype")
+    return dtype.read(data, ()).item()  # type: ignore[no-any-return]
+
+
+def numpy_calls(budget: Budget) -> dict[tuple[str, str], Call]:
+    """Symbols of numpy 1 and 2."""
+
+    def reconstruct(kind: Any, shape: Any, code: Any) -> NumpyArray:
+        if kind != Symbol("numpy", "ndarray") or shape != (0,):
+            raise WeightsError("it makes a numpy array of an unknown class")
+        return NumpyArray(budget)
+
+    def from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+        if not isinstance(dtype, DataType) or order not in ("C", "F"):
+            raise WeightsError("it has a numpy array without a dtype or order")
+        checked = sizes(shape)
+        array = dtype.read(data, checked) if order == "C" else dtype.read(data, checked[::-1]).T
+        budget.spend(array.nbytes)
+        return np.ascontiguousarray(array)
+
+    calls: dict[tuple[str, str], Call] = {("numpy", "dtype"): DataType, ("_codecs", "encode"): latin1}
+    for core in ("numpy.core", "numpy._core"):
+        calls[f"{core}.multiarray", "_reconstruct"] = reconstruct
+        calls[f"{core}.multiarray", "scalar"] = scalar
+        calls[f"{core}.numeric", "_frombuffer"] = from_buffer
+    return calls
+
+
+NUMPY_NAMES = frozenset({("numpy", "ndarray")})
+TORCH_NAMES = frozenset(("torch", name) for name in STORAGES)
+
+
+def tensor_calls(budget: Budget) -> dict[tuple[str, str], Call]:
+    """Symbols of tensors and of the dictionaries that hold them."""
+
+    def parameter(tensor: Any, *rest: Any) -> Tensor:
+        if not isinstance(tensor, Tensor):
+            raise WeightsError("it has a parameter that is no tensor")
+        return tensor
+
+    return {
+        ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: Tensor(budget, *arguments),
+        ("torch._utils", "_rebuild_parameter"): parameter,
+        ("collections", "OrderedDict"): dictionary,
+    }
+
+
+def read_torch(data: memoryview, budget: Budget, depth: int) -> Any:
+    """Object of a torch file of either form: containers, numbers, `Storage` and `Tensor`. `depth` 0 is the outermost file."""
+    if depth > DEEPEST:
+        raise WeightsError(f"it has files in files more than {DEEPEST} deep")
+    return _read_zip(data, budget) if bytes(data[:4]) == b"PK\x03\x04" else _read_legacy(data, budget)
+
+
+def _storage(identity: Any, fields: int) -> tuple[str, str, int]:
+    """dtype code, key and number of values of a persistent id; the device that it names is ignored."""
+    fits = isinstance(identity, tuple) and len(identity) == fields and identity[0] == "storage"
+    if (
+        not fits
+        or not isinstance(identity[1], Symbol)
+        or not isinstance(identity[2], str)
+        or identity[5:] not in ((), (None,))
+    ):
+        raise WeightsError("it refers to a torch storage in an unknown way")
+    (count,) = sizes((identity[4],))
+    return STORAGES[identity[1].name], identity[2], count
+
+
+def _read_legacy(data: memoryview, budget: Budget) -> Any:
+    """The older form: magic number, version, facts of the machine, object, list of storages; then their bytes."""
+    found: dict[str, Storage] = {}
+
+    def storage(identity: Any) -> Storage:
+        code, key, count = _storage(identity, 6)
+        made = found.setdefault(key, Storage(code, count))
+        if (made.code, made.count) != (code, count) or made.count * made.item_bytes > len(data):
+            raise WeightsError(
+                f"a storage of {count} values is larger than the file around it, or is named in two ways"
+            )
+        return made
+
+    calls = tensor_calls(budget)
+    machine = PickleMachine(data, budget, calls, storage, TORCH_NAMES)
+    magic = machine.load()
+    version = machine.load(machine.position)
+    if magic != LEGACY_MAGIC or version != LEGACY_PROTOCOL:
+        raise WeightsError("it holds something that is no torch file")
+    facts = machine.load(machine.position)
+    if not isinstance(facts, dict) or facts.get("little_endian") is not True:
+        raise WeightsError("its torch file was written by a big-endian machine, which is not read")
+    result = machine.load(machine.position)
+    keys = machine.load(machine.position)
+    if not isinstance(keys, list) or sorted(scalars(keys), key=str) != sorted(found):
+        raise WeightsError("its torch file lists other storages than its tensors need")
+    for key in keys:
+        count = int.from_bytes(machine.take(8), "little")
+        if count != found[key].count:
+            raise WeightsError(
+                f"its torch file has a storage of {count} values where {found[key].count} were announced"
+            )
+        budget.spend(count * 4 if found[key].code == "bf16" else 0)
+        found[key].fill(machine.take(count * found[key].item_bytes))
+    return result
+
+
+def _read_zip(data: memoryview, budget: Budget) -> Any:
+    """The zip form: NAME/data.pkl and one member NAME/data/KEY per storage."""
+    budget.spend(len(data))
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return _read_members(archive, budget)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"its torch file is a damaged archive: {error}") from error
+
+
+def _read_members(archive: zipfile.ZipFile, budget: Budget) -> Any:
+    members = {member.filename: member for member in archive.infolist()}
+    roots = [name.removesuffix("data.pkl") for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(roots) != 1 or len(members) != len(archive.infolist()):
+        raise WeightsError("its archive is no torch file: it needs exactly one data.pkl, and each member once")
+
+    def read(name: str) -> memoryview:
+        member = members.get(name)
+        if member is None:
+            raise WeightsError(f"its torch file lacks {name.removeprefix(roots[0])!r}")
+        if member.file_size > DEFLATE_RATIO * max(member.compress_size, 1):
+            raise WeightsError(f"its member {name!r} says it is packed more than {DEFLATE_RATIO} times")
+        budget.spend(member.file_size)
+        with archive.open(member) as file:
+            content = file.read(member.file_size)
+        return memoryview(content)
+
+    if roots[0] + "byteorder" in members and bytes(read(roots[0] + "byteorder")).strip() != b"little":
+        raise WeightsError("its torch file was written by a big-endian machine, which is not read")
+    found: dict[str, Storage] = {}
+
+    def storage(identity: Any) -> Storage:
+        code, key, count = _storage(identity, 5)
+        if key not in found:
+            made = Storage(code, count)
+            member = members.get(f"{roots[0]}data/{key}")
+            if member is None or member.file_size != count * made.item_bytes:
+                size = "no" if member is None else str(member.file_size)
+                raise WeightsError(f"a storage of {count} values has {size} bytes in its torch file")
+            made.fill(read(member.filename))
+            found[key] = made
+        if (found[key].code, found[key].count) != (code, count):
+            raise WeightsError(f"its storage {key!r} is named in two ways")
+        return found[key]
+
+    return PickleMachine(read(roots[0] + "data.pkl"), budget, tensor_calls(budget), storage, TORCH_NAMES).load()
+
+
+Reader = Callable[[memoryview], Any]

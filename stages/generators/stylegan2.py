@@ -1,0 +1,538 @@
+"""StyleGAN2: mapping network, synthesis network and discriminator (Karras et al. 2020, arXiv:1912.04958, sections 2-4).
+
+Written from the paper in plain torch operations. Tensors have the names of the public torch version of the network
+(stylegan2-ada-pytorch, Karras et al. 2020, arXiv:2006.06676), so that its weights load by name. All computation is in
+float32: half precision blocks of a training run are a matter of speed and are not repeated here.
+
+Notation: images are (N, 3, H, W) float32, about -1..1, RGB; z, w and labels are (N, dimensions) float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+FloatArray = NDArray[np.float32]
+
+SLOPE = 0.2  # of the leaky rectifier
+NETWORKS = ("skip", "resnet", "orig")  # ways to combine resolutions, figure 7 of the paper
+FIR = (1.0, 3.0, 3.0, 1.0)  # resampling filter, appendix B
+
+
+def channels(resolution: int, channel_base: int, channel_max: int) -> int:
+    """Feature maps at one resolution."""
+    return min(channel_base // resolution, channel_max)
+
+
+def resolutions(resolution: int) -> list[int]:
+    """4, 8, ... up to `resolution`; raises ValueError if it is not a power of two from 8 to 4096."""
+    if resolution not in (1 << power for power in range(3, 13)):
+        raise ValueError(f"a StyleGAN2 resolution is a power of two from 8 to 4096, not {resolution!r}")
+    return [1 << power for power in range(2, resolution.bit_length())]
+
+
+def normalize(x: Tensor) -> Tensor:
+    """Scale each row to unit mean square."""
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+def activate(
+    x: Tensor, bias: Tensor | None, *, linear: bool = False, gain: float = 1, clamp: float | None = None
+) -> Tensor:
+    """Add the bias, apply the leaky rectifier (times sqrt 2, keeping the variance), scale by `gain` and clamp."""
+    if bias is not None:
+        x = x + bias.reshape(1, -1, *[1] * (x.ndim - 2))
+    if not linear:
+        x, gain_here = F.leaky_relu(x, SLOPE), gain * math.sqrt(2)
+    else:
+        gain_here = gain
+    if gain_here != 1:
+        x = x * gain_here
+    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+
+
+def filtered(x: Tensor, pad: tuple[int, int], stride: int = 1) -> Tensor:
+    """Low-pass filter: both axes with FIR/8 after zero padding (before, after), then every `stride`-th pixel."""
+    count = x.shape[1]
+    taps = torch.tensor(FIR, dtype=x.dtype, device=x.device) / sum(FIR)
+    kernel = taps.outer(taps).expand(count, 1, len(FIR), len(FIR))
+    return F.conv2d(F.pad(x, (*pad, *pad)), kernel, stride=stride, groups=count)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, C, 2H, 2W): zeros between pixels, then the filter with gain 4."""
+    n, c, h, w = x.shape
+    spread = x.new_zeros((n, c, h, 2, w, 2))
+    spread[:, :, :, 0, :, 0] = x * 4
+    return filtered(spread.reshape(n, c, 2 * h, 2 * w), (2, 1))
+
+
+def downsample(x: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, C, H/2, W/2): the filter, then every second pixel."""
+    return filtered(x, (1, 1), stride=2)
+
+
+class Linear(nn.Module):
+    """Fully connected layer with equalized learning rate: weights are stored at unit variance, scaled at run time."""
+
+    def __init__(self, inputs: int, outputs: int, *, linear: bool = True, rate: float = 1, bias: float = 0) -> None:
+        super().__init__()
+        self.linear, self.rate = linear, rate
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
+        self.bias = nn.Parameter(torch.full((outputs,), float(bias)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x @ (self.weight * (self.rate / math.sqrt(self.weight.shape[1]))).T
+        return activate(x, self.bias * self.rate, linear=self.linear)
+
+
+class Convolution(nn.Module):
+    """Convolution with equalized learning rate, of the discriminator and of residual shortcuts."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        resample: Literal["", "up", "down"] = "",
+        linear: bool = False,
+        bias: bool = True,
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.resample, self.linear, self.clamp = resample, linear, clamp
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor, gain: float = 1) -> Tensor:
+        size = self.weight.shape[-1]
+        weight = self.weight / math.sqrt(self.weight[0].numel())
+        if self.resample == "down" and size == 1:
+            x = F.conv2d(downsample(x), weight)
+        elif self.resample == "down":
+            x = F.conv2d(filtered(x, (2, 2)), weight, stride=2)
+        else:
+            x = F.conv2d(x, weight, padding=size // 2)
+            x = upsample(x) if self.resample == "up" else x
+        return activate(x, self.bias, linear=self.linear, gain=gain, clamp=self.clamp)
+
+
+class MappingNetwork(nn.Module):
+    """z (and a label) to w: normalized, concatenated, then fully connected layers at a hundredth of the learning rate.
+
+    With `z_dim` 0 it maps labels only, as the conditional discriminator wants.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        *,
+        layers: int = 8,
+        features: int | None = None,
+        embedding: int | None = None,
+        rate: float = 0.01,
+        average: bool = True,
+    ) -> None:
+        super().__init__()
+        if layers not in range(1, 65):
+            raise ValueError(f"a mapping network has 1 to 64 layers, not {layers!r}")
+        self.z_dim, self.c_dim = z_dim, c_dim
+        label_width = (embedding or w_dim) if c_dim else 0
+        if c_dim:
+            self.embed = Linear(c_dim, label_width)
+        widths = [z_dim + label_width, *[features or w_dim] * (layers - 1), w_dim]
+        self.layers = layers
+        for index in range(layers):
+            self.add_module(f"fc{index}", Linear(widths[index], widths[index + 1], linear=False, rate=rate))
+        if average:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
+        parts = [normalize(z)] if self.z_dim and z is not None else []
+        if self.c_dim:
+            if label is None:
+                raise ValueError(f"this network is conditional: it needs a label of width {self.c_dim}")
+            parts.append(normalize(self.embed(label)))
+        x = torch.cat(parts, dim=1)
+        for index in range(self.layers):
+            x = self.get_submodule(f"fc{index}")(x)
+        return x
+
+
+def modulated_convolution(x: Tensor, weight: Tensor, style: Tensor, *, up: bool, demodulate: bool) -> Tensor:
+    """Equations 1-3: weights scaled by the style of each image, then to unit norm.
+
+    A convolution is linear, so that input and output channels are scaled instead: one convolution for all images.
+    """
+    x = x * style[:, :, None, None]
+    if up:
+        x = filtered(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) * 4, (1, 1))
+    else:
+        x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    if demodulate:
+        norm = torch.rsqrt(style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8)
+        x = x * norm[:, :, None, None]
+    return x
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated convolution, noise, bias and leaky rectifier (figure 2d)."""
+
+    noise_const: Tensor
+
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, resolution: int, *, up: bool = False, clamp: float | None = None
+    ) -> None:
+        super().__init__()
+        self.up, self.clamp = up, clamp
+        self.affine = Linear(w_dim, inputs, bias=1)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float = 1) -> Tensor:
+        x = modulated_convolution(x, self.weight, self.affine(w), up=self.up, demodulate=True)
+        if noise is not None:
+            x = x + noise * self.noise_strength
+        return activate(x, self.bias, gain=gain, clamp=self.clamp)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to colors, without demodulation and noise."""
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, clamp: float | None = None) -> None:
+        super().__init__()
+        self.clamp = clamp
+        self.affine = Linear(w_dim, inputs, bias=1)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.affine(w) / math.sqrt(self.weight.shape[1])
+        x = modulated_convolution(x, self.weight, style, up=False, demodulate=False)
+        return activate(x, self.bias, linear=True, clamp=self.clamp)
+
+
+class SynthesisBlock(nn.Module):
+    """The layers of one resolution: the learned constant or an upsampling layer, a second layer, colors, shortcut."""
+
+    const: Tensor
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        w_dim: int,
+        resolution: int,
+        colors: int,
+        network: str,
+        last: bool,
+        clamp: float | None,
+    ) -> None:
+        super().__init__()
+        self.first, self.residual = inputs == 0, network == "resnet" and inputs > 0
+        if self.first:
+            self.const = nn.Parameter(torch.randn(outputs, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=True, clamp=clamp)
+        self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, clamp=clamp)
+        self.torgb = ToRGB(outputs, colors, w_dim, clamp) if last or network == "skip" else None
+        if self.residual:
+            self.skip = Convolution(inputs, outputs, 1, resample="up", linear=True, bias=False)
+
+    def layers(self) -> list[SynthesisLayer]:
+        return [self.conv1] if self.first else [self.conv0, self.conv1]
+
+    def forward(
+        self, x: Tensor | None, image: Tensor | None, w: Tensor, noise: Sequence[Tensor | None]
+    ) -> tuple[Tensor, Tensor | None]:
+        """`w` (N, layers + 1, w_dim); `noise` one entry per layer."""
+        gain = math.sqrt(0.5) if self.residual else 1
+        if self.first or x is None:
+            x = self.const.expand(len(w), -1, -1, -1)
+            x = self.conv1(x, w[:, 0], noise[0])
+        else:
+            shortcut = self.skip(x, gain=gain) if self.residual else None
+            x = self.conv0(x, w[:, 0], noise[0])
+            x = self.conv1(x, w[:, 1], noise[1], gain=gain)
+            x = x if shortcut is None else shortcut + x
+        image = upsample(image) if image is not None else None
+        if self.torgb is not None:
+            color = self.torgb(x, w[:, len(noise)])
+            image = color if image is None else image + color
+        return x, image
+
+
+class SynthesisNetwork(nn.Module):
+    """w to an image: blocks b4, b8, ... of growing resolution."""
+
+    def __init__(
+        self,
+        w_dim: int,
+        resolution: int,
+        colors: int,
+        channel_base: int,
+        channel_max: int,
+        network: str,
+        clamp: float | None,
+    ) -> None:
+        super().__init__()
+        if network not in NETWORKS:
+            raise ValueError(f"a StyleGAN2 generator is one of {', '.join(NETWORKS)}, not {network!r}")
+        self.sizes = resolutions(resolution)
+        inputs = 0
+        for size in self.sizes:
+            outputs = channels(size, channel_base, channel_max)
+            block = SynthesisBlock(inputs, outputs, w_dim, size, colors, network, size == resolution, clamp)
+            self.add_module(f"b{size}", block)
+            inputs = outputs
+
+    def blocks(self) -> list[SynthesisBlock]:
+        return [self.get_submodule(f"b{size}") for size in self.sizes]  # type: ignore[misc]
+
+    def forward(self, w: Tensor, noise: Sequence[Tensor] | Literal["const", "none"]) -> Tensor:
+        """`w` (N, styles, w_dim); `noise` as in `Generator.forward`."""
+        x: Tensor | None = None
+        image: Tensor | None = None
+        first_style = first_noise = 0
+        for block in self.blocks():
+            layers = block.layers()
+            if isinstance(noise, str):
+                maps = [layer.noise_const if noise == "const" else None for layer in layers]
+            else:
+                maps = list(noise[first_noise : first_noise + len(layers)])
+            x, image = block(x, image, w[:, first_style : first_style + len(layers) + 1], maps)
+            first_style, first_noise = first_style + len(layers), first_noise + len(layers)
+        assert image is not None  # the last block always has colors
+        return image
+
+
+class Generator(nn.Module):
+    """z and label to an image. The keyword arguments are the `architecture` of a weights file."""
+
+    def __init__(
+        self,
+        *,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        resolution: int,
+        colors: int = 3,
+        network: str = "skip",
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        mapping_layers: int = 8,
+        mapping_features: int | None = None,
+        mapping_embedding: int | None = None,
+        mapping_rate: float = 0.01,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim, self.resolution = z_dim, c_dim, w_dim, resolution
+        self.styles = 2 * len(resolutions(resolution))
+        self.mapping = MappingNetwork(
+            z_dim,
+            c_dim,
+            w_dim,
+            layers=mapping_layers,
+            features=mapping_features,
+            embedding=mapping_embedding,
+            rate=mapping_rate,
+        )
+        self.synthesis = SynthesisNetwork(w_dim, resolution, colors, channel_base, channel_max, network, conv_clamp)
+
+    def noise_shapes(self) -> list[tuple[int, int, int]]:
+        """Shapes (1, side, side) of the noise maps in stored order: 4, 8, 8, 16, 16, ..."""
+        return noise_shapes(self.resolution)
+
+    def truncate(self, w: Tensor, psi: float, cutoff: int | None) -> Tensor:
+        """(N, w_dim) to (N, styles, w_dim), the first `cutoff` styles (None: all) drawn to the average by `psi`."""
+        w = w[:, None].repeat(1, self.styles, 1)
+        if psi != 1:
+            average: Tensor = self.mapping.w_avg  # type: ignore[assignment]
+            w[:, :cutoff] = average.lerp(w[:, :cutoff], psi)
+        return w
+
+    def forward(
+        self,
+        z: Tensor,
+        label: Tensor | None = None,
+        *,
+        psi: float = 1.0,
+        cutoff: int | None = None,
+        noise: Sequence[Tensor] | Literal["const", "none"] = "const",
+    ) -> Tensor:
+        """Images (N, 3, H, W), unclamped.
+
+        noise  "const": the maps stored with the weights; "none"; or maps (N, 1, side, side) per layer, see `noise_shapes`.
+        """
+        if not isinstance(noise, str) and [tuple(map_.shape[1:]) for map_ in noise] != self.noise_shapes():
+            raise ValueError(f"noise maps have shapes {self.noise_shapes()}, not {[tuple(m.shape[1:]) for m in noise]}")
+        return self.synthesis(self.truncate(self.mapping(z, label), psi, cutoff), noise)
+
+
+def noise_shapes(resolution: int) -> list[tuple[int, int, int]]:
+    """Shapes of the noise maps of a generator of this resolution, in stored order."""
+    return [(1, size, size) for size in resolutions(resolution) for _ in range(1 if size == 4 else 2)]
+
+
+class MinibatchDeviation(nn.Module):
+    """One more feature map: standard deviation over groups of images (Karras et al. 2018, section 3)."""
+
+    def __init__(self, group: int | None, features: int) -> None:
+        super().__init__()
+        self.group, self.features = group, features
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        group = n if self.group is None else min(self.group, n)
+        if n % group:
+            raise ValueError(f"the discriminator compares groups of {group} images, and {n} is no multiple of that")
+        y = x.reshape(group, n // group, self.features, c // self.features, h, w)
+        deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(2, 3, 4))
+        return torch.cat([x, deviation[:, :, None, None].repeat(group, 1, h, w)], dim=1)
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions that halve the resolution."""
+
+    def __init__(
+        self, middle: int, outputs: int, colors: int, network: str, from_rgb: bool, clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.fromrgb = Convolution(colors, middle, 1, clamp=clamp) if from_rgb else None
+        self.conv0 = Convolution(middle, middle, 3, clamp=clamp)
+        self.conv1 = Convolution(middle, outputs, 3, resample="down", clamp=clamp)
+        self.skip: Convolution | None = None
+        if network == "resnet":
+            self.skip = Convolution(middle, outputs, 1, resample="down", linear=True, bias=False)
+
+    def forward(self, x: Tensor | None, image: Tensor) -> Tensor:
+        if self.fromrgb is not None:
+            color = self.fromrgb(image)
+            x = color if x is None else x + color
+        assert x is not None  # the first block has fromrgb
+        if self.skip is None:
+            return self.conv1(self.conv0(x))
+        gain = math.sqrt(0.5)
+        return self.skip(x, gain=gain) + self.conv1(self.conv0(x), gain=gain)
+
+
+class DiscriminatorEnd(nn.Module):
+    """4x4 features to a score, or to the features that a label selects."""
+
+    def __init__(
+        self, width: int, outputs: int, colors: int, network: str, group: int | None, features: int, clamp: float | None
+    ) -> None:
+        super().__init__()
+        self.fromrgb = Convolution(colors, width, 1) if network == "skip" else None
+        self.mbstd = MinibatchDeviation(group, features) if features else None
+        self.conv = Convolution(width + features, width, 3, clamp=clamp)
+        self.fc = Linear(width * 16, width, linear=False)
+        self.out = Linear(width, outputs)
+
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        if self.fromrgb is not None:
+            x = x + self.fromrgb(image)
+        x = self.mbstd(x) if self.mbstd is not None else x
+        return self.out(self.fc(self.conv(x).flatten(1)))
+
+
+class Discriminator(nn.Module):
+    """Image (and label) to a score (N, 1): higher means more real."""
+
+    def __init__(
+        self,
+        *,
+        c_dim: int,
+        resolution: int,
+        colors: int = 3,
+        network: str = "resnet",
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        conv_clamp: float | None = None,
+        label_width: int | None = None,
+        mapping_layers: int = 8,
+        group: int | None = 4,
+        group_features: int = 1,
+    ) -> None:
+        super().__init__()
+        if network not in NETWORKS:
+            raise ValueError(f"a StyleGAN2 discriminator is one of {', '.join(NETWORKS)}, not {network!r}")
+        self.network, self.sizes = network, resolutions(resolution)[:0:-1]
+        self.label_width = 0 if c_dim == 0 else label_width or channels(4, channel_base, channel_max)
+        for size in self.sizes:
+            middle, outputs = (channels(side, channel_base, channel_max) for side in (size, size // 2))
+            from_rgb = size == resolution or network == "skip"
+            self.add_module(f"b{size}", DiscriminatorBlock(middle, outputs, colors, network, from_rgb, conv_clamp))
+        if c_dim:
+            self.mapping = MappingNetwork(0, c_dim, self.label_width, layers=mapping_layers, average=False)
+        width = channels(4, channel_base, channel_max)
+        self.b4 = DiscriminatorEnd(width, self.label_width or 1, colors, network, group, group_features, conv_clamp)
+
+    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        x: Tensor | None = None
+        for size in self.sizes:
+            x = self.get_submodule(f"b{size}")(x, image)
+            image = downsample(image) if self.network == "skip" else image
+        x = self.b4(x, image)
+        if self.label_width:
+            selected = (x * self.mapping(None, label)).sum(dim=1, keepdim=True)
+            return selected / math.sqrt(self.label_width)
+        return x
+
+
+def parameters(network: nn.Module) -> int:
+    """Number of trainable numbers."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def build(architecture: Mapping[str, Any]) -> Generator:
+    """The generator of an `architecture`; unknown keys raise TypeError, impossible values ValueError."""
+    return Generator(**architecture)
+
+
+def draw(
+    architecture: Mapping[str, Any], seed: int, noise: Literal["per-seed", "const", "none"]
+) -> dict[str, FloatArray]:
+    """What one image is made from: z (z_dim,) float32, and with "per-seed" its maps noise0, noise1, ... (1, side, side).
+
+    One numpy RandomState(seed) gives z first, then all noise maps in stored order, as the official TensorFlow sampler does.
+    """
+    state = np.random.RandomState(seed)
+    rows = {"z": state.randn(1, architecture["z_dim"])[0].astype(np.float32)}
+    if noise == "per-seed":
+        for index, shape in enumerate(noise_shapes(architecture["resolution"])):
+            rows[f"noise{index}"] = state.randn(1, *shape)[0].astype(np.float32)
+    return rows
+
+
+@torch.no_grad()
+def render(
+    generator: Generator,
+    rows: Mapping[str, Tensor],
+    *,
+    psi: float = 1.0,
+    cutoff: int | None = None,
+    noise: Literal["per-seed", "const", "none"] = "per-seed",
+) -> Tensor:
+    """Images (N, 3, H, W) float32, unclamped, of drawn rows: "z", "label" if conditional, "noise0", ..."""
+    maps: Sequence[Tensor] | Literal["const", "none"]
+    maps = [rows[f"noise{index}"] for index in range(len(generator.noise_shapes()))] if noise == "per-seed" else noise
+    return generator(rows["z"], rows.get("label"), psi=psi, cutoff=cutoff, noise=maps)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """(N, 3, H, W) float to (N, H, W, 3) uint8 by the family's rule: clip 127.5 x + 128 to 0..255 and truncate."""
+    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,52 @@
+"""How a network is run so that a row's bytes do not depend on the rows around it.
+
+Kernels are chosen by the shape of a batch, and different kernels add in different orders. So every batch has the
+same number of rows: the last one is filled up, and the filling is dropped again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def prepare(device: str, threads: int) -> None:
+    """Fix what else the numbers depend on: CPU threads, deterministic kernels, full float32, no autotuning.
+
+    These are settings of the process; calling it again with the same arguments changes nothing.
+    """
+    import torch
+
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    if torch.device(device).type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic algorithms ask for it
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False
+
+
+def in_micro_batches(
+    function: Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]], arrays: Mapping[str, NDArray[Any]], size: int
+) -> NDArray[Any]:
+    """Apply `function` to groups of exactly `size` rows; the last group repeats its last row until it is full.
+
+    All `arrays` have the rows on the first axis, at least one. Returns the rows' results in order.
+    """
+    counts = {len(array) for array in arrays.values()}
+    if len(counts) != 1 or 0 in counts or size < 1:
+        raise ValueError(f"micro-batches of {size} need arrays of one length above 0, not {sorted(counts)}")
+    (count,) = counts
+    results = []
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        result = function({name: array[rows] for name, array in arrays.items()})
+        if len(result) != size:
+            raise ValueError(f"a function of {size} rows returned {len(result)}")
+        results.append(result[: count - start])
+    return np.concatenate(results)

@@ -1,0 +1,174 @@
+"""Train a detector from cached features: a view of rows in, weights and a card out.
+
+Only train and val rows arrive here; epoch, calibration and threshold are chosen on val. The threshold is the one with
+the best balanced accuracy on validation scores (`detectors.calibration.best_threshold`). A long fit saves its progress
+after each epoch and goes on from there after a kill.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import SerializeAsAny, field_validator
+
+from detectors import FAMILIES
+from detectors.calibration import best_threshold
+from detectors.contract import Control, DetectorConfig, State
+from pipeline.atomic import write_bytes
+from pipeline.errors import Interrupted, StageError
+from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from stages.detector_file import FeatureRows, detector_config, family_module, pack, save_detector, unpack
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+
+__all__ = ["Train", "TrainConfig"]
+
+PROGRESS = "progress.safetensors"
+LEAST_ROWS = 2
+"""Rows of each class that train and val must hold."""
+
+
+class TrainConfig(StageConfig):
+    """Which detector, and the seed of its training."""
+
+    detector: SerializeAsAny[DetectorConfig] = setting(
+        description="a preset's name, or a mapping with 'family' (or 'preset') and settings"
+    )
+    seed: int = setting(0, ge=0, description="seed of initial weights and of the order of training rows")
+
+    @field_validator("detector", mode="before")
+    @classmethod
+    def _resolve(cls, value: Any) -> DetectorConfig:
+        if not isinstance(value, str | Mapping | DetectorConfig):
+            raise ValueError("expected a preset's name or a mapping with 'family'")
+        return detector_config(value)
+
+
+class Train(Stage):
+    """Fits one detector; its code closure holds the family that the config selects and no other."""
+
+    name: ClassVar[str] = "train"
+    kind: ClassVar[Kind] = Kind.FIT
+    Config: ClassVar[type[StageConfig]] = TrainConfig
+    inputs: ClassVar[Mapping[str, Input]] = {"on": Input("rows", description="rows with features, of both classes")}
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy", "torch", "safetensors")
+    network: ClassVar[bool] = True
+    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
+
+    def schema(self, config: TrainConfig, inputs: Mapping[str, Schema]) -> Schema:
+        """No rows come out; raises ValueError where the inputs lack the feature."""
+        for schema in inputs.values():
+            if config.detector.feature not in schema:
+                raise ValueError(f"no feature '{config.detector.feature}' in {', '.join(sorted(schema))}")
+        return {}
+
+    def modules(self, config: TrainConfig) -> tuple[str, ...]:
+        """The family's module."""
+        return (FAMILIES[config.detector.family],)
+
+    def fit(self, config: TrainConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext) -> None:
+        """Write `model.safetensors` and `card.json`."""
+        dataset: Any = views["on"]
+        feature = config.detector.feature
+        splits = {name: FeatureRows(in_order(dataset.split(name)), feature) for name in ("train", "val")}
+        for name, rows in splits.items():
+            _check_classes(name, rows)
+        family = family_module(config.detector.family)
+        state = family.fit(config.detector, splits["train"], splits["val"], _control(config, ctx))
+        val = splits["val"]
+        scores = np.concatenate([family.score(config.detector, state, block, ctx.device) for block in val.blocks(512)])
+        threshold = best_threshold(scores, val.labels)
+        counts = {name: _counts(rows.dataset) for name, rows in splits.items()}
+        facts = {
+            "seed": config.seed,
+            "threshold": threshold,
+            "threshold_rule": "best balanced accuracy on validation rows; a score at or above it means fake",
+            "validation": validation_metrics(scores, val.labels, threshold),
+            "counts": counts,
+            "trained_on": sorted(counts["train"]["sources"]["fake"]),
+            "data_fingerprint": {name: fingerprint(rows.dataset) for name, rows in splits.items()},
+            "environment": _environment(self.libraries, ctx),
+        }
+        card = save_detector(ctx.out, config.detector, state, facts)
+        kept = ("detector", "threshold", "validation", "trained_on")
+        ctx.facts.update({name: card[name] for name in kept})
+
+
+def in_order(dataset: Dataset) -> Dataset:
+    """The rows sorted by id, then by chain, so that a fit has one order however the view was written."""
+    words = np.ascontiguousarray(dataset.ids).view(">u8").reshape(-1, 2)
+    chains = [bytes(part.chain) for part in dataset.parts]
+    rank = np.array([sorted(chains).index(chain) for chain in chains], dtype=np.int64)
+    return dataset.take(np.lexsort((rank[dataset.part_numbers], words[:, 1], words[:, 0])))
+
+
+def _check_classes(split: str, rows: FeatureRows) -> None:
+    for label, name in ((0, "real"), (1, "fake")):
+        found = int((rows.labels == label).sum())
+        if found < LEAST_ROWS:
+            raise StageError(
+                f"split '{split}' holds {found} {name} rows of {len(rows)}, but training needs {LEAST_ROWS} or more of "
+                f"each class in train and val; add {name} rows to 'on' or change the splits"
+            )
+
+
+def _control(config: TrainConfig, ctx: FitContext) -> Control:
+    """Progress goes to one file in scratch that is replaced as a whole; after Ctrl-C the fit ends there."""
+    path = ctx.scratch / PROGRESS
+
+    def restore() -> State | None:
+        return unpack(path) if path.is_file() else None
+
+    def save(state: State) -> None:
+        write_bytes(path, pack(state))
+        if ctx.stopping():
+            raise Interrupted("training stopped; the epochs so far are kept and the same command goes on")
+
+    return Control(config.seed, ctx.device, restore, save, ctx.report)
+
+
+def _counts(dataset: Dataset) -> dict[str, Any]:
+    labels, sources = dataset.column("label"), dataset.column("source")
+    result: dict[str, Any] = {"sources": {}}
+    for label, name in ((0, "real"), (1, "fake")):
+        values, numbers = np.unique(sources[labels == label], return_counts=True)
+        result[name] = int((labels == label).sum())
+        result["sources"][name] = {str(value): int(number) for value, number in zip(values, numbers, strict=True)}
+    return result
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 (32 hex digits) over chains, ids and labels of the rows, in the order of ids."""
+    total = hashlib.sha256()
+    for chain in sorted(bytes(part.chain) for part in dataset.parts):
+        total.update(chain)
+    total.update(np.ascontiguousarray(dataset.ids).tobytes())
+    total.update(np.ascontiguousarray(dataset.column("label")).tobytes())
+    return total.hexdigest()[:32]
+
+
+def validation_metrics(scores: NDArray[np.float32], labels: NDArray[np.uint8], threshold: float) -> dict[str, float]:
+    """Numbers of the card; the full ones with intervals are `evaluate`'s, which a change here must not retrain."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    fake = scores[labels == 1].astype(np.float64)
+    real = scores[labels == 0].astype(np.float64)
+    return {
+        "ap": float(average_precision_score(labels, scores)),
+        "auc": float(roc_auc_score(labels, scores)),
+        "tpr": float((fake >= threshold).mean()),
+        "tnr": float((real < threshold).mean()),
+        "balanced_accuracy": float(((fake >= threshold).mean() + (real < threshold).mean()) / 2),
+        "balanced_accuracy_at_half": float(((fake >= 0.5).mean() + (real < 0.5).mean()) / 2),
+    }
+
+
+def _environment(libraries: tuple[str, ...], ctx: FitContext) -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in libraries} | {"device": ctx.device, "threads": str(ctx.threads)}
