@@ -2,9 +2,10 @@
 
     python -m experiments.train_small_stylegan2 --data FOLDER --minutes 75
 
-Trains on every photograph of FOLDER (with its manifest.csv) but those of the val and test groups of manifests/photos.csv.
+Trains on every photograph of FOLDER (with its manifest.csv) but those of the val and test groups of
+manifests/photos.csv.
 Non-saturating logistic loss, lazy R1 (Karras et al. 2020, arXiv:1912.04958, appendix B), and, because there are only
-a few hundred photographs, differentiable augmentation of real and fake images alike (Zhao et al. 2020, arXiv:2006.10738).
+a few hundred photographs, differentiable augmentation of real and fake images (Zhao et al. 2020, arXiv:2006.10738).
 Each checkpoint writes the averaged generator, a JSON card and a picture of samples, so that a usable file exists early;
 the same command goes on from the last checkpoint.
 """
@@ -19,7 +20,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +32,37 @@ from PIL import Image
 from torch import Tensor
 
 from stages.generators import stylegan2, weights
+from stages.generators.stylegan2_discriminator import Discriminator
 
 RESOLUTION = 64
 WIDTHS = {"resolution": RESOLUTION, "channel_base": 1024, "channel_max": 128}
-GENERATOR = {"z_dim": 64, "c_dim": 0, "w_dim": 64, "mapping_layers": 2, **WIDTHS}
-DISCRIMINATOR = {"c_dim": 0, **WIDTHS}
-RECIPE = {
-    "loss": "non-saturating logistic, lazy R1",
-    "batch": 16,
-    "learning_rate": 0.0025,
-    "adam_betas": [0.0, 0.99],
-    "r1_gamma": 0.5,
-    "r1_interval": 16,
-    "average_half_life_images": 3000,  # of the averaged generator; less at the start: 5 % of the images seen
-    "augmentation": {"brightness": 0.25, "saturation": 0.5, "contrast": 0.25, "translation": 0.125, "cutout": 0.3},
-    "flips": True,
-    "reduction": "Pillow Lanczos",
-    "seed": 0,
-}
+GENERATOR: dict[str, Any] = {"z_dim": 64, "c_dim": 0, "w_dim": 64, "mapping_layers": 2, **WIDTHS}
+DISCRIMINATOR: dict[str, Any] = {"c_dim": 0, **WIDTHS}
+PICTURE = (4, 7)  # rows and columns of the samples beside the weights
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the weights depend on besides data and architecture; written into their card."""
+
+    loss: str = "non-saturating logistic, lazy R1"
+    batch: int = 16
+    learning_rate: float = 0.0025
+    adam_betas: tuple[float, float] = (0.0, 0.99)
+    r1_gamma: float = 0.5
+    r1_interval: int = 16
+    average_half_life_images: int = 3000  # of the averaged generator; less at the start: 5 % of the images seen
+    brightness: float = 0.25  # these five: reach of the differentiable augmentation
+    saturation: float = 0.5
+    contrast: float = 0.25
+    translation: float = 0.125
+    cutout: float = 0.3
+    flips: bool = True
+    reduction: str = "Pillow Lanczos"
+    seed: int = 0
+
+
+RECIPE = Recipe()
 
 
 @dataclass(frozen=True)
@@ -98,22 +112,21 @@ def load_images(photos: list[Photo]) -> Tensor:
 
 def augment(x: Tensor, random: torch.Generator) -> Tensor:
     """Color, translation and cutout, drawn anew for each image; differentiable in x (N, 3, H, W)."""
-    strength: dict[str, float] = RECIPE["augmentation"]  # type: ignore[assignment]
     n, _, side, _ = x.shape
 
     def uniform(reach: float) -> Tensor:
         return (torch.rand((n, 1, 1, 1), generator=random) * 2 - 1) * reach
 
-    x = x + uniform(strength["brightness"])
+    x = x + uniform(RECIPE.brightness)
     gray = x.mean(dim=1, keepdim=True)
-    x = gray + (x - gray) * (1 + uniform(strength["saturation"]))
+    x = gray + (x - gray) * (1 + uniform(RECIPE.saturation))
     middle = x.mean(dim=(1, 2, 3), keepdim=True)
-    x = middle + (x - middle) * (1 + uniform(strength["contrast"]))
-    reach = int(side * strength["translation"])
+    x = middle + (x - middle) * (1 + uniform(RECIPE.contrast))
+    reach = int(side * RECIPE.translation)
     padded = F.pad(x, (reach, reach, reach, reach))
     corners = torch.randint(0, 2 * reach + 1, (n, 2), generator=random).tolist()
     x = torch.stack([padded[i, :, top : top + side, left : left + side] for i, (top, left) in enumerate(corners)])
-    hole = int(side * strength["cutout"])
+    hole = int(side * RECIPE.cutout)
     mask = torch.ones((n, 1, side, side))
     for i, (top, left) in enumerate(torch.randint(-hole // 2, side - hole // 2, (n, 2), generator=random).tolist()):
         mask[i, :, max(top, 0) : max(top + hole, 0), max(left, 0) : max(left + hole, 0)] = 0
@@ -124,23 +137,23 @@ class Training:
     """The three networks, their optimizers and the only source of randomness."""
 
     def __init__(self, images: Tensor) -> None:
-        torch.manual_seed(RECIPE["seed"])  # type: ignore[arg-type]  # initial weights
+        torch.manual_seed(RECIPE.seed)  # initial weights
         self.images = images
-        self.random = torch.Generator().manual_seed(RECIPE["seed"])  # type: ignore[arg-type]
-        self.generator = stylegan2.Generator(**GENERATOR)  # type: ignore[arg-type]
-        self.discriminator = stylegan2.Discriminator(**DISCRIMINATOR)
+        self.random = torch.Generator().manual_seed(RECIPE.seed)
+        self.generator = stylegan2.Generator(**GENERATOR)
+        self.discriminator = Discriminator(**DISCRIMINATOR)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        rate, betas, interval = RECIPE["learning_rate"], RECIPE["adam_betas"], RECIPE["r1_interval"]
-        lazy = interval / (interval + 1)  # type: ignore[operator]
-        self.generator_steps = torch.optim.Adam(self.generator.parameters(), lr=rate, betas=tuple(betas), eps=1e-8)  # type: ignore
+        rate, betas, interval = RECIPE.learning_rate, RECIPE.adam_betas, RECIPE.r1_interval
+        lazy = interval / (interval + 1)
+        self.generator_steps = torch.optim.Adam(self.generator.parameters(), lr=rate, betas=betas, eps=1e-8)
         self.discriminator_steps = torch.optim.Adam(
             self.discriminator.parameters(),
-            lr=rate * lazy,  # type: ignore[operator]
-            betas=tuple(beta**lazy for beta in betas),  # type: ignore
+            lr=rate * lazy,
+            betas=(betas[0] ** lazy, betas[1] ** lazy),
             eps=1e-8,
         )
         self.step, self.minutes = 0, 0.0
-        self.parts = {
+        self.parts: dict[str, Any] = {
             "generator": self.generator,
             "discriminator": self.discriminator,
             "average": self.average,
@@ -154,24 +167,24 @@ class Training:
 
     def restore(self, state: dict[str, Any]) -> None:
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])  # type: ignore[attr-defined]
+            part.load_state_dict(state[name])
         self.random.set_state(state["random"])
         self.step, self.minutes = state["step"], state["minutes"]
 
     def reals(self) -> Tensor:
         """A batch of photographs, half of them flipped."""
-        chosen = torch.randint(len(self.images), (RECIPE["batch"],), generator=self.random)  # type: ignore[arg-type]
+        chosen = torch.randint(len(self.images), (RECIPE.batch,), generator=self.random)
         x = self.images[chosen]
         flip = torch.rand(len(x), generator=self.random) < 0.5
         return torch.where(flip[:, None, None, None], x.flip(3), x)
 
     def fakes(self) -> Tensor:
         """A batch of generated images with fresh noise; follows the running average of w on the way."""
-        n = RECIPE["batch"]
-        z = torch.randn((n, GENERATOR["z_dim"]), generator=self.random)  # type: ignore[arg-type]
-        noise = [torch.randn((n, *shape), generator=self.random) for shape in self.generator.noise_shapes()]  # type: ignore
+        n = RECIPE.batch
+        z = torch.randn((n, GENERATOR["z_dim"]), generator=self.random)
+        noise = [torch.randn((n, *shape), generator=self.random) for shape in self.generator.noise_shapes()]
         w = self.generator.mapping(z)
-        self.generator.mapping.w_avg.lerp_(w.detach().mean(dim=0), 0.005)  # type: ignore[operator]
+        self.generator.mapping.get_buffer("w_avg").lerp_(w.detach().mean(dim=0), 0.005)
         return self.generator.synthesis(self.generator.truncate(w, 1.0, None), noise)
 
     def discriminator_step(self) -> float:
@@ -179,14 +192,14 @@ class Training:
             fakes = self.fakes()
         self.discriminator_steps.zero_grad()
         reals = self.reals()
-        penalize = self.step % RECIPE["r1_interval"] == 0  # type: ignore[operator]
+        penalize = self.step % RECIPE.r1_interval == 0
         reals.requires_grad_(penalize)
         real_scores = self.discriminator(augment(reals, self.random))
         loss = F.softplus(self.discriminator(augment(fakes, self.random))).mean() + F.softplus(-real_scores).mean()
         total = loss
         if penalize:
             (gradient,) = torch.autograd.grad(real_scores.sum(), reals, create_graph=True)
-            weight = RECIPE["r1_gamma"] / 2 * RECIPE["r1_interval"]  # type: ignore[operator]
+            weight = RECIPE.r1_gamma / 2 * RECIPE.r1_interval
             total = total + weight * gradient.square().sum(dim=(1, 2, 3)).mean()
         total.backward()
         self.discriminator_steps.step()
@@ -203,13 +216,13 @@ class Training:
 
     @torch.no_grad()
     def update_average(self) -> None:
-        batch: int = RECIPE["batch"]  # type: ignore[assignment]
-        half_life = min(RECIPE["average_half_life_images"], max(self.step * batch * 0.05, 1))  # type: ignore
+        batch: int = RECIPE.batch
+        half_life = min(RECIPE.average_half_life_images, max(self.step * batch * 0.05, 1))
         keep = 0.5 ** (batch / half_life)
         for slow, fast in zip(self.average.parameters(), self.generator.parameters(), strict=True):
             slow.lerp_(fast, 1 - keep)
-        for slow, fast in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            slow.copy_(fast)
+        for kept, current in zip(self.average.buffers(), self.generator.buffers(), strict=True):
+            kept.copy_(current)
 
     def advance(self) -> tuple[float, float]:
         """One step of each network; returns the losses (discriminator, generator)."""
@@ -232,12 +245,12 @@ def card(training: Training, photos: list[Photo], picture: str) -> dict[str, Any
     return {
         "family": "stylegan2",
         "made_by": "experiments/train_small_stylegan2.py",
-        "recipe": RECIPE,
+        "recipe": asdict(RECIPE),
         "architecture": GENERATOR,
         "discriminator": DISCRIMINATOR,
         "parameters": stylegan2.parameters(training.average),
         "steps": training.step,
-        "images_seen": training.step * RECIPE["batch"],  # type: ignore[operator]
+        "images_seen": training.step * RECIPE.batch,
         "minutes": round(training.minutes, 1),
         "device": "cpu, 1 thread",
         "torch": torch.__version__.partition("+")[0],
@@ -304,10 +317,10 @@ def run(training: Training, arguments: argparse.Namespace) -> Iterator[tuple[flo
         losses.append(training.advance())
         training.minutes = before + (time.monotonic() - start) / 60
         if time.monotonic() - checkpoint_s > arguments.checkpoint_minutes * 60:
-            yield tuple(np.mean(losses, axis=0))  # type: ignore[misc]
+            yield tuple(np.mean(losses, axis=0))
             checkpoint_s, losses = time.monotonic(), []
     if losses:
-        yield tuple(np.mean(losses, axis=0))  # type: ignore[misc]
+        yield tuple(np.mean(losses, axis=0))
 
 
 def main() -> None:

@@ -292,7 +292,9 @@ def graph(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignme
 @verb("touchstone verify", "touchstone verify --rebuild 2 --json")
 def verify(
     rebuild: Annotated[int, typer.Option(min=0, help="compute this many rows of each node again and compare")] = 0,
-    repair: Annotated[bool, typer.Option(help="put damaged shards aside, so that the next run makes them again")] = False,
+    repair: Annotated[
+        bool, typer.Option(help="put damaged shards aside, so that the next run makes them again")
+    ] = False,
     file: File = PIPELINE_FILE,
     assignments: Assignments = None,
     json: Json = False,

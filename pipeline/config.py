@@ -177,10 +177,7 @@ def validate(
     inner: Any = data
     walked: list[str | int] = []
     for part in problem["loc"]:  # names of union members stand in `loc` but not in the file
-        if isinstance(inner, dict) and part in inner:
-            inner = inner[part]
-            walked.append(part)
-        elif isinstance(inner, list) and isinstance(part, int) and part < len(inner):
+        if (isinstance(inner, dict) and part in inner) or (isinstance(inner, list) and isinstance(part, int) and part < len(inner)):
             inner = inner[part]
             walked.append(part)
     here = (*place, *walked)

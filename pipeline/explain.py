@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.plan import ArtifactPlan, Plan
@@ -16,6 +17,7 @@ from pipeline.rates import read_rates
 from pipeline.recipes import differences
 from pipeline.run import origin
 from pipeline.selection import Branch
+from pipeline.sources import changed_content
 
 CAUSES = ("new", "content", "config", "code", "upstream", "artifact", "env", "schema", "damaged", "failed before",
           "forced")  # fmt: skip
@@ -52,13 +54,7 @@ class Explainer:
         self.rates = read_rates(plan.store.root)
 
     def all(self) -> list[Staleness]:
-        found = []
-        for name in self.plan.nodes:
-            if name in self.plan.artifacts:
-                found.append(self.artifact(self.plan.artifacts[name]))
-            else:
-                found += [self.branch(branch) for branch in self.plan.branches[name]]
-        return found
+        return [state for name in self.plan.nodes for state in self.of(name)]
 
     def branch(self, branch: Branch) -> Staleness:
         missing = np.flatnonzero(~branch.have)
@@ -84,58 +80,72 @@ class Explainer:
             result.causes += self._moved(branch, rest)
         return result
 
-    def _moved(self, branch: Branch, rest: np.ndarray[Any, Any]) -> list[tuple[str, str, int]]:
-        """Rows that another chain of the stage holds are stale by what differs; the others are new."""
-        best: tuple[int, Mapping[str, Any]] | None = None
-        stage = branch.stage.name
+    def previous(self, branch: Branch) -> Mapping[str, Any] | None:
+        """The recipe record of the chain that held the missing rows before, with a mask "there" over them."""
+        stage, rest = branch.stage.name, branch.rows.id[~branch.have]
+        parents = [side.branch.chain.hex() for side in branch.sides]
+        best: tuple[Any, Mapping[str, Any]] | None = None
         for folder, record in self._recipes(stage):
-            chain = bytes.fromhex(record.get("chain", "")) or b""
-            if chain == branch.chain or len(chain) != 16:
+            chain = bytes.fromhex(record["chain"])
+            if chain == branch.chain:
                 continue
             there = self.plan.store.index(stage, chain).contains(rest)
-            count = int(there.sum())
-            same = sum(record["components"].get(k) == v for k, v in branch.recipe.components.items())
-            same += record.get("inputs") == [side.branch.chain.hex() for side in branch.sides]
+            if not there.any():
+                continue
+            same = sum(record["components"].get(key) == value for key, value in branch.recipe.components.items())
             recent = (folder / "recipe.json").stat().st_mtime
-            score = (count > 0, record.get("node") == branch.node, same, count, recent)
-            if count and (best is None or score > best[0]):  # type: ignore[operator]
-                best = (score, {**record, "there": there})  # type: ignore[assignment]
+            score = (record.get("inputs") == parents, record.get("node") == branch.node, same, int(there.sum()), recent)
+            if best is None or score > best[0]:
+                best = (score, {**record, "there": there})
+        return best[1] if best else None
+
+    def _moved(self, branch: Branch, rest: NDArray[np.void]) -> list[tuple[str, str, int]]:
+        """Rows that another chain of the stage holds are stale by what differs; the others are new."""
+        record = self.previous(branch)
         found: list[tuple[str, str, int]] = []
-        fresh = len(rest)
-        if best is not None:
-            record = best[1]
-            count = int(record["there"].sum())
-            fresh -= count
+        fresh = rest
+        if record is not None:
+            held = branch.rows.id[~branch.have][record["there"]]
+            count = int(ids.isin(rest, held).sum())
+            fresh = rest[~ids.isin(rest, held)]
             old = {**record["components"], "functions": record.get("functions", {})}
             reasons = differences(old, branch.recipe.components)
             if not reasons and record.get("inputs") != [side.branch.chain.hex() for side in branch.sides]:
                 parents = ", ".join(sorted({side.branch.node for side in branch.sides}))
                 reasons = [("upstream", f"{parents} changed")]
-            found += [(cause, text, count) for cause, text in reasons] or [("upstream", "its inputs changed", count)]
-        if fresh:
-            changed = self._changed_content(branch, rest if best is None else rest[~best[1]["there"]])
+            if count:
+                found += [(cause, text, count) for cause, text in reasons]
+        if len(fresh):
+            changed = changed_content(self.plan.store.root, _birth(branch), fresh)
             if changed:
-                found.append(("content", f"{changed} with new content", changed))
-            if fresh - changed:
-                found.append(("new", f"in source {_birth(branch).node}; computed by no shard yet", fresh - changed))
+                found.append(("content", f"files of {_birth(branch).node} have another content", changed))
+            if len(fresh) > changed:
+                found.append(
+                    ("new", f"in source {_birth(branch).node}; computed by no shard yet", len(fresh) - changed)
+                )
         return found
 
-    def _changed_content(self, branch: Branch, fresh: np.ndarray[Any, Any]) -> int:
-        """How many of the new rows lie in files that had another content at the last run."""
-        del branch, fresh
-        return 0
+    def previous_artifact(self, artifact: ArtifactPlan) -> Mapping[str, Any] | None:
+        """The card of the newest artifact of the same node (or of the same stage, if the node was renamed)."""
+        stage = artifact.node.stage.name
+        cards = self._artifacts(stage)
+        named = [pair for pair in cards if pair[1].get("node") == artifact.node.name] or cards
+        return max(named, key=lambda pair: (pair[0] / "artifact.json").stat().st_mtime)[1] if named else None
+
+    def of(self, name: str) -> list[Staleness]:
+        """States of one node."""
+        if name in self.plan.artifacts:
+            return [self.artifact(self.plan.artifacts[name])]
+        return [self.branch(branch) for branch in self.plan.branches[name]]
 
     def artifact(self, artifact: ArtifactPlan) -> Staleness:
         result = Staleness(artifact.node.name, 1, int(artifact.found is None), kind="artifact")
         if artifact.found is not None:
             return result
-        stage = artifact.node.stage.name
-        candidates = [(folder, info) for folder, info in self._artifacts(stage)
-                      if info.get("node") == artifact.node.name]  # fmt: skip
-        if not candidates:
+        info = self.previous_artifact(artifact)
+        if info is None:
             result.causes.append(("new", "made by no run yet", artifact.rows))
             return result
-        _, info = max(candidates, key=lambda pair: (pair[0] / "artifact.json").stat().st_mtime)
         recipe = info.get("recipe", {})
         reasons = differences(recipe, artifact.recipe.components)
         if not reasons:

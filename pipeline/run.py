@@ -25,6 +25,7 @@ from pipeline.progress import Bars
 from pipeline.rates import record_rates
 from pipeline.schedule import Loop, Results
 from pipeline.selection import Branch
+from pipeline.sources import remember_sources
 from pipeline.tasks import Facts
 from pipeline.works import TaskMaker, Work, works_of
 
@@ -83,7 +84,6 @@ def run(
     wanted = pipeline.select(targets) if targets else None
     store = Store(pipeline.store, writable=True)
     record = store.start_run()
-    save_config(store, record, pipeline)
     stop = Stop()
     try:
         with stop.listening(bars.say):
@@ -94,14 +94,15 @@ def run(
         store.finish_run(record)
 
 
-def save_config(store: Store, record: Any, pipeline: Pipeline) -> None:
-    """The resolved config beside the run's entry; the newest KEPT_CONFIGS stay."""
+def save_config(store: Store, record: Any, plan: Plan, uses: set[Path]) -> None:
+    """The resolved config and what it refers to, beside the run's entry; the newest KEPT_CONFIGS stay."""
     import yaml
 
     from pipeline import atomic
 
     folder = store.root / "runs"
-    text = yaml.safe_dump(pipeline.resolved(), sort_keys=False, allow_unicode=True)
+    data = {"config": plan.pipeline.resolved(), "uses": sorted(store.relative(path) for path in uses)}
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     atomic.write_bytes(folder / f"{record.id}.yaml", text.encode(), durable=False)
     for old in sorted(folder.glob("*.yaml"), key=lambda path: path.stat().st_mtime)[:-KEPT_CONFIGS]:
         old.unlink(missing_ok=True)
@@ -143,8 +144,11 @@ class _Run:
                     plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())
                 self._collect(plan)
                 works = works_of(plan, self.workers or default_workers())
+                uses = used_directories(plan)
+                save_config(self.store, self.record, plan, uses)
                 if not works:
                     break
+                self.store.use(self.record, uses)
                 again = self._round(plan, works)
                 if not again:
                     break
@@ -153,6 +157,8 @@ class _Run:
         finally:
             if self.executors is not None:
                 self.executors.close()
+        if self.report.computed:
+            remember_sources(plan)
         self._judge(plan)
         return self.report
 
@@ -269,6 +275,13 @@ class _Run:
                     f"{node}: {len(lines)} row{'s' if len(lines) > 1 else ''} failed ({allowed} allowed): {shown}. "
                     f"Mend the inputs and run again, or set max_failed_rows"
                 )
+
+
+def used_directories(plan: Plan) -> set[Path]:
+    """Directories of the chains and artifacts of a plan."""
+    store = plan.store
+    keep = {store.chain_dir(branch.stage.name, branch.chain) for branch in plan.all_branches()}
+    return keep | {store.artifact_dir(one.node.stage.name, one.key) for one in plan.artifacts.values()}
 
 
 def recipe_record(branch: Branch) -> dict[str, Any]:

@@ -433,13 +433,14 @@ def _hash_member(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> tu
 def _tree_mark(path: Path) -> tuple[bytes, int]:
     """Digest of the stats of a file or of all files of a folder, and the newest change among them."""
     found = _Found()
-    if path.is_dir():
-        found = _walk(path, ("",))
-    else:
-        try:
+    try:
+        if not path.is_dir():
             found.add(path.name, path.stat())
-        except OSError as error:
-            raise SourceError(f"{path}: {_reason(error)}") from error
+        for folder, _, names in os.walk(path):
+            for name in names:
+                found.add(os.path.join(folder, name), os.stat(os.path.join(folder, name)))
+    except OSError as error:
+        raise SourceError(f"{path}: {_reason(error)}") from error
     paths, stats = found.table()
     mark = hashlib.sha256(_encode(paths).tobytes() + b"\0\0" + stats.tobytes()).digest()
     return mark, int(stats[:, 1:3].max(initial=0))

@@ -144,7 +144,7 @@ class StatCache:
 
 def _load(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             header = json.loads(file["header"].tobytes())
             if header["version"] != VERSION:
                 return {}

@@ -38,7 +38,7 @@ STALE_S = 3600.0
 
 
 class Store:
-    """A folder of shards and artifacts. Opening it writes nothing; `writable` lets reading write caches and quarantine."""
+    """A folder of shards and artifacts. Opening it writes nothing; `writable` lets readers cache and quarantine."""
 
     def __init__(self, root: Path, writable: bool = False) -> None:
         self.root = Path(root)
@@ -150,8 +150,8 @@ class Store:
             names = ", ".join(row_ids.hex(value)[:12] for value in one.ids[different[:3]])
             raise ConflictError(
                 f"{theirs.parent.parent.name}: {len(different)} of {one.rows} rows of shard {theirs.name} were "
-                f"computed twice with different values (rows {names}): the stage is not deterministic, or its recipe misses "
-                "an input"
+                f"computed twice with different values (rows {names}): the stage is not deterministic, or its recipe "
+                "misses an input"
             )
         return True
 

@@ -68,7 +68,7 @@ class Facts:
     """What every task of a run knows."""
 
     store: Path
-    run: RunRecord
+    run: RunRecord | None
     seed: int
     device: str
     threads: int
@@ -130,17 +130,23 @@ def open_store(root: Path) -> Store:
     return Store(root, writable=True)
 
 
-def compute_shard(task: ShardTask, stop: Callable[[], bool] = lambda: False) -> Outcome:
-    """Compute the rows of a task and publish them as one shard."""
-    started = time.perf_counter()
-    store = open_store(task.facts.store)
-    present, datasets = _open_parents(store, task)
-    collected = {name: [] for name in task.schema}  # type: dict[str, list[NDArray[Any]]]
+@dataclass(frozen=True)
+class Computed:
+    """Values of the rows of a task that succeeded, and what became of the others."""
+
+    done: NDArray[np.int64]  # positions in `task.ids`
+    arrays: Mapping[str, NDArray[Any]]
+    failed: tuple[tuple[bytes, str], ...]
+    skipped: tuple[bytes, ...]
+
+
+def compute_rows(task: ShardTask) -> Computed:
+    """Compute the rows of a task, block by block; nothing is written."""
+    present, datasets = _open_parents(open_store(task.facts.store), task)
+    collected: dict[str, list[NDArray[Any]]] = {name: [] for name in task.schema}
     good: list[NDArray[np.int64]] = []
     failed: list[tuple[bytes, str]] = []
     for start in range(0, len(present), task.stage.block_rows):
-        if stop():
-            return Outcome(seconds=time.perf_counter() - started)
         rows = present[start : start + task.stage.block_rows]
         values, failures = _compute_block(task, datasets, rows)
         kept = np.array([number for number in range(len(rows)) if number not in failures], dtype=np.int64)
@@ -149,15 +155,24 @@ def compute_shard(task: ShardTask, stop: Callable[[], bool] = lambda: False) -> 
         for name in task.schema:
             collected[name].append(values[name] if len(kept) == len(rows) else values[name][kept])
     done = np.concatenate(good) if good else np.zeros(0, dtype=np.int64)
-    if len(done):
-        arrays = {name: np.concatenate(parts) for name, parts in collected.items()}
-        store.stage_shard(task.stage.name, task.chain, task.ids[done], arrays, task.schema, {}, task.facts.run)
-        store.clear_failures(task.stage.name, task.chain, ids.to_bytes(task.ids[done]))
-    for row_id, reason in failed:
-        store.record_failure(task.stage.name, task.chain, row_id, reason)
+    arrays = {name: np.concatenate(parts) for name, parts in collected.items() if parts}
     missing = np.setdiff1d(np.arange(len(task.ids)), present)
-    skipped = tuple(bytes(row_id) for row_id in task.ids[missing])
-    return Outcome(len(done), tuple(failed), skipped, time.perf_counter() - started)
+    return Computed(done, arrays, tuple(failed), tuple(bytes(row_id) for row_id in task.ids[missing]))
+
+
+def compute_shard(task: ShardTask) -> Outcome:
+    """Compute the rows of a task and publish them as one shard; failures are recorded beside it."""
+    started = time.perf_counter()
+    store = open_store(task.facts.store)
+    found = compute_rows(task)
+    stage, chain = task.stage.name, task.chain
+    if len(found.done):
+        assert task.facts.run is not None
+        store.stage_shard(stage, chain, task.ids[found.done], found.arrays, task.schema, {}, task.facts.run)
+        store.clear_failures(stage, chain, ids.to_bytes(task.ids[found.done]))
+    for row_id, reason in found.failed:
+        store.record_failure(stage, chain, row_id, reason)
+    return Outcome(len(found.done), found.failed, found.skipped, time.perf_counter() - started)
 
 
 def _open_parents(store: Store, task: ShardTask) -> tuple[NDArray[np.int64], list[Dataset]]:
@@ -301,4 +316,3 @@ def make_artifact(
         info = {"node": task.node, "recipe": task.recipe, "facts": context.facts, "device": facts.device}
         store.publish_artifact(task.stage.name, task.key, out, info, consumed)
     return Outcome(1, seconds=time.perf_counter() - started)
-

@@ -118,9 +118,10 @@ class TaskMaker:
         self.facts = facts
 
     def make(self, work: Work) -> ShardTask | ArtifactTask:
-        return self._shard(work) if work.branch is not None else self._artifact(work)
+        return self.shard(work) if work.branch is not None else self._artifact(work)
 
-    def _shard(self, work: Work) -> ShardTask:
+    def shard(self, work: Work) -> ShardTask:
+        """The task of some rows of a branch."""
         branch, positions = work.branch, work.positions
         assert branch is not None
         assert positions is not None

@@ -117,24 +117,24 @@ def log_half_planes(
 
 
 def ring_means(logs: NDArray[Any], width: int, convention: Convention) -> NDArray[Any]:
-    """20 times the mean of each ring. (N, H, W // 2 + 1) logs -> (N, profile_length).
+    """20 times the mean of each ring. (N, H, W // 2 + 1) logs -> (N, profile_length) float64.
 
-    Sums run over a row of the sparse matrix in fixed order with weights 1 and 2, so a row's bytes depend on it alone.
+    Sums are in float64, over a row of the sparse matrix in fixed order, so the bytes of an image depend on it alone.
     """
     rows, height, half = logs.shape
-    rings = _rings(height, width, convention, logs.dtype.str)
-    sums = (rings.matrix @ logs.reshape(rows, height * half).T).T
-    return sums * (20 / rings.counts)  # type: ignore[no-any-return]
+    rings = _rings(height, width, convention)
+    pixels = logs.reshape(rows, height * half).T.astype(np.float64, order="C")
+    return (rings.matrix @ pixels).T * (20 / rings.counts)  # type: ignore[no-any-return]
 
 
 def axis_means(logs: NDArray[Any], width: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """20 times the mean over columns and over rows of the full shifted plane. -> (N, H) and (N, W)."""
+    """20 times the mean over columns and over rows of the full shifted plane. -> (N, H) and (N, W) float64."""
     _, height, half = logs.shape
-    paired = logs[:, :, 1 : half - 1 + width % 2].sum(axis=2)  # columns that stand for two
+    paired = logs[:, :, 1 : half - 1 + width % 2].sum(axis=2, dtype=np.float64)  # columns that stand for two
     own = logs[:, :, 0] + (0 if width % 2 else logs[:, :, -1])
     opposite = -np.arange(height) % height  # row of the conjugate coefficients
     row_means = (own + paired + paired[:, opposite]) * (20 / width)
-    column_means = logs.sum(axis=1) * (20 / height)
+    column_means = logs.sum(axis=1, dtype=np.float64) * (20 / height)
     mirror = np.abs(np.arange(width) - width // 2)
     return np.roll(row_means, height // 2, axis=1), column_means[:, mirror]
 
@@ -147,7 +147,7 @@ class Rings(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _rings(height: int, width: int, convention: Convention, dtype: str) -> Rings:
+def _rings(height: int, width: int, convention: Convention) -> Rings:
     from scipy.sparse import csr_array
 
     half = width // 2 + 1
@@ -165,7 +165,5 @@ def _rings(height: int, width: int, convention: Convention, dtype: str) -> Rings
         pixel = np.where(folded, -rows % height, rows) * half + np.where(folded, width - columns, columns)
     length = profile_length(height, width, convention)
     kept = (ring >= 0) & (ring < length)
-    ones = np.ones(int(kept.sum()), dtype)
-    matrix = csr_array((ones, (ring[kept], pixel[kept])), shape=(length, height * half))
-    matrix.sum_duplicates()
-    return Rings(matrix, np.asarray(matrix.sum(axis=1)).astype(dtype))
+    matrix = csr_array((np.ones(int(kept.sum())), (ring[kept], pixel[kept])), shape=(length, height * half))
+    return Rings(matrix, np.asarray(matrix.sum(axis=1)))

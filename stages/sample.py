@@ -2,8 +2,8 @@
 
 A seed is a latent and thus an image; two generators with the same seed share the latent, so that they are one group and
 never lie in two splits. The latent comes from numpy's RandomState(seed), as in the official samplers (Karras et al.
-2020, arXiv:1912.04958, and its public code). Unlike those, all noise is by default redrawn for each seed: noise
-maps stored with the weights would print one pattern on every image, which a detector could learn instead of the generator.
+2020, arXiv:1912.04958, and its public code). All noise is by default redrawn for each seed: noise maps stored with the
+weights would print one pattern on every image, which a detector could learn instead of the generator.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ class SpectrumConfig(StageConfig):
         ("profile",),
         description="any of profile (azimuthal), projections (row and column), dct2d, fft2d",
         min_length=1,
+        strict=False,  # a list in YAML
     )
     convention: Literal["durall19", "durall20", "jung21"] | None = setting(
         None, description="published definition of the profile; durall19 if left out"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, put_items, scalars
 from stages.generators.weights import WeightsError
 
-DTYPES = frozenset("f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split())
+DTYPES = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
 STORAGES = {
     "FloatStorage": "f4",
     "HalfStorage": "f2",
@@ -114,7 +114,7 @@ class Tensor:
         count = math.prod(size)
         if count and (last >= storage.count or count > storage.count):
             raise WeightsError(
-                f"it has a tensor of shape {size}, stride {stride} and offset {offset} on a storage of {storage.count} values"
+                f"it has a tensor of shape {size}, stride {stride}, offset {offset} on a storage of {storage.count} values"
             )
         budget.spend(count * max(storage.item_bytes, 4 if storage.code == "bf16" else 1))
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
@@ -214,7 +214,7 @@ def tensor_calls(budget: Budget) -> dict[tuple[str, str], Call]:
 
 
 def read_torch(data: memoryview, budget: Budget, depth: int) -> Any:
-    """Object of a torch file of either form: containers, numbers, `Storage` and `Tensor`. `depth` 0 is the outermost file."""
+    """Object of a torch file of either form: containers, numbers, `Storage` and `Tensor`. `depth` 0: outermost."""
     if depth > DEEPEST:
         raise WeightsError(f"it has files in files more than {DEEPEST} deep")
     return _read_zip(data, budget) if bytes(data[:4]) == b"PK\x03\x04" else _read_legacy(data, budget)

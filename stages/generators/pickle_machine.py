@@ -1,4 +1,4 @@
-"""Read a pickle as data: a small stack machine that imports nothing, calls nothing from the file and counts what it makes.
+"""Read a pickle as data: a small stack machine that imports nothing, runs nothing and counts what it makes.
 
 Python's own unpickler can be told which classes to load, but not to leave attributes of those classes alone, to refuse
 opcodes or to stop before memory runs out. This one keeps symbols as names: what a call (REDUCE, NEWOBJ) of a symbol

@@ -1,8 +1,8 @@
 """Official checkpoints that are pickles, read as data: the persistent modules of stylegan2-ada-pytorch.
 
-Such a file is a pickle of a dictionary G, D, G_ema; each network is a call that carries the source text of its class and the
-`__dict__` of the module. The source is dropped unread; names, numbers and tensors are kept. Nothing of the file is
-imported or run (see `pickle_machine`). The networks themselves are built by the family's own module.
+Such a file is a pickle of a dictionary G, D, G_ema; each network is a call that carries the source text of its class
+and the `__dict__` of the module. The source is dropped unread; names, numbers and tensors are kept. Nothing of the file
+is imported or run (see `pickle_machine`). The networks themselves are built by the family's own module.
 """
 
 from __future__ import annotations
@@ -31,8 +31,21 @@ from stages.generators.weights import WeightsError
 
 PERSISTENCE_VERSION = 6
 CLASSES = frozenset(
-    "Generator MappingNetwork SynthesisNetwork SynthesisBlock SynthesisLayer ToRGBLayer FullyConnectedLayer Conv2dLayer "
-    "Discriminator DiscriminatorBlock MinibatchStdLayer DiscriminatorEpilogue AugmentPipe".split()
+    (
+        "Generator",
+        "MappingNetwork",
+        "SynthesisNetwork",
+        "SynthesisBlock",
+        "SynthesisLayer",
+        "ToRGBLayer",
+        "FullyConnectedLayer",
+        "Conv2dLayer",
+        "Discriminator",
+        "DiscriminatorBlock",
+        "MinibatchStdLayer",
+        "DiscriminatorEpilogue",
+        "AugmentPipe",
+    )
 )
 PLAIN_NODES = 10_000  # of one network's settings; real ones have hundreds
 

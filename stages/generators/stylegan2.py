@@ -1,7 +1,8 @@
-"""StyleGAN2: mapping network, synthesis network and discriminator (Karras et al. 2020, arXiv:1912.04958, sections 2-4).
+"""StyleGAN2: mapping and synthesis network (Karras et al. 2020, arXiv:1912.04958, sections 2-4).
 
 Written from the paper in plain torch operations. Tensors have the names of the public torch version of the network
-(stylegan2-ada-pytorch, Karras et al. 2020, arXiv:2006.06676), so that its weights load by name. All computation is in
+(stylegan2-ada-pytorch, Karras et al. 2020, arXiv:2006.06676), so that its weights load by name; the discriminator is in
+`stylegan2_discriminator`. All computation is in
 float32: half precision blocks of a training run are a matter of speed and are not repeated here.
 
 Notation: images are (N, 3, H, W) float32, about -1..1, RGB; z, w and labels are (N, dimensions) float32.
@@ -375,7 +376,7 @@ class Generator(nn.Module):
     ) -> Tensor:
         """Images (N, 3, H, W), unclamped.
 
-        noise  "const": the maps stored with the weights; "none"; or maps (N, 1, side, side) per layer, see `noise_shapes`.
+        noise  "const": the maps stored with the weights; "none"; or maps (N, 1, side, side), see `noise_shapes`.
         """
         if not isinstance(noise, str) and [tuple(map_.shape[1:]) for map_ in noise] != self.noise_shapes():
             raise ValueError(f"noise maps have shapes {self.noise_shapes()}, not {[tuple(m.shape[1:]) for m in noise]}")
@@ -385,112 +386,6 @@ class Generator(nn.Module):
 def noise_shapes(resolution: int) -> list[tuple[int, int, int]]:
     """Shapes of the noise maps of a generator of this resolution, in stored order."""
     return [(1, size, size) for size in resolutions(resolution) for _ in range(1 if size == 4 else 2)]
-
-
-class MinibatchDeviation(nn.Module):
-    """One more feature map: standard deviation over groups of images (Karras et al. 2018, section 3)."""
-
-    def __init__(self, group: int | None, features: int) -> None:
-        super().__init__()
-        self.group, self.features = group, features
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        group = n if self.group is None else min(self.group, n)
-        if n % group:
-            raise ValueError(f"the discriminator compares groups of {group} images, and {n} is no multiple of that")
-        y = x.reshape(group, n // group, self.features, c // self.features, h, w)
-        deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(2, 3, 4))
-        return torch.cat([x, deviation[:, :, None, None].repeat(group, 1, h, w)], dim=1)
-
-
-class DiscriminatorBlock(nn.Module):
-    """Two convolutions that halve the resolution."""
-
-    def __init__(
-        self, middle: int, outputs: int, colors: int, network: str, from_rgb: bool, clamp: float | None
-    ) -> None:
-        super().__init__()
-        self.fromrgb = Convolution(colors, middle, 1, clamp=clamp) if from_rgb else None
-        self.conv0 = Convolution(middle, middle, 3, clamp=clamp)
-        self.conv1 = Convolution(middle, outputs, 3, resample="down", clamp=clamp)
-        self.skip: Convolution | None = None
-        if network == "resnet":
-            self.skip = Convolution(middle, outputs, 1, resample="down", linear=True, bias=False)
-
-    def forward(self, x: Tensor | None, image: Tensor) -> Tensor:
-        if self.fromrgb is not None:
-            color = self.fromrgb(image)
-            x = color if x is None else x + color
-        assert x is not None  # the first block has fromrgb
-        if self.skip is None:
-            return self.conv1(self.conv0(x))
-        gain = math.sqrt(0.5)
-        return self.skip(x, gain=gain) + self.conv1(self.conv0(x), gain=gain)
-
-
-class DiscriminatorEnd(nn.Module):
-    """4x4 features to a score, or to the features that a label selects."""
-
-    def __init__(
-        self, width: int, outputs: int, colors: int, network: str, group: int | None, features: int, clamp: float | None
-    ) -> None:
-        super().__init__()
-        self.fromrgb = Convolution(colors, width, 1) if network == "skip" else None
-        self.mbstd = MinibatchDeviation(group, features) if features else None
-        self.conv = Convolution(width + features, width, 3, clamp=clamp)
-        self.fc = Linear(width * 16, width, linear=False)
-        self.out = Linear(width, outputs)
-
-    def forward(self, x: Tensor, image: Tensor) -> Tensor:
-        if self.fromrgb is not None:
-            x = x + self.fromrgb(image)
-        x = self.mbstd(x) if self.mbstd is not None else x
-        return self.out(self.fc(self.conv(x).flatten(1)))
-
-
-class Discriminator(nn.Module):
-    """Image (and label) to a score (N, 1): higher means more real."""
-
-    def __init__(
-        self,
-        *,
-        c_dim: int,
-        resolution: int,
-        colors: int = 3,
-        network: str = "resnet",
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        conv_clamp: float | None = None,
-        label_width: int | None = None,
-        mapping_layers: int = 8,
-        group: int | None = 4,
-        group_features: int = 1,
-    ) -> None:
-        super().__init__()
-        if network not in NETWORKS:
-            raise ValueError(f"a StyleGAN2 discriminator is one of {', '.join(NETWORKS)}, not {network!r}")
-        self.network, self.sizes = network, resolutions(resolution)[:0:-1]
-        self.label_width = 0 if c_dim == 0 else label_width or channels(4, channel_base, channel_max)
-        for size in self.sizes:
-            middle, outputs = (channels(side, channel_base, channel_max) for side in (size, size // 2))
-            from_rgb = size == resolution or network == "skip"
-            self.add_module(f"b{size}", DiscriminatorBlock(middle, outputs, colors, network, from_rgb, conv_clamp))
-        if c_dim:
-            self.mapping = MappingNetwork(0, c_dim, self.label_width, layers=mapping_layers, average=False)
-        width = channels(4, channel_base, channel_max)
-        self.b4 = DiscriminatorEnd(width, self.label_width or 1, colors, network, group, group_features, conv_clamp)
-
-    def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        x: Tensor | None = None
-        for size in self.sizes:
-            x = self.get_submodule(f"b{size}")(x, image)
-            image = downsample(image) if self.network == "skip" else image
-        x = self.b4(x, image)
-        if self.label_width:
-            selected = (x * self.mapping(None, label)).sum(dim=1, keepdim=True)
-            return selected / math.sqrt(self.label_width)
-        return x
 
 
 def parameters(network: nn.Module) -> int:
@@ -506,9 +401,9 @@ def build(architecture: Mapping[str, Any]) -> Generator:
 def draw(
     architecture: Mapping[str, Any], seed: int, noise: Literal["per-seed", "const", "none"]
 ) -> dict[str, FloatArray]:
-    """What one image is made from: z (z_dim,) float32, and with "per-seed" its maps noise0, noise1, ... (1, side, side).
+    """What one image is made from: z (z_dim,) and, with "per-seed", maps noise0, noise1, ... (1, side, side), float32.
 
-    One numpy RandomState(seed) gives z first, then all noise maps in stored order, as the official TensorFlow sampler does.
+    One numpy RandomState(seed) gives z first, then all noise maps in stored order, as the official TensorFlow code does.
     """
     state = np.random.RandomState(seed)
     rows = {"z": state.randn(1, architecture["z_dim"])[0].astype(np.float32)}

@@ -1,7 +1,7 @@
 """Our own file of generator weights: one safetensors file that says which network it holds.
 
-Official checkpoints are pickles; here weights are plain data (safetensors) and the header's `__metadata__` has one entry,
-"touchstone", a JSON text with the family, the keyword arguments of its network, its dimensions and its usual truncation.
+Official checkpoints are pickles; here weights are plain data (safetensors), and the header's `__metadata__` has one
+entry, "touchstone", a JSON text with the family, the arguments of its network, its dimensions and its usual truncation.
 `read_header` needs no torch, so that planning knows the size of images without loading anything; `load` compares
 every tensor's name and shape with the network that the header describes.
 """

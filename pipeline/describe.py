@@ -1,0 +1,165 @@
+"""Plans and states as text, JSON, Mermaid and JSON Schema."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.config import ENGINE_KEYS, Settings, load_stage
+from pipeline.explain import Staleness
+from pipeline.plan import Plan
+from pipeline.stage import Kind
+
+
+def plan_lines(plan: Plan, states: list[Staleness], verbose: bool) -> Iterable[str]:
+    """What `run` would do: counts per cause, the cascade of fits, an estimate."""
+    yield from plan.notes
+    stale = [state for state in states if state.missing]
+    if not stale:
+        rows = sum(len(branch.rows) for branch in plan.all_branches())
+        yield f"nothing to compute: {rows:,} rows and {len(plan.artifacts)} artifacts are fresh"
+        return
+    for state in stale:
+        yield from stale_lines(state, verbose)
+    rows = sum(state.missing for state in stale if state.kind == "rows")
+    fits = [state.node for state in stale if state.kind == "artifact"]
+    known = [state.seconds for state in stale if state.seconds is not None]
+    unknown = sum(1 for state in stale if state.seconds is None and state.kind == "rows")
+    estimate = f", about {duration(sum(known))}" if known else ""
+    estimate += f" (no speed recorded for {unknown} of them)" if known and unknown else ""
+    yield f"in all: {rows:,} rows{estimate}; {len(fits)} artifacts{': ' + ', '.join(fits) if fits else ''}"
+
+
+def stale_lines(state: Staleness, verbose: bool, fresh: bool = False) -> Iterable[str]:
+    """One state: a headline, then the first cause (or all of them)."""
+    if not state.missing:
+        if fresh:
+            yield f"{state.node}: fresh ({state.wanted:,} rows)" if state.kind == "rows" else f"{state.node}: fresh"
+        return
+    if state.kind == "artifact":
+        yield f"{state.node}: STALE  to be made"
+    else:
+        estimate = f", est. {duration(state.seconds)}" if state.seconds is not None else ""
+        yield f"{state.node}: STALE  {state.missing:,} of {state.wanted:,} rows{estimate}"
+    shown = state.causes if verbose else state.causes[:1]
+    for cause, text, rows in shown:
+        yield f"  {cause}: {text}{f' ({rows:,} rows)' if state.kind == 'rows' else ''}"
+    if len(shown) < len(state.causes):
+        yield f"  and {len(state.causes) - len(shown)} more (-v)"
+
+
+def plan_data(plan: Plan, states: list[Staleness]) -> dict[str, Any]:
+    """`plan --json`."""
+    return {
+        "rows": sum(state.missing for state in states if state.kind == "rows"),
+        "artifacts": [state.node for state in states if state.kind == "artifact" and state.missing],
+        "notes": plan.notes,
+        "nodes": [state.as_data() for state in states],
+    }
+
+
+def status_data(plan: Plan) -> list[dict[str, Any]]:
+    """One entry per node: wanted and present rows, recorded failures, or the artifact's key."""
+    result: list[dict[str, Any]] = []
+    for name in plan.nodes:
+        if name in plan.artifacts:
+            artifact = plan.artifacts[name]
+            result.append(
+                {"node": name, "stage": artifact.node.stage.name, "kind": "artifact", "key": artifact.key.hex(),
+                 "present": artifact.found is not None, "pinned": artifact.pin is not None, "rows": artifact.rows}
+            )  # fmt: skip
+            continue
+        branches = plan.branches[name]
+        failures = sum(len(plan.store.failures(branch.stage.name, branch.chain)) for branch in branches)
+        result.append(
+            {"node": name, "stage": plan.pipeline.nodes[name].stage.name, "kind": "rows",
+             "wanted": sum(len(branch.rows) for branch in branches) + sum(len(b.problems) for b in branches),
+             "present": sum(int(branch.have.sum()) for branch in branches),
+             "failed": failures + sum(len(branch.problems) for branch in branches),
+             "chains": [branch.chain.hex() for branch in branches]}
+        )  # fmt: skip
+    return result
+
+
+def status_lines(plan: Plan) -> Iterable[str]:
+    """A table of `status_data`."""
+    entries = status_data(plan)
+    width = max(len(entry["node"]) for entry in entries)
+    for entry in entries:
+        if entry["kind"] == "artifact":
+            state = ("pinned" if entry["pinned"] else "made") if entry["present"] else "to be made"
+            yield f"{entry['node']:<{width}}  {entry['stage']:<10}  {state} from {entry['rows']:,} rows"
+        else:
+            failed = f", {entry['failed']:,} failed" if entry["failed"] else ""
+            chains = f", {len(entry['chains'])} chains" if len(entry["chains"]) > 1 else ""
+            yield (f"{entry['node']:<{width}}  {entry['stage']:<10}  {entry['present']:,} of {entry['wanted']:,} rows"
+                   f"{failed}{chains}")  # fmt: skip
+
+
+def mermaid(plan: Plan) -> str:
+    """The nodes as a Mermaid flowchart: boxes give rows, rounded ones artifacts; dashed borders are not complete."""
+    names = {name: f"n{number}" for number, name in enumerate(plan.nodes)}
+    lines = ["flowchart LR", "  classDef stale stroke-dasharray: 4"]
+    for name in plan.nodes:
+        node = plan.pipeline.nodes[name]
+        rounded = node.stage.kind in (Kind.FIT, Kind.REDUCE)
+        opening, closing = ("([", "])") if rounded else ("[", "]")
+        if name in plan.artifacts:
+            fresh, count = plan.artifacts[name].found is not None, ""
+        else:
+            have = sum(int(branch.have.sum()) for branch in plan.branches[name])
+            wanted = sum(len(branch.rows) for branch in plan.branches[name])
+            fresh, count = have == wanted, f"<br/>{have:,} of {wanted:,}"
+        lines.append(f'  {names[name]}{opening}"{name}{count}"{closing}{"" if fresh else ":::stale"}')
+        lines += [f"  {names[read]} --> {names[name]}" for read in sorted(node.references())]
+    return "\n".join(lines)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a pipeline file: one alternative per stage."""
+    stages = importlib.import_module("stages").STAGES
+    definitions: dict[str, Any] = {}
+    alternatives = []
+    for name in stages:
+        stage = load_stage(name)
+        schema = stage.Config.model_json_schema()
+        definitions |= schema.pop("$defs", {})
+        properties = {
+            "stage": {"const": name},
+            **{key: {"description": one.description or one.kind} for key, one in stage.inputs.items()},
+            **{key: _open(value) for key, value in schema.get("properties", {}).items()},
+            **{key: {} for key in ENGINE_KEYS if key != "stage"},
+        }
+        required = ["stage", *(key for key, one in stage.inputs.items() if one.required), *schema.get("required", [])]
+        alternatives.append(
+            {"title": name, "type": "object", "properties": properties, "required": required,
+             "additionalProperties": False}
+        )  # fmt: skip
+    top = Settings.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Touchstone pipeline",
+        "type": "object",
+        "properties": {
+            **top["properties"],
+            "nodes": {"type": "object", "additionalProperties": {"oneOf": alternatives}},
+        },
+        "required": ["nodes"],
+        "additionalProperties": False,
+        "$defs": definitions | top.get("$defs", {}),
+    }
+
+
+def _open(schema: dict[str, Any]) -> dict[str, Any]:
+    """A setting may also be a `{axis}` of the matrix."""
+    if "type" not in schema or schema["type"] == "string":
+        return schema
+    return {"anyOf": [schema, {"type": "string", "pattern": r"\{\w+\}"}], "description": schema.get("description", "")}
+
+
+def duration(seconds: float) -> str:
+    """`38 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,269 @@
+"""Care of the store as the command line offers it: verify, compact, gc, freeze, pin, accept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import atomic, care, ids
+from pipeline.config import Pipeline
+from pipeline.document import load, nearest
+from pipeline.errors import ConfigError, StoreError, TouchstoneError
+from pipeline.explain import Explainer
+from pipeline.pins import read_pins, write_pin
+from pipeline.plan import Plan, make_plan
+from pipeline.recipes import Recipe
+from pipeline.rows import hash_rank
+from pipeline.run import open_scan, used_directories
+from pipeline.selection import Branch
+from pipeline.shards import Shard, row_digests, rows_per_shard
+from pipeline.stage import REAL
+from pipeline.store import Store
+from pipeline.tasks import Facts, compute_rows
+from pipeline.works import TaskMaker, Work
+
+FROZEN = "touchstone/frozen/1"
+
+
+def _plan(pipeline: Pipeline, store: Store, nodes: Iterable[str] = ()) -> Plan:
+    wanted = pipeline.select(list(nodes)) if nodes else None
+    return make_plan(pipeline, store, open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
+
+
+def _named(plan: Plan, names: Iterable[str]) -> list[str]:
+    """Planned instances that were named (all, if none was)."""
+    wanted = list(names)
+    return [name for name in plan.nodes if not wanted or {name, plan.pipeline.nodes[name].entry} & set(wanted)]
+
+
+def verify_store(pipeline: Pipeline, rebuild: int, repair: bool) -> dict[str, Any]:
+    """Sizes, checksums and digests of everything; optionally K rows of each node computed again.
+
+    Returns {"sound", "damaged", "rebuilt", "lines"}.
+    """
+    store = Store(pipeline.store, writable=repair)
+    problems = care.verify(store)
+    lines = [problem.reason for problem in problems]
+    if repair:
+        for problem in problems:
+            store.quarantine(problem.path, problem.reason)
+        if problems:
+            lines.append(f"{len(problems)} put aside; `touchstone run` computes their rows again")
+    rebuilt = []
+    if rebuild:
+        plan = _plan(pipeline, store)
+        rebuilt = [one for branch in plan.all_branches() if (one := _rebuild(plan, branch, rebuild)) is not None]
+        lines += [f"{one['node']}: {one['rows']} rows computed again: {one['result']}" for one in rebuilt]
+    different = any(one["result"] == "different" for one in rebuilt)
+    sound = not different and (repair or not problems)
+    if not problems:
+        lines.append(f"{len(care.entries(store))} chains and artifacts are sound")
+    return {"sound": sound, "damaged": [str(p.path) for p in problems], "rebuilt": rebuilt, "lines": lines}
+
+
+def _rebuild(plan: Plan, branch: Branch, count: int) -> dict[str, Any] | None:
+    """Compute `count` stored rows of a branch again (chosen by hash) and compare."""
+    present = np.flatnonzero(branch.have)
+    if not len(present):
+        return None
+    settings = plan.pipeline.settings
+    chosen = present[np.argsort(hash_rank(branch.rows.id[present], "rebuild", settings.seed), kind="stable")[:count]]
+    facts = Facts(plan.pipeline.store, None, settings.seed, settings.device, settings.threads)
+    task = TaskMaker(plan, facts).shard(Work(0, branch.node, branch=branch, positions=chosen))
+    found = compute_rows(task)
+    stored = plan.store.index(branch.stage.name, branch.chain)
+    places = stored.lookup(task.ids[found.done])
+    worst = 0.0
+    identical = len(found.done) == len(chosen)
+    digests = row_digests(found.arrays, branch.schema)
+    for row, position in enumerate(places):
+        shard = Shard.open(stored.path(int(stored.shard[position])))
+        number = np.array([stored.row[position]])
+        if bytes(shard.digests[number][0]) != bytes(digests[row]):
+            identical = False
+            for name in branch.schema:
+                old = shard.gather(name, number).astype(np.float64) if shard.schema[name].dtype[1] != "S" else None
+                if old is None:
+                    worst = float("inf")
+                    continue
+                worst = max(worst, float(np.abs(old - found.arrays[name][row : row + 1].astype(np.float64)).max()))
+    if identical:
+        result = "identical"
+    elif worst <= 2 and all(np.dtype(field.dtype) == np.uint8 for field in branch.schema.values()):
+        result = f"equal within {worst:.0f}/255"
+    else:
+        result = "different"
+    return {"node": branch.node, "rows": len(found.done), "result": result, "largest_difference": worst}
+
+
+def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
+    """Full shards, sorted by id, for the wanted rows of the nodes (default: all)."""
+    store = Store(pipeline.store, writable=True)
+    plan = _plan(pipeline, store, nodes)
+    run = store.start_run()
+    lines = []
+    try:
+        by_chain: dict[bytes, list[Branch]] = {}
+        for name in _named(plan, nodes):
+            for branch in plan.branches.get(name, []):
+                by_chain.setdefault(branch.chain, []).append(branch)
+        for chain, branches in by_chain.items():
+            first = branches[0]
+            wanted = ids.unique(np.concatenate([branch.rows.id[branch.have] for branch in branches]))
+            if len(wanted):
+                rows = plan.pipeline.nodes[first.node].shard_rows or rows_per_shard(first.schema)
+                written, dropped = care.compact(store, first.stage.name, chain, wanted, rows, run)
+                lines.append(f"{first.node}: {len(wanted):,} rows; {written} shards written, {dropped} dropped")
+    finally:
+        store.finish_run(run)
+    return lines
+
+
+def collect_garbage(pipeline: Pipeline, apply: bool, keep_last: int, grace_s: float) -> dict[str, Any]:
+    """What nothing refers to. Roots: the plan, pins, frozen manifests, the last K runs."""
+    store = Store(pipeline.store, writable=apply)
+    plan = _plan(pipeline, store)
+    keep = used_directories(plan)
+    for path in sorted((pipeline.base / "manifests").glob("**/*.yaml")):
+        keep |= _frozen_directories(path, store)
+    for path in _configs(store)[:keep_last]:
+        recorded = load(path).data
+        keep |= {store.root / name for name in recorded.get("uses", [])}
+    found = care.gc(store, keep, apply, grace_s)
+    lines = [
+        f"{'kept' if item.kept else 'removed' if apply else 'garbage'}  {item.size / 2**20:8.1f} MiB  "
+        f"{item.path.relative_to(store.root)}  {item.kept}"
+        for item in found
+    ]
+    freed = sum(item.size for item in found if not item.kept)
+    verb = "freed" if apply else "to free with --apply"
+    lines.append(f"{freed / 2**20:.1f} MiB {verb}")
+    removed = [str(item.path.relative_to(store.root)) for item in found if not item.kept]
+    return {"bytes": freed, "applied": apply, "garbage": removed, "lines": lines}
+
+
+def _configs(store: Store) -> list[Path]:
+    return sorted((store.root / "runs").glob("*.yaml"), key=lambda path: -path.stat().st_mtime)
+
+
+def _frozen_directories(path: Path, store: Store) -> set[Path]:
+    """Chains that a frozen manifest names; a manifest that cannot be read stops `gc`."""
+    data = load(path).data
+    if not isinstance(data, dict) or data.get("format") != FROZEN:
+        return set()
+    try:
+        return {store.chain_dir(branch["stage"], bytes.fromhex(branch["chain"]))
+                for node in data["nodes"].values() for branch in node}  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"{path.name} is a frozen manifest that cannot be read ({error}); mend it before gc"
+        ) from None
+
+
+def freeze_nodes(pipeline: Pipeline, nodes: list[str], out: Path | None) -> str:
+    """Write a manifest of complete nodes; returns a sentence."""
+    import yaml
+
+    store = Store(pipeline.store)
+    plan = _plan(pipeline, store, nodes)
+    frozen: dict[str, Any] = {}
+    environment: dict[str, str] = {}
+    for name in _named(plan, nodes):
+        if name not in plan.branches:
+            raise ConfigError(f"'{name}' is an artifact; freeze nodes of rows, and `touchstone pin {name}`")
+        frozen[name] = []
+        for branch in plan.branches[name]:
+            lacking = int((~branch.have).sum())
+            if lacking:
+                raise TouchstoneError(f"{name} lacks {lacking:,} of {len(branch.rows):,} rows; run it, then freeze")
+            frozen[name].append(_frozen_branch(plan, branch))
+            environment |= branch.recipe.components["env"]
+    path = out or pipeline.base / "manifests" / f"frozen-{'-'.join(nodes)}.yaml"
+    data = {"format": FROZEN, "environment": environment, "nodes": frozen}
+    atomic.write_bytes(path, yaml.safe_dump(data, sort_keys=False).encode())
+    rows = sum(branch["rows"] for branches in frozen.values() for branch in branches)
+    return f"{path}: {len(frozen)} nodes, {rows:,} rows"
+
+
+def _frozen_branch(plan: Plan, branch: Branch) -> dict[str, Any]:
+    """Chain, counts, shards, and one digest over (id, digest) of all rows in the order of the ids."""
+    index = plan.store.index(branch.stage.name, branch.chain)
+    order = ids.order(branch.rows.id)
+    places = index.lookup(branch.rows.id[order])
+    digests = np.empty(len(order), dtype="V16")
+    names = []
+    for number in np.unique(index.shard[places]):
+        shard = Shard.open(index.path(int(number)))
+        mask = index.shard[places] == number
+        digests[mask] = shard.digests[index.row[places[mask]]]
+        names.append({"shard": index.names[int(number)], "rows": int(mask.sum())})
+    total = hashlib.sha256()
+    total.update(branch.rows.id[order].tobytes())
+    total.update(digests.tobytes())
+    return {
+        "stage": branch.stage.name,
+        "chain": branch.chain.hex(),
+        "rows": len(order),
+        "real": int((branch.rows.label == REAL).sum()),
+        "fake": int((branch.rows.label != REAL).sum()),
+        "digest": total.hexdigest(),
+        "shards": names,
+    }
+
+
+def pin_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
+    """Copy finished artifacts beside the manifests and enter them in the pins."""
+    plan = _plan(pipeline, Store(pipeline.store), nodes)
+    lines = []
+    for name in _named(plan, nodes):
+        artifact = plan.artifacts.get(name)
+        if artifact is None:
+            raise ConfigError(
+                f"'{name}' gives rows; only fits and reduces can be pinned{nearest(name, plan.artifacts)}"
+            )
+        if artifact.found is None:
+            raise TouchstoneError(f"{name} is not made yet; `touchstone run {name}` makes it")
+        digests = {file: facts["sha256"] for file, facts in artifact.found.info["files"].items()}
+        card = (artifact.found.path / "artifact.json").read_bytes()
+        digests["artifact.json"] = hashlib.sha256(card).hexdigest()
+        path = write_pin(pipeline.base, name, artifact.found, digests)
+        lines.append(f"{name} pinned as {artifact.found.key[:16]} in {path.relative_to(pipeline.base)}")
+    return lines
+
+
+def accept_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
+    """Alias the new recipes of stale nodes to those that made what the store has."""
+    store = Store(pipeline.store, writable=True)
+    lines = []
+    for name in _named(_plan(pipeline, store, nodes), nodes):
+        plan = _plan(pipeline, store, [name])  # earlier aliases may have changed the chains of this one
+        explainer = Explainer(plan)
+        accepted = 0
+        for branch in plan.branches.get(name, []):
+            previous = explainer.previous(branch)
+            if previous is None:
+                continue
+            if previous["inputs"] != [side.branch.chain.hex() for side in branch.sides]:
+                parents = ", ".join(sorted({side.branch.node for side in branch.sides}))
+                raise StoreError(f"{name}: its inputs changed too; accept {parents} first, or run")
+            accepted += _alias(store, branch.recipe, bytes.fromhex(previous["recipe"]))
+        if name in plan.artifacts and plan.artifacts[name].found is None:
+            info = explainer.previous_artifact(plan.artifacts[name])
+            if info is not None:
+                old = Recipe.of(info["stage"], info["recipe"])
+                accepted += _alias(store, plan.artifacts[name].recipe, old.digest)
+        if not accepted:
+            raise ConfigError(f"{name} has nothing to accept: it is fresh, or the store has nothing of it")
+        lines.append(f"{name}: {accepted} recipe{'s' if accepted > 1 else ''} accepted as equal to what the store has")
+    return lines
+
+
+def _alias(store: Store, new: Recipe, old: bytes) -> int:
+    if store.aliases().get(new.digest.hex(), new.digest.hex()) == old.hex():
+        return 0
+    care.accept(store, new.digest, old)
+    return 1

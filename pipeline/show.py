@@ -1,0 +1,98 @@
+"""A stored row as a PNG: what has the shape of a picture becomes a picture, a vector a curve, a map a heat map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids
+from pipeline.dataset import Dataset, Part
+from pipeline.errors import ConfigError
+from pipeline.plan import Plan
+from pipeline.run import origin
+from pipeline.selection import Branch
+from pipeline.stage import Field
+
+
+def list_rows(plan: Plan, node: str, count: int = 10) -> list[str]:
+    """The first rows of each branch of a node: id and origin."""
+    lines = []
+    for branch in _branches(plan, node):
+        for position in range(min(count, len(branch.rows))):
+            state = "" if branch.have[position] else "  (not computed)"
+            lines.append(f"{ids.hex(branch.rows.id[position])[:12]}  {origin(branch, position)}{state}")
+        if len(branch.rows) > count:
+            lines.append(f"... {len(branch.rows) - count:,} more")
+    return lines
+
+
+def show_row(plan: Plan, node: str, prefix: str, field: str | None, out: Path) -> str:
+    """Draw the row whose id begins with `prefix`; returns a sentence. Raises ConfigError if there is no such row."""
+    for branch in _branches(plan, node):
+        for position, row_id in enumerate(ids.to_bytes(branch.rows.id)):
+            if not row_id.hex().startswith(prefix.lower()):
+                continue
+            if not branch.have[position]:
+                raise ConfigError(f"row {row_id.hex()[:12]} of {node} is not computed; `touchstone run {node}` does it")
+            name = _choose(branch, field)
+            part = Part(branch.stage.name, branch.chain, branch.schema, branch.rows.id[position : position + 1])
+            value = Dataset(plan.store, [part], {}).array(name)[0]
+            draw(value, branch.schema[name], f"{node} {row_id.hex()[:12]} {name}", out)
+            return f"{out}: {name} of {row_id.hex()[:12]} ({origin(branch, position)})"
+    raise ConfigError(f"{node} has no row whose id begins with '{prefix}'; `touchstone show {node}` lists ids")
+
+
+def _branches(plan: Plan, node: str) -> list[Branch]:
+    found = [
+        branch
+        for name in plan.nodes
+        if node in (name, plan.pipeline.nodes[name].entry)
+        for branch in plan.branches.get(name, [])
+    ]
+    if not found:
+        raise ConfigError(f"'{node}' has no rows to draw: it makes an artifact; see `touchstone report`")
+    return found
+
+
+def _choose(branch: Branch, field: str | None) -> str:
+    drawable = [name for name, one in branch.schema.items() if one.shape and np.dtype(one.dtype).kind in "fiu"]
+    if field is None and drawable:
+        return drawable[0]
+    if field in drawable:
+        return str(field)
+    raise ConfigError(
+        f"{branch.node} has no field '{field}' that can be drawn; it has {', '.join(drawable) or 'numbers only'}"
+        if field
+        else f"{branch.node} has no field that can be drawn; its fields are {', '.join(branch.schema)}"
+    )
+
+
+def draw(value: NDArray[Any], field: Field, title: str, out: Path) -> None:
+    """value: (H, W, 3) uint8 as it is; (n,) or (2, n) as curves; (H, W) or (C, H, W) as heat maps."""
+    if value.dtype == np.uint8 and value.ndim == 3 and value.shape[-1] == 3:
+        from PIL import Image
+
+        Image.fromarray(value).save(out)
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    maps = value.reshape(-1, *value.shape[-2:]) if value.ndim >= 2 and min(value.shape[-2:]) > 4 else None
+    figure = Figure(figsize=(5, 3.4) if maps is None else (4 * len(maps), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    if maps is None:
+        axes = figure.add_subplot()
+        for line in value.reshape(-1, value.shape[-1]).astype(np.float64):
+            axes.plot(line, lw=1.2)
+        axes.set_ylabel(field.units)
+        axes.grid(alpha=0.3)
+    else:
+        for number, plane in enumerate(maps):
+            axes = figure.add_subplot(1, len(maps), number + 1)
+            figure.colorbar(axes.imshow(plane.astype(np.float64), cmap="magma"), ax=axes, shrink=0.8, label=field.units)
+            axes.set_axis_off()
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(out, dpi=110, metadata={"Software": None})

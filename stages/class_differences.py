@@ -1,0 +1,160 @@
+"""What differs between real and fake rows besides their origin: read from lineage, measured on rows, held against what
+the config declares.
+
+The commonest defect of this field's data sets is a class-dependent codec, size or resampling filter, which a detector
+learns instead of the generator (DIRE issue 11; Durall et al. 2019 with 178 x 218 reals against 128 x 128 fakes). So each
+difference has a topic, and one that no declaration covers is flagged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ORIGINS = ("ingest", "sample")
+"""Stages that give rows their pixels; steps up to the last of them are the origin, which is what is studied."""
+
+LOSSY = ("JPEG", "WEBP", "MPO")
+NOTHING = "(not done)"
+
+Step = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not the same for both classes. `topic` is what a declaration names: `perturb`, `equalize.size`,
+    `reduction`, `codec`, `native_size`, `order`."""
+
+    topic: str
+    real: str
+    fake: str
+    variants: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    declared: str = ""
+
+
+def processing(steps: Sequence[Step]) -> list[Step]:
+    """Steps after the origin of a row."""
+    last = max((number for number, step in enumerate(steps) if step["stage"] in ORIGINS), default=0)
+    return list(steps[last + 1 :])
+
+
+def compare(real: Sequence[Step], fake: Sequence[Step]) -> list[Difference]:
+    """Differences between the processing steps of a real and of a fake chain."""
+    numbered = [_numbered(processing(steps)) for steps in (real, fake)]
+    found = []
+    for key in dict.fromkeys([*numbered[0], *numbered[1]]):
+        mine, other = numbered[0].get(key), numbered[1].get(key)
+        if mine is None or other is None:
+            found.append(Difference(key[0], _told(mine), _told(other)))
+            continue
+        for kind in ("config", "files", "artifacts", "environment"):
+            found += _unequal(key[0] if kind == "config" else f"{key[0]}.{kind}", mine.get(kind), other.get(kind))
+    shared = [[key for key in one if key in two] for one, two in (numbered, numbered[::-1])]
+    if shared[0] != shared[1]:
+        found.append(Difference("order", *(" → ".join(key[0] for key in keys) for keys in shared)))
+    return found
+
+
+def _numbered(steps: Sequence[Step]) -> dict[tuple[str, int], Step]:
+    seen: Counter[str] = Counter()
+    result = {}
+    for step in steps:
+        result[step["stage"], seen[step["stage"]]] = step
+        seen[step["stage"]] += 1
+    return result
+
+
+def _unequal(topic: str, mine: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> list[Difference]:
+    mine, other = mine or {}, other or {}
+    names = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
+    return [Difference(f"{topic}.{name}", _text(mine.get(name)), _text(other.get(name))) for name in names]
+
+
+def _told(step: Step | None) -> str:
+    if step is None:
+        return NOTHING
+    return _text(step.get("config") or "done")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items() if inner is not None) or "done"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value)
+    return "none" if value is None else str(value)
+
+
+def of_results(results: Mapping[str, Any]) -> list[Difference]:
+    """Differences in one evaluation's lineage, variant by variant."""
+    found = []
+    for variant, facts in results["variants"].items():
+        steps = results["steps"]
+        reals = [part for part in results["variants"][facts["reals_from"]]["parts"] if part["real"]]
+        fakes = [part for part in facts["parts"] if part["fake"]]
+        for real in reals:
+            for fake in fakes:
+                for one in compare(steps[real["chain"]], steps[fake["chain"]]):
+                    found.append(Difference(one.topic, one.real, one.fake, (variant,), tuple(fake["sources"])))
+    return found
+
+
+def of_reduction(reduction: NDArray[np.floating[Any]], labels: NDArray[np.uint8]) -> list[Difference]:
+    """Factors by which real and fake images were reduced, where they are not the same (field `reduction`)."""
+    real, fake = (_factors(reduction[labels == label]) for label in (0, 1))
+    return [Difference("reduction", real, fake)] if real != fake and (labels == 0).any() and (labels == 1).any() else []
+
+
+def _factors(values: NDArray[np.floating[Any]]) -> str:
+    low, high = (f"{float(end):.3g}" for end in (values.min(), values.max())) if len(values) else ("", "")
+    if low == high:
+        return "native size" if low == "1" else f"reduced by {low}"
+    return f"reduced by {low} to {high}"
+
+
+def of_containers(codecs: Sequence[str], sizes: NDArray[np.int32], labels: NDArray[np.uint8]) -> list[Difference]:
+    """Codecs and native sizes with which the classes were born. Fakes without a file were generated here."""
+    found = []
+    real, fake = ([codec for codec, label in zip(codecs, labels, strict=True) if label == wanted] for wanted in (0, 1))
+    lossy = any(codec.upper() in LOSSY for codec in (*real, *fake))
+    if real and lossy and set(real) != set(fake):
+        found.append(Difference("codec", counted(real), counted(fake) if fake else "no file: never compressed"))
+    if real and fake:
+        native = [[f"{width} × {height}" for width, height in sizes[labels == label].tolist()] for label in (0, 1)]
+        if set(native[0]) != set(native[1]):
+            found.append(Difference("native_size", counted(native[0]), counted(native[1])))
+    return found
+
+
+def counted(values: Iterable[str], most: int = 4) -> str:
+    """`PNG 30, JPEG 2`: the commonest values first, then by name."""
+    ranked = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(number for _, number in ranked[most:])
+    return ", ".join(f"{value} {number}" for value, number in ranked[:most]) + (f", others {rest}" if rest else "")
+
+
+def declare(differences: Iterable[Difference], declared: Mapping[str, str]) -> tuple[list[Difference], dict[str, str]]:
+    """Equal differences merged, each with the sentence that covers it; and the declarations that cover none.
+
+    A declaration covers its topic and everything below it: `perturb` covers `perturb.protocol`.
+    """
+    merged: dict[tuple[str, str, str], Difference] = {}
+    for one in differences:
+        key = (one.topic, one.real, one.fake)
+        before = merged.get(key, one)
+        variants = tuple(dict.fromkeys((*before.variants, *one.variants)))
+        sources = tuple(dict.fromkeys((*before.sources, *one.sources)))
+        merged[key] = Difference(*key, variants, sources)
+    found, used = [], set()
+    for one in merged.values():
+        topics = [topic for topic in declared if one.topic == topic or one.topic.startswith(topic + ".")]
+        used.update(topics)
+        sentence = " ".join(declared[topic] for topic in topics)
+        found.append(Difference(one.topic, one.real, one.fake, one.variants, one.sources, sentence))
+    found.sort(key=lambda one: (bool(one.declared), one.topic, one.real, one.fake))
+    return found, {topic: text for topic, text in declared.items() if topic not in used}
