@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-import typer
+import typer  # noqa: E402
 
 if TYPE_CHECKING:
     from pipeline.config import Pipeline
@@ -293,7 +293,7 @@ def graph(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignme
 def verify(
     rebuild: Annotated[int, typer.Option(min=0, help="compute this many rows of each node again and compare")] = 0,
     repair: Annotated[
-        bool, typer.Option(help="put damaged shards aside, so that the next run makes them again")
+        bool, typer.Option(help="put damaged shards aside; the next run makes them again")
     ] = False,
     file: File = PIPELINE_FILE,
     assignments: Assignments = None,

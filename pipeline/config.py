@@ -177,7 +177,8 @@ def validate(
     inner: Any = data
     walked: list[str | int] = []
     for part in problem["loc"]:  # names of union members stand in `loc` but not in the file
-        if (isinstance(inner, dict) and part in inner) or (isinstance(inner, list) and isinstance(part, int) and part < len(inner)):
+        known = range(len(inner)) if isinstance(inner, list) else inner if isinstance(inner, dict) else ()
+        if part in known:
             inner = inner[part]
             walked.append(part)
     here = (*place, *walked)

@@ -184,17 +184,19 @@ class Dataset:
         return fields[name]
 
     def _gather(self, field: str, wanted: NDArray[np.int64], out: NDArray[Any]) -> None:
+        if not len(wanted):
+            return
         if self._places is None:
             self._places = self._locate()
         places = self._places
         shard, row = places.shard[wanted], places.row[wanted]
-        assert self._store is not None or not len(wanted)
+        assert self._store is not None  # else they could not be located
         order = np.argsort(shard, kind="stable")
         ranked = shard[order]
         begins = np.flatnonzero(np.diff(ranked, prepend=-1))
         for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranked)], strict=True):
             chosen = order[begin:end]
-            reader = self._store.shard(places.paths[ranked[begin]]).reader(field)  # type: ignore[union-attr]
+            reader = self._store.shard(places.paths[ranked[begin]]).reader(field)
             reader.rows_into(row[chosen], out, chosen)
 
     def _locate(self) -> _Places:

@@ -1,7 +1,7 @@
 """YAML as plain data that remembers its lines, so that every error can name the place.
 
-The scalar rules are those of YAML 1.2: `on`, `yes` and `no` are text (`on` is the name of an input here), and `1e-3` is a
-number. Anchors and merges work; duplicate keys and Python tags do not.
+The scalar rules are those of YAML 1.2: `on`, `yes` and `no` are text (`on` is the name of an input here), and `1e-3` is
+a number. Anchors and merges work; duplicate keys and Python tags do not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The row table: what the engine knows of each row besides its values. Rebuilt at every plan, never stored in shards."""
+"""The row table: what the engine knows of a row besides its values. Rebuilt at every plan, never stored in shards."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 the config declares.
 
 The commonest defect of this field's data sets is a class-dependent codec, size or resampling filter, which a detector
-learns instead of the generator (DIRE issue 11; Durall et al. 2019 with 178 x 218 reals against 128 x 128 fakes). So each
-difference has a topic, and one that no declaration covers is flagged.
+learns instead of the generator (DIRE issue 11; Durall et al. 2019 with 178 x 218 reals against 128 x 128 fakes). So
+each difference has a topic, and one that no declaration covers is flagged.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def roc_figure(panels: Mapping[str, Sequence[tuple[str, NDArray[Any], NDArray[An
     """One panel per variant, one curve per detector: false positive rate against true positive rate."""
     names = list(dict.fromkeys(name for curves in panels.values() for name, _, _ in curves))
     shades = colors(dict.fromkeys(names, 1))
-    columns = min(4, len(panels))
+    columns = max(3, min(4, len(panels)))
     lines = -(-len(panels) // columns)
 
     def paint(figure: Figure) -> None:
@@ -200,7 +200,7 @@ def roc_figure(panels: Mapping[str, Sequence[tuple[str, NDArray[Any], NDArray[An
         }
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 if len(names) > 1 else 1)
 
-    return draw(2.75 * columns, 2.8 * lines + 0.2 + 0.19 * -(-len(names) // 2), "svg", paint)
+    return draw(10.4, 3.0 * lines + 0.2 + 0.19 * -(-len(names) // 2), "svg", paint)
 
 
 def _dress(axis: Axes, title: str, below: str, beside: str) -> None:

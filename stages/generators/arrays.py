@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Callable
+import zlib
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ class Tensor:
         count = math.prod(size)
         if count and (last >= storage.count or count > storage.count):
             raise WeightsError(
-                f"it has a tensor of shape {size}, stride {stride}, offset {offset} on a storage of {storage.count} values"
+                f"it has a tensor of shape {size}, stride {stride}, offset {offset} on {storage.count} values"
             )
         budget.spend(count * max(storage.item_bytes, 4 if storage.code == "bf16" else 1))
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
@@ -222,16 +222,18 @@ def read_torch(data: memoryview, budget: Budget, depth: int) -> Any:
 
 def _storage(identity: Any, fields: int) -> tuple[str, str, int]:
     """dtype code, key and number of values of a persistent id; the device that it names is ignored."""
-    fits = isinstance(identity, tuple) and len(identity) == fields and identity[0] == "storage"
+    if not isinstance(identity, tuple) or len(identity) != fields or identity[0] != "storage":
+        raise WeightsError("it refers to something other than a torch storage")
+    kind, key, rest = identity[1], identity[2], identity[5:]
     if (
-        not fits
-        or not isinstance(identity[1], Symbol)
-        or not isinstance(identity[2], str)
-        or identity[5:] not in ((), (None,))
+        not isinstance(kind, Symbol)
+        or kind.name not in STORAGES
+        or not isinstance(key, str)
+        or rest not in ((), (None,))
     ):
         raise WeightsError("it refers to a torch storage in an unknown way")
     (count,) = sizes((identity[4],))
-    return STORAGES[identity[1].name], identity[2], count
+    return STORAGES[kind.name], key, count
 
 
 def _read_legacy(data: memoryview, budget: Budget) -> Any:
@@ -273,11 +275,13 @@ def _read_legacy(data: memoryview, budget: Budget) -> Any:
 
 def _read_zip(data: memoryview, budget: Budget) -> Any:
     """The zip form: NAME/data.pkl and one member NAME/data/KEY per storage."""
-    budget.spend(len(data))
+    budget.spend(len(data) + 1000 * bytes(data).count(b"PK\x01\x02"))  # a copy, and the list of members
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _read_members(archive, budget)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, UnicodeDecodeError) as error:
+    except WeightsError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, zlib.error) as error:
         raise WeightsError(f"its torch file is a damaged archive: {error}") from error
 
 
@@ -291,6 +295,8 @@ def _read_members(archive: zipfile.ZipFile, budget: Budget) -> Any:
         member = members.get(name)
         if member is None:
             raise WeightsError(f"its torch file lacks {name.removeprefix(roots[0])!r}")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise WeightsError(f"its member {name!r} is packed in a way that torch files do not use")
         if member.file_size > DEFLATE_RATIO * max(member.compress_size, 1):
             raise WeightsError(f"its member {name!r} says it is packed more than {DEFLATE_RATIO} times")
         budget.spend(member.file_size)
@@ -317,6 +323,3 @@ def _read_members(archive: zipfile.ZipFile, budget: Budget) -> Any:
         return found[key]
 
     return PickleMachine(read(roots[0] + "data.pkl"), budget, tensor_calls(budget), storage, TORCH_NAMES).load()
-
-
-Reader = Callable[[memoryview], Any]

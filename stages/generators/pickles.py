@@ -115,6 +115,9 @@ def read_persistent(data: memoryview) -> dict[str, PickledNetwork]:
         raise WeightsError(f"it has {len(data) - machine.position} bytes behind its pickle")
     if not isinstance(content, dict) or not {"D", "G_ema"} <= set(content):
         raise WeightsError("it is a pickle, but not of a dictionary with the networks G_ema and D")
+    for name, value in content.items():
+        if not isinstance(value, Module):
+            plain(name), plain(value)
     networks = {}
     for name, expected in (("G_ema", "Generator"), ("D", "Discriminator")):
         if not isinstance(content[name], Module) or content[name].class_name != expected:

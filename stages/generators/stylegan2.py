@@ -401,9 +401,9 @@ def build(architecture: Mapping[str, Any]) -> Generator:
 def draw(
     architecture: Mapping[str, Any], seed: int, noise: Literal["per-seed", "const", "none"]
 ) -> dict[str, FloatArray]:
-    """What one image is made from: z (z_dim,) and, with "per-seed", maps noise0, noise1, ... (1, side, side), float32.
+    """What one image is made from: z (z_dim,) and, with "per-seed", noise0, noise1, ... (1, side, side), float32.
 
-    One numpy RandomState(seed) gives z first, then all noise maps in stored order, as the official TensorFlow code does.
+    One numpy RandomState(seed) gives z, then all noise maps in stored order, as the official TensorFlow code does.
     """
     state = np.random.RandomState(seed)
     rows = {"z": state.randn(1, architecture["z_dim"])[0].astype(np.float32)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from stages.generators.stylegan2 import NETWORKS, Convolution, Linear, MappingNetwork, channels, downsample, resolutions

@@ -83,9 +83,11 @@ def read_header(path: Path) -> Header:
             f"{path} is truncated: its header has {length} bytes, the file ends after {len(text)} of them"
         )
     try:
-        header = json.loads(text)
+        header = json.loads(text, object_pairs_hook=_without_twins)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is no safetensors file: its header is not JSON ({error})") from error
+        raise WeightsError(
+            f"{path} is no safetensors file: its header is not JSON of named tensors ({error})"
+        ) from error
     if not isinstance(header, dict):
         raise WeightsError(
             f"{path} is no safetensors file: its header is a JSON {type(header).__name__}, not an object"
@@ -128,8 +130,16 @@ def _shapes(path: Path, entries: Mapping[str, Any], data_bytes: int) -> dict[str
     return shapes
 
 
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return found
+
+
 def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+    return isinstance(value, list) and len(value) <= 8 and all(type(number) is int and number >= 0 for number in value)
 
 
 def _described(path: Path, metadata: Any, shapes: Mapping[str, tuple[int, ...]]) -> Header:
@@ -200,7 +210,7 @@ def build(where: str, header: Header) -> tuple[ModuleType, nn.Module]:
     try:
         with torch.device("meta"):
             return family, family.build(header.architecture)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(f"{where}: its architecture {dict(header.architecture)} cannot be built: {error}") from error
 
 

@@ -1,0 +1,52 @@
+"""Timing shared by all benchmarks: alternate two ways of doing the same work in one process and compare medians.
+
+Absolute times move by a factor of two with the load of a machine; the ratio of two medians taken turn by turn moves much
+less. Every claim is therefore a ratio, and its benchmark ends with one line of JSON: {name, value, ratio, against, n,
+machine}. Run a benchmark with one BLAS thread where the claim is about one core.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+Work = Callable[[], Any]
+
+
+def alternate(a: Work, b: Work, rounds: int = 7) -> tuple[float, float]:
+    """Median seconds of `a` and of `b`, run turn by turn after one warm-up of each; the order flips every round."""
+    if rounds < 5:
+        raise ValueError(f"{rounds} rounds are too few for a median; expected at least 5")
+    a()
+    b()
+    seconds: dict[Work, list[float]] = {a: [], b: []}
+    for turn in range(rounds):
+        for work in (a, b) if turn % 2 == 0 else (b, a):
+            start = time.perf_counter()
+            work()
+            seconds[work].append(time.perf_counter() - start)
+    return statistics.median(seconds[a]), statistics.median(seconds[b])
+
+
+def machine() -> str:
+    """Processor, usable cores, Python and system, in words and without a name of the computer."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        model = names[0] if names else model
+    except OSError:
+        pass  # not Linux: the name that Python knows is enough
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores, Python {platform.python_version()}, {platform.system()}"
+
+
+def emit(name: str, value: float, ratio: float, against: str, n: int) -> None:
+    """Print the result: `value` in the unit that `name` states, `ratio` against a named peer, over `n` items."""
+    result = {"name": name, "value": round(value, 6), "ratio": round(ratio, 3), "against": against, "n": n}
+    print(json.dumps(result | {"machine": machine()}))

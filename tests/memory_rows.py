@@ -1,0 +1,80 @@
+"""Rows in memory with the interface of `pipeline.dataset.Dataset`, for tests of stages that read whole views."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.dataset import Dataset, Part
+from pipeline.stage import Field, FitContext
+
+
+class MemoryRows(Dataset):
+    """A dataset whose values lie in arrays instead of shards."""
+
+    def __init__(self, parts: list[Part], table: dict[str, NDArray[Any]], values: dict[str, NDArray[Any]]) -> None:
+        super().__init__(None, parts, table)
+        self.values = values
+        self.places = np.arange(len(self.ids))
+
+    def take(self, index: NDArray[np.integer[Any]]) -> MemoryRows:
+        chosen = super().take(index)
+        result = MemoryRows.__new__(MemoryRows)
+        result.__dict__.update(chosen.__dict__)
+        result.values, result.places = self.values, self.places[np.asarray(index)]
+        return result
+
+    def _gather(self, field: str, wanted: NDArray[np.int64], out: NDArray[Any]) -> None:
+        out[:] = self.values[field][self.places[wanted]]
+
+
+def digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def rows_of(
+    source: str,
+    label: int,
+    values: dict[str, NDArray[Any]],
+    steps: tuple[dict[str, Any], ...] = (),
+    split: str | None = None,
+) -> MemoryRows:
+    """Rows of one chain; splits go round train, train, val, test unless `split` is given."""
+    count = len(next(iter(values.values())))
+    ids = np.frombuffer(b"".join(digest(f"{source} {number}") for number in range(count)), dtype="V16")
+    schema = {name: Field(str(array.dtype), array.shape[1:]) for name, array in values.items()}
+    round_robin = np.array(["train", "train", "val", "test"])[np.arange(count) % 4]
+    table = {
+        "label": np.full(count, label, dtype=np.uint8),
+        "split": round_robin if split is None else np.full(count, split),
+        "source": np.full(count, source),
+        "domain": np.full(count, "domain"),
+        "group": ids,
+    }
+    part = Part("spectrum", digest(f"chain of {source} {steps}"), schema, ids, steps)
+    return MemoryRows([part], table, values)
+
+
+def union(*datasets: MemoryRows) -> MemoryRows:
+    """All rows, one after another."""
+    parts = [part for dataset in datasets for part in dataset.parts]
+    table = {name: np.concatenate([one.column(name) for one in datasets]) for name in datasets[0].columns}
+    values = {name: np.concatenate([one.array(name) for one in datasets]) for name in datasets[0].fields}
+    return MemoryRows(parts, table, values)
+
+
+def context(folder: Path, stage: str, **more: Any) -> FitContext:
+    """A context with empty folders for files and progress."""
+    out, scratch = folder / "out", folder / "scratch"
+    out.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    return FitContext(0, stage, out=out, scratch=scratch, **more)
+
+
+def step(stage: str, **config: Any) -> dict[str, Any]:
+    """One entry of a lineage."""
+    return {"stage": stage, "node": stage, "config": config, "files": {}, "artifacts": {}, "environment": {}}

@@ -1,0 +1,202 @@
+"""Datasets: the order is the caller's, the values are the shards', however the rows are cut into them."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import care
+from pipeline import ids as row_ids
+from pipeline.dataset import Dataset, Part
+from pipeline.errors import DamagedShardError, StoreError
+from pipeline.runs import this_run
+from pipeline.stage import Field
+from pipeline.store import Store
+
+SCHEMA = {"image": Field("uint8", (3, 32, 32)), "score": Field("float32", (), "logit")}
+REAL, FAKE = b"r" * 16, b"f" * 16
+
+
+def make_ids(numbers: Any) -> np.ndarray:
+    return row_ids.from_bytes((int(n) * 7919 % 2**31).to_bytes(8, "little") + bytes(8) for n in numbers)
+
+
+def make_arrays(numbers: Any, offset: int) -> dict[str, np.ndarray]:
+    numbers = np.asarray(numbers, dtype=np.int64)
+    image = (numbers[:, None] + offset + np.arange(3 * 32 * 32)).astype(np.uint8).reshape(-1, 3, 32, 32)
+    return {"image": image, "score": (numbers + 1000 * offset).astype(np.float32)}
+
+
+def put(store: Store, chain: bytes, numbers: Any, schema: Any = SCHEMA) -> Path:
+    arrays = make_arrays(numbers, chain[0])
+    name = store.stage_shard("spectrum", chain, make_ids(numbers), {k: arrays[k] for k in schema}, schema, {}, this_run())
+    return store.chain_dir("spectrum", chain) / f"{name}.zarr"
+
+
+def make_table(labels: list[int]) -> dict[str, np.ndarray]:
+    count = len(labels)
+    return {
+        "label": np.array(labels, dtype=np.uint8),
+        "split": np.array([("train", "train", "val", "test")[k % 4] for k in range(count)]),
+        "domain": np.array(["faces"] * count),
+        "group": make_ids(np.arange(count) // 2),
+    }
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    store = Store(tmp_path / "store", writable=True)
+    for cut in (range(0, 9), range(9, 12), range(12, 40)):
+        put(store, REAL, cut)
+    put(store, FAKE, range(100, 120))
+    parts = [
+        Part("spectrum", REAL, SCHEMA, make_ids(range(29, -1, -1)), ({"stage": "ingest"}, {"stage": "spectrum"})),
+        Part("spectrum", FAKE, SCHEMA, make_ids(range(100, 110)), ({"stage": "sample"}, {"stage": "spectrum"})),
+    ]
+    return Dataset(store, parts, make_table([0] * 30 + [1] * 10))
+
+
+def expected(field: str) -> np.ndarray:
+    return np.concatenate([make_arrays(range(29, -1, -1), REAL[0])[field], make_arrays(range(100, 110), FAKE[0])[field]])
+
+
+def test_values_come_in_the_order_of_parts_and_ids(dataset: Dataset) -> None:
+    assert len(dataset) == 40
+    assert dataset.fields == SCHEMA
+    for field in SCHEMA:
+        found = dataset.array(field)
+        assert found.dtype == SCHEMA[field].dtype
+        np.testing.assert_array_equal(found, expected(field))
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.lists(st.integers(0, 39), max_size=60), chosen=st.lists(st.integers(0, 59), max_size=30))
+def test_any_rows_of_any_selection_are_gathered(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[int], chosen: list[int]
+) -> None:
+    dataset = _shared(tmp_path_factory)
+    some = dataset.take(np.array(rows, dtype=np.int64))
+    picked = np.array([k for k in chosen if k < len(rows)], dtype=np.int64)
+    for field in SCHEMA:
+        np.testing.assert_array_equal(some.array(field), expected(field)[rows])
+        np.testing.assert_array_equal(some.array(field, picked), expected(field)[rows][picked])
+    np.testing.assert_array_equal(some.ids, dataset.ids[rows])
+    np.testing.assert_array_equal(some.column("label"), dataset.column("label")[rows])
+    assert sum(len(part.ids) for part in some.parts) == len(rows)
+
+
+_KEPT: list[Dataset] = []
+
+
+def _shared(factory: pytest.TempPathFactory) -> Dataset:
+    if not _KEPT:
+        _KEPT.append(dataset.__wrapped__(factory.mktemp("shared")))  # type: ignore[attr-defined]
+    return _KEPT[0]
+
+
+def test_columns_splits_masks_and_parts_follow_the_rows(dataset: Dataset) -> None:
+    train = dataset.split("train")
+    mask = np.isin(np.arange(40) % 4, (0, 1))
+    np.testing.assert_array_equal(train.array("score"), expected("score")[mask])
+    assert set(train.column("split")) == {"train"}
+    fakes = dataset.where(dataset.column("label") == 1)
+    assert [part.chain for part in fakes.parts] == [FAKE]
+    assert fakes.parts[0].steps[0] == {"stage": "sample"}
+    assert fakes.part_numbers.tolist() == [0] * 10
+    assert dataset.part_numbers.tolist() == [0] * 30 + [1] * 10
+    assert dataset.column("label").dtype == np.uint8
+    assert dataset.column("group").dtype == "V16"
+
+
+def test_blocks_are_the_array_in_pieces(dataset: Dataset) -> None:
+    pieces = list(dataset.blocks("score", 16))
+    assert [len(piece) for piece in pieces] == [16, 16, 8]
+    np.testing.assert_array_equal(np.concatenate(pieces), expected("score"))
+
+
+def test_dask_reads_lazily_and_in_the_same_order(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.dataset.BLOCK_BYTES", 7 * SCHEMA["image"].row_bytes)
+    lazy = dataset.to_dask("image")
+    assert lazy.shape == (40, 3, 32, 32)
+    assert lazy.dtype == np.uint8
+    assert lazy.chunks[0] == (7, 7, 7, 7, 7, 5)
+    np.testing.assert_array_equal(lazy.compute(scheduler="threads"), expected("image"))
+    np.testing.assert_array_equal(dataset.to_dask("score")[3:35].compute(scheduler="sync"), expected("score")[3:35])
+    assert dataset.to_dask("image").name == lazy.name
+
+
+def test_fields_are_those_that_all_parts_share(tmp_path: Path) -> None:
+    store = Store(tmp_path, writable=True)
+    put(store, REAL, range(4))
+    put(store, FAKE, range(4), {"score": SCHEMA["score"]})
+    parts = [
+        Part("spectrum", REAL, SCHEMA, make_ids(range(4))),
+        Part("spectrum", FAKE, {"score": SCHEMA["score"]}, make_ids(range(4))),
+    ]
+    both = Dataset(store, parts, {})
+    assert list(both.fields) == ["score"]
+    with pytest.raises(StoreError, match="these rows have no common field 'image'; they have score"):
+        both.array("image")
+    other = {"score": Field("float32", (), "probability")}
+    assert Dataset(store, [parts[0], Part("spectrum", FAKE, other, make_ids(range(4)))], {}).fields == {}
+
+
+def test_a_dataset_travels_to_another_process(dataset: Dataset) -> None:
+    dataset.array("score")
+    text = pickle.dumps(dataset)
+    assert len(text) < 20_000
+    np.testing.assert_array_equal(pickle.loads(text).array("score"), expected("score"))
+
+
+def test_a_row_in_no_shard_is_named(dataset: Dataset) -> None:
+    part = Part("spectrum", REAL, SCHEMA, make_ids([3, 77, 88]))
+    missing = Dataset(dataset._store, [part], {})
+    name = bytes(make_ids([77])[0]).hex()
+    with pytest.raises(StoreError, match=rf"2 of 3 rows of .* are in no readable shard \(first {name}\); run the pipe"):
+        missing.array("score")
+
+
+def test_a_damaged_shard_is_named_and_nothing_of_it_is_returned(dataset: Dataset) -> None:
+    path = dataset._store.chain_dir("spectrum", FAKE)  # type: ignore[union-attr]
+    file = next(path.glob("*.zarr")) / "score" / "c" / "0"
+    file.write_bytes(b"\x01" + file.read_bytes()[1:])
+    np.testing.assert_array_equal(dataset.array("score", np.arange(30)), expected("score")[:30])
+    with pytest.raises(DamagedShardError, match="inner chunk 0 is damaged") as caught:
+        dataset.array("score")
+    assert caught.value.shard == str(file.parents[2])
+
+
+def test_rows_are_found_again_after_another_process_compacted_them(dataset: Dataset) -> None:
+    dataset.array("score", np.array([35]))  # looks all rows up, opens one shard
+    other = Store(dataset._store.root, writable=True)  # type: ignore[union-attr]
+    care.compact(other, "spectrum", REAL, make_ids(range(30)), 100, this_run())
+    np.testing.assert_array_equal(dataset.array("image"), expected("image"))
+
+
+def test_mistakes_are_named(dataset: Dataset) -> None:
+    with pytest.raises(StoreError, match="these rows have no column 'colour'; they have domain, group, label, split"):
+        dataset.column("colour")
+    with pytest.raises(ValueError, match="'dev' is not a split; expected train, val, test"):
+        dataset.split("dev")
+    with pytest.raises(ValueError, match="a mask of 40 bool is wanted, found int64"):
+        dataset.where(np.arange(40))
+    with pytest.raises(IndexError, match="positions 3 to 40 asked for, this dataset has 40 rows"):
+        dataset.array("score", np.array([3, 40]))
+    with pytest.raises(ValueError, match="column 'label' has 2 entries for 4 rows"):
+        Dataset(None, [Part("spectrum", REAL, SCHEMA, make_ids(range(4)))], {"label": np.zeros(2, np.uint8)})
+
+
+def test_an_empty_selection_gives_empty_arrays(dataset: Dataset) -> None:
+    nothing = dataset.where(np.zeros(40, dtype=bool))
+    assert nothing.array("image").shape == (0, 3, 32, 32)
+    assert nothing.parts == []
+    assert nothing.to_dask("score").compute(scheduler="sync").shape == (0,)
+    shutil.rmtree(dataset._store.root)  # type: ignore[union-attr]
+    assert nothing.array("score").shape == (0,)
