@@ -48,7 +48,7 @@ def write(arrays: Arrays, folder: Path) -> None:
     """The bare write: the bytes of each array into one file."""
     for name, values in arrays.items():
         with open(folder / name, "wb") as file:
-            file.write(memoryview(values).cast("B"))
+            values.tofile(file)
 
 
 def compare(feature: str, size: int, folder: Path) -> tuple[float, float]:

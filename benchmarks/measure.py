@@ -1,8 +1,8 @@
 """Timing shared by all benchmarks: alternate two ways of doing the same work in one process and compare medians.
 
-Absolute times move by a factor of two with the load of a machine; the ratio of two medians taken turn by turn moves much
-less. Every claim is therefore a ratio, and its benchmark ends with one line of JSON: {name, value, ratio, against, n,
-machine}. Run a benchmark with one BLAS thread where the claim is about one core.
+Absolute times move by a factor of two with the load of a machine; the ratio of two medians taken turn by turn moves
+much less. Every claim is therefore a ratio, and its benchmark ends with one line of JSON: {name, value, ratio, against,
+n, machine}. Run a benchmark with one BLAS thread where the claim is about one core.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Work = Callable[[], Any]
+RESULTS = Path(__file__).parent / "results"
 
 
 def alternate(a: Work, b: Work, rounds: int = 7) -> tuple[float, float]:
@@ -46,7 +49,15 @@ def machine() -> str:
     return f"{model}, {cores} cores, Python {platform.python_version()}, {platform.system()}"
 
 
-def emit(name: str, value: float, ratio: float, against: str, n: int) -> None:
-    """Print the result: `value` in the unit that `name` states, `ratio` against a named peer, over `n` items."""
+def emit(name: str, value: float, ratio: float, against: str, n: int, **facts: float) -> None:
+    """Print the result and keep it in `results/`: `value` in the unit that `name` states, `ratio` against a named peer.
+
+    n is the number of items; `facts` are further numbers of the same run. The file is named after the program.
+    """
     result = {"name": name, "value": round(value, 6), "ratio": round(ratio, 3), "against": against, "n": n}
-    print(json.dumps(result | {"machine": machine()}))
+    result |= facts | {"machine": machine()}
+    program = Path(sys.argv[0]).stem
+    RESULTS.mkdir(exist_ok=True)
+    kept = result | {"date": time.strftime("%Y-%m-%d")}
+    (RESULTS / f"{program}.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))

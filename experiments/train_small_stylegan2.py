@@ -299,10 +299,10 @@ def publish(training: Training, photos: list[Photo], arguments: argparse.Namespa
     tensors = {name: tensor.numpy() for name, tensor in training.average.state_dict().items()}
     weights.save(out, "stylegan2", GENERATOR, tensors)
     picture = out.with_suffix(".png")
-    grid = samples(training.average, 32).reshape(4, 8, RESOLUTION, RESOLUTION, 3)
-    Image.fromarray(grid.transpose(0, 2, 1, 3, 4).reshape(4 * RESOLUTION, 8 * RESOLUTION, 3)).save(
-        picture, optimize=True
-    )
+    rows, columns = PICTURE
+    grid = samples(training.average, rows * columns).reshape(rows, columns, RESOLUTION, RESOLUTION, 3)
+    grid = grid.transpose(0, 2, 1, 3, 4).reshape(rows * RESOLUTION, columns * RESOLUTION, 3)
+    Image.fromarray(grid).save(picture, optimize=True)
     text = json.dumps(card(training, photos, picture.name), indent=2) + "\n"
     replace(out.with_suffix(".json"), text.encode())
     licence = "Apache-2.0; trained on CC0-1.0 and MIT photographs"

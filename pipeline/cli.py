@@ -1,4 +1,4 @@
-"""The command line `touchstone`. Imports of numpy, torch, zarr and dask lie inside the verbs, so that --help is quick."""
+"""The command line `touchstone`. Heavy imports (numpy, torch, zarr, dask) lie inside the verbs: --help is quick."""
 
 from __future__ import annotations
 
@@ -86,8 +86,14 @@ def read(file: Path, assignments: list[str] | None, device: str | None = None) -
     return load_pipeline(file, assignments, device=device)
 
 
-def planned(pipeline: Pipeline, nodes: list[str] | None = None, paranoid: bool = False, quiet: bool = False) -> Plan:
-    """A plan that writes nothing."""
+def planned(
+    pipeline: Pipeline,
+    nodes: list[str] | None = None,
+    paranoid: bool = False,
+    quiet: bool = False,
+    recorded: bool = False,
+) -> Plan:
+    """A plan that writes nothing; `recorded`: as the last run saw it, without the rows that failed then."""
     from pipeline.pins import read_pins
     from pipeline.plan import make_plan
     from pipeline.progress import Bars
@@ -98,7 +104,8 @@ def planned(pipeline: Pipeline, nodes: list[str] | None = None, paranoid: bool =
     try:
         scan = open_scan(pipeline, False, paranoid, bars)
         wanted = pipeline.select(nodes) if nodes else None
-        return make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=read_pins(pipeline.base))
+        pins = read_pins(pipeline.base)
+        return make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=pins, recorded=recorded)
     finally:
         bars.close()
 
@@ -194,7 +201,7 @@ def status(
     """Rows and artifacts of each node: wanted, present, failed."""
     from pipeline.describe import status_data, status_lines
 
-    found = planned(read(file, assignments), nodes, quiet=json)
+    found = planned(read(file, assignments), nodes, quiet=json, recorded=True)
     if json:
         give(status_data(found))
         return
@@ -202,7 +209,20 @@ def status(
         say(line)
 
 
+@contextmanager
+def errors_are_two() -> Iterator[None]:
+    """Every error gives exit code 2 where 1 means something else."""
+    from pipeline.errors import TouchstoneError
+
+    try:
+        yield
+    except TouchstoneError as error:
+        error.exit_code = 2
+        raise
+
+
 @verb("touchstone explain spectra", "touchstone explain images 3f --set nodes.images.size=32")
+@errors_are_two()
 def explain(
     node: Annotated[str, typer.Argument(help="a node, or an entry of a matrix")],
     row: Annotated[str | None, typer.Argument(help="first digits of a row's id")] = None,
@@ -267,7 +287,7 @@ def report(
 
     from pipeline.errors import ConfigError, TouchstoneError
 
-    found = planned(read(file, assignments), [node])
+    found = planned(read(file, assignments), [node], recorded=True)
     artifact = found.artifacts.get(node)
     if artifact is None:
         raise ConfigError(f"'{node}' gives rows, not a report; name a node of the stage 'report'")
@@ -291,7 +311,7 @@ def graph(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignme
 
 @verb("touchstone verify", "touchstone verify --rebuild 2 --json")
 def verify(
-    rebuild: Annotated[int, typer.Option(min=0, help="compute this many rows of each node again and compare")] = 0,
+    rebuild: Annotated[int, typer.Option(min=0, help="compute this many rows of each node again")] = 0,
     repair: Annotated[
         bool, typer.Option(help="put damaged shards aside; the next run makes them again")
     ] = False,
@@ -408,3 +428,11 @@ def config_schema() -> None:
     from pipeline.describe import json_schema
 
     give(json_schema())
+
+
+@config_app.command("stages", epilog=examples("touchstone config stages", "touchstone config stages > docs/stages.md"))
+def config_stages() -> None:
+    """Reference of all stages and their settings, as Markdown."""
+    from pipeline.describe import stages_markdown
+
+    say(stages_markdown())

@@ -78,7 +78,7 @@ def _facts(path: str, modified: int, size: int, name: str) -> tuple[str, tuple[s
     tree = ast.parse(Path(path).read_text(encoding="utf-8"), path)
     definitions: dict[str, tuple[str, int]] = {}
     whole = hashlib.sha256()
-    for statement in _without_docstring(tree.body):
+    for statement in _without_texts(tree.body):
         digest = hashlib.sha256(serialize(statement).encode()).hexdigest()[:32]
         whole.update(bytes.fromhex(digest))
         definitions[_label(statement)] = (digest, statement.lineno)
@@ -116,7 +116,7 @@ def serialize(node: Any) -> str:
         for field in sorted(node._fields):
             value = getattr(node, field, None)
             if field == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                value = _without_docstring(value)
+                value = _without_texts(value)
             if field in SKIPPED_FIELDS or value is None or value == []:
                 continue
             parts.append(f"{field}={serialize(value)}")
@@ -126,9 +126,14 @@ def serialize(node: Any) -> str:
     return f"{type(node).__name__}:{node!r}"
 
 
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    first = body[0] if body else None
-    is_text = (
-        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-    )
-    return body[1:] if is_text else body
+def _without_texts(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Statements without docstrings, also those below an assignment: a bare text does nothing."""
+    return [
+        statement
+        for statement in body
+        if not (
+            isinstance(statement, ast.Expr)
+            and isinstance(statement.value, ast.Constant)
+            and isinstance(statement.value.value, str)
+        )
+    ]

@@ -98,7 +98,9 @@ class Pipeline:
             inputs = {key: raw[key] for key in node.stage.inputs if key in raw}
             inputs = _substitute(inputs, dict(node.matrix)) if node.matrix else inputs
             plain = node.config.model_dump(mode="json")
-            nodes[node.name] = {"stage": raw["stage"], **inputs, **plain}
+            engine = {"shard_rows": node.shard_rows, "max_failed_rows": node.max_failed_rows}
+            nodes[node.name] = {"stage": raw["stage"], **inputs, **plain,
+                                **{key: value for key, value in engine.items() if value is not None}}  # fmt: skip
         return {**self.settings.model_dump(mode="json"), "nodes": nodes}
 
     def select(self, names: list[str]) -> set[str]:
@@ -130,7 +132,9 @@ def load_stage(name: str) -> Stage:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot be imported as a stage: {error}") from None
-    return found()  # type: ignore[no-any-return]
+    if not (isinstance(found, type) and issubclass(found, Stage)):
+        raise ValueError(f"is not a stage: {attribute} of {module} is {describe(found)}")
+    return found()
 
 
 def load_pipeline(path: Path, overrides: list[str] | None = None, **options: Any) -> Pipeline:
@@ -265,7 +269,9 @@ def _check_axes(axes: Any, entry: str, entries: Mapping[str, Any], document: Doc
     body = json.dumps({key: value for key, value in entries[entry].items() if key != "matrix"})
     for axis, values in axes.items():
         if isinstance(values, str):
-            if values not in entries or values == entry:
+            if values == entry:
+                raise document.error((*place, axis), "names its own node; a matrix goes over another node or a list")
+            if values not in entries:
                 raise document.error((*place, axis), f"names '{values}', which is no node{nearest(values, entries)}")
         elif not isinstance(values, list) or not values:
             raise document.error((*place, axis), f"is {describe(values)}; expected a list that is not empty, or a node")
@@ -284,12 +290,17 @@ def _cells(
     ]
     result: dict[str, dict[str, Any]] = {}
     for combination in itertools.product(*columns):
-        words = [str(value).partition("[")[2].rstrip("]") or str(value) for value in combination]
+        words = [_word(value).partition("[")[2].rstrip("]") or _word(value) for value in combination]
         name = f"{entry}[{'-'.join(words)}]"
         if name in result:
             raise document.error(("nodes", entry, "matrix"), f"makes the instance {name} twice; rename a value")
         result[name] = dict(zip(axes, combination, strict=True))
     return list(result.items())
+
+
+def _word(value: Any) -> str:
+    """A value of an axis as it is written in the file."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _substitute(value: Any, cell: dict[str, Any], document: Document | None = None, place: Place = ()) -> Any:
@@ -303,7 +314,7 @@ def _substitute(value: Any, cell: dict[str, Any], document: Document | None = No
     for axis, replacement in cell.items():
         if value == "{" + axis + "}":
             return replacement
-        value = value.replace("{" + axis + "}", str(replacement))
+        value = value.replace("{" + axis + "}", _word(replacement))
     unknown = re.search(r"\{(\w+)\}", value)
     if unknown and document:
         raise document.error(place, f"uses {{{unknown[1]}}}, which is no axis of the matrix{nearest(unknown[1], cell)}")
@@ -350,7 +361,7 @@ def _node(
         if (info.json_schema_extra or {}) == {"recipe": "content"} and getattr(config, key) is not None:
             text = getattr(config, key)
             if text in known:
-                artifacts[key] = resolve(text, (*place, key))
+                artifacts[key] = _artifact_input(text, "artifact", (*place, key), document, resolve)
             else:
                 files[key] = _file(text, (*place, key), document)
     try:

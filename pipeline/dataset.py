@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline import ids as row_ids
 from pipeline.errors import DamagedShardError, StoreError
+from pipeline.gather import MOST_ROWS, FieldPlan, plan_field
+from pipeline.shard_reader import LARGE_ROW
 from pipeline.stage import ID, SPLITS, Field, Schema
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ class Dataset:
         self._branch = np.repeat(np.arange(len(parts), dtype=np.int32), sizes)
         self._table = dict(table)
         self._places: _Places | None = None
+        self._plans: dict[str, FieldPlan | None] = {}
         for name, column in self._table.items():
             if len(column) != len(self.ids):
                 raise ValueError(f"column '{name}' has {len(column)} entries for {len(self.ids)} rows")
@@ -73,9 +77,9 @@ class Dataset:
         return f"Dataset({len(self)} rows, fields {', '.join(self.fields) or 'none'})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_places": None}  # another process looks rows up itself
+        return {**self.__dict__, "_places": None, "_plans": {}}  # another process looks rows up itself
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, Field]:
         """Fields that all parts have with the same dtype, shape and units."""
         if not self._branches:
@@ -131,6 +135,7 @@ class Dataset:
         result.ids, result._branch = self.ids[index], self._branch[index]
         result._table = {name: column[index] for name, column in self._table.items()}
         places = self._places
+        result._plans = {}
         result._places = places and _Places(places.paths, places.shard[index], places.row[index])
         return result
 
@@ -145,16 +150,13 @@ class Dataset:
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"positions {wanted.min()} to {wanted.max()} asked for, this dataset has {len(self)} rows")
-        dtype = np.dtype(kind.dtype).newbyteorder("<")
-        out = np.empty((len(wanted), *kind.shape), dtype=dtype)
         try:
-            self._gather(field, wanted, out)
+            return self._gather(field, kind, wanted, rows is not None)
         except DamagedShardError as error:
+            self._places, self._plans = None, {}
             if Path(error.shard).exists():
                 raise
-            self._places = None  # another process compacted the chain since the rows were looked up
-            self._gather(field, wanted, out)
-        return out
+            return self._gather(field, kind, wanted, False)  # another process compacted the chain since the look-up
 
     def blocks(self, field: str, size: int) -> Iterator[NDArray[Any]]:
         """The values of one field in the order of the rows, `size` rows at a time."""
@@ -167,14 +169,14 @@ class Dataset:
 
         kind = self._field(field)
         step = max(BLOCK_BYTES // max(kind.row_bytes, 1), 1)
-        bounds = [*range(0, len(self), step), len(self)]
+        bounds = [*range(0, max(len(self), 1), step), len(self)]
         name = f"{field}-{_token(self.ids, [part.chain for part in self._branches])}"
         rest = (0,) * len(kind.shape)
         graph = {
             (name, number, *rest): (_read_block, self, field, start, stop)
             for number, (start, stop) in enumerate(pairwise(bounds))
         }
-        chunks = (tuple(np.diff(bounds).tolist()) or (0,), *((length,) for length in kind.shape))
+        chunks = (tuple(np.diff(bounds).tolist()), *((length,) for length in kind.shape))
         return dask.array.Array(graph, name, chunks, dtype=np.dtype(kind.dtype))
 
     def _field(self, name: str) -> Field:
@@ -183,14 +185,21 @@ class Dataset:
             raise StoreError(f"these rows have no common field '{name}'; they have {', '.join(fields) or 'none'}")
         return fields[name]
 
-    def _gather(self, field: str, wanted: NDArray[np.int64], out: NDArray[Any]) -> None:
+    def _gather(self, field: str, kind: Field, wanted: NDArray[np.int64], some: bool) -> NDArray[Any]:
+        out = np.empty((len(wanted), *kind.shape), dtype=np.dtype(kind.dtype).newbyteorder("<"))
         if not len(wanted):
-            return
+            return out
         if self._places is None:
             self._places = self._locate()
         places = self._places
-        shard, row = places.shard[wanted], places.row[wanted]
         assert self._store is not None  # else they could not be located
+        if some and len(wanted) <= MOST_ROWS and kind.row_bytes >= LARGE_ROW:
+            if field not in self._plans:
+                self._plans[field] = plan_field(self._store, field, places.paths, places.shard, places.row)
+            plan = self._plans[field]
+            if plan is not None:
+                return plan.rows(wanted)
+        shard, row = places.shard[wanted], places.row[wanted]
         order = np.argsort(shard, kind="stable")
         ranked = shard[order]
         begins = np.flatnonzero(np.diff(ranked, prepend=-1))
@@ -198,6 +207,7 @@ class Dataset:
             chosen = order[begin:end]
             reader = self._store.shard(places.paths[ranked[begin]]).reader(field)
             reader.rows_into(row[chosen], out, chosen)
+        return out
 
     def _locate(self) -> _Places:
         """Look all rows up in the indexes of their chains."""

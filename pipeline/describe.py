@@ -163,3 +163,30 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def stages_markdown() -> str:
+    """Reference of all stages: inputs, and settings with type, default and description."""
+    lines = ["# Stages", "", "Made by `touchstone config stages`. Settings marked * choose rows or name files by content:",
+             "they are no part of a recipe by themselves.", ""]  # fmt: skip
+    for name in importlib.import_module("stages").STAGES:
+        stage = load_stage(name)
+        lines += [f"## {name}", "", (type(stage).__doc__ or "").strip().splitlines()[0], ""]
+        lines += [f"Kind: {stage.kind}.", ""]
+        if stage.inputs:
+            lines += ["| input | takes | required |", "|---|---|---|"]
+            lines += [
+                f"| `{key}` | {one.description or one.kind} | {'yes' if one.required else 'no'} |"
+                for key, one in stage.inputs.items()
+            ]
+            lines.append("")
+        fields = stage.Config.model_fields
+        if fields:
+            lines += ["| setting | default | what |", "|---|---|---|"]
+        for key, info in fields.items():
+            extra = info.json_schema_extra
+            mark = "*" if isinstance(extra, dict) and extra.get("recipe", True) is not True else ""
+            default = "required" if info.is_required() else f"`{info.default}`".replace("|", "\\|")
+            lines.append(f"| `{key}`{mark} | {default} | {(info.description or '').replace('|', chr(92) + '|')} |")
+        lines.append("")
+    return "\n".join(lines).rstrip()

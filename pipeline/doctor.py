@@ -24,8 +24,8 @@ def examine(file: Path) -> list[dict[str, Any]]:
         except importlib.metadata.PackageNotFoundError:
             findings.append(_finding(name, "not installed; install the project from its lock file", False))
     findings.append(_torch_pair())
-    findings.append(_config(file))
-    store = file.parent / "store"
+    finding, store = _config(file)
+    findings.append(finding)
     place = store if store.exists() else file.parent
     free = shutil.disk_usage(place).free
     findings.append(_finding("free disk", f"{free / 2**30:.1f} GiB at {place}", free > LEAST_FREE))
@@ -50,12 +50,13 @@ def _torch_pair() -> dict[str, Any]:
     return _finding("torch with torchvision", f"import together; {device}", True)
 
 
-def _config(file: Path) -> dict[str, Any]:
+def _config(file: Path) -> tuple[dict[str, Any], Path]:
+    """The finding, and the place of the store."""
     from pipeline.config import load_pipeline
     from pipeline.errors import ConfigError
 
     try:
         pipeline = load_pipeline(file)
     except ConfigError as error:
-        return _finding("pipeline file", str(error), False)
-    return _finding("pipeline file", f"{file} is valid: {len(pipeline.nodes)} nodes", True)
+        return _finding("pipeline file", str(error), False), file.parent / "store"
+    return _finding("pipeline file", f"{file} is valid: {len(pipeline.nodes)} nodes", True), pipeline.store

@@ -18,6 +18,7 @@ import yaml
 from pipeline.errors import ConfigError
 
 Place = tuple[str | int, ...]
+MERGE = "tag:yaml.org,2002:merge"
 
 try:
     from yaml import CSafeLoader as BaseLoader
@@ -26,13 +27,16 @@ except ImportError:  # libyaml is not everywhere
 
 
 class _Loader(BaseLoader):  # type: ignore[misc, valid-type]
-    """Safe loader with the booleans and floats of YAML 1.2."""
+    """Safe loader with the booleans and numbers of YAML 1.2."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float", ":timestamp"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":int", ":float", ":timestamp"))]
     for first, resolvers in BaseLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")
+)
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False)$"), list("tfTF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -99,7 +103,10 @@ def load(path: Path) -> Document:
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{path.name}{line} is not valid YAML: {problem}") from None
-    document.data = _plain(root, (), document.lines, document)
+    try:
+        document.data = _plain(root, (), document.lines, document)
+    except RecursionError:
+        raise ConfigError(f"{path.name} has an anchor that contains itself, or is nested too deeply") from None
     return document
 
 
@@ -110,29 +117,48 @@ def _plain(node: yaml.Node | None, place: Place, lines: dict[Place, int | str], 
     lines.setdefault(place, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         result: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode):
                 raise ConfigError(f"{document.path.name}:{key_node.start_mark.line + 1} a key must be a word")
+            if key_node.tag == MERGE:
+                merged = _merged(value_node, place, lines, document) | merged
+                continue
             if key in result:
                 raise ConfigError(f"{document.path.name}:{key_node.start_mark.line + 1} the key '{key}' stands twice")
             lines[(*place, key)] = key_node.start_mark.line + 1
             result[key] = _plain(value_node, (*place, key), lines, document)
-        return result
+        return result | {key: value for key, value in merged.items() if key not in result}
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*place, number), lines, document) for number, item in enumerate(node.value)]
     return _scalar(node, document)
 
 
+def _merged(node: yaml.Node, place: Place, lines: dict[Place, int | str], document: Document) -> dict[str, Any]:
+    """The mapping (or the mappings, of which earlier ones win) behind `<<`."""
+    found: dict[str, Any] = {}
+    for part in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        if not isinstance(part, yaml.MappingNode):
+            raise ConfigError(f"{document.path.name}:{node.start_mark.line + 1} '<<' merges mappings only")
+        found = _plain(part, place, lines, document) | found
+    return found
+
+
 def _scalar(node: yaml.Node, document: Document) -> Any:
-    constructor = yaml.constructor.SafeConstructor()
-    kind = node.tag.rpartition(":")[2]
-    if kind not in ("str", "int", "float", "bool", "null"):
+    kind, text = node.tag.rpartition(":")[2], node.value
+    try:
+        if kind == "int":
+            return int(text, 0 if text[:2] in ("0o", "0x") else 10)
+        if kind == "float":
+            return float(text)
+        if kind == "bool":
+            return {"true": True, "false": False}[text.lower()]
+    except (ValueError, KeyError):
+        raise ConfigError(f"{document.path.name}:{node.start_mark.line + 1} '{text}' is no {kind}") from None
+    if kind not in ("str", "null"):
         raise ConfigError(f"{document.path.name}:{node.start_mark.line + 1} the tag {node.tag} is not allowed")
-    value = constructor.construct_object(node)
-    if isinstance(value, float) and value != value:
-        raise ConfigError(f"{document.path.name}:{node.start_mark.line + 1} NaN is not a setting")
-    return value
+    return text if kind == "str" else None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -30,8 +30,10 @@ FROZEN = "touchstone/frozen/1"
 
 
 def _plan(pipeline: Pipeline, store: Store, nodes: Iterable[str] = ()) -> Plan:
+    """The plan as the last run saw it: rows that failed then are not waited for."""
     wanted = pipeline.select(list(nodes)) if nodes else None
-    return make_plan(pipeline, store, open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
+    scan = open_scan(pipeline, False)
+    return make_plan(pipeline, store, scan, wanted, pins=read_pins(pipeline.base), recorded=True)
 
 
 def _named(plan: Plan, names: Iterable[str]) -> list[str]:
@@ -77,8 +79,8 @@ def _rebuild(plan: Plan, branch: Branch, count: int) -> dict[str, Any] | None:
     found = compute_rows(task)
     stored = plan.store.index(branch.stage.name, branch.chain)
     places = stored.lookup(task.ids[found.done])
-    worst = 0.0
     identical = len(found.done) == len(chosen)
+    worst = 0.0 if identical else float("inf")  # a row that fails now
     digests = row_digests(found.arrays, branch.schema)
     for row, position in enumerate(places):
         shard = Shard.open(stored.path(int(stored.shard[position])))
@@ -126,8 +128,9 @@ def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
 def collect_garbage(pipeline: Pipeline, apply: bool, keep_last: int, grace_s: float) -> dict[str, Any]:
     """What nothing refers to. Roots: the plan, pins, frozen manifests, the last K runs."""
     store = Store(pipeline.store, writable=apply)
-    plan = _plan(pipeline, store)
-    keep = used_directories(plan)
+    keep = used_directories(_plan(pipeline, store))
+    anew = make_plan(pipeline, store, open_scan(pipeline, False), pins=read_pins(pipeline.base))
+    keep |= used_directories(anew)  # what would be made if no row failed any more
     for path in sorted((pipeline.base / "manifests").glob("**/*.yaml")):
         keep |= _frozen_directories(path, store)
     for path in _configs(store)[:keep_last]:
@@ -177,7 +180,7 @@ def freeze_nodes(pipeline: Pipeline, nodes: list[str], out: Path | None) -> str:
             raise ConfigError(f"'{name}' is an artifact; freeze nodes of rows, and `touchstone pin {name}`")
         frozen[name] = []
         for branch in plan.branches[name]:
-            lacking = int((~branch.have).sum())
+            lacking = int((~branch.have & ~branch.failed).sum())
             if lacking:
                 raise TouchstoneError(f"{name} lacks {lacking:,} of {len(branch.rows):,} rows; run it, then freeze")
             frozen[name].append(_frozen_branch(plan, branch))
@@ -186,14 +189,17 @@ def freeze_nodes(pipeline: Pipeline, nodes: list[str], out: Path | None) -> str:
     data = {"format": FROZEN, "environment": environment, "nodes": frozen}
     atomic.write_bytes(path, yaml.safe_dump(data, sort_keys=False).encode())
     rows = sum(branch["rows"] for branches in frozen.values() for branch in branches)
-    return f"{path}: {len(frozen)} nodes, {rows:,} rows"
+    inside = path.absolute().is_relative_to((pipeline.base / "manifests").absolute())
+    warning = "" if inside else "; it lies outside manifests/, so that `gc` does not know it"
+    return f"{path}: {len(frozen)} nodes, {rows:,} rows{warning}"
 
 
 def _frozen_branch(plan: Plan, branch: Branch) -> dict[str, Any]:
-    """Chain, counts, shards, and one digest over (id, digest) of all rows in the order of the ids."""
+    """Chain, counts, shards, and one digest over (id, digest) of all stored rows in the order of the ids."""
     index = plan.store.index(branch.stage.name, branch.chain)
-    order = ids.order(branch.rows.id)
-    places = index.lookup(branch.rows.id[order])
+    stored = branch.rows.take(np.flatnonzero(branch.have))
+    order = ids.order(stored.id)
+    places = index.lookup(stored.id[order])
     digests = np.empty(len(order), dtype="V16")
     names = []
     for number in np.unique(index.shard[places]):
@@ -202,14 +208,15 @@ def _frozen_branch(plan: Plan, branch: Branch) -> dict[str, Any]:
         digests[mask] = shard.digests[index.row[places[mask]]]
         names.append({"shard": index.names[int(number)], "rows": int(mask.sum())})
     total = hashlib.sha256()
-    total.update(branch.rows.id[order].tobytes())
+    total.update(stored.id[order].tobytes())
     total.update(digests.tobytes())
     return {
         "stage": branch.stage.name,
         "chain": branch.chain.hex(),
         "rows": len(order),
-        "real": int((branch.rows.label == REAL).sum()),
-        "fake": int((branch.rows.label != REAL).sum()),
+        "failed": int(branch.failed.sum()),
+        "real": int((stored.label == REAL).sum()),
+        "fake": int((stored.label != REAL).sum()),
         "digest": total.hexdigest(),
         "shards": names,
     }

@@ -92,10 +92,15 @@ def make_plan(
     wanted: set[str] | None = None,
     failed: Failed | None = None,
     pins: Mapping[str, Pin] | None = None,
+    recorded: bool = False,
 ) -> Plan:
-    """Plan the nodes in `wanted` (default: all). Raises ConfigError, SourceError or StoreError; writes nothing."""
+    """Plan the nodes in `wanted` (default: all). Raises ConfigError, SourceError or StoreError; writes nothing.
+
+    failed: rows that failed in the run that asks; with `recorded`, the failures in the store count as well, so that
+    the plan is that of the last run (`run` and `plan` try such rows again).
+    """
     plan = Plan(pipeline, store, aliases=store.aliases())
-    planner = _Planner(plan, scan, failed or {}, pins or {})
+    planner = _Planner(plan, scan, failed or {}, pins or {}, recorded)
     for node in pipeline.nodes.values():
         if wanted is None or node.name in wanted:
             planner.add(node)
@@ -104,11 +109,12 @@ def make_plan(
 
 
 class _Planner:
-    def __init__(self, plan: Plan, scan: Scan, failed: Failed, pins: Mapping[str, Pin]) -> None:
+    def __init__(self, plan: Plan, scan: Scan, failed: Failed, pins: Mapping[str, Pin], recorded: bool) -> None:
         self.plan = plan
         self.scan = scan
         self.failed = failed
         self.pins = pins
+        self.recorded = recorded
         self.settings = plan.pipeline.settings
         self.evaluator = Evaluator(plan.branches, plan.names, self.settings.seed)
         self.sources: list[tuple[str, Rows]] = []
@@ -126,7 +132,7 @@ class _Planner:
             view = node.views[name]
             assert not isinstance(view, Mapping)
             selections = self.evaluator.evaluate(view, self._problem)
-            if not selections and not self.failed:
+            if not selections and not self._lost(node):
                 raise self._problem(f"reads no rows: '{name}' selects nothing")
             branches = [self._derived(node, selection, files) for selection in selections]
         for branch in branches:
@@ -150,6 +156,11 @@ class _Planner:
                 )
             digests[name] = found
         return digests
+
+    def _lost(self, node: Node) -> bool:
+        """Whether rows that the node could have read have failed: then it may find none."""
+        read = [branch for name in self.plan.pipeline.select([node.name]) for branch in self.plan.branches.get(name, [])]
+        return any(branch.failed.any() or not len(branch.rows) for branch in read)
 
     def _artifact_inputs(self, node: Node) -> dict[str, tuple[ArtifactPlan, ...]]:
         return {key: tuple(self.plan.artifacts[name] for name in names) for key, names in node.artifacts.items()}
@@ -230,6 +241,9 @@ class _Planner:
         branch.failed = np.zeros(len(branch.rows), dtype=bool)
         if gone is not None and len(gone):
             branch.failed = ids.isin(branch.rows.id, gone) & ~branch.have
+        if self.recorded:
+            before = ids.from_bytes(self.plan.store.failures(branch.stage.name, branch.chain))
+            branch.failed |= ids.isin(branch.rows.id, before) & ~branch.have
 
     def _artifact(self, node: Node, files: Mapping[str, str]) -> ArtifactPlan:
         recipe, accepted = self._recipe(node, {}, files)
@@ -244,8 +258,10 @@ class _Planner:
                     raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
                 if node.stage.kind is Kind.FIT:
                     found = self._allowed_splits(node, found)
-                if not found and not self.failed:
-                    raise self._problem(f"reads no rows: '{name}'{f' ({label})' if label else ''} selects nothing")
+                if not found and not self._lost(node):
+                    what = f"'{name}'{f' ({label})' if label else ''} selects nothing"
+                    only = f" in {' or '.join(node.stage.splits)}" if node.stage.kind is Kind.FIT else ""
+                    raise self._problem(f"reads no rows: {what}{only}")
                 views[name][label] = found
                 consumed[f"{name}/{label}"] = [self._consumed(node, one) for one in found]
         inputs = self._artifact_inputs(node)
@@ -261,7 +277,8 @@ class _Planner:
     def _allowed_splits(self, node: Node, found: list[Selection]) -> list[Selection]:
         codes = [SPLITS.index(name) for name in node.stage.splits]
         kept = [one.take(np.isin(one.table().split, codes)) for one in found]
-        return [one for one in kept if len(one)]
+        # In the order of the chains: neither the key nor the values depend on the order of a list in the file.
+        return sorted((one for one in kept if len(one)), key=lambda one: one.sides[0].branch.chain)
 
     def _consumed(self, node: Node, selection: Selection) -> tuple[bytes, bytes]:
         table = selection.table()

@@ -33,11 +33,11 @@ def encode(value: Any) -> bytes:
     if isinstance(value, bool):
         return b"b1" if value else b"b0"
     if isinstance(value, int):
-        return _prefixed(b"i", str(value).encode())
+        return _prefixed(b"i", str(int(value)).encode())
     if isinstance(value, float):
         if math.isnan(value):
             raise ValueError("NaN has no canonical form")
-        return _prefixed(b"f", repr(value + 0.0 if value else 0.0).encode())
+        return _prefixed(b"f", repr(float(value) if value else 0.0).encode())
     if isinstance(value, str):
         return _prefixed(b"s", unicodedata.normalize("NFC", value).encode("utf-8", "surrogateescape"))
     if isinstance(value, bytes):
@@ -195,7 +195,13 @@ def _code_differences(
             continue
         was = old.get("functions", {}).get(module, {})
         now = functions(module)
-        changed = [f"{name}, line {line}" for name, (mark, line) in now.items() if was and was.get(name) != mark]
+        known = set(was.values())
+        changed = [
+            name if name.startswith("line ") else f"{name}, line {line}"
+            for name, (mark, line) in now.items()
+            if was and was.get(name) != mark and not (name.startswith("line ") and mark in known)
+        ]
+        changed += [f"{name} is gone" for name in was if now and name not in now and not name.startswith("line ")]
         detail = f" ({'; '.join(changed[:3])})" if changed else ""
         found.append(f"{module} {'changed' if module in before and module in after else 'came or went'}{detail}")
     return found

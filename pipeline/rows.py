@@ -231,10 +231,14 @@ def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def check_leaks(sources: Sequence[tuple[str, Rows]]) -> None:
-    """No group in two splits across source nodes. Raises SourceError naming the nodes."""
+    """No group and no content in two splits across source nodes. Raises SourceError naming the nodes."""
     if len(sources) < 2:
         return
-    group = np.concatenate([rows.group for _, rows in sources])
+    for what, column in (("group", "group"), ("content", "id")):
+        _check_column(sources, what, np.concatenate([getattr(rows, column) for _, rows in sources]))
+
+
+def _check_column(sources: Sequence[tuple[str, Rows]], what: str, group: NDArray[np.void]) -> None:
     split = np.concatenate([rows.split for _, rows in sources])
     owner = np.repeat(np.arange(len(sources)), [len(rows) for _, rows in sources])
     ranked = ids.order(group)
@@ -244,7 +248,7 @@ def check_leaks(sources: Sequence[tuple[str, Rows]]) -> None:
         at = int(np.flatnonzero(same)[0])
         one, other = int(ranked[at]), int(ranked[at + 1])
         raise SourceError(
-            f"group {ids.hex(group[one])[:12]} stands in {SPLITS[split[one]]} of {sources[owner[one]][0]} and in "
-            f"{SPLITS[split[other]]} of {sources[owner[other]][0]}; a group lives in one split: "
-            f"give both sources the same splits, or remove the doubles"
+            f"{what} {ids.hex(group[one])[:12]} stands in {SPLITS[split[one]]} of {sources[owner[one]][0]} and in "
+            f"{SPLITS[split[other]]} of {sources[owner[other]][0]}; a {what} lives in one split: "
+            f"give both sources the same groups and splits, or remove the doubles"
         )

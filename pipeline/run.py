@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.config import Pipeline
-from pipeline.errors import FailedRowsError, Interrupted, StoreError, TouchstoneError
+from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.executors import DaskExecutors, Executors, Stop, default_workers
 from pipeline.pins import read_pins
 from pipeline.plan import Plan, make_plan
@@ -83,15 +83,12 @@ def run(
     bars = bars or Bars(quiet=True)
     wanted = pipeline.select(targets) if targets else None
     store = Store(pipeline.store, writable=True)
-    record = store.start_run()
     stop = Stop()
     try:
         with stop.listening(bars.say):
-            store.clean_temporaries()
-            return _Run(pipeline, store, record, wanted, workers, scheduler, paranoid, bars, stop).go()
+            return _Run(pipeline, store, wanted, workers, scheduler, paranoid, bars, stop).go()
     finally:
         bars.close()
-        store.finish_run(record)
 
 
 def save_config(store: Store, record: Any, plan: Plan, uses: set[Path]) -> None:
@@ -113,7 +110,6 @@ class _Run:
         self,
         pipeline: Pipeline,
         store: Store,
-        record: Any,
         wanted: set[str] | None,
         workers: int | None,
         scheduler: str | None,
@@ -123,7 +119,7 @@ class _Run:
     ) -> None:
         self.pipeline = pipeline
         self.store = store
-        self.record = record
+        self.record: Any = None
         self.wanted = wanted
         self.workers = workers
         self.scheduler = scheduler
@@ -139,6 +135,9 @@ class _Run:
         try:
             for _ in range(ROUNDS):
                 plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())
+                if self.record is None:  # nothing is entered in the store before the plan has proved possible
+                    self.record = self.store.start_run(used_directories(plan))
+                    self.store.clean_temporaries()
                 repaired = self._quarantine(plan)
                 if repaired:
                     plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())
@@ -157,6 +156,8 @@ class _Run:
         finally:
             if self.executors is not None:
                 self.executors.close()
+            if self.record is not None:
+                self.store.finish_run(self.record)
         if self.report.computed:
             remember_sources(plan)
         self._judge(plan)
@@ -199,6 +200,8 @@ class _Run:
             self.executors = self._start()
         results = Loop(works, TaskMaker(plan, facts), self.executors, self.bars, self.stop).run()
         self._book(plan, results)
+        if not (results.errors or results.interrupted or results.damaged):
+            _account(works, results)
         if results.errors:
             raise _one(results.errors)
         if results.interrupted:
@@ -239,10 +242,9 @@ class _Run:
         record_rates(self.store.root, work)
         for chain, found in results.failed.items():
             self.reasons |= {(chain, row_id): reason for row_id, reason in found}
-        for chain in {*results.failed, *results.skipped}:
-            gone = [row_id for row_id, _ in results.failed.get(chain, [])] + results.skipped.get(chain, [])
+        for chain, found in results.failed.items():  # skipped rows are planned again: their inputs failed or vanished
             before = ids.to_bytes(self.failed[chain]) if chain in self.failed else []
-            self.failed[chain] = ids.sort(ids.from_bytes({*gone, *before}))
+            self.failed[chain] = ids.sort(ids.from_bytes({*(row_id for row_id, _ in found), *before}))
 
     def failures(self, plan: Plan) -> dict[str, list[str]]:
         """Node -> one sentence per failed row (inputs that could not be read count for their source)."""
@@ -275,6 +277,20 @@ class _Run:
                     f"{node}: {len(lines)} row{'s' if len(lines) > 1 else ''} failed ({allowed} allowed): {shown}. "
                     f"Mend the inputs and run again, or set max_failed_rows"
                 )
+
+
+def _account(works: list[Work], results: Results) -> None:
+    """Every row of every task was computed, has failed, or waits for an input that did. Raises StageError."""
+    wanted = sum(work.rows for work in works if work.branch is not None)
+    rows = {work.node for work in works if work.branch is not None}
+    computed = sum(count for node, count in results.computed.items() if node in rows)
+    failed = sum(len(found) for found in results.failed.values())
+    skipped = sum(len(found) for found in results.skipped.values())
+    if wanted != computed + failed + skipped:
+        raise StageError(
+            f"{wanted:,} rows were wanted, but {computed:,} were computed, {failed:,} failed and {skipped:,} lack "
+            "their inputs: the sums do not match; run again, and report this if it stays"
+        )
 
 
 def used_directories(plan: Plan) -> set[Path]:

@@ -128,7 +128,8 @@ class Evaluator:
 
     def _first(self, found: list[Selection], count: int, problem: Callable[[str], ConfigError]) -> list[Selection]:
         total = sum(len(one) for one in found)
-        if total < count:
+        lost = any(len(side.branch.usable) < len(side.branch.rows) for one in found for side in one.sides)
+        if total < count and not lost:  # rows that failed leave fewer; the report names them
             raise problem(f"takes {count} rows of a view that has {total}")
         ranks = np.concatenate([hash_rank(one.sides[0].ids, "take", self.seed) for one in found])
         chosen = np.zeros(total, dtype=bool)
@@ -158,15 +159,17 @@ class Evaluator:
 
 
 def _merged(found: list[Selection]) -> list[Selection]:
-    """Each branch once: the union of its rows, in the order of the branch."""
+    """Each branch (or pair of branches) once: the union of its rows, in the order of the branch."""
     by_branch: dict[tuple[int, ...], Selection] = {}
     for one in found:
         other = by_branch.get(one.key)
         if other is None:
             by_branch[one.key] = one
-        elif len(one.sides) == 1:
-            both = np.union1d(other.sides[0].positions, one.sides[0].positions)
-            by_branch[one.key] = Selection((Side(one.sides[0].branch, both),))
+        else:
+            columns = [np.concatenate([a.positions, b.positions]) for a, b in zip(other.sides, one.sides, strict=True)]
+            both = np.unique(np.stack(columns), axis=1)
+            sides = zip(one.sides, both, strict=True)
+            by_branch[one.key] = Selection(tuple(Side(side.branch, positions) for side, positions in sides))
     return list(by_branch.values())
 
 

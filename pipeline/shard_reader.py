@@ -154,10 +154,9 @@ class ArrayReader:
             else:
                 out[places] = values
             return
-        chunk = rows // self.layout.chunk_rows
+        start, chunk = self.spans(rows)
         if self._unverified:
-            self._verify_chunks(np.unique(chunk))
-        start = self._offsets[chunk] + (rows - chunk * self.layout.chunk_rows) * self.layout.row_bytes
+            self.verify_chunks(np.unique(chunk))
         if self._all_present:
             self._copy(start, out, places)
             return
@@ -166,13 +165,30 @@ class ArrayReader:
         out[targets[~present]] = self.layout.fill
         self._copy(start[present], out, targets[present])
 
+    @property
+    def complete(self) -> bool:
+        """Whether every row lies in the memory map: no chunk is left out of the file."""
+        return self.layout is not None and self._all_present
+
+    @property
+    def buffer(self) -> memoryview:
+        """The bytes of the file (mapped arrays only)."""
+        return self._bytes
+
+    def spans(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Byte offset in `buffer` and inner chunk of each row (mapped arrays only; rows of absent chunks have none)."""
+        assert self.layout is not None
+        chunk = rows // self.layout.chunk_rows
+        return self._offsets[chunk] + (rows - chunk * self.layout.chunk_rows) * self.layout.row_bytes, chunk
+
     def verify(self) -> None:
         """Check the checksum of each inner chunk again (reads all bytes); DamagedShardError names the first bad one."""
         if self.layout is None:
             self._through_zarr(np.arange(self.shape[0]))
         elif self.layout.checksums:
             self._verified[:] = False
-            self._verify_chunks(np.arange(self.layout.chunks))
+            self._unverified = True
+            self.verify_chunks(np.flatnonzero(self._present))
 
     def _open(self, layout: Layout, checksums: bool) -> None:
         path = self.directory / layout.file
@@ -206,8 +222,11 @@ class ArrayReader:
         _check(self._bytes[start : start + size + 4], f"{path}: the shard index", self.shard)
         return np.frombuffer(self._bytes, dtype="<u8", count=2 * layout.chunks, offset=start).reshape(-1, 2)
 
-    def _verify_chunks(self, chunks: NDArray[np.int64]) -> None:
+    def verify_chunks(self, chunks: NDArray[np.int64]) -> None:
+        """Check the checksums of chunks that were not checked yet (mapped arrays only)."""
         assert self.layout is not None
+        if not self._unverified:
+            return
         length = self.layout.chunk_bytes + 4
         for chunk in chunks[~self._verified[chunks]].tolist():
             start = int(self._offsets[chunk])

@@ -123,11 +123,11 @@ class LazyArrays(Mapping[str, NDArray[Any]]):
 
 
 @cache
-def open_store(root: Path) -> Store:
+def open_store(root: Path, writable: bool = True) -> Store:
     """The store of this process, with its open shards."""
     from pipeline.store import Store
 
-    return Store(root, writable=True)
+    return Store(root, writable=writable)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ class Computed:
 
 def compute_rows(task: ShardTask) -> Computed:
     """Compute the rows of a task, block by block; nothing is written."""
-    present, datasets = _open_parents(open_store(task.facts.store), task)
+    store = open_store(task.facts.store, writable=task.facts.run is not None)
+    present, datasets = _open_parents(store, task)
     collected: dict[str, list[NDArray[Any]]] = {name: [] for name in task.schema}
     good: list[NDArray[np.int64]] = []
     failed: list[tuple[bytes, str]] = []

@@ -158,7 +158,7 @@ class TaskMaker:
         assert artifact is not None
         views: dict[str, Any] = {}
         for name, named in artifact.views.items():
-            views[name] = {label: self.view(selections) for label, selections in named.items()}
+            views[name] = {label: view_of(self.plan, selections) for label, selections in named.items()}
         node = artifact.node
         components = dict(artifact.recipe.components)
         return ArtifactTask(
@@ -166,25 +166,26 @@ class TaskMaker:
             {name: reference.path for name, reference in node.files.items()}, self._inputs(artifact.artifacts),
         )  # fmt: skip
 
-    def view(self, selections: list[Selection]) -> tuple[list[Any], dict[str, NDArray[Any]]]:
-        """Parts and row table of a dataset."""
-        from pipeline.dataset import Part
 
-        parts, tables = [], []
-        for selection in selections:
-            branch = selection.sides[0].branch
-            parts.append(Part(branch.stage.name, branch.chain, branch.schema, selection.sides[0].ids, branch.steps))
-            tables.append(selection.table())
-        words = np.array([*self.plan.names.words, ""], dtype=str)
-        splits = np.array(SPLITS)
-        table = {
-            "label": np.concatenate([t.label for t in tables]) if tables else np.zeros(0, np.uint8),
-            "split": splits[np.concatenate([t.split for t in tables])] if tables else splits[:0],
-            "domain": words[np.concatenate([t.domain for t in tables])] if tables else words[:0],
-            "source": words[np.concatenate([t.source for t in tables])] if tables else words[:0],
-            "group": np.concatenate([t.group for t in tables]) if tables else np.zeros(0, "V16"),
-        }
-        return parts, table
+def view_of(plan: Plan, selections: list[Selection]) -> tuple[list[Any], dict[str, NDArray[Any]]]:
+    """Parts and row table of a dataset."""
+    from pipeline.dataset import Part
+
+    parts, tables = [], []
+    for selection in selections:
+        branch = selection.sides[0].branch
+        parts.append(Part(branch.stage.name, branch.chain, branch.schema, selection.sides[0].ids, branch.steps))
+        tables.append(selection.table())
+    words = np.array([*plan.names.words, ""], dtype=str)
+    splits = np.array(SPLITS)
+    table = {
+        "label": np.concatenate([t.label for t in tables]) if tables else np.zeros(0, np.uint8),
+        "split": splits[np.concatenate([t.split for t in tables])] if tables else splits[:0],
+        "domain": words[np.concatenate([t.domain for t in tables])] if tables else words[:0],
+        "source": words[np.concatenate([t.source for t in tables])] if tables else words[:0],
+        "group": np.concatenate([t.group for t in tables]) if tables else np.zeros(0, "V16"),
+    }
+    return parts, table
 
 
 def _parent(branch: Branch, positions: NDArray[np.int64]) -> Parent:

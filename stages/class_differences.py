@@ -73,20 +73,21 @@ def _numbered(steps: Sequence[Step]) -> dict[tuple[str, int], Step]:
 def _unequal(topic: str, mine: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> list[Difference]:
     mine, other = mine or {}, other or {}
     names = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
-    return [Difference(f"{topic}.{name}", _text(mine.get(name)), _text(other.get(name))) for name in names]
+    return [Difference(f"{topic}.{name}", text(mine.get(name)), text(other.get(name))) for name in names]
 
 
 def _told(step: Step | None) -> str:
     if step is None:
         return NOTHING
-    return _text(step.get("config") or "done")
+    return text(step.get("config") or "done")
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """Plain data as a reader would write them."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items() if inner is not None) or "done"
+        return ", ".join(f"{name} {text(inner)}" for name, inner in value.items() if inner is not None) or "done"
     if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value)
+        return ", ".join(text(item) for item in value)
     return "none" if value is None else str(value)
 
 
@@ -132,10 +133,10 @@ def of_containers(codecs: Sequence[str], sizes: NDArray[np.int32], labels: NDArr
 
 
 def counted(values: Iterable[str], most: int = 4) -> str:
-    """`PNG 30, JPEG 2`: the commonest values first, then by name."""
+    """`PNG (30), JPEG (2)`: the commonest values first, then by name."""
     ranked = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
     rest = sum(number for _, number in ranked[most:])
-    return ", ".join(f"{value} {number}" for value, number in ranked[:most]) + (f", others {rest}" if rest else "")
+    return ", ".join(f"{value} ({number})" for value, number in ranked[:most]) + (f", others ({rest})" if rest else "")
 
 
 def declare(differences: Iterable[Difference], declared: Mapping[str, str]) -> tuple[list[Difference], dict[str, str]]:

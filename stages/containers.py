@@ -33,6 +33,9 @@ FACTS: Mapping[str, Field] = {
 }
 """Fields of a row of `ingest`."""
 
+MOST = 2**31 - 1
+"""Pixels along one side that `native_size` can hold."""
+
 MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 """PNG color types as Pillow modes; 16 bits per channel add ";16"."""
 
@@ -86,9 +89,12 @@ def inspect(content: bytes) -> Container:
     for magic, walk in WALKS:
         if magic.match(content):
             try:
-                return walk(content)
+                found = walk(content)
             except (struct.error, IndexError) as error:
                 raise ValueError("the file is cut off in its header") from error
+            if not (0 < found.width <= MOST and 0 < found.height <= MOST):
+                raise ValueError(f"the header claims {found.width:,} x {found.height:,} pixels, expected a picture")
+            return found
     raise ValueError(f"starts with {content[:8]!r}, expected a PNG, JPEG, WebP, GIF, BMP, PPM or PGM file")
 
 

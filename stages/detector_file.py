@@ -158,7 +158,7 @@ def save_detector(path: Path, config: DetectorConfig, state: State, facts: Mappi
         "state": dict(state.plain),
         **facts,
     }
-    save_file({name: np.ascontiguousarray(value) for name, value in state.tensors.items()}, path / MODEL)
+    save_file({name: np.asarray(value, order="C") for name, value in state.tensors.items()}, path / MODEL)
     (path / CARD).write_text(json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     return card
 
@@ -184,7 +184,7 @@ def pack(state: State) -> bytes:
     """A state as one safetensors file, so that arrays and plain data are replaced together."""
     from safetensors.numpy import save
 
-    tensors = {name: np.ascontiguousarray(value) for name, value in state.tensors.items()}
+    tensors = {name: np.asarray(value, order="C") for name, value in state.tensors.items()}
     return save(tensors, metadata={"plain": json.dumps(state.plain, sort_keys=True)})
 
 

@@ -134,8 +134,8 @@ def profile_figure(
             left.plot(place, mean, style, color=color, label=source)
             if base is not None:
                 right.plot(place, mean - base, style, color=color)
-        _dress(left, "mean and one standard deviation", "radius (pixels of the spectrum)", unit or "log magnitude")
-        _dress(right, "distance to the mean of the reals", "radius (pixels of the spectrum)", "difference")
+        _dress(left, "mean and one standard deviation", "element of the profile (low to high frequency)", unit or "log magnitude")
+        _dress(right, "distance to the mean of the reals", "element of the profile (low to high frequency)", "difference")
         figure.legend(loc="outside lower center", ncols=min(4, len(means)))
 
     return draw(10.4, 3.4 + 0.2 * -(-len(means) // 4), "svg", paint)
@@ -167,7 +167,12 @@ def map_figure(
         figure.colorbar(first, ax=axes[0::2], shrink=0.8, aspect=14 * lines, label="log magnitude")
         figure.colorbar(second, ax=axes[1::2], shrink=0.8, aspect=14 * lines, label="minus reals")
 
-    return draw(min(10.4, 1.75 * columns + 1.1), 3.3 * lines + 0.2, "png", paint)
+    return draw(map_width(len(planes)), 3.3 * lines + 0.2, "png", paint)
+
+
+def map_width(sources: int, columns: int = 6) -> float:
+    """Width in inches of a figure of maps."""
+    return min(10.4, 1.75 * min(columns, sources) + 1.1)
 
 
 def _plane(mean: NDArray[np.float64], shifted: bool) -> NDArray[np.float64]:

@@ -38,12 +38,13 @@ def decode(content: bytes, max_pixels: int, exif_rotate: bool = True) -> NDArray
     for a damaged file, an animation, transparent pixels, or more than `max_pixels` (before anything is allocated).
     """
     container = inspect(content)
-    pixels = container.width * container.height
-    if not 0 < pixels <= max_pixels:
+    if container.width * container.height > max_pixels:
         size = f"{container.width:,} x {container.height:,} pixels"
         raise ValueError(f"the header claims {size}, expected at most {max_pixels:,} in all (max_pixels)")
     if container.frames > 1:
         raise ValueError(f"is an animation of {container.frames} frames, expected one picture")
+    if container.codec == "ppm" and container.mode.endswith(";16"):
+        raise ValueError("is a PPM or PGM file of 16 bits per channel, expected 8")
     image = _load(container)
     if exif_rotate and container.orientation in ORIENTATIONS:
         from PIL import Image

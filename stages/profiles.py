@@ -15,7 +15,8 @@ and scaling happen when a detector loads them.
 The FFT runs on the weighted sum of R, G and B, a whole number, less its rounded mean: so a weak coefficient is not
 drowned by the mean, and float32 stays within 2e-3 of float64. Scale, offset and epsilon of the convention are put back
 afterwards, which is the same because an FFT is linear. The rings of an image size are one sparse matrix on the half
-plane of a real FFT, made by folding the full plane onto it: no mask per ring is held and no image is sorted.
+plane of a real FFT, made by folding the full plane onto it (for even sizes the Durall rings fold once more, onto a
+quarter): no mask per ring is held and no image is sorted.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def log_half_planes(
         logs *= logs
         logs += EPSILON / luma.scale**2
     else:
-        spectrum.real += EPSILON / luma.scale
+        spectrum += EPSILON / luma.scale
         logs = np.abs(spectrum)
     np.log(logs, out=logs)
     logs += math.log(luma.scale) * (2 if convention == "jung21" else 1)
@@ -121,10 +122,25 @@ def ring_means(logs: NDArray[Any], width: int, convention: Convention) -> NDArra
 
     Sums are in float64, over a row of the sparse matrix in fixed order, so the bytes of an image depend on it alone.
     """
-    rows, height, half = logs.shape
+    rows, height, _ = logs.shape
     rings = _rings(height, width, convention)
-    pixels = logs.reshape(rows, height * half).T.astype(np.float64, order="C")
+    cells = _quarter(logs) if rings.quartered else logs
+    pixels = cells.reshape(rows, -1).T.astype(np.float64, order="C")
     return (rings.matrix @ pixels).T * (20 / rings.counts)  # type: ignore[no-any-return]
+
+
+def _quarter(logs: NDArray[Any]) -> NDArray[Any]:
+    """Sums of the four mirror images of each cell around (-1/2, -1/2), which lie in one Durall ring at even sizes.
+
+    Cell (k, l) of the quarter adds up the frequencies (k, l), (-k-1, l), (k, -l-1) and (-k-1, -l-1); the last two are
+    conjugates of (-k, l+1) and (k+1, l+1), which the half plane holds. (N, H, W / 2 + 1) -> (N, H / 2, W / 2).
+    """
+    middle = logs.shape[1] // 2
+    cells = logs[:, :middle, :-1] + logs[:, : middle - 1 : -1, :-1]
+    cells += logs[:, 1 : middle + 1, 1:]
+    cells[:, 0] += logs[:, 0, 1:]
+    cells[:, 1:] += logs[:, :middle:-1, 1:]
+    return cells  # type: ignore[no-any-return]
 
 
 def axis_means(logs: NDArray[Any], width: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -140,10 +156,11 @@ def axis_means(logs: NDArray[Any], width: int) -> tuple[NDArray[Any], NDArray[An
 
 
 class Rings(NamedTuple):
-    """Which half-plane pixels of an image size make up which ring."""
+    """Which cells of the half plane (or of its folded quarter) of an image size make up which ring."""
 
-    matrix: Any  # scipy CSR array (rings, H * (W // 2 + 1)): how often a half-plane pixel lies in a ring
-    counts: NDArray[Any]  # (rings,) sum of the matrix over pixels
+    matrix: Any  # scipy CSR array (rings, cells): how often a cell lies in a ring
+    counts: NDArray[np.float64]  # (rings,) pixels of each ring
+    quartered: bool
 
 
 @lru_cache(maxsize=16)
@@ -152,18 +169,28 @@ def _rings(height: int, width: int, convention: Convention) -> Rings:
 
     half = width // 2 + 1
     rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
+    quartered = convention != "jung21" and height % 2 == 0 and width % 2 == 0
     if convention == "jung21":
         columns = columns[:, :half]
         ring = np.sqrt(np.minimum(rows, height - rows) ** 2 + columns**2).astype(np.int64)
-        pixel = rows * half + columns
+        cell = rows * half + columns
+    elif quartered:
+        rows, columns = rows[: height // 2], columns[:, : width // 2]
+        ring = _durall_ring(2 * rows + 1, 2 * columns + 1)
+        cell = rows * (width // 2) + columns
     else:
-        # Doubled distances from ((W - 1) / 2, (H - 1) / 2) are whole numbers, so the radius is rounded once.
-        across = 2 * ((columns + width // 2) % width) - (width - 1)
         down = 2 * ((rows + height // 2) % height) - (height - 1)
-        ring = (np.sqrt(across**2 + down**2) / 2).astype(np.int64) - 1
+        across = 2 * ((columns + width // 2) % width) - (width - 1)
+        ring = _durall_ring(down, across)
         folded = columns >= half
-        pixel = np.where(folded, -rows % height, rows) * half + np.where(folded, width - columns, columns)
+        cell = np.where(folded, -rows % height, rows) * half + np.where(folded, width - columns, columns)
     length = profile_length(height, width, convention)
     kept = (ring >= 0) & (ring < length)
-    matrix = csr_array((np.ones(int(kept.sum())), (ring[kept], pixel[kept])), shape=(length, height * half))
-    return Rings(matrix, np.asarray(matrix.sum(axis=1)))
+    shape = (length, int(cell.max()) + 1)
+    matrix = csr_array((np.ones(int(kept.sum())), (ring[kept], cell[kept])), shape=shape)
+    return Rings(matrix, np.asarray(matrix.sum(axis=1)) * (4 if quartered else 1), quartered)
+
+
+def _durall_ring(down: NDArray[np.int64], across: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Output element of doubled distances from the middle (whole numbers, so the radius is rounded only once)."""
+    return (np.sqrt(across**2 + down**2) / 2).astype(np.int64) - 1

@@ -60,18 +60,19 @@ def _strips(rows: Dataset, samples: int) -> list[dict[str, Any]]:
     return strips
 
 
-def _spectra(rows: Dataset) -> list[dict[str, str]]:
+def _spectra(rows: Dataset) -> list[dict[str, Any]]:
     parts = by_source(rows)
     labels = {source: label for label, source in parts}
-    found = []
+    found: list[dict[str, Any]] = []
     if "profile" in rows.fields:
         means = {source: figures.moments(mine, "profile") for (_, source), mine in parts.items()}
         picture = figures.profile_figure(means, labels, rows.fields["profile"].units)
-        found.append({"title": "Azimuthal profiles", "picture": picture})
+        found.append({"title": "Azimuthal profiles", "picture": picture, "width": 1040})
     for field, (title, shifted) in MAPS.items():
         if field in rows.fields:
             maps = {source: figures.moments(mine, field)[0] for (_, source), mine in parts.items()}
-            found.append({"title": title, "picture": figures.map_figure(maps, labels, shifted)})
+            picture = figures.map_figure(maps, labels, shifted)
+            found.append({"title": title, "picture": picture, "width": round(100 * figures.map_width(len(maps)))})
     return found
 
 

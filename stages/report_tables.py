@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.class_differences import counted
+from stages.class_differences import counted, text
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -101,12 +101,12 @@ def compared(evaluations: Sequence[Results], container: Dataset | None) -> dict[
 def _step(step: Mapping[str, Any]) -> str:
     """`equalize(size 64)`: the settings that are short and set."""
     config = step.get("config") or {}
-    shown = [f"{name} {value}" for name, value in config.items() if _short(value)]
+    shown = [f"{name} {text(value)}" for name, value in config.items() if _short(value)]
     return f"{step['stage']}({', '.join(shown[:4])}{', …' if len(shown) > 4 else ''})" if shown else str(step["stage"])
 
 
 def _short(value: Any) -> bool:
-    return value is not None and not isinstance(value, bool | Mapping) and len(str(value)) <= 24 and value != []
+    return value is not None and not isinstance(value, bool | Mapping) and len(text(value)) <= 24 and value != []
 
 
 def _containers(rows: Dataset | None) -> list[dict[str, Any]]:
@@ -208,7 +208,7 @@ def lineage(evaluations: Sequence[Results]) -> dict[str, Any]:
     for result in evaluations:
         model = result["model"]
         counts = model["counts"]
-        config = ", ".join(f"{name} {value}" for name, value in model["config"].items() if value is not None)
+        config = ", ".join(f"{name} {text(value)}" for name, value in model["config"].items() if value is not None)
         checked = model["validation"]
         models.append({
             "detector": model["detector"],
@@ -236,7 +236,9 @@ def lineage(evaluations: Sequence[Results]) -> dict[str, Any]:
 
 
 def _full_step(step: Mapping[str, Any]) -> str:
-    config = ", ".join(f"{name} {value}" for name, value in (step.get("config") or {}).items() if value is not None)
+    config = ", ".join(
+        f"{name} {text(value)}" for name, value in (step.get("config") or {}).items() if value is not None
+    )
     more = [
         f"{kind} " + ", ".join(f"{name} {str(value)[:12]}" for name, value in step[kind].items())
         for kind in ("files", "artifacts")

@@ -28,8 +28,9 @@ class MemoryRows(Dataset):
         result.values, result.places = self.values, self.places[np.asarray(index)]
         return result
 
-    def _gather(self, field: str, wanted: NDArray[np.int64], out: NDArray[Any]) -> None:
-        out[:] = self.values[field][self.places[wanted]]
+    def array(self, field: str, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[Any]:
+        places = self.places if rows is None else self.places[np.asarray(rows)]
+        return self.values[field][places]
 
 
 def digest(text: str) -> bytes:

@@ -55,7 +55,7 @@ def compact(store: Store, numbers: Any, rows: int = 8, kill: Any = nothing) -> t
     return care.compact(store, "spectrum", CHAIN, make_rows(numbers)[0], rows, this_run(), kill)
 
 
-@pytest.mark.parametrize("cuts", [[range(20)], [range(0, 3), range(3, 17), range(17, 20)], [range(19, -1, -1)]])
+@pytest.mark.parametrize("cuts", [[range(20)], [range(3), range(3, 17), range(17, 20)], [range(19, -1, -1)]])
 def test_compacted_files_depend_on_the_set_of_rows_only(store: Store, cuts: list[range]) -> None:
     reference = Store(store.root.with_name("reference"), writable=True)
     put(reference, range(25))
@@ -69,7 +69,7 @@ def test_compacted_files_depend_on_the_set_of_rows_only(store: Store, cuts: list
 
 
 def test_compaction_keeps_values_and_drops_unwanted_rows(store: Store) -> None:
-    put(store, range(0, 13))
+    put(store, range(13))
     put(store, range(10, 30))
     before = values(store)
     wanted = set(row_ids.to_bytes(make_rows(range(5, 25))[0]))
@@ -84,7 +84,7 @@ class _Killed(Exception):
 
 @pytest.mark.parametrize("last", range(1, 8))
 def test_compaction_can_die_at_any_point_and_loses_no_row(store: Store, last: int) -> None:
-    put(store, range(0, 13))
+    put(store, range(13))
     put(store, range(13, 20))
     before = values(store)
     points = [0]
@@ -123,7 +123,7 @@ def test_compaction_does_not_copy_a_damaged_row(store: Store) -> None:
 
 
 def test_old_shards_stay_while_another_live_run_reads_the_chain(store: Store) -> None:
-    put(store, range(0, 10))
+    put(store, range(10))
     put(store, range(10, 20))
     reader = RunRecord("another-host", 7, 7)
     store.use(reader, [store.chain_dir("spectrum", CHAIN)])
@@ -210,7 +210,7 @@ def test_an_accepted_recipe_is_remembered_and_chains_of_aliases_are_resolved(sto
 
 
 def test_compaction_of_shards_that_vanish_meanwhile_is_harmless(store: Store) -> None:
-    put(store, range(0, 10))
+    put(store, range(10))
     put(store, range(10, 20))
 
     def vanish(point: str) -> None:

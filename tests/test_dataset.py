@@ -36,7 +36,9 @@ def make_arrays(numbers: Any, offset: int) -> dict[str, np.ndarray]:
 
 def put(store: Store, chain: bytes, numbers: Any, schema: Any = SCHEMA) -> Path:
     arrays = make_arrays(numbers, chain[0])
-    name = store.stage_shard("spectrum", chain, make_ids(numbers), {k: arrays[k] for k in schema}, schema, {}, this_run())
+    name = store.stage_shard(
+        "spectrum", chain, make_ids(numbers), {k: arrays[k] for k in schema}, schema, {}, this_run()
+    )
     return store.chain_dir("spectrum", chain) / f"{name}.zarr"
 
 
@@ -53,7 +55,7 @@ def make_table(labels: list[int]) -> dict[str, np.ndarray]:
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     store = Store(tmp_path / "store", writable=True)
-    for cut in (range(0, 9), range(9, 12), range(12, 40)):
+    for cut in (range(9), range(9, 12), range(12, 40)):
         put(store, REAL, cut)
     put(store, FAKE, range(100, 120))
     parts = [
@@ -64,7 +66,9 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def expected(field: str) -> np.ndarray:
-    return np.concatenate([make_arrays(range(29, -1, -1), REAL[0])[field], make_arrays(range(100, 110), FAKE[0])[field]])
+    return np.concatenate(
+        [make_arrays(range(29, -1, -1), REAL[0])[field], make_arrays(range(100, 110), FAKE[0])[field]]
+    )
 
 
 def test_values_come_in_the_order_of_parts_and_ids(dataset: Dataset) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_dataset import REAL, SCHEMA, make_arrays, make_ids, put
 
 from pipeline.dataset import Dataset, Part
 from pipeline.loader import Loader
-from pipeline.runs import this_run
 from pipeline.store import Store
-from test_dataset import REAL, SCHEMA, make_arrays, make_ids, put
 
 COUNT = 50
 LABELS = (np.arange(COUNT) % 5 == 0).astype(np.uint8)
@@ -28,7 +27,7 @@ def make_plain() -> dict[str, np.ndarray]:
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     store = Store(tmp_path / "store", writable=True)
-    for cut in (range(0, 20), range(20, COUNT)):
+    for cut in (range(20), range(20, COUNT)):
         put(store, REAL, cut)
     return Dataset(store, [Part("spectrum", REAL, SCHEMA, make_ids(range(COUNT)))], {"label": LABELS})
 
@@ -49,7 +48,7 @@ def test_an_epoch_has_every_row_once_with_its_values(dataset: Dataset, preload: 
     batches = list(loader)
     assert [len(batch["row"]) for batch in batches] == [16, 16, 16, 2]
     assert len(loader) == 4
-    rows = np.array(sum(rows_of(batches), []))
+    rows = np.concatenate(rows_of(batches))
     assert sorted(rows.tolist()) == list(range(COUNT))
     assert rows.tolist() != list(range(COUNT))
     for name, values in make_arrays(rows, REAL[0]).items():
@@ -79,7 +78,7 @@ def test_the_order_is_fixed_by_seed_and_epoch() -> None:
     assert first[0] == PINNED
 
 
-PINNED = [48, 17, 40, 9, 37, 3, 26]
+PINNED = [24, 14, 22, 35, 17, 2, 20]
 
 
 @pytest.mark.parametrize("stop", [1, 3, 7, 8, 9, 15])
@@ -111,7 +110,7 @@ def test_a_state_of_another_loader_is_refused() -> None:
 
 def test_balanced_epochs_have_equal_counts_and_use_all_rare_rows() -> None:
     loader = Loader(make_plain(), ["score"], 8, seed=1, balanced=True)
-    rows = np.array(sum(rows_of(loader), []))
+    rows = np.concatenate(rows_of(loader))
     assert len(rows) == COUNT
     assert (LABELS[rows] == 1).sum() == COUNT // 2
     counts = np.bincount(rows, minlength=COUNT)

@@ -276,7 +276,7 @@ def write_case(path: Path, case: dict[str, Any]) -> None:
     array[...] = values
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(array_cases())
 def test_the_reader_equals_plain_zarr_on_every_element(
     tmp_path_factory: pytest.TempPathFactory, case: dict[str, Any]

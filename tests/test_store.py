@@ -424,7 +424,9 @@ def test_the_second_result_of_a_key_is_dropped_or_a_loud_error(store: Store) -> 
     before = snapshot(store.root)
     make_artifact(store, seconds=12)
     assert snapshot(store.root) == before
-    with pytest.raises(ConflictError, match=r"train: two results of artifact 000102030405 differ in model\.safetensors"):
+    with pytest.raises(
+        ConflictError, match=r"train: two results of artifact 000102030405 differ in model\.safetensors"
+    ):
         make_artifact(store, "other")
     assert snapshot(store.root) == before
 
@@ -464,8 +466,9 @@ def test_a_lease_excludes_another_process_and_ends_with_its_death(store: Store) 
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     answers = iter([False, False, True])
-    with pytest.raises(Interrupted, match="stopped while another run works on"), store.lease(
-        CHAIN, poll_s=0.01, stopping=lambda: next(answers)
+    with (
+        pytest.raises(Interrupted, match="stopped while another run works on"),
+        store.lease(CHAIN, poll_s=0.01, stopping=lambda: next(answers)),
     ):
         pass
     with store.lease(bytes(16)):  # another key is free

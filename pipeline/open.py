@@ -1,0 +1,39 @@
+"""A node's computed rows from Python: `open_node(Path("pipeline.yaml"), "spectra[images]")`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.config import load_pipeline
+from pipeline.dataset import Dataset
+from pipeline.errors import ConfigError, TouchstoneError
+from pipeline.pins import read_pins
+from pipeline.plan import make_plan
+from pipeline.run import open_scan
+from pipeline.selection import Selection, Side
+from pipeline.store import Store
+from pipeline.works import view_of
+
+
+def open_node(file: Path, node: str, overrides: list[str] | None = None, missing: bool = False) -> Dataset:
+    """The rows of a node (or of all instances of a matrix) as a Dataset; nothing is computed or written.
+
+    missing: leave rows out that are not computed, instead of raising TouchstoneError.
+    """
+    pipeline = load_pipeline(file, overrides)
+    wanted = pipeline.select([node])
+    plan = make_plan(pipeline, Store(pipeline.store), open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
+    branches = [
+        branch
+        for name in plan.nodes
+        if node in (name, pipeline.nodes[name].entry)
+        for branch in plan.branches.get(name, [])
+    ]
+    if not branches:
+        raise ConfigError(f"'{node}' gives an artifact, not rows")
+    lacking = sum(int((~branch.have).sum()) for branch in branches)
+    if lacking and not missing:
+        raise TouchstoneError(f"{node} lacks {lacking:,} rows; `touchstone run {node}` computes them")
+    present = [Selection((Side(branch, branch.have.nonzero()[0]),)) for branch in branches]
+    parts, table = view_of(plan, present)
+    return Dataset(plan.store, parts, table)

@@ -1,0 +1,344 @@
+"""Every detector family keeps one contract; calibration and normalization against closed forms and other code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.svm import SVC
+
+from detectors import FAMILIES, PRESETS, cnn, logistic, svm
+from detectors.calibration import best_threshold, platt
+from detectors.calibration import logistic as curve
+from detectors.contract import Control, DetectorConfig, State
+from detectors.normalization import divide_by_first, percentile_scale, resample, standardize
+from detectors.profiles import prepared
+from stages.detector_file import detector_config, family_module, pack, unpack
+
+
+class MemoryExamples:
+    """`detectors.contract.Examples` over arrays."""
+
+    def __init__(self, features: NDArray[Any], labels: NDArray[np.uint8]) -> None:
+        self.features, self.labels, self.shape = features, labels, features.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def array(self) -> NDArray[Any]:
+        return self.features
+
+    def blocks(self, size: int) -> Iterator[NDArray[Any]]:
+        for start in range(0, len(self), size):
+            yield self.features[start : start + size]
+
+    def batches(self, size: int, seed: int, balanced: bool, device: str) -> ShuffledBatches:
+        assert balanced
+        return ShuffledBatches(self, size, seed)
+
+
+class ShuffledBatches:
+    """Batches whose order is fixed by (seed, epoch)."""
+
+    def __init__(self, examples: MemoryExamples, size: int, seed: int) -> None:
+        self.examples, self.size, self.seed, self.epoch = examples, size, seed, 0
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        import torch
+
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.examples))
+        self.epoch += 1
+        for start in range(0, len(order), self.size):
+            some = order[start : start + self.size]
+            yield torch.from_numpy(self.examples.features[some]), torch.from_numpy(self.examples.labels[some])
+
+    def state(self) -> Mapping[str, Any]:
+        return {"epoch": self.epoch}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.epoch = state["epoch"]
+
+
+def profiles(count: int, seed: int) -> MemoryExamples:
+    """Falling curves of 43 elements; the last third of a fake is raised."""
+    random = np.random.default_rng(seed)
+    labels = (np.arange(count) % 2).astype(np.uint8)
+    features = 200 - 2.5 * np.arange(43) + random.normal(0, 3, (count, 43))
+    features[labels == 1, 30:] += 15
+    return MemoryExamples(features.astype(np.float32), labels)
+
+
+def maps(count: int, seed: int, dtype: str = "float16", shape: tuple[int, ...] = (3, 16, 16)) -> MemoryExamples:
+    """Noise; a fake has a peak in the middle."""
+    random = np.random.default_rng(seed)
+    labels = (np.arange(count) % 2).astype(np.uint8)
+    features = random.normal(0, 1, (count, *shape))
+    places = (slice(None), slice(6, 10), slice(6, 10)) if shape[0] == 3 else (slice(6, 10), slice(6, 10))
+    features[labels == 1, *places] += 4
+    if dtype == "uint8":
+        features = np.clip(128 + 20 * features, 0, 255)
+    return MemoryExamples(features.astype(dtype), labels)
+
+
+SMALL: dict[str, Any] = {"widths": [4, 8], "epochs": 8, "batch_size": 16, "micro_batch": 8}
+
+CASES: dict[str, tuple[dict[str, Any], Any]] = {
+    "svm-rbf": ({"preset": "profile-svm", "length": None}, profiles),
+    "svm-linear": ({"family": "svm", "kernel": "linear"}, profiles),
+    "svm-poly": ({"family": "svm", "kernel": "poly", "gamma": "auto", "normalization": "min_max"}, profiles),
+    "logistic": ({"preset": "profile-logistic"}, profiles),
+    "cnn-percentile": ({"preset": "fft2d-cnn", **SMALL}, maps),
+    "cnn-standardize": ({"preset": "dct2d-cnn", **SMALL}, maps),
+    "cnn-pixels": ({"preset": "pixel-cnn", **SMALL}, lambda n, s: maps(n, s, "uint8", (16, 16, 3))),
+}
+
+
+class Trained:
+    """One family, fitted once for all tests of its contract."""
+
+    def __init__(self, settings: dict[str, Any], make: Any) -> None:
+        self.config: DetectorConfig = detector_config(settings)
+        self.module = family_module(self.config.family)
+        self.train, self.val, self.test = make(96, 1), make(40, 2), make(37, 3)
+        self.state: State = self.fit()
+
+    def fit(self, control: Control | None = None) -> State:
+        state: State = self.module.fit(self.config, self.train, self.val, control or Control(seed=5))
+        return state
+
+    def score(self, features: NDArray[Any], state: State | None = None) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = self.module.score(self.config, state or self.state, features)
+        return scores
+
+
+@pytest.fixture(scope="module", params=CASES)
+def trained(request: pytest.FixtureRequest) -> Trained:
+    return Trained(*CASES[request.param])
+
+
+def equal(one: State, two: State) -> bool:
+    same = one.tensors.keys() == two.tensors.keys() and one.plain == two.plain
+    pairs = [(one.tensors[name], two.tensors[name]) for name in one.tensors]
+    return same and all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+class TestContract:
+    """What every family promises."""
+
+    def test_two_fits_give_the_same_bytes(self, trained: Trained) -> None:
+        assert equal(trained.fit(), trained.state)
+
+    def test_scores_are_float32_between_0_and_1(self, trained: Trained) -> None:
+        scores = trained.score(trained.test.features)
+        assert scores.dtype == np.float32
+        assert scores.shape == (len(trained.test),)
+        assert scores.min() >= 0
+        assert scores.max() <= 1
+
+    def test_an_easy_problem_is_solved_and_half_is_its_threshold(self, trained: Trained) -> None:
+        scores = trained.score(trained.test.features)
+        assert ((scores >= 0.5) == (trained.test.labels == 1)).mean() > 0.9
+
+    def test_a_score_does_not_depend_on_the_size_of_the_batch(self, trained: Trained) -> None:
+        whole = trained.score(trained.test.features)
+        for size in (1, 5, 16):
+            assert np.concatenate([trained.score(b) for b in trained.test.blocks(size)]).tobytes() == whole.tobytes()
+
+    def test_a_score_does_not_depend_on_order_and_neighbors(self, trained: Trained) -> None:
+        whole = trained.score(trained.test.features)
+        order = np.random.default_rng(0).permutation(len(whole))
+        assert trained.score(trained.test.features[order]).tobytes() == whole[order].tobytes()
+
+    def test_the_state_goes_through_a_file_bit_by_bit(self, trained: Trained, tmp_path: Path) -> None:
+        path = tmp_path / "state.safetensors"
+        path.write_bytes(pack(trained.state))
+        back = unpack(path)
+        assert equal(back, trained.state)
+        expected = trained.score(trained.test.features)
+        assert trained.score(trained.test.features, back).tobytes() == expected.tobytes()
+
+    def test_config_goes_through_json_and_describes_itself(self, trained: Trained) -> None:
+        assert detector_config(trained.config.model_dump(mode="json")) == trained.config
+        assert trained.config.feature in trained.module.describe(trained.config)
+
+
+class Killed(Exception):
+    """Raised by a test to end a fit."""
+
+
+@pytest.mark.parametrize("case", ["cnn-percentile", "cnn-standardize"])
+def test_a_killed_fit_goes_on_with_the_same_trajectory(case: str, tmp_path: Path) -> None:
+    trained = Trained(*CASES[case])
+    path = tmp_path / "progress"
+
+    def save(state: State) -> None:
+        path.write_bytes(pack(state))
+        raise Killed("after an epoch")
+
+    control = Control(seed=5, restore=lambda: unpack(path) if path.exists() else None, save=save)
+    for _ in range(SMALL["epochs"]):
+        with pytest.raises(Killed, match="after an epoch"):
+            trained.fit(control)
+    assert len(unpack(path).plain["history"]) == SMALL["epochs"]
+    assert equal(trained.fit(control), trained.state)
+
+
+def test_another_seed_gives_another_network() -> None:
+    trained = Trained(*CASES["cnn-standardize"])
+    assert not equal(trained.fit(Control(seed=6)), trained.state)
+
+
+def test_building_a_network_draws_nothing_from_the_global_generator() -> None:
+    import torch
+
+    before = torch.random.get_rng_state()
+    trained = Trained(*CASES["cnn-pixels"])
+    trained.score(trained.test.features)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("settings", "kernel"),
+    [
+        ({"kernel": "rbf", "C": 6.37, "gamma": 0.86}, {"kernel": "rbf", "C": 6.37, "gamma": 0.86}),
+        ({"kernel": "rbf"}, {"kernel": "rbf", "gamma": "scale"}),
+        ({"kernel": "linear", "C": 2.0}, {"kernel": "linear", "C": 2.0}),
+        (
+            {"kernel": "poly", "gamma": "auto", "degree": 2, "offset": 1.5},
+            {"kernel": "poly", "gamma": "auto", "degree": 2, "coef0": 1.5},
+        ),
+    ],
+)
+def test_svm_arrays_equal_the_decision_function_of_scikit_learn(
+    settings: dict[str, Any], kernel: dict[str, Any]
+) -> None:
+    config = svm.Config(normalization="divide_by_first", length=80, **settings)
+    train, test = profiles(60, 1), profiles(33, 2)
+    rows, new = (resample(part.features.astype(np.float64), 80) for part in (train, test))
+    expected = SVC(**kernel).fit(rows / rows[:, :1], train.labels).decision_function(new / new[:, :1])
+    state = svm.fit(config, train, test, Control())
+    np.testing.assert_allclose(svm.decision(config, state, test.features), expected, rtol=0, atol=1e-9)
+
+
+def test_logistic_reports_a_solver_that_did_not_finish() -> None:
+    rows = profiles(60, 1)
+    config = logistic.Config(normalization="none", max_iterations=1)
+    assert logistic.fit(config, rows, rows, Control()).plain["converged"] is False
+
+
+def test_profiles_are_resampled_before_they_are_divided() -> None:
+    rows = profiles(5, 1).features
+    expected, _ = divide_by_first(resample(rows.astype(np.float64), 80))
+    np.testing.assert_array_equal(prepared(rows, "divide_by_first", 80), expected)
+
+
+def test_profile_detectors_refuse_maps() -> None:
+    with pytest.raises(ValueError, match="each row is 3 x 16 x 16; choose a one-dimensional feature"):
+        prepared(maps(2, 1).features, "none", None)
+
+
+def test_the_first_layer_of_the_network_equals_the_numpy_normalizations() -> None:
+    import torch
+
+    from detectors.network import percentile_scaled
+
+    rows = maps(9, 4).features.astype(np.float32)
+    rows[3, 1] = 2.0  # a flat plane
+    expected, _ = percentile_scale(rows)
+    np.testing.assert_allclose(percentile_scaled(torch.from_numpy(rows)).numpy(), expected, atol=2e-6)
+
+    rows[:, 0, 0, 0] = 1.0  # a coefficient that never varies
+    statistics = cnn._statistics(MemoryExamples(rows, np.zeros(9, np.uint8)))  # type: ignore[arg-type]
+    mean, variance = rows.astype(np.float64).mean(axis=0), rows.astype(np.float64).var(axis=0)
+    expected = standardize(rows, mean.astype(np.float32), variance)
+    np.testing.assert_allclose((rows - statistics["mean"]) * statistics["scale"], expected, atol=1e-5)
+
+
+def test_the_epoch_is_the_one_with_the_lowest_validation_loss() -> None:
+    trained = Trained(*CASES["cnn-pixels"])
+    losses = trained.state.plain["validation_loss"]
+    assert trained.state.plain["epoch"] == losses.index(min(losses)) + 1
+
+
+def test_a_fit_stops_when_patience_ends() -> None:
+    random = MemoryExamples(
+        np.random.default_rng(1).normal(size=(40, 16, 16)).astype(np.float32), profiles(40, 1).labels
+    )
+    config = detector_config({"preset": "fft2d-cnn", **SMALL, "epochs": 40, "patience": 2, "learning_rate": 0.05})
+    losses = cnn.fit(config, random, random_labels(random), Control()).plain["validation_loss"]  # type: ignore[arg-type]
+    assert len(losses) < 40
+    assert len(losses) - 1 - losses.index(min(losses)) == 2
+
+
+def random_labels(rows: MemoryExamples) -> MemoryExamples:
+    return MemoryExamples(rows.features, rows.labels[::-1].copy())
+
+
+def test_platt_finds_the_curve_that_made_the_labels() -> None:
+    decision = np.linspace(-4, 4, 20001)
+    random = np.random.default_rng(0)
+    labels = (random.random(len(decision)) < curve(1.7 * decision)).astype(np.uint8)
+    slope, intercept = platt(decision, labels)
+    assert slope == pytest.approx(1.7, rel=0.05)
+    assert intercept == pytest.approx(0, abs=0.08)
+
+
+def test_platt_gives_both_classes_equal_weight() -> None:
+    decision = np.concatenate([np.full(10, -1.0), np.full(1000, 1.0)])
+    slope, intercept = platt(decision, (decision > 0).astype(np.uint8))
+    low, high = curve(slope * np.array([-1.0, 1.0]) + intercept)
+    assert low == pytest.approx(1 / 12, abs=1e-6)  # Platt's softened targets
+    assert high == pytest.approx(1001 / 1002, abs=1e-6)
+
+
+def test_platt_never_turns_a_detector_around() -> None:
+    decision = np.linspace(-1, 1, 50)
+    slope, _ = platt(decision, (decision < 0).astype(np.uint8))
+    assert slope > 0
+
+
+def test_the_threshold_is_the_middle_of_the_widest_best_gap() -> None:
+    scores = np.array([0.1, 0.2, 0.3, 0.7, 0.8], dtype=np.float32)
+    assert best_threshold(scores, np.array([0, 0, 0, 1, 1], dtype=np.uint8)) == pytest.approx(0.5)
+    assert best_threshold(np.full(4, 0.3, np.float32), np.array([0, 1, 0, 1], dtype=np.uint8)) == 0.5
+
+
+def test_no_other_threshold_is_better() -> None:
+    random = np.random.default_rng(3)
+    labels = (random.random(200) < 0.3).astype(np.uint8)
+    scores = np.round(random.random(200) * 0.7 + 0.3 * labels, 2).astype(np.float32)
+
+    def balanced(threshold: float) -> float:
+        return float(((scores[labels == 1] >= threshold).mean() + (scores[labels == 0] < threshold).mean()) / 2)
+
+    best = max(balanced(value) for value in np.arange(0, 1.01, 0.005))
+    assert balanced(best_threshold(scores, labels)) == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ("profile-svn", "'profile-svn' is no detector preset; .*did you mean 'profile-svm'"),
+        ({"family": "svn"}, "'svn' is no detector family; expected one of svm, logistic, cnn; did you mean 'svm'"),
+        ({"family": "svm", "CC": 1.0}, "'CC' is not a setting of detector family 'svm'; did you mean 'C'"),
+        ({"family": "cnn", "feature": "image"}, "lacks 'normalization', which detector family 'cnn' needs"),
+        ({"preset": "profile-svm", "C": "big"}, "detector family 'svm': 'C' is 'big'; expected a valid number"),
+        ({"family": "svm", "kernel": "linear", "gamma": 0.5}, "'gamma' has no effect with kernel 'linear'"),
+        ({"C": 1.0}, "lacks 'family' .*svm.* or 'preset'"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(settings: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        detector_config(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_preset_and_family_resolves() -> None:
+    for name in PRESETS:
+        config = detector_config(name)
+        assert type(config) is family_module(config.family).Config
+    assert {detector_config(name).family for name in PRESETS} == set(FAMILIES)

@@ -1,0 +1,160 @@
+"""Stage `train`: what it reads, what it writes, how it stops and goes on, and what enters its recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from memory_rows import MemoryRows, context, rows_of, union
+from pydantic import ValidationError
+
+from pipeline.closure import closure
+from pipeline.errors import Interrupted, StageError
+from pipeline.recipes import recipe_config
+from stages.detector_file import load_detector
+from stages.train import Train, TrainConfig
+
+CNN = {"preset": "fft2d-cnn", "feature": "map", "widths": [4], "epochs": 3, "batch_size": 8, "micro_batch": 8}
+
+
+def features(count: int, raised: float, seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    profile = 200 - 2.5 * np.arange(43) + random.normal(0, 3, (count, 43))
+    profile[:, 30:] += raised
+    maps = random.normal(0, 1, (count, 1, 8, 8))
+    maps[:, :, 2:6, 2:6] += raised / 5
+    return {"profile": profile.astype(np.float32), "map": maps.astype(np.float16)}
+
+
+def rows(count: int = 60) -> MemoryRows:
+    return union(rows_of("photos", 0, features(count, 0, 1)), rows_of("progan", 1, features(count, 15, 2)))
+
+
+def config(detector: Any = "profile-svm", **more: Any) -> TrainConfig:
+    return TrainConfig.model_validate_json(json.dumps({"detector": detector, **more}))
+
+
+def fit(folder: Path, dataset: MemoryRows, detector: Any = "profile-svm", **more: Any) -> Path:
+    ctx = context(folder, "train", **more)
+    Train().fit(config(detector), {"on": dataset}, ctx)
+    return ctx.out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_the_artifact_is_a_model_and_a_card_without_pickles(tmp_path: Path) -> None:
+    out = fit(tmp_path, rows())
+    assert sorted(contents(out)) == ["card.json", "model.safetensors"]
+    card = json.loads((out / "card.json").read_text())
+    assert card["detector"] == "SVM (rbf) on profile"
+    assert card["config"]["C"] == 6.37
+    assert card["trained_on"] == ["progan"]
+    assert card["counts"]["train"] == {
+        "real": 30,
+        "fake": 30,
+        "sources": {"real": {"photos": 30}, "fake": {"progan": 30}},
+    }
+    assert card["counts"]["val"]["fake"] == 15
+    assert card["validation"]["auc"] > 0.95
+    assert 0 < card["threshold"] < 1
+    assert len(card["data_fingerprint"]["train"]) == 32
+
+
+@pytest.mark.parametrize("detector", ["profile-svm", "profile-logistic", CNN])
+def test_the_order_of_the_view_does_not_change_a_byte(detector: Any, tmp_path: Path) -> None:
+    dataset = rows()
+    order = np.random.default_rng(0).permutation(len(dataset))
+    one, two = fit(tmp_path / "one", dataset, detector), fit(tmp_path / "two", dataset.take(order), detector)
+    assert contents(one) == contents(two)
+
+
+def test_no_test_row_is_read(tmp_path: Path) -> None:
+    dataset = rows()
+    spoiled = rows()
+    test = spoiled.column("split") == "test"
+    spoiled.values = {name: array.copy() for name, array in spoiled.values.items()}
+    spoiled.values["profile"][test] = np.nan
+    spoiled.column("label")[test] = 0
+    assert contents(fit(tmp_path / "one", dataset)) == contents(fit(tmp_path / "two", spoiled))
+
+
+def test_the_saved_detector_scores_rows(tmp_path: Path) -> None:
+    dataset = rows()
+    detector = load_detector(fit(tmp_path, dataset))
+    test = dataset.split("test")
+    scores = detector(test, block=7)
+    assert scores.dtype == np.float32
+    assert ((scores >= detector.card["threshold"]) == (test.column("label") == 1)).mean() > 0.9
+    assert detector(test, block=100).tobytes() == scores.tobytes()
+
+
+def test_a_stopped_fit_goes_on_where_it_stood(tmp_path: Path) -> None:
+    whole = fit(tmp_path / "whole", rows(), CNN)
+    for _ in range(2):
+        with pytest.raises(Interrupted, match="the epochs so far are kept"):
+            fit(tmp_path / "stopped", rows(), CNN, stopping=lambda: True)
+    seen: list[tuple[int, int]] = []
+    again = fit(tmp_path / "stopped", rows(), CNN, report=lambda done, total: seen.append((done, total)))
+    assert seen == [(3, 3)]  # two epochs came from before
+    assert contents(again) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("label", "split", "sentence"),
+    [
+        (0, "train", r"split 'train' holds 0 real rows of 30, but training needs 2 or more"),
+        (1, "val", r"split 'val' holds 0 fake rows of 15, but training needs 2 or more"),
+    ],
+)
+def test_a_missing_class_is_named(label: int, split: str, sentence: str, tmp_path: Path) -> None:
+    dataset = rows()
+    kept = ~((dataset.column("label") == label) & (dataset.column("split") == split))
+    with pytest.raises(StageError, match=sentence):
+        fit(tmp_path, dataset.where(kept))
+
+
+def test_a_missing_feature_names_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="no feature 'dct2d'; they have map, profile"):
+        fit(tmp_path, rows(), "dct2d-cnn")
+
+
+def test_a_wrong_detector_is_an_error_of_the_config() -> None:
+    with pytest.raises(ValidationError, match=r"'profile-svn' is no detector preset.*did you mean 'profile-svm'"):
+        config("profile-svn")
+
+
+def test_the_name_of_a_preset_is_no_part_of_the_recipe() -> None:
+    spelled_out = config("profile-svm").detector.model_dump(mode="json")
+    assert recipe_config(config("profile-svm")) == recipe_config(config(spelled_out))
+    assert recipe_config(config({"preset": "profile-svm", "C": 1.0})) != recipe_config(config("profile-svm"))
+    assert recipe_config(config(seed=1)) != recipe_config(config())
+
+
+def test_the_code_of_one_family_is_no_part_of_another_ones_recipe() -> None:
+    code = {
+        name: set(closure(("stages.train", *Train().modules(config(name))))) for name in ("profile-svm", "pixel-cnn")
+    }
+    assert {"detectors.svm", "detectors.profiles"} <= code["profile-svm"]
+    assert {"detectors.cnn", "detectors.network"} <= code["pixel-cnn"]
+    assert not {"detectors.cnn", "detectors.logistic", "detectors.presets"} & code["profile-svm"]
+    assert not {"detectors.svm", "detectors.profiles", "detectors.presets"} & code["pixel-cnn"]
+    assert "stages.metrics" not in code["profile-svm"]
+
+
+def test_a_damaged_artifact_is_refused(tmp_path: Path) -> None:
+    out = fit(tmp_path, rows())
+    card = json.loads((out / "card.json").read_text())
+    (out / "card.json").write_text(json.dumps({**card, "format": 99}))
+    with pytest.raises(StageError, match="card has format 99, this version reads 1"):
+        load_detector(out)
+    (out / "card.json").write_text(json.dumps({**card, "config": {**card["config"], "family": "os"}}))
+    with pytest.raises(StageError, match="'os' is no detector family"):
+        load_detector(out)
+    (out / "model.safetensors").unlink()
+    with pytest.raises(StageError, match=r"has no model\.safetensors"):
+        load_detector(out)

@@ -1,0 +1,205 @@
+"""Our weights file: round trip, headers without torch, and one sentence for each way a file can be wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from stages.generators import stylegan2, weights
+
+ARCHITECTURE: dict[str, Any] = {
+    "z_dim": 4,
+    "c_dim": 0,
+    "w_dim": 6,
+    "resolution": 8,
+    "channel_base": 64,
+    "channel_max": 8,
+    "mapping_layers": 2,
+}
+
+
+def tensors() -> dict[str, np.ndarray[Any, Any]]:
+    torch.manual_seed(1)
+    generator = stylegan2.Generator(**ARCHITECTURE)
+    return {name: tensor.detach().numpy().copy() for name, tensor in generator.state_dict().items()}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    weights.save(tmp_path / "w.safetensors", "stylegan2", ARCHITECTURE, tensors(), {"psi": 0.7, "cutoff": 3})
+    return tmp_path / "w.safetensors"
+
+
+def rewrite(path: Path, change: Any) -> None:
+    """Change the JSON header of a file and write it back."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    about = json.loads(header["__metadata__"]["touchstone"])
+    change(header, about)
+    if "__metadata__" in header:
+        header["__metadata__"]["touchstone"] = json.dumps(about)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+
+
+def test_saved_weights_come_back_bit_for_bit(path: Path) -> None:
+    family, generator = weights.load(path)
+    assert family is stylegan2
+    assert not generator.training
+    state = generator.state_dict()
+    for name, array in tensors().items():
+        assert state[name].numpy().tobytes() == array.tobytes()
+        assert load_file(path)[name].shape == array.shape  # plain safetensors reads it too
+
+
+def test_the_same_weights_give_the_same_file(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "folder" / "again.safetensors"
+    shuffled = dict(reversed(tensors().items()))
+    weights.save(other, "stylegan2", dict(reversed(ARCHITECTURE.items())), shuffled, {"cutoff": 3, "psi": 0.7})
+    assert other.read_bytes() == path.read_bytes()
+    assert [file.name for file in other.parent.iterdir()] == ["again.safetensors"]  # no temporary file is left
+
+
+def test_the_header_says_what_the_file_holds_without_torch(path: Path) -> None:
+    header = weights.read_header(path)
+    assert header.family == "stylegan2"
+    assert header.architecture == ARCHITECTURE
+    assert header.resolution == 8
+    assert header.dimensions == {"resolution": 8, "z_dim": 4, "w_dim": 6, "c_dim": 0}
+    assert header.truncation == {"psi": 0.7, "cutoff": 3}
+    assert header.shapes["synthesis.b8.conv0.weight"] == (8, 8, 3, 3)
+    code = (
+        "import sys; from pathlib import Path; from stages.generators.weights import read_header\n"
+        f"read_header(Path({str(path)!r})); sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_half_precision_is_widened(path: Path) -> None:
+    text = weights.read_header(path)
+    about = {"format": 1, "family": "stylegan2", "architecture": ARCHITECTURE}
+    about |= {"dimensions": dict(text.dimensions), "truncation": dict(text.truncation)}
+    half = {name: array.astype(np.float16) for name, array in tensors().items()}
+    save_file(half, path, {"touchstone": json.dumps(about)})
+    _, generator = weights.load(path)
+    found = generator.state_dict()["mapping.fc0.weight"]
+    assert found.dtype == torch.float32
+    assert np.array_equal(found.numpy(), half["mapping.fc0.weight"].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"<!DOCTYPE html><html>Sign in</html>", "is an HTML or XML page, not weights; download the file"),
+        (b"\n<html>", "is an HTML or XML page"),
+        (b"PK\x03\x04 and more bytes", "is a pickle or an archive, not safetensors; convert it"),
+        (b"\x80\x04\x95 and more", "is a pickle or an archive"),
+        (b"", "begins with a header of at most 8388608 bytes, found 0"),
+        (b"\x10\x00", "begins with a header"),
+        ((1 << 40).to_bytes(8, "little") + b"{}", "header of at most 8388608 bytes, found 1099511627776"),
+        ((50).to_bytes(8, "little") + b"{}", "is truncated: its header has 50 bytes, the file ends after 2 of them"),
+        ((4).to_bytes(8, "little") + b"abcd", "its header is not JSON"),
+        ((2).to_bytes(8, "little") + b"[]", "its header is a JSON list"),
+        ((2).to_bytes(8, "little") + b"{}", "no description of a generator"),
+        ((100_000).to_bytes(8, "little") + b"[" * 100_000, "its header is not JSON"),
+        ((18).to_bytes(8, "little") + b'{"a": {}, "a": {}}', "the name 'a' occurs twice"),
+    ],
+)
+def test_a_file_that_is_no_weights_file_is_named(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(weights.WeightsError, match=sentence) as caught:
+        weights.read_header(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_or_shortened_file_is_named(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(weights.WeightsError, match="cannot be read: No such file"):
+        weights.read_header(tmp_path / "none.safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content[:-10])
+    with pytest.raises(weights.WeightsError, match=r"is truncated: its tensors need \d+ bytes, the file has \d+"):
+        weights.read_header(path)
+    path.write_bytes(content + b"12345")
+    with pytest.raises(weights.WeightsError, match="has 5 bytes behind its last tensor"):
+        weights.read_header(path)
+
+
+def first_tensor(header: dict[str, Any]) -> dict[str, Any]:
+    return next(entry for name, entry in header.items() if name != "__metadata__" and entry["shape"])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda h, a: a.update(family="biggan"), "family 'biggan'; known are stylegan2"),
+        (lambda h, a: a.update(format=2), "is of format 2; this version reads format 1"),
+        (lambda h, a: a.pop("architecture"), "its description has no architecture"),
+        (lambda h, a: a["dimensions"].update(z_dim=5), "its dimensions .* are not those of its architecture"),
+        (lambda h, a: a["dimensions"].pop("w_dim"), "lacks one of the dimensions"),
+        (lambda h, a: a.update(truncation=0.5), "its truncation is 0.5, expected psi and cutoff"),
+        (lambda h, a: h.pop("__metadata__"), "no description of a generator"),
+        (lambda h, a: first_tensor(h).update(dtype="I64"), "has dtype I64; expected F16 or F32"),
+        (lambda h, a: first_tensor(h).update(shape=[10**12, 10**12]), r"needs 4\d+ bytes and has"),
+        (lambda h, a: first_tensor(h).update(shape=[-1, 2]), "expected lists of integers >= 0"),
+        (lambda h, a: first_tensor(h).pop("dtype"), "not dtype, shape and data_offsets"),
+        (
+            lambda h, a: h.update(extra={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}),
+            "overlap or leave a gap at byte 0",
+        ),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_refused(path: Path, change: Any, sentence: str) -> None:
+    rewrite(path, change)
+    with pytest.raises(weights.WeightsError, match=sentence):
+        weights.read_header(path)
+
+
+def wider(h: dict[str, Any], a: dict[str, Any]) -> None:
+    a["architecture"]["w_dim"] = a["dimensions"]["w_dim"] = 7
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda h, a: h.update(other=h.pop("mapping.w_avg")), "lacks mapping.w_avg and has the unknown other"),
+        (wider, "tensor .* has shape .*, its network needs"),
+        (
+            lambda h, a: a["architecture"].update(mapping_layers=1),
+            "has the unknown mapping.fc1.bias, mapping.fc1.weight",
+        ),
+        (lambda h, a: a["architecture"].update(mapping_layers=3), "lacks mapping.fc2.bias, mapping.fc2.weight"),
+        (lambda h, a: a["architecture"].update(mapping_layers=10**9), "cannot be built: .*1 to 64 layers"),
+        (lambda h, a: a["architecture"].update(speed=3), "cannot be built: .*unexpected keyword argument 'speed'"),
+        (lambda h, a: a["architecture"].update(channel_base="wide"), "cannot be built"),
+    ],
+)
+def test_tensors_that_do_not_fit_the_network_are_refused(path: Path, change: Any, sentence: str) -> None:
+    rewrite(path, change)
+    with pytest.raises(weights.WeightsError, match=sentence):
+        weights.load(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_counted(path: Path, tmp_path: Path, value: float) -> None:
+    broken = tensors()
+    broken["synthesis.b4.const"].reshape(-1)[:3] = value
+    with pytest.raises(weights.WeightsError, match=r"'synthesis.b4.const' has 3 values that are not finite"):
+        weights.save(tmp_path / "broken.safetensors", "stylegan2", ARCHITECTURE, broken)
+    assert not (tmp_path / "broken.safetensors").exists()
+    content = bytearray(path.read_bytes())
+    content[-4:] = np.float32(value).tobytes()
+    path.write_bytes(content)
+    with pytest.raises(weights.WeightsError, match="has 1 values that are not finite"):
+        weights.load(path)
