@@ -20,6 +20,9 @@ from detectors.cnn import Config
 class Network(nn.Module):
     """Rows as stored (n, *shape) -> logits (n,), higher = more fake."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.normalization = config.normalization

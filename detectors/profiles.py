@@ -25,7 +25,7 @@ def prepared(features: NDArray[Any], normalization: Normalization, length: int |
     if features.ndim != 2:
         found = " x ".join(str(side) for side in features.shape[1:]) or "a single number"
         raise ValueError(f"a profile detector reads vectors, but each row is {found}; choose a one-dimensional feature")
-    rows = np.asarray(features, dtype=np.float64)
+    rows: NDArray[Any] = np.asarray(features, dtype=np.float64)
     if length is not None and length != rows.shape[1]:
         rows = resample(rows, length)
     if normalization == "divide_by_first":

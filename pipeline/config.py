@@ -265,7 +265,7 @@ def _expand(entries: Mapping[str, Any], document: Document) -> dict[str, tuple[s
 def _check_axes(axes: Any, entry: str, entries: Mapping[str, Any], document: Document) -> None:
     place: Place = ("nodes", entry, "matrix")
     if not isinstance(axes, dict) or not axes:
-        raise document.error(place, f"is {describe(axes)}; expected a mapping of names to lists")
+        raise document.error(place, f"is {describe(axes)}; expected a mapping of names to lists, and not empty")
     body = json.dumps({key: value for key, value in entries[entry].items() if key != "matrix"})
     for axis, values in axes.items():
         if isinstance(values, str):

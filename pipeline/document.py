@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 
 Place = tuple[str | int, ...]
 MERGE = "tag:yaml.org,2002:merge"
+PLAIN_TAGS = ("map", "seq", "str", "int", "float", "bool", "null")
 
 try:
     from yaml import CSafeLoader as BaseLoader
@@ -115,6 +116,8 @@ def _plain(node: yaml.Node | None, place: Place, lines: dict[Place, int | str], 
     if node is None:
         return None
     lines.setdefault(place, node.start_mark.line + 1)
+    if node.tag.rpartition(":")[2] not in PLAIN_TAGS:
+        raise ConfigError(f"{document.path.name}:{node.start_mark.line + 1} the tag {node.tag} is not allowed")
     if isinstance(node, yaml.MappingNode):
         result: dict[str, Any] = {}
         merged: dict[str, Any] = {}
@@ -156,14 +159,12 @@ def _scalar(node: yaml.Node, document: Document) -> Any:
             return {"true": True, "false": False}[text.lower()]
     except (ValueError, KeyError):
         raise ConfigError(f"{document.path.name}:{node.start_mark.line + 1} '{text}' is no {kind}") from None
-    if kind not in ("str", "null"):
-        raise ConfigError(f"{document.path.name}:{node.start_mark.line + 1} the tag {node.tag} is not allowed")
     return text if kind == "str" else None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or the allowed words, or nothing."""
-    names = sorted(str(name) for name in known)
+    names = sorted({str(name) for name in known})
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"

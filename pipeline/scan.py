@@ -375,7 +375,7 @@ def _look_up(root: Path, names: Sequence[str]) -> _Found:
         if folder not in safe:
             safe[folder] = _inside(f"{root}/{folder}", real)
         try:
-            if os.path.isabs(name) or not safe[folder] or name in ("", "..", "."):
+            if name.startswith("/") or not safe[folder] or name in ("", "..", "."):
                 raise _outside_error(root, name)
             status = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import StoreError
+
 VERSION = 1
 
 UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
@@ -122,13 +124,15 @@ class StatCache:
             arrays.update({f"{number}/{name}": values for name, values in self._loaded()[key].items()})
         mark = hashlib.sha256(str((os.getpid(), threading.get_ident())).encode()).hexdigest()[:12]
         draft = self._path.with_name(f".{self._path.name}.{mark}.tmp")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(draft, "wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
             os.replace(draft, self._path)
+        except OSError as error:
+            raise StoreError(f"{self._path}: the stat cache cannot be written ({error.strerror or error})") from error
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 draft.unlink()
         self._changed = False
 

@@ -110,9 +110,9 @@ class Store:
     def publish(self, temporary: Path, final: Path, kill: Callable[[str], None] = nothing) -> bool:
         """Move a finished directory to its place; False if an equal one was there first (ours is dropped).
 
+        Its files are flushed already (`write_shard`, `seal`): a second flush of each would cost as much as the first.
         A damaged one that is in the way is quarantined. Raises ConflictError where both are sound and differ.
         """
-        atomic.flush_tree(temporary)
         while True:
             kill("before rename")
             try:

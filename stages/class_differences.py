@@ -57,7 +57,8 @@ def compare(real: Sequence[Step], fake: Sequence[Step]) -> list[Difference]:
             found += _unequal(key[0] if kind == "config" else f"{key[0]}.{kind}", mine.get(kind), other.get(kind))
     shared = [[key for key in one if key in two] for one, two in (numbered, numbered[::-1])]
     if shared[0] != shared[1]:
-        found.append(Difference("order", *(" → ".join(key[0] for key in keys) for keys in shared)))
+        real_order, fake_order = (" → ".join(key[0] for key in keys) for keys in shared)
+        found.append(Difference("order", real_order, fake_order))
     return found
 
 

@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 
 from pipeline.stage import Field
 
+TEXT = Field("uint8", (8,), "ASCII, filled up with zero bytes")
+"""Short texts as bytes: every reader of Zarr knows this type."""
+
 FACTS: Mapping[str, Field] = {
-    "codec": Field("S8"),
-    "mode": Field("S8"),
+    "codec": TEXT,
+    "mode": TEXT,
     "native_size": Field("int32", (2,), "pixels: width, height before EXIF rotation"),
     "quantization": Field("uint16", (2, 64), "JPEG tables of luma and chroma, row by row; zeros: none"),
-    "subsampling": Field("S8"),
+    "subsampling": TEXT,
     "frames": Field("int32"),
     "orientation": Field("uint8", (), "EXIF 1 to 8; 0: not stated"),
     "has_icc": Field("uint8"),
@@ -69,17 +72,27 @@ class Container:
     def facts(self) -> dict[str, Any]:
         """Values of `FACTS` of one row."""
         return {
-            "codec": self.codec.encode(),
-            "mode": self.mode.encode()[:8],
+            "codec": packed(self.codec),
+            "mode": packed(self.mode),
             "native_size": (self.width, self.height),
             "quantization": self.quantization,
-            "subsampling": self.subsampling.encode(),
+            "subsampling": packed(self.subsampling),
             "frames": self.frames,
             "orientation": self.orientation,
             "has_icc": self.has_icc,
             "has_exif": self.exif is not None,
             "file_bytes": self.file_bytes,
         }
+
+
+def packed(text: str) -> NDArray[np.uint8]:
+    """(8,) uint8 of a short ASCII text; see `texts`."""
+    return np.frombuffer(text.encode("ascii")[:8].ljust(8, b"\0"), np.uint8)
+
+
+def texts(column: NDArray[np.uint8]) -> list[str]:
+    """Texts of a `TEXT` column, (n, 8) uint8, such as `codec`."""
+    return [bytes(row).rstrip(b"\0").decode("ascii") for row in column]
 
 
 def inspect(content: bytes) -> Container:

@@ -34,7 +34,7 @@ FAKE_COLORS = (
 )
 STYLES = ("-", "--", ":", "-.")
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "touchstone",
     "svg.fonttype": "none",
     "font.family": "sans-serif",

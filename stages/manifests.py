@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -192,7 +191,7 @@ def _check(manifest: Manifest) -> None:
         path = posixpath.normpath(file) if file else ""
         if not file:
             _fail(manifest.place(row), "has no file")
-        if os.path.isabs(file) or path == ".." or path.startswith("../") or "\0" in file:
+        if file.startswith("/") or path == ".." or path.startswith("../") or "\0" in file:
             _fail(
                 manifest.place(row), f"{file!r} is a path outside the root {manifest.root}; set `root` or move the file"
             )

@@ -54,7 +54,7 @@ def summary(scores: Scores, labels: Labels, threshold: float) -> dict[str, Any]:
 
 def _checked(scores: Scores, labels: Labels) -> tuple[NDArray[np.float64], Labels]:
     """Scores as float64, sorted by (score, label): nothing below depends on the order of the rows."""
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = np.asarray(scores, dtype=np.float64) + 0.0  # -0.0 becomes 0.0: the bytes seed the bootstrap
     labels = np.asarray(labels, dtype=np.uint8)
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite numbers")

@@ -149,7 +149,7 @@ def results(evaluations: Sequence[Results]) -> dict[str, Any]:
     ordered = sorted(
         evaluations, key=lambda one: (one["model"]["detector"], one["model"]["trained_on"], one["model"]["key"])
     )
-    lines = []
+    lines: list[dict[str, Any]] = []
     for result in ordered:
         for number, row in enumerate(result["rows"]):
             if row["source"] == POOLED and len(_sources([result], row["variant"])) == 1:

@@ -264,18 +264,18 @@ def test_the_epoch_is_the_one_with_the_lowest_validation_loss() -> None:
     assert trained.state.plain["epoch"] == losses.index(min(losses)) + 1
 
 
-def test_a_fit_stops_when_patience_ends() -> None:
-    random = MemoryExamples(
-        np.random.default_rng(1).normal(size=(40, 16, 16)).astype(np.float32), profiles(40, 1).labels
-    )
+def test_a_fit_stops_when_patience_ends_and_keeps_the_best_epoch() -> None:
+    features = np.random.default_rng(1).normal(size=(40, 16, 16)).astype(np.float32)
+    train, val = (MemoryExamples(features, labels) for labels in (profiles(40, 1).labels, profiles(41, 1).labels[1:]))
     config = detector_config({"preset": "fft2d-cnn", **SMALL, "epochs": 40, "patience": 2, "learning_rate": 0.05})
-    losses = cnn.fit(config, random, random_labels(random), Control()).plain["validation_loss"]  # type: ignore[arg-type]
+    saved: list[State] = []
+    state = cnn.fit(config, train, val, Control(save=saved.append))  # type: ignore[arg-type]
+    losses = state.plain["validation_loss"]
+    best = losses.index(min(losses))
     assert len(losses) < 40
-    assert len(losses) - 1 - losses.index(min(losses)) == 2
-
-
-def random_labels(rows: MemoryExamples) -> MemoryExamples:
-    return MemoryExamples(rows.features, rows.labels[::-1].copy())
+    assert len(losses) - 1 - best == 2
+    for name, value in state.tensors.items():
+        assert value.tobytes() == saved[best].tensors[f"network.{name}"].tobytes()
 
 
 def test_platt_finds_the_curve_that_made_the_labels() -> None:
@@ -288,11 +288,15 @@ def test_platt_finds_the_curve_that_made_the_labels() -> None:
 
 
 def test_platt_gives_both_classes_equal_weight() -> None:
-    decision = np.concatenate([np.full(10, -1.0), np.full(1000, 1.0)])
-    slope, intercept = platt(decision, (decision > 0).astype(np.uint8))
-    low, high = curve(slope * np.array([-1.0, 1.0]) + intercept)
-    assert low == pytest.approx(1 / 12, abs=1e-6)  # Platt's softened targets
-    assert high == pytest.approx(1001 / 1002, abs=1e-6)
+    """Two decision values and two parameters: the curve goes through the weighted means of Platt's softened targets."""
+    reals, fakes = {-1.0: 300, 1.0: 100}, {-1.0: 2, 1.0: 8}
+    decision = np.repeat([-1.0, 1.0, -1.0, 1.0], [*reals.values(), *fakes.values()])
+    labels = np.repeat(np.array([0, 1], dtype=np.uint8), [400, 10])
+    slope, intercept = platt(decision, labels)
+    for value in (-1.0, 1.0):
+        weights = reals[value] / 400, fakes[value] / 10
+        expected = (weights[0] * 1 / 402 + weights[1] * 11 / 12) / sum(weights)
+        assert curve(np.array([slope * value + intercept]))[0] == pytest.approx(expected, abs=1e-8)
 
 
 def test_platt_never_turns_a_detector_around() -> None:
@@ -304,6 +308,8 @@ def test_platt_never_turns_a_detector_around() -> None:
 def test_the_threshold_is_the_middle_of_the_widest_best_gap() -> None:
     scores = np.array([0.1, 0.2, 0.3, 0.7, 0.8], dtype=np.float32)
     assert best_threshold(scores, np.array([0, 0, 0, 1, 1], dtype=np.uint8)) == pytest.approx(0.5)
+    tied = np.array([0.1, 0.2, 0.3, 0.9], dtype=np.float32)  # 0.15 and 0.6 are equally good
+    assert best_threshold(tied, np.array([0, 1, 0, 1], dtype=np.uint8)) == pytest.approx(0.6)
     assert best_threshold(np.full(4, 0.3, np.float32), np.array([0, 1, 0, 1], dtype=np.uint8)) == 0.5
 
 

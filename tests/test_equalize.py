@@ -190,6 +190,11 @@ def test_truncated_files_fail(codec: str, part: float) -> None:
         decode(content[: int(len(content) * part)], LIMIT)
 
 
+def test_png_without_its_last_chunk_fails() -> None:
+    with pytest.raises(ValueError, match="the PNG file is truncated: its last chunk IEND is missing"):
+        decode(encoded(scene())[:-12], LIMIT)
+
+
 def bomb(codec: str) -> bytes:
     """A header that claims 50,000 x 50,000 pixels (WebP: 16,383 x 16,383, the most it can)."""
     if codec == "png":

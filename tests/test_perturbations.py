@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from stages import perturbations
 
@@ -156,6 +157,16 @@ def test_blur_of_one_bright_pixel_is_the_outer_product_of_the_kernel() -> None:
     kernel = np.array([1, 4, 6, 4, 1]) / 16
     expected = np.floor(255 * np.outer(kernel, kernel) + 0.5)
     assert np.array_equal(perturbations.blur(image, 5)[2:7, 2:7, 1], expected)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 1.7, 2.9])
+def test_gaussian_filter_equals_scipy_with_uint8_output(sigma: float, picture: np.ndarray) -> None:
+    expected = picture.copy()
+    for channel in range(3):
+        gaussian_filter(picture[:, :, channel], sigma, output=expected[:, :, channel])
+    result = perturbations.gaussian_filter(picture, sigma)
+    assert levels(result, expected) <= 1
+    assert (result != expected).mean() < 0.001  # sums that end within round-off of an integer
 
 
 def test_crop_keeps_a_linear_ramp_linear() -> None:

@@ -7,12 +7,13 @@ import os
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline import scan as scan_module
-from pipeline.errors import ConfigError, SourceError
+from pipeline.errors import ConfigError, SourceError, StoreError
 from pipeline.scan import MISSING, Scan
 
 LATER_NS = 3_600_000_000_000
@@ -135,6 +136,23 @@ def test_truncated_cache_counts_as_none(root: Path) -> None:
     assert look(root).hashed == 4
 
 
+def test_cache_that_cannot_be_written_leaves_the_old_one_and_no_trace(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Any, **arrays: object) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    look(root)
+    write(root, {"new.png": b"new"})
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(StoreError, match=r"stats: the stat cache cannot be written \(No space left on device\)"):
+        look(root)
+    monkeypatch.undo()
+    assert os.listdir(root.parent / "store") == ["stats"]
+    assert look(root).hashed == 1
+
+
 def test_cache_folder_holds_no_temporary_files(root: Path) -> None:
     look(root)
     assert os.listdir(root.parent / "store") == ["stats"]
@@ -211,6 +229,8 @@ def test_names_that_are_no_utf8_are_listed_and_remembered(root: Path) -> None:
     (root / os.fsdecode(b"\xff\xfe.png")).write_bytes(b"odd name")
     assert os.fsdecode(b"\xff\xfe.png") in look(root).folder("root", (".png", ".jpg")).paths
     assert look(root).hashed == 0
+    write(root, {"new.png": b"new"})
+    assert look(root).hashed == 1
 
 
 def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:
@@ -225,7 +245,7 @@ def test_files_looks_at_the_named_ones_only_and_remembers_them_together(root: Pa
     assert listing.problems == {1: MISSING}
     assert scan.hashed == 1
     more = new_scan(root)
-    more.files("root", ["a.PNG", "b.png"])
+    more.files("root", ["a.PNG"])
     assert more.hashed == 1
     again = new_scan(root)
     again.files("root", ["a.PNG"])

@@ -327,6 +327,24 @@ def test_chunks_in_another_order_in_the_file_read_the_same(tmp_path: Path, order
     np.testing.assert_array_equal(ArrayReader(tmp_path).rows(np.arange(15)), expected)
 
 
+@pytest.mark.parametrize(("dtype", "width"), [("float32", 3), ("uint8", 3), ("float16", 2000)])
+def test_a_chunk_that_is_not_in_the_file_reads_as_the_fill_value(tmp_path: Path, dtype: str, width: int) -> None:
+    case = {"shape": (10, width), "inner": 4, "outer": 12, "split": False, "dtype": dtype, "codecs": "crc32c",
+            "index": "end", "empty": False, "blank": [1], "seed": 1}  # fmt: skip
+    write_case(tmp_path, case)
+    reader = ArrayReader(tmp_path)
+    assert reader.mapped
+    assert not reader.complete
+    rows = np.array([5, 9, 0, 4])
+    out = np.full((6, width), 77, dtype=dtype)
+    reader.rows_into(rows, out, np.array([5, 0, 3, 1]))
+    expected = zarr.open_array(tmp_path, mode="r")[...]
+    np.testing.assert_array_equal(out[[5, 0, 3, 1]], expected[rows])
+    fill = np.full((2, width), float("nan") if dtype != "uint8" else 0, dtype=dtype)
+    np.testing.assert_array_equal(out[[5, 1]], fill)
+    assert (out[[2, 4]] == 77).all()
+
+
 def test_a_row_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     shard = Shard.open(make_shard(tmp_path))
     for row in (-1, 7):

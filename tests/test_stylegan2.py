@@ -154,6 +154,15 @@ def test_a_latent_and_its_noise_come_from_one_random_state_in_stored_order() -> 
         assert np.array_equal(array, value[0].astype(np.float32))
 
 
+def test_truncation_draws_the_first_styles_to_the_average_only() -> None:
+    generator = stylegan2.Generator(**SMALL).requires_grad_(False)
+    generator.mapping.get_buffer("w_avg").fill_(2)
+    w = torch.full((1, 7), 6.0)
+    assert generator.truncate(w, 0.25, 2)[0, :, 0].tolist() == [3, 3, 6, 6, 6, 6]
+    assert generator.truncate(w, 0.25, None)[0, :, 6].tolist() == [3] * 6
+    assert generator.truncate(w, 1.0, None)[0, :, 0].tolist() == [6] * 6
+
+
 def test_given_noise_equal_to_the_stored_one_gives_the_same_image() -> None:
     generator = stylegan2.Generator(**SMALL).requires_grad_(False)
     for layer in (layer for block in generator.synthesis.blocks() for layer in block.layers()):

@@ -22,6 +22,7 @@ from pipeline.stage import (
     SourceRows,
     Stage,
     StageConfig,
+    file_setting,
     row_setting,
     setting,
 )
@@ -151,3 +152,26 @@ class Center(Stage):
         log(self.name, batch)
         (artifact,) = ctx.artifacts["mean"]
         return {"value": batch.inputs[0]["value"] - json.loads((artifact.path / "mean.json").read_text())["mean"]}
+
+
+class OffsetConfig(StageConfig):
+    table: str = file_setting(description="a text file with one number")
+
+
+class Offset(Stage):
+    """Add the number that stands in a file."""
+
+    name, kind, Config = "offset", Kind.MAP, OffsetConfig
+    inputs = {"of": Input("rows")}
+
+    def schema(self, config: OffsetConfig, inputs: Mapping[str, Any]) -> dict[str, Field]:
+        return {"value": Field("<f8", (), "1")}
+
+    def check(self, config: OffsetConfig, files: Mapping[str, Path]) -> None:
+        text = files["table"].read_text()
+        if not text.strip().isdigit():
+            raise ValueError(f"the table says '{text}', expected a number")
+
+    def compute(self, config: OffsetConfig, batch: Batch, ctx: Context) -> dict[str, Any]:
+        log(self.name, batch)
+        return {"value": batch.inputs[0]["value"] + float(ctx.files["table"].read_text())}

@@ -1,0 +1,134 @@
+"""Stage `evaluate`: which rows are scored, which reals stand against which fakes, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from memory_rows import MemoryRows, context, digest, rows_of, step, union
+
+from pipeline.errors import StageError
+from pipeline.stage import Artifact
+from stages import metrics
+from stages.detector_file import load_detector
+from stages.evaluate import Evaluate, EvaluateConfig
+from stages.train import Train, TrainConfig
+
+
+def features(count: int, raised: float, seed: int) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    profile = 200 - 2.5 * np.arange(43) + random.normal(0, 6, (count, 43))
+    profile[:, 30:] += raised
+    return {"profile": profile.astype(np.float32)}
+
+
+PHOTOS = rows_of("photos", 0, features(60, 0, 1), (step("ingest"), step("equalize", size=64)))
+PROGAN = rows_of("progan", 1, features(40, 8, 2), (step("sample"), step("equalize", size=64)))
+STYLEGAN = rows_of("stylegan", 1, features(48, 4, 3), (step("sample"), step("equalize", size=64)))
+PERTURBED = rows_of("progan", 1, features(40, 2, 4), (step("sample"), step("equalize", size=64), step("perturb")))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    ctx = context(tmp_path_factory.mktemp("model"), "train")
+    settings = TrainConfig.model_validate_json(json.dumps({"detector": "profile-logistic"}))
+    Train().fit(settings, {"on": union(PHOTOS, PROGAN)}, ctx)
+    return Artifact("detectors[progan]", digest("model").hex(), ctx.out)
+
+
+def evaluate(folder: Path, model: Artifact, test: Any, split: str = "test") -> Path:
+    ctx = context(folder, "evaluate", artifacts={"model": (model,)})
+    Evaluate().fit(EvaluateConfig(split=split), {"test": test}, ctx)  # type: ignore[arg-type]
+    return ctx.out
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return results
+
+
+def row_of(results: dict[str, Any], variant: str, source: str) -> dict[str, Any]:
+    (row,) = [one for one in results["rows"] if (one["variant"], one["source"]) == (variant, source)]
+    return dict(row)
+
+
+def test_each_source_stands_against_all_reals_and_one_row_pools_them(model: Artifact, tmp_path: Path) -> None:
+    view = union(PHOTOS, PROGAN, STYLEGAN)
+    results = results_of(evaluate(tmp_path, model, {"": view}))
+    assert [(row["source"], row["n_real"], row["n_fake"]) for row in results["rows"]] == [
+        ("progan", 15, 10),
+        ("stylegan", 15, 12),
+        ("all", 15, 22),
+    ]
+    detector, test = load_detector(model.path), view.split("test")
+    keep = (test.column("label") == 0) | (test.column("source") == "stylegan")
+    scores = detector(test.where(keep))
+    expected = metrics.summary(scores, test.where(keep).column("label"), detector.card["threshold"])
+    row = row_of(results, "raw", "stylegan")
+    assert {name: row[name] for name in expected} == expected
+    assert row["threshold"] == detector.card["threshold"]
+
+
+def test_a_variant_without_reals_borrows_those_of_raw_and_says_so(model: Artifact, tmp_path: Path) -> None:
+    views = {"P": PERTURBED, "other": union(PHOTOS.take(np.arange(8)), PROGAN), "raw": union(PHOTOS, PROGAN)}
+    results = results_of(evaluate(tmp_path, model, views))
+    assert row_of(results, "P", "progan")["n_real"] == 15
+    assert {name: facts["reals_from"] for name, facts in results["variants"].items()} == {
+        "P": "raw",
+        "other": "other",
+        "raw": "raw",
+    }
+    assert row_of(results, "P", "progan")["reals_from"] == "raw"
+    assert row_of(results, "P", "progan")["auc"] < row_of(results, "raw", "progan")["auc"]
+
+
+def test_only_rows_of_the_asked_split_are_scored(model: Artifact, tmp_path: Path) -> None:
+    view = union(PHOTOS, PROGAN)
+    for split in ("test", "val"):
+        with np.load(evaluate(tmp_path / split, model, {"": view}, split) / "scores.npz", allow_pickle=False) as file:
+            assert sorted(file["id"].tolist()) == sorted(view.split(split).ids.tolist())
+
+
+def test_every_score_is_kept_with_its_row(model: Artifact, tmp_path: Path) -> None:
+    views = {"raw": union(PHOTOS, PROGAN), "P": PERTURBED}
+    out = evaluate(tmp_path, model, views)
+    results = results_of(out)
+    with np.load(out / "scores.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    assert arrays["id"].dtype == np.dtype("V16")
+    perturbed = arrays["variant"] == arrays["variants"].tolist().index("P")
+    assert perturbed.sum() == 10
+    assert arrays["score"][perturbed].tobytes() == load_detector(model.path)(PERTURBED.split("test")).tobytes()
+    assert set(arrays["sources"][arrays["source"][perturbed]]) == {"progan"}
+    chain = arrays["chains"][arrays["chain"][perturbed][0]]
+    assert chain == bytes(PERTURBED.parts[0].chain).hex()
+    assert [one["stage"] for one in results["steps"][chain]] == ["sample", "equalize", "perturb"]
+
+
+def test_the_same_inputs_give_the_same_bytes(model: Artifact, tmp_path: Path) -> None:
+    views = {"raw": union(PHOTOS, PROGAN), "P": PERTURBED}
+    one, two = (evaluate(tmp_path / name, model, views) for name in ("one", "two"))
+    for name in ("results.json", "scores.npz"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("view", "sentence"),
+    [
+        ({"raw": PROGAN}, r"no variant of 'test' \(raw\) holds real rows of split 'test'"),
+        ({"raw": PHOTOS}, "variant 'raw' of 'test' holds no fake rows"),
+    ],
+)
+def test_a_missing_class_is_named(model: Artifact, tmp_path: Path, view: dict[str, MemoryRows], sentence: str) -> None:
+    with pytest.raises(StageError, match=sentence):
+        evaluate(tmp_path, model, view)
+
+
+def test_a_summary_stands_in_the_facts(model: Artifact, tmp_path: Path) -> None:
+    ctx = context(tmp_path, "evaluate", artifacts={"model": (model,)})
+    Evaluate().fit(EvaluateConfig(), {"test": union(PHOTOS, PROGAN)}, ctx)
+    assert ctx.facts["detector"] == "logistic regression on profile"
+    assert [row["source"] for row in ctx.facts["rows"]] == ["progan", "all"]

@@ -1,0 +1,243 @@
+"""Stage `report`: the equality audit, the table, and one offline file whose bytes do not move."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from memory_rows import MemoryRows, context, digest, rows_of, step, union
+from PIL import Image
+
+from pipeline.stage import Artifact
+from stages import class_differences, figures
+from stages.evaluate import Evaluate, EvaluateConfig
+from stages.report import Report, ReportConfig
+from stages.train import Train, TrainConfig
+
+REAL_STEPS = (step("ingest", manifest="photos.csv"), step("equalize", size=16, resample="lanczos"))
+FAKE_STEPS = (step("sample", generator="progan"), step("equalize", size=16, resample="lanczos"))
+
+
+def values(count: int, seed: int, raised: float, reduction: float) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    profile = 200 - 2.5 * np.arange(43) + random.normal(0, 6, (count, 43))
+    profile[:, 30:] += raised
+    return {
+        "profile": profile.astype(np.float32),
+        "fft2d": random.normal(raised / 10, 1, (count, 3, 16, 16)).astype(np.float16),
+        "image": random.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8),
+        "reduction": np.full(count, reduction, dtype=np.float32),
+    }
+
+
+PHOTOS = rows_of("photos", 0, values(40, 1, 0, 2.0), REAL_STEPS)
+PROGAN = rows_of("progan <raw>", 1, values(40, 2, 8, 1.0), FAKE_STEPS)
+PERTURBED = rows_of("progan <raw>", 1, values(40, 3, 4, 1.0), (*FAKE_STEPS, step("perturb", protocol="he2021")))
+FILES = rows_of(
+    "photos",
+    0,
+    {
+        "codec": np.array([b"PNG"] * 30 + [b"JPEG"] * 10, dtype="S8"),
+        "native_size": np.tile(np.array([128, 96], dtype=np.int32), (40, 1)),
+        "quantization": np.concatenate([np.zeros((30, 2, 64)), np.ones((10, 2, 64))]).astype(np.uint16),
+        "file_bytes": np.arange(40, dtype=np.int64) * 1024,
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, ...]:
+    found = []
+    for detector in ("profile-svm", "profile-logistic"):
+        folder = tmp_path_factory.mktemp(detector)
+        trained = context(folder / "train", "train")
+        settings = TrainConfig.model_validate_json(json.dumps({"detector": detector}))
+        Train().fit(settings, {"on": union(PHOTOS, PROGAN)}, trained)
+        model = Artifact(f"detectors[{detector}]", digest(detector).hex(), trained.out)
+        scored = context(folder / "evaluate", "evaluate", artifacts={"model": (model,)})
+        Evaluate().fit(EvaluateConfig(), {"test": {"raw": union(PHOTOS, PROGAN), "P": PERTURBED}}, scored)
+        found.append(Artifact(f"table[{detector}]", digest(detector + "table").hex(), scored.out))
+    return tuple(found)
+
+
+def report(folder: Path, evaluations: tuple[Artifact, ...], **settings: Any) -> Any:
+    """Page, table and facts of a report with all inputs."""
+    ctx = context(folder, "report", artifacts={"of": evaluations})
+    rows = union(PHOTOS, PROGAN)
+    views: dict[str, MemoryRows] = {"images": rows, "spectra": rows, "container": FILES}
+    Report().fit(ReportConfig(**settings), views, ctx)
+    page = (ctx.out / "report.html").read_text(encoding="utf-8")
+    return page, json.loads((ctx.out / "table.json").read_text()), ctx.facts
+
+
+DECLARED = {
+    "perturb": "Only fakes are perturbed.",
+    "codec": "Some photographs were born as JPEG.",
+    "reduction": "Reals are reduced 32 to 16 px, fakes are native 16 px.",
+}
+
+
+class Words(HTMLParser):
+    """Text and addresses of a page; complains about tags that are not closed."""
+
+    void = {"meta", "img", "br"}  # noqa: RUF012
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.text))
+
+
+def test_the_page_is_one_offline_file_without_script(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    page, _, _ = report(tmp_path, evaluations, notice="Demonstration & no evidence.")
+    words = Words(page)
+    assert "script" not in words.tags
+    assert all(address.startswith(("data:image/", "#")) for address in words.addresses)
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert "Demonstration & no evidence." in words.words
+    assert "progan <raw>" in words.words  # names are escaped
+
+
+def test_the_same_inputs_give_the_same_bytes(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    one, two = (report(tmp_path / name, evaluations, declared=DECLARED) for name in ("one", "two"))
+    assert one[0] == two[0]
+    assert one[1] == two[1]
+
+
+def test_a_difference_that_nobody_declared_is_flagged(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    page, _, facts = report(tmp_path, evaluations, declared={"reduction": DECLARED["reduction"]})
+    assert facts["undeclared"] == ["codec", "perturb"]
+    words = Words(page).words
+    assert "2 undeclared differences" in words
+    assert DECLARED["reduction"] in words
+    assert words.count("not declared") == 2
+
+
+def test_declared_differences_raise_no_flag(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    page, _, facts = report(tmp_path, evaluations, declared=DECLARED | {"residual": "A sentence about nothing."})
+    assert facts["undeclared"] == []
+    words = Words(page).words
+    assert "Every difference that the audit found is declared." in words
+    assert "not declared" not in words
+    assert "A sentence about nothing." in words
+
+
+def test_the_table_holds_each_detector_source_and_variant(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    page, table, _ = report(tmp_path, evaluations)
+    found = {(row["detector"], row["variant"], row["source"]) for row in table["rows"]}
+    names = {"SVM (rbf) on profile", "logistic regression on profile"}
+    assert found == {(name, variant, s) for name in names for variant in ("raw", "P") for s in ("progan <raw>", "all")}
+    words = Words(page).words
+    for row in table["rows"]:
+        assert row["trained_on"] == ["progan <raw>"]
+        assert f"{row['ap']:.3f}" in words
+        assert f"{row['auc_interval'][0]:.2f} – {row['auc_interval'][1]:.2f}" in words
+    assert "P (compared with the reals of raw)" in words
+
+
+def test_container_facts_and_native_sizes_are_shown(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    words = Words(report(tmp_path, evaluations)[0]).words
+    for fact in ("PNG (30), JPEG (10)", "128 × 96 (40)", "1 different", "0.0 to 39.0 KiB, median 19.5", "reduced by 2"):
+        assert fact in words
+
+
+def test_optional_inputs_may_be_absent_and_the_page_says_what_was_not_audited(
+    evaluations: tuple[Artifact, ...], tmp_path: Path
+) -> None:
+    ctx = context(tmp_path, "report", artifacts={"of": evaluations})
+    Report().fit(ReportConfig(), {}, ctx)
+    words = Words((ctx.out / "report.html").read_text(encoding="utf-8")).words
+    assert "Not audited: factors of reduction (no 'images' given); codecs" in words
+    assert "Mean spectra" not in words
+
+
+def test_samples_are_the_smallest_ids_in_order(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    page, _, _ = report(tmp_path, evaluations, samples=3)
+    strips = re.findall(r'alt="samples of photos" src="data:image/png;base64,([^"]+)"', page)
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(strips[0]))))
+    order = sorted(range(len(PHOTOS)), key=lambda row: PHOTOS.ids[row].tobytes())[:3]
+    assert sheet.shape == (16, 3 * 18 - 2, 3)
+    for number, row in enumerate(order):
+        np.testing.assert_array_equal(sheet[:, 18 * number : 18 * number + 16], PHOTOS.array("image")[row])
+
+
+def test_the_template_is_part_of_the_recipe() -> None:
+    assert len(Report().environment(ReportConfig())["template"]) == 32
+
+
+def test_equal_processing_has_no_difference() -> None:
+    assert class_differences.compare(REAL_STEPS, FAKE_STEPS) == []
+
+
+def test_the_origin_of_a_translated_image_is_its_last_generator() -> None:
+    translated = (*REAL_STEPS, *FAKE_STEPS)
+    assert [one["stage"] for one in class_differences.processing(translated)] == ["equalize"]
+
+
+@pytest.mark.parametrize(
+    ("fake", "topic", "pair"),
+    [
+        ((FAKE_STEPS[0], step("equalize", size=32, resample="lanczos")), "equalize.size", ("16", "32")),
+        ((*FAKE_STEPS, step("perturb", protocol="he2021")), "perturb", ("(not done)", "protocol he2021")),
+        ((FAKE_STEPS[0],), "equalize", ("size 16, resample lanczos", "(not done)")),
+        (
+            (FAKE_STEPS[0], {**FAKE_STEPS[1], "environment": {"pillow": "12"}}),
+            "equalize.environment.pillow",
+            ("none", "12"),
+        ),
+        ((*FAKE_STEPS, FAKE_STEPS[1]), "equalize", ("(not done)", "size 16, resample lanczos")),
+    ],
+)
+def test_each_kind_of_difference_has_a_topic(fake: Any, topic: str, pair: tuple[str, str]) -> None:
+    (found,) = class_differences.compare(REAL_STEPS, fake)
+    assert (found.topic, found.real, found.fake) == (topic, *pair)
+
+
+def test_another_order_of_the_same_steps_is_a_difference() -> None:
+    blur = step("perturb", protocol="blur")
+    (found,) = class_differences.compare((*REAL_STEPS, blur), (FAKE_STEPS[0], blur, FAKE_STEPS[1]))
+    assert (found.topic, found.real, found.fake) == ("order", "equalize → perturb", "perturb → equalize")
+
+
+def test_a_declaration_covers_what_lies_below_its_topic() -> None:
+    differences = [
+        class_differences.Difference("perturb.protocol", "a", "b"),
+        class_differences.Difference("perturbed", "", ""),
+    ]
+    found, unused = class_differences.declare(differences, {"perturb": "Said.", "codec": "Unused."})
+    assert [(one.topic, one.declared) for one in found] == [("perturbed", ""), ("perturb.protocol", "Said.")]
+    assert unused == {"codec": "Unused."}
+
+
+def test_moments_equal_those_of_numpy_and_do_not_depend_on_large_means() -> None:
+    data = np.random.default_rng(0).normal(1e4, 1, (200, 5))
+    mean, deviation = figures.moments(rows_of("x", 0, {"profile": data}), "profile")
+    np.testing.assert_allclose(mean, data.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(deviation, data.std(axis=0), rtol=1e-9)

@@ -1,0 +1,160 @@
+"""Views on the row table against plain loops over tuples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import ids
+from pipeline.document import Document
+from pipeline.errors import ConfigError
+from pipeline.recipes import Recipe, digest
+from pipeline.rows import Names, Rows, hash_rank
+from pipeline.selection import Branch, Evaluator, Selection, Side, _join
+from pipeline.stage import SPLITS
+from pipeline.views import parse
+
+SEED = 5
+NAMES = Names()
+DOMAINS = ("cats", "churches", "")
+
+Row = tuple[bytes, int, int, bytes, int]  # id, label, split, group, domain
+
+
+def row_id(number: int) -> bytes:
+    return digest("row", number)
+
+
+def branch(name: str, numbers: list[int], label: int = 0, groups: int = 3) -> Branch:
+    """Rows whose columns are simple functions of their numbers."""
+    n = np.array(numbers, dtype=np.int64)
+    rows = Rows(
+        ids.from_bytes(row_id(number) for number in numbers),
+        np.full(len(n), label, np.uint8),
+        (n % 3).astype(np.uint8),
+        ids.from_bytes(digest("group", f"g{number % groups}") for number in numbers),
+        np.array([NAMES.number(DOMAINS[number % 2]) for number in numbers], np.int32),
+        np.full(len(n), NAMES.number(name), np.int32),
+    )
+    zeros = np.zeros(len(n), bool)
+    return Branch(name, None, None, digest("chain", name), Recipe.of("x", {}), {}, rows, have=zeros, failed=zeros)  # type: ignore[arg-type]
+
+
+def evaluate(value: Any, **branches: Branch) -> list[Selection]:
+    by_name = {name.replace("_", "["): [one] for name, one in branches.items()}
+    evaluator = Evaluator(by_name, NAMES, SEED)
+    view = parse(value, (), Document(Path("p.yaml"), value), lambda name, place: (name,))
+    return evaluator.evaluate(view, ConfigError)
+
+
+def numbers_of(found: list[Selection], count: int = 200) -> list[tuple[str, ...]]:
+    """(branch, number) or (branch, number, branch, number) of each selected row, in order."""
+    known = {row_id(number): number for number in range(count)}
+    result = []
+    for one in found:
+        columns = []
+        for side in one.sides:
+            columns += [[side.branch.node] * len(one), [known[i] for i in ids.to_bytes(side.ids)]]
+        result += list(zip(*columns, strict=True))
+    return result
+
+
+def test_a_union_has_each_row_once_in_the_order_of_the_view() -> None:
+    a, b = branch("a", list(range(6))), branch("b", list(range(4, 9)), label=1)
+    found = evaluate([{"of": "b", "where": "split = val"}, "a", "b", {"of": "a", "where": "split = test"}], a=a, b=b)
+    assert numbers_of(found) == [("b", n) for n in range(4, 9)] + [("a", n) for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("text", "keep"),
+    [
+        ("label = fake", lambda name, n: name == "b"),
+        ("label in [real, fake]", lambda name, n: True),
+        ("split != test", lambda name, n: SPLITS[n % 3] != "test"),
+        ("split not in [train, val]", lambda name, n: SPLITS[n % 3] == "test"),
+        ("domain = churches", lambda name, n: n % 2 == 1),
+        ("domain = nowhere", lambda name, n: False),
+        ("source = b", lambda name, n: name == "b"),
+        ("group in [g0, g2]", lambda name, n: n % 3 in (0, 2)),
+        ("label = real and split = val and domain = cats", lambda name, n: name == "a" and n % 3 == 1 and n % 2 == 0),
+    ],
+)
+def test_where_keeps_what_a_loop_keeps(text: str, keep: Any) -> None:
+    a, b = branch("a", list(range(11))), branch("b", list(range(5, 20)), label=1)
+    expected = [("a", n) for n in range(11) if keep("a", n)] + [("b", n) for n in range(5, 20) if keep("b", n)]
+    assert numbers_of(evaluate({"of": ["a", "b"], "where": text}, a=a, b=b)) == expected
+
+
+def test_where_source_takes_all_instances_of_a_matrix() -> None:
+    x, y = branch("f[x]", [1, 2]), branch("f[y]", [3])
+    found = evaluate({"of": ["x", "y"], "where": "source = f"}, x=x, y=y)
+    assert numbers_of(found) == [("f[x]", 1), ("f[x]", 2), ("f[y]", 3)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(0, 60), unique=True, min_size=1),
+    st.lists(st.integers(61, 120), unique=True),
+    st.integers(1, 30),
+)
+def test_take_changes_only_by_better_ranked_new_rows(old: list[int], new: list[int], count: int) -> None:
+    count = min(count, len(old))
+    before = {n for _, n in numbers_of(evaluate({"of": "a", "take": count}, a=branch("a", old)))}
+    after = {n for _, n in numbers_of(evaluate({"of": "a", "take": count}, a=branch("a", old + new)))}
+    rank = {n: int(hash_rank(ids.from_bytes([row_id(n)]), "take", SEED)[0]) for n in old + new}
+    assert after == set(sorted(old + new, key=lambda n: rank[n])[:count])
+    assert after - before <= set(new)
+    if after - before and before - after:
+        assert max(rank[n] for n in after - before) < min(rank[n] for n in before - after)
+
+
+def test_take_does_not_depend_on_the_order_of_the_rows_and_counts_over_all_branches() -> None:
+    a, b = branch("a", list(range(20))), branch("b", list(range(50, 70)))
+    once = numbers_of(evaluate({"of": ["a", "b"], "take": 11}, a=a, b=b))
+    back = numbers_of(evaluate({"of": ["b", "a"], "take": 11}, a=branch("a", list(range(19, -1, -1))), b=b))
+    assert len(once) == 11
+    assert sorted(once) == sorted(back)
+
+
+def test_take_of_too_many_is_an_error_unless_rows_failed() -> None:
+    a = branch("a", list(range(5)))
+    with pytest.raises(ConfigError, match="takes 6 rows of a view that has 5"):
+        evaluate({"of": "a", "take": 6}, a=a)
+    a.failed = np.arange(5) == 2
+    assert numbers_of(evaluate({"of": "a", "take": 5}, a=a)) == [("a", n) for n in (0, 1, 3, 4)]
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.lists(st.integers(0, 12), max_size=14), st.lists(st.integers(0, 12), max_size=14), st.sampled_from(["id", "group"]),
+    st.integers(1, 4), st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_join_gives_the_pairs_of_two_loops(left: list[int], right: list[int], on: str, groups: int, random: Any) -> None:
+    a, b = branch("a", left, groups=groups), branch("b", right, groups=groups)
+    some = sorted(random.sample(range(len(left)), len(left) // 2 + len(left) % 2))
+    other = random.sample(range(len(right)), len(right))
+    one, two = _join(Side(a, np.array(some, dtype=np.int64)), Side(b, np.array(other, dtype=np.int64)), on)
+    key = (lambda n: n) if on == "id" else (lambda n: n % groups)
+    expected = [(i, j) for i in some for j in other if key(left[i]) == key(right[j])]
+    assert list(zip(one.tolist(), two.tolist(), strict=True)) == expected
+
+
+def test_pairs_of_the_same_branches_are_united() -> None:
+    a, b = branch("a", list(range(9))), branch("b", list(range(3, 12)))
+    parts = [{"of": {"of": "a", "where": f"split = {name}"}, "pair": "b"} for name in ("val", "test", "val")]
+    assert numbers_of(evaluate(parts, a=a, b=b)) == [("a", n, "b", n) for n in range(3, 9) if n % 3]
+
+
+def test_pairs_across_splits_and_pairs_of_pairs_are_refused() -> None:
+    a, b = branch("a", list(range(6)), groups=2), branch("b", list(range(6)), groups=2)
+    with pytest.raises(ConfigError, match="pairs rows of different splits; add 'where: split = ...' or pair on group"):
+        evaluate({"of": "a", "pair": "b", "on": "group"}, a=a, b=b)
+    with pytest.raises(ConfigError, match="pairs a view that is a pair already; pair two plain views"):
+        evaluate({"of": {"of": "a", "pair": "b"}, "pair": "a"}, a=a, b=b)
+    with pytest.raises(ConfigError, match="pairs two views that share no id"):
+        evaluate({"of": "a", "pair": "c"}, a=a, c=branch("c", [90]))

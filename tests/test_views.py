@@ -1,0 +1,60 @@
+"""Views as they are written: what parses, and to what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.document import Document
+from pipeline.errors import ConfigError
+from pipeline.views import Term, View, parse
+
+INSTANCES = {"a": ("a",), "b": ("b",), "f": ("f[x]", "f[y]"), "f[x]": ("f[x]",)}
+
+
+def view(value: Any) -> View:
+    return parse(value, ("here",), Document(Path("p.yaml"), value), lambda name, place: INSTANCES[name])
+
+
+def where(text: str) -> tuple[Term, ...]:
+    return view({"of": "a", "where": text}).where
+
+
+def test_names_lists_and_mappings_are_views() -> None:
+    assert view("f") == View(nodes=("f[x]", "f[y]"))
+    assert view(["a", "f[x]"]) == View(parts=(View(nodes=("a",)), View(nodes=("f[x]",))))
+    assert view({"of": "a", "take": 3}) == View(parts=(View(nodes=("a",)),), take=3)
+    paired = view({"of": "a", "pair": "b", "on": "group"})
+    assert (paired.pair, paired.on) == (View(nodes=("b",)), "group")
+
+
+def test_references_name_every_node_at_every_depth() -> None:
+    nested = {"of": ["a", {"of": "f", "where": "label = fake"}], "pair": {"of": "b", "take": 1}}
+    assert view(nested).references() == {"a", "b", "f[x]", "f[y]"}
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("label = fake", [("label", ("fake",), False)]),
+        ("label==real", [("label", ("real",), False)]),
+        ("split != test", [("split", ("test",), True)]),
+        ("split in [train, val]", [("split", ("train", "val"), False)]),
+        ("split not in [train,val]", [("split", ("train", "val"), True)]),
+        ("source = fakes[progan-raw]", [("source", ("fakes[progan-raw]",), False)]),
+        ("source in [fakes[progan-raw], photos]", [("source", ("fakes[progan-raw]", "photos"), False)]),
+        ("domain = 'churches'", [("domain", ("churches",), False)]),
+        ("label = fake and split = test and domain != cats",
+         [("label", ("fake",), False), ("split", ("test",), False), ("domain", ("cats",), True)]),
+    ],
+)  # fmt: skip
+def test_conditions_are_terms_joined_by_and(text: str, terms: list[tuple[Any, ...]]) -> None:
+    assert where(text) == tuple(Term(*term) for term in terms)
+
+
+@pytest.mark.parametrize("text", ["", "label", "label = ", "label fake", "label = fake or split = test", "label = a b"])
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"here\.where has '.*'; expected FIELD = VALUE"):
+        where(text)
