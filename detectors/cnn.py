@@ -17,6 +17,9 @@ from detectors.calibration import calibrated, platt
 from detectors.contract import Control, DetectorConfig, Examples, State
 from detectors.normalization import Moments
 
+NETWORK = True
+"""Whether it runs on torch: then the device, threads and kernels are fixed before."""
+
 
 class Config(DetectorConfig):
     """Settings of a small convolutional network; the defaults of training are those of Frank et al. 2020."""

@@ -1,6 +1,6 @@
 """What all detector families share: features in, score out, and a state that is named tensors and plain data.
 
-A family is a module with a `Config` (a `DetectorConfig`), `describe(config) -> str`,
+A family is a module with a `Config` (a `DetectorConfig`), `NETWORK` (runs on torch), `describe(config) -> str`,
 `fit(config, train, val, control) -> State` and `score(config, state, features, device) -> float32 (n,)`, higher = more
 fake, in [0, 1]. Families never see a file, a shard or an id: `train` and `val` are `Examples`, and `control` carries
 the seed, the device and the way to survive a kill.

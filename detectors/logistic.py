@@ -16,6 +16,9 @@ from detectors.calibration import calibrated, platt
 from detectors.contract import Control, DetectorConfig, Examples, State
 from detectors.profiles import Normalization, prepared
 
+NETWORK = False
+"""Whether it runs on torch: then the device, threads and kernels are fixed before."""
+
 
 class Config(DetectorConfig):
     """Settings of a logistic regression with an L2 penalty."""

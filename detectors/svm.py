@@ -20,6 +20,9 @@ from detectors.profiles import Normalization, prepared
 BLOCK_NUMBERS = 4_000_000
 """Float64 numbers that the kernel of one block of rows may take."""
 
+NETWORK = False
+"""Whether it runs on torch: then the device, threads and kernels are fixed before."""
+
 
 class Config(DetectorConfig):
     """Settings of a support vector machine; `gamma`, `degree` and `offset` only where the kernel has them."""

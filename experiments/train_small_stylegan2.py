@@ -49,7 +49,7 @@ class Recipe:
     batch: int = 16
     learning_rate: float = 0.0025
     adam_betas: tuple[float, float] = (0.0, 0.99)
-    r1_gamma: float = 0.5
+    r1_gamma: tuple[tuple[int, float], ...] = ((0, 0.5), (5000, 0.1))  # from this step on: firm first, then sharp
     r1_interval: int = 16
     average_half_life_images: int = 3000  # of the averaged generator; less at the start: 5 % of the images seen
     brightness: float = 0.25  # these five: reach of the differentiable augmentation
@@ -199,7 +199,8 @@ class Training:
         total = loss
         if penalize:
             (gradient,) = torch.autograd.grad(real_scores.sum(), reals, create_graph=True)
-            weight = RECIPE.r1_gamma / 2 * RECIPE.r1_interval
+            gamma = [value for first, value in RECIPE.r1_gamma if first <= self.step][-1]
+            weight = gamma / 2 * RECIPE.r1_interval
             total = total + weight * gradient.square().sum(dim=(1, 2, 3)).mean()
         total.backward()
         self.discriminator_steps.step()

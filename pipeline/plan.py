@@ -277,8 +277,8 @@ class _Planner:
     def _allowed_splits(self, node: Node, found: list[Selection]) -> list[Selection]:
         codes = [SPLITS.index(name) for name in node.stage.splits]
         kept = [one.take(np.isin(one.table().split, codes)) for one in found]
-        # In the order of the chains: neither the key nor the values depend on the order of a list in the file.
-        return sorted((one for one in kept if len(one)), key=lambda one: one.sides[0].branch.chain)
+        # By chains and rows: neither the key nor the values depend on the order of a list in the file.
+        return sorted((one for one in kept if len(one)), key=lambda one: self._consumed(node, one))
 
     def _consumed(self, node: Node, selection: Selection) -> tuple[bytes, bytes]:
         table = selection.table()

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StageError
 from pipeline.stage import FAKE, REAL, Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages.detector_file import Detector, load_detector
+from stages.detector_file import Detector, FeatureRows, family_module, load_detector
 from stages.metrics import summary
+from stages.networks import prepare
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -61,6 +62,8 @@ class Evaluate(Stage):
         """Write `results.json` and `scores.npz` (one entry per scored row of each variant)."""
         model = _only(ctx.artifacts["model"])
         detector = load_detector(model.path)
+        if family_module(detector.config.family).NETWORK:
+            prepare(ctx.device, ctx.threads)
         variants = {name: view.split(config.split) for name, view in named_views(views["test"]).items()}
         scores = score_all(detector, variants, ctx)
         threshold = float(detector.card["threshold"])
@@ -100,8 +103,6 @@ def named_views(view: Dataset | Mapping[str, Dataset]) -> dict[str, Dataset]:
 
 def score_all(detector: Detector, variants: Mapping[str, Dataset], ctx: FitContext) -> dict[str, NDArray[np.float32]]:
     """Scores (n,) of each variant's rows, with progress over all of them."""
-    from stages.detector_file import FeatureRows
-
     total, done = sum(len(view) for view in variants.values()), 0
     result = {}
     for name, view in variants.items():

@@ -134,8 +134,9 @@ def profile_figure(
             left.plot(place, mean, style, color=color, label=source)
             if base is not None:
                 right.plot(place, mean - base, style, color=color)
-        _dress(left, "mean and one standard deviation", "element of the profile (low to high frequency)", unit or "log magnitude")
-        _dress(right, "distance to the mean of the reals", "element of the profile (low to high frequency)", "difference")
+        below = "element of the profile (low to high frequency)"
+        _dress(left, "mean and one standard deviation", below, unit or "log magnitude")
+        _dress(right, "distance to the mean of the reals", below, "difference")
         figure.legend(loc="outside lower center", ncols=min(4, len(means)))
 
     return draw(10.4, 3.4 + 0.2 * -(-len(means) // 4), "svg", paint)

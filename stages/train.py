@@ -22,6 +22,7 @@ from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages.detector_file import FeatureRows, detector_config, family_module, pack, save_detector, unpack
+from stages.networks import prepare
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -79,6 +80,8 @@ class Train(Stage):
         for name, rows in splits.items():
             _check_classes(name, rows)
         family = family_module(config.detector.family)
+        if family.NETWORK:
+            prepare(ctx.device, ctx.threads)
         state = family.fit(config.detector, splits["train"], splits["val"], _control(config, ctx))
         val = splits["val"]
         scores = np.concatenate([family.score(config.detector, state, block, ctx.device) for block in val.blocks(512)])

@@ -177,6 +177,17 @@ def test_a_damaged_shard_is_named_and_nothing_of_it_is_returned(dataset: Dataset
     assert caught.value.shard == str(file.parents[2])
 
 
+def test_a_damaged_chunk_is_met_by_small_gathers_too(dataset: Dataset) -> None:
+    path = dataset._store.chain_dir("spectrum", FAKE)  # type: ignore[union-attr]
+    file = next(path.glob("*.zarr")) / "image" / "c" / "0" / "0" / "0" / "0"
+    file.write_bytes(b"\xff" + file.read_bytes()[1:])
+    for rows in (np.array([3, 20, 29]), np.arange(30)):  # the first chunks of all other shards are sound
+        np.testing.assert_array_equal(dataset.array("image", rows), expected("image")[rows])
+    for _ in range(2):
+        with pytest.raises(DamagedShardError, match="inner chunk 0 is damaged"):
+            dataset.array("image", np.array([3, 35]))
+
+
 def test_rows_are_found_again_after_another_process_compacted_them(dataset: Dataset) -> None:
     dataset.array("score", np.array([35]))  # looks all rows up, opens one shard
     other = Store(dataset._store.root, writable=True)  # type: ignore[union-attr]

@@ -36,6 +36,14 @@ def log(name: str, batch: Batch) -> None:
             file.write("".join(f"{name} {bytes(row).hex()}\n" for row in batch.ids))
 
 
+def log_fit(name: str) -> None:
+    """One line per fit in the file that TOY_LOG names."""
+    path = os.environ.get("TOY_LOG")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{name} fit\n")
+
+
 class NumbersConfig(StageConfig):
     count: int = row_setting(10, description="rows")
     first: int = row_setting(0, description="first number")
@@ -132,6 +140,7 @@ class Mean(Stage):
     inputs = {"on": Input("rows")}
 
     def fit(self, config: Any, views: Mapping[str, Any], ctx: FitContext) -> None:
+        log_fit(self.name)
         data = views["on"]
         assert set(data.column("split")) <= {"train", "val"}
         values = data.array("value")[data.column("split") == "train"]

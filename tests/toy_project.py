@@ -13,12 +13,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline import ids
 from pipeline.config import Pipeline, load_pipeline
-from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, Part
 from pipeline.explain import Explainer
 from pipeline.keeping import compact_nodes
 from pipeline.pins import read_pins
@@ -26,7 +25,6 @@ from pipeline.plan import Plan, make_plan
 from pipeline.run import RunReport, open_scan, run
 from pipeline.store import Store
 from pipeline.tasks import open_store
-from pipeline.works import TaskMaker
 
 ROOT = Path(__file__).parents[1]
 TESTS = Path(__file__).parent
@@ -36,7 +34,7 @@ nodes:
   a: {stage: "toy:Numbers", count: 40}
   b: {stage: "toy:Numbers", first: 1000, count: 20, label: 1}
   scaled: {stage: "toy:Scale", matrix: {factor: [2.0, 3.0]}, of: [a, b], factor: "{factor}"}
-  noisy: {stage: "toy:Jitter", of: {of: "scaled[2.0]", where: label = fake}}
+  noisy: {stage: "toy:Jitter", of: {of: "scaled[2.0]", where: source = b}}
   sum: {stage: "toy:SumStage", of: {of: "scaled[2.0]", pair: "scaled[3.0]"}}
   mean: {stage: "toy:Mean", on: sum}
   centered: {stage: "toy:Center", of: noisy, mean: mean}
@@ -52,12 +50,14 @@ class Project:
     """A folder with `pipeline.yaml`, its store, and the log of the toy stages."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, text: str = STANDARD) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.file = folder / "pipeline.yaml"
         self.log = folder / "computed.log"
         self.broken = folder / "broken.json"
         patch.setenv("TOY_LOG", str(self.log))
         patch.setenv("TOY_BROKEN", str(self.broken))
+        patch.setattr("pipeline.atomic.flush", lambda path: None)  # power cuts are not tested here, time is short
         self.write(text)
 
     def write(self, text: str) -> None:
@@ -105,12 +105,9 @@ class Project:
         """(node, id, field) -> bytes of the value, of all rows that are there."""
         plan = self.plan(*overrides, recorded=recorded)
         found = {}
-        maker = TaskMaker(plan, None)  # type: ignore[arg-type]
         for branch in plan.all_branches():
-            from pipeline.selection import Selection, Side
-
-            part, _ = maker.view([Selection((Side(branch, np.flatnonzero(branch.have)),))])
-            data = Dataset(plan.store, part, {})
+            part = Part(branch.stage.name, branch.chain, branch.schema, branch.rows.id[branch.have])
+            data = Dataset(plan.store, [part], {})
             for name in data.fields:
                 for row_id, value in zip(ids.to_bytes(data.ids), data.array(name), strict=True):
                     found[branch.node, row_id, name] = value.tobytes()

@@ -248,7 +248,7 @@ def save(
         "dimensions": header.dimensions,
         "truncation": header.truncation,
     }
-    content = serialize(dict(sorted(checked.items())), metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})
+    content = serialize(checked, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
