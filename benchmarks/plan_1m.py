@@ -2,7 +2,8 @@
 
 Seeds, a map over all of them, a second map over a filtered selection, and a third over a join of the first two on
 their ids. The store holds the rows of all but the last. Measured is the whole process of `touchstone plan`, on an empty
-store, on the full one, and with 1 % more seeds; the slowest counts. There is no peer at this size: the ratio is against the goal.
+store, on the full one, and with 1 % more seeds; the slowest counts. There is no peer at this size: the ratio is against
+the goal.
 
     python -m benchmarks.plan_1m
 """

@@ -1,4 +1,4 @@
-"""Whole processes as the thing that is measured: wall time, peak memory, and what they printed.
+"""Whole processes as the thing that is measured: wall and processor time, peak memory, and what they printed.
 
 The peak of a child counts what its parent held at the moment of the start, so the benchmarks that state memory keep
 numpy out of their own process.
@@ -23,6 +23,7 @@ class Ran:
     """A process that ended well."""
 
     seconds: float
+    cpu_seconds: float
     peak_mib: float
     text: str  # stdout and stderr together
 
@@ -40,7 +41,8 @@ def run_process(command: Sequence[str], folder: Path, environment: Mapping[str, 
         text = output.read().decode(errors="replace")
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}; expected 0. It said:\n{text[-2000:]}")
-    return Ran(seconds, usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2), text)
+    peak_mib = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    return Ran(seconds, usage.ru_utime + usage.ru_stime, peak_mib, text)
 
 
 def touchstone(*arguments: str, folder: Path, environment: Mapping[str, str] | None = None) -> Ran:

@@ -116,7 +116,7 @@ def serialize(node: Any) -> str:
         for field in sorted(node._fields):
             value = getattr(node, field, None)
             if field == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                value = _without_texts(value)
+                value = _without_texts(node.body)
             if field in SKIPPED_FIELDS or value is None or value == []:
                 continue
             parts.append(f"{field}={serialize(value)}")

@@ -167,8 +167,8 @@ def duration(seconds: float) -> str:
 
 def stages_markdown() -> str:
     """Reference of all stages: inputs, and settings with type, default and description."""
-    lines = ["# Stages", "", "Made by `touchstone config stages`. Settings marked * choose rows or name files by content:",
-             "they are no part of a recipe by themselves.", ""]  # fmt: skip
+    about = "Made by `touchstone config stages`. Settings marked * choose rows, or name files that count by content."
+    lines = ["# Stages", "", about, ""]
     for name in importlib.import_module("stages").STAGES:
         stage = load_stage(name)
         lines += [f"## {name}", "", (type(stage).__doc__ or "").strip().splitlines()[0], ""]

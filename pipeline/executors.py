@@ -111,7 +111,7 @@ class DaskExecutors(Executors):
         del node, progress, stop
         on_device = task.stage.network and task.facts.device == "cuda"
         pool = self.gpu if on_device else self.pool
-        function = compute_shard if isinstance(task, ShardTask) else make_artifact
+        function: Callable[..., Outcome] = compute_shard if isinstance(task, ShardTask) else make_artifact
         return pool.submit(function, task)
 
     def close(self) -> None:

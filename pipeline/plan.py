@@ -159,7 +159,8 @@ class _Planner:
 
     def _lost(self, node: Node) -> bool:
         """Whether rows that the node could have read have failed: then it may find none."""
-        read = [branch for name in self.plan.pipeline.select([node.name]) for branch in self.plan.branches.get(name, [])]
+        above = self.plan.pipeline.select([node.name])
+        read = [branch for name in above for branch in self.plan.branches.get(name, [])]
         return any(branch.failed.any() or not len(branch.rows) for branch in read)
 
     def _artifact_inputs(self, node: Node) -> dict[str, tuple[ArtifactPlan, ...]]:
@@ -174,10 +175,14 @@ class _Planner:
         }
         settings = self.settings
         recipe = make_recipe(
-            node.stage, node.config, schema, files, keys, settings.seed, settings.device, settings.threads
+            node.stage, node.config, schema, self._paths(node), files, keys, settings.seed, settings.device,
+            settings.threads,
         )
         alias = self.plan.aliases.get(recipe.digest.hex())
         return recipe, bytes.fromhex(alias) if alias else recipe.digest
+
+    def _paths(self, node: Node) -> dict[str, Any]:
+        return {key: reference.path for key, reference in node.files.items()}
 
     def _step(self, node: Node, recipe: Recipe) -> dict[str, Any]:
         parts = recipe.components
@@ -186,8 +191,7 @@ class _Planner:
 
     def _schema(self, node: Node, inputs: Mapping[str, Any]) -> Schema:
         try:
-            paths = {key: reference.path for key, reference in node.files.items()}
-            return node.stage.schema(node.config, {**paths, **inputs})
+            return node.stage.schema(node.config, {**self._paths(node), **inputs})
         except ValueError as error:
             raise self._problem(str(error)) from None
 
@@ -198,7 +202,7 @@ class _Planner:
             found = node.stage.discover(node.config, self.scan)
         except ValueError as error:
             raise self._problem(str(error)) from None
-        source = tabulate(found, node.name, self.settings.seed, self.settings.splits, self.plan.names)
+        source = tabulate(found, node.name, self.settings.seed, dict(self.settings.splits), self.plan.names)
         if not len(source.rows) and not source.problems:
             raise self._problem("finds no rows")
         self.plan.notes += source.notes
@@ -249,6 +253,7 @@ class _Planner:
         recipe, accepted = self._recipe(node, {}, files)
         views: dict[str, dict[str, list[Selection]]] = {}
         consumed: dict[str, list[tuple[bytes, bytes]]] = {}
+        schemas: dict[str, Schema] = {}
         for name, view in node.views.items():
             parts = view if isinstance(view, Mapping) else {"": view}
             views[name] = {}
@@ -263,7 +268,9 @@ class _Planner:
                     only = f" in {' or '.join(node.stage.splits)}" if node.stage.kind is Kind.FIT else ""
                     raise self._problem(f"reads no rows: {what}{only}")
                 views[name][label] = found
+                schemas[f"{name}.{label}" if label else name] = _common_schema(found)
                 consumed[f"{name}/{label}"] = [self._consumed(node, one) for one in found]
+        self._schema(node, schemas)  # a missing feature is an error before anything runs
         inputs = self._artifact_inputs(node)
         key = artifact_key(accepted, consumed)
         result = ArtifactPlan(node, key, recipe, views, inputs, files, pin=self.pins.get(node.name))
@@ -290,6 +297,13 @@ class _Planner:
                 column = known.astype("V16")[column]
             columns[name] = column
         return selection.sides[0].branch.chain, rows_digest(table.id, columns)
+
+
+def _common_schema(selections: list[Selection]) -> Schema:
+    """Fields that all branches of a view have alike."""
+    schemas = [one.sides[0].branch.schema for one in selections]
+    first = schemas[0] if schemas else {}
+    return {name: field for name, field in first.items() if all(other.get(name) == field for other in schemas)}
 
 
 def expanded_ids(selection: Selection, index: NDArray[np.int64]) -> NDArray[np.void]:

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,14 +79,18 @@ def make_recipe(
     stage: Stage,
     config: BaseModel,
     schema: Schema,
+    paths: Mapping[str, Path],
     files: Mapping[str, str],
     artifacts: Mapping[str, str],
     seed: int,
     device: str,
     threads: int,
 ) -> Recipe:
-    """Recipe of a node. files: setting -> sha256; artifacts: input -> key. The seed counts for random stages only."""
-    modules = (type(stage).__module__, *stage.modules(config))
+    """Recipe of a node. paths and files: setting -> place and sha256; artifacts: input -> key.
+
+    The seed counts for random stages only; device and threads for networks only.
+    """
+    modules = (type(stage).__module__, *stage.modules(config, paths))
     environment = {name: library_version(name) for name in stage.libraries} | dict(stage.environment(config))
     if stage.network:
         environment |= {"device": device, "threads": str(threads), "tf32": "off", "algorithms": "deterministic"}

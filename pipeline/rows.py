@@ -166,8 +166,8 @@ def _merge_duplicates(
             parents[b] = a
     if parents:
         moved = ids.from_bytes(parents)
-        for number in np.flatnonzero(ids.isin(groups, moved)):
-            groups[number] = np.void(root(bytes(groups[number])))
+        for entry in np.flatnonzero(ids.isin(groups, moved)).tolist():
+            groups[entry] = np.void(root(bytes(groups[entry])))
     number = int((~first).sum())
     one, other = int(ranked[leader[np.flatnonzero(~first)[0]]]), int(ranked[np.flatnonzero(~first)[0]])
     return (

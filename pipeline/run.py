@@ -198,7 +198,7 @@ class _Run:
         self._open_bars(plan, works)
         if self.executors is None:
             self.executors = self._start()
-        results = Loop(works, TaskMaker(plan, facts), self.executors, self.bars, self.stop).run()
+        results = Loop(works, TaskMaker(plan, facts, self.failures(plan)), self.executors, self.bars, self.stop).run()
         self._book(plan, results)
         if not (results.errors or results.interrupted or results.damaged):
             _account(works, results)
@@ -207,7 +207,7 @@ class _Run:
         if results.interrupted:
             done = sum(self.report.computed.values())
             raise Interrupted(f"stopped: {done:,} rows and artifacts of this run are kept; the same command goes on")
-        for error in results.damaged:
+        for error in {error.shard: error for error in results.damaged}.values():  # met by several tasks
             if Path(error.shard).exists():
                 self.store.quarantine(Path(error.shard), str(error))
             self.report.quarantined.append(str(error))
@@ -281,14 +281,13 @@ class _Run:
 
 def _account(works: list[Work], results: Results) -> None:
     """Every row of every task was computed, has failed, or waits for an input that did. Raises StageError."""
-    wanted = sum(work.rows for work in works if work.branch is not None)
     rows = {work.node for work in works if work.branch is not None}
     computed = sum(count for node, count in results.computed.items() if node in rows)
     failed = sum(len(found) for found in results.failed.values())
     skipped = sum(len(found) for found in results.skipped.values())
-    if wanted != computed + failed + skipped:
+    if results.wanted != computed + failed + skipped:
         raise StageError(
-            f"{wanted:,} rows were wanted, but {computed:,} were computed, {failed:,} failed and {skipped:,} lack "
+            f"{results.wanted:,} rows were wanted, but {computed:,} were computed, {failed:,} failed and {skipped:,} lack "
             "their inputs: the sums do not match; run again, and report this if it stays"
         )
 

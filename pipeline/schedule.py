@@ -27,7 +27,7 @@ class Results:
     computed: dict[str, int] = field(default_factory=dict)  # node -> rows (or artifacts)
     seconds: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
-    blocked: int = 0
+    wanted: int = 0  # rows of the works that were not blocked by a failure
 
 
 class Loop:
@@ -73,7 +73,7 @@ class Loop:
                         self.waiting[number].discard(work.number)
                         if not self.waiting[number]:
                             heapq.heappush(ready, number)
-        self.results.blocked = len(self.dead)
+        self.results.wanted = sum(work.rows for work in self.works if work.number not in self.dead)
         store_failed = any(isinstance(error, StoreError) for error in self.results.errors)
         self.results.interrupted |= self.stop() and not store_failed
         return self.results

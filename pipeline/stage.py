@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -158,7 +159,7 @@ class Context:
         """Record that row number `row` of the batch failed; its values are ignored."""
         self.failures[row] = reason
 
-    def rng(self, row_id: np.void | bytes, draw: str) -> np.random.Generator:
+    def rng(self, row_id: Any, draw: str) -> np.random.Generator:
         """Generator of one row and one named draw; independent of recipe, position, worker and call order."""
         if not self.random:
             raise TypeError(f"stage '{self.stage}' draws at random but does not say so; set random = True")
@@ -208,12 +209,16 @@ class Stage:
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split")  # row table columns that a fit or reduce depends on
     splits: ClassVar[tuple[str, ...]] = ("train", "val")  # splits that a fit may read
 
-    def schema(self, config: Any, inputs: Mapping[str, Schema]) -> Schema:
-        """Fields of a computed row; must not import torch or zarr. Raises ValueError with one sentence."""
-        raise NotImplementedError
+    def schema(self, config: Any, inputs: Mapping[str, Any]) -> Schema:
+        """Fields of a computed row (none for fits and reduces); must not import torch or zarr.
 
-    def modules(self, config: Any) -> tuple[str, ...]:
-        """Implementation modules that this config selects (part of the code closure), e.g. ("detectors.svm",)."""
+        inputs: input -> schema of its rows (the fields that all its branches have), file setting -> Path. Raises
+        ValueError with one sentence if the inputs lack what the stage needs.
+        """
+        return {}
+
+    def modules(self, config: Any, files: Mapping[str, Path] = MappingProxyType({})) -> tuple[str, ...]:
+        """Implementation modules that config and files select (part of the code closure), e.g. ("detectors.svm",)."""
         return ()
 
     def environment(self, config: Any) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,9 @@ class Content:
     config: Any
     locations: list[str]
 
+    def take(self, rows: NDArray[np.int64]) -> Content:
+        return replace(self, locations=[self.locations[row] for row in rows])
+
     def read(self, row: int, expected: bytes) -> bytes:
         """Bytes of a row's file. Raises RowError if it is gone or not what it was."""
         try:
@@ -61,6 +64,9 @@ class Parent:
     schema: Schema
     ids: NDArray[np.void]
     content: Content | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> Parent:
+        return replace(self, ids=self.ids[rows], content=self.content and self.content.take(rows))
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,15 @@ class ShardTask:
     content: Content | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
+
+    def take(self, rows: NDArray[np.int64]) -> ShardTask:
+        """The same task for some of its rows."""
+        return replace(
+            self, ids=self.ids[rows], parents=tuple(parent.take(rows) for parent in self.parents),
+            index=None if self.index is None else self.index[rows],
+            payload={name: np.asarray(column)[rows] for name, column in self.payload.items()},
+            content=self.content and self.content.take(rows),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -143,12 +158,15 @@ class Computed:
 def compute_rows(task: ShardTask) -> Computed:
     """Compute the rows of a task, block by block; nothing is written."""
     store = open_store(task.facts.store, writable=task.facts.run is not None)
-    present, datasets = _open_parents(store, task)
+    present = _present(store, task)
+    lacking = tuple(bytes(row_id) for row_id in np.delete(task.ids, present))
+    task = task.take(present) if lacking else task
+    datasets = _datasets(store, task)
     collected: dict[str, list[NDArray[Any]]] = {name: [] for name in task.schema}
     good: list[NDArray[np.int64]] = []
     failed: list[tuple[bytes, str]] = []
-    for start in range(0, len(present), task.stage.block_rows):
-        rows = present[start : start + task.stage.block_rows]
+    for start in range(0, len(task.ids), task.stage.block_rows):
+        rows = np.arange(start, min(start + task.stage.block_rows, len(task.ids)))
         values, failures = _compute_block(task, datasets, rows)
         kept = np.array([number for number in range(len(rows)) if number not in failures], dtype=np.int64)
         failed += [(bytes(task.ids[rows[number]]), reason) for number, reason in sorted(failures.items())]
@@ -157,8 +175,7 @@ def compute_rows(task: ShardTask) -> Computed:
             collected[name].append(values[name] if len(kept) == len(rows) else values[name][kept])
     done = np.concatenate(good) if good else np.zeros(0, dtype=np.int64)
     arrays = {name: np.concatenate(parts) for name, parts in collected.items() if parts}
-    missing = np.setdiff1d(np.arange(len(task.ids)), present)
-    return Computed(done, arrays, tuple(failed), tuple(bytes(row_id) for row_id in task.ids[missing]))
+    return Computed(present[done], arrays, tuple(failed), lacking)
 
 
 def compute_shard(task: ShardTask) -> Outcome:
@@ -176,17 +193,20 @@ def compute_shard(task: ShardTask) -> Outcome:
     return Outcome(len(found.done), found.failed, found.skipped, time.perf_counter() - started)
 
 
-def _open_parents(store: Store, task: ShardTask) -> tuple[NDArray[np.int64], list[Dataset]]:
-    """Rows of the task whose inputs exist, and the datasets of the inputs."""
-    from pipeline.dataset import Dataset, Part
-
+def _present(store: Store, task: ShardTask) -> NDArray[np.int64]:
+    """Rows of the task whose inputs exist (others failed in this run, or their shard is gone)."""
     there = np.ones(len(task.ids), dtype=bool)
-    datasets = []
     for parent in task.parents:
         if parent.content is None or parent.schema:
             there &= store.index(parent.stage, parent.chain).contains(parent.ids)
-        datasets.append(Dataset(store, [Part(parent.stage, parent.chain, parent.schema, parent.ids, ())], {}))
-    return np.flatnonzero(there), datasets
+    return np.flatnonzero(there)
+
+
+def _datasets(store: Store, task: ShardTask) -> list[Dataset]:
+    """The input rows of the task, parent by parent."""
+    from pipeline.dataset import Dataset, Part
+
+    return [Dataset(store, [Part(one.stage, one.chain, one.schema, one.ids, ())], {}) for one in task.parents]
 
 
 def _compute_block(
@@ -273,7 +293,7 @@ class ArtifactTask:
     views: Mapping[str, Mapping[str, tuple[list[Any], Mapping[str, NDArray[Any]]]]]
     files: Mapping[str, Path] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    failed: Mapping[str, list[str]] = field(default_factory=dict)  # rows that it wanted and did not get
 
 
 def make_artifact(
@@ -287,6 +307,7 @@ def make_artifact(
     started = time.perf_counter()
     facts = task.facts
     store = open_store(facts.store)
+    assert facts.run is not None
     with store.lease(task.key, stopping=stop):
         if store.artifact(task.stage.name, task.key) is not None:
             return Outcome(1, seconds=time.perf_counter() - started)
@@ -315,5 +336,7 @@ def make_artifact(
         if stop() and task.stage.kind is Kind.FIT and not any(out.iterdir()):
             raise Interrupted(f"{task.node} stopped; what it has learned so far is kept")
         info = {"node": task.node, "recipe": task.recipe, "facts": context.facts, "device": facts.device}
+        if task.failed:
+            info["failed_rows"] = task.failed
         store.publish_artifact(task.stage.name, task.key, out, info, consumed)
     return Outcome(1, seconds=time.perf_counter() - started)

@@ -21,7 +21,9 @@ from pipeline.stage import SPLITS
 FIELDS = ("label", "split", "domain", "source", "group")
 LABELS = {"real": 0, "fake": 1}
 
-_TERM = re.compile(r"\s*(\w+)\s*(==|=|!=|not\s+in\b|in\b)\s*(\[(?:[^\[\]]|\[[^\]]*\])*\]|[^\s\[\],=]+(?:\[[^\]]*\])?)\s*")
+_TERM = re.compile(
+    r"\s*(\w+)\s*(==|=|!=|not\s+in\b|in\b)\s*(\[(?:[^\[\]]|\[[^\]]*\])*\]|[^\s\[\],=]+(?:\[[^\]]*\])?)\s*"
+)
 
 
 @dataclass(frozen=True)

@@ -113,9 +113,10 @@ def _waits(branch: Branch, positions: NDArray[np.int64], makers: Mapping[bytes, 
 class TaskMaker:
     """Turns a Work into what a worker needs, at the moment of submission (so that few are in memory)."""
 
-    def __init__(self, plan: Plan, facts: Facts) -> None:
+    def __init__(self, plan: Plan, facts: Facts, failures: Mapping[str, list[str]] | None = None) -> None:
         self.plan = plan
         self.facts = facts
+        self.failures = failures or {}  # node -> a sentence per failed row, of this run
 
     def make(self, work: Work) -> ShardTask | ArtifactTask:
         return self.shard(work) if work.branch is not None else self._artifact(work)
@@ -161,9 +162,12 @@ class TaskMaker:
             views[name] = {label: view_of(self.plan, selections) for label, selections in named.items()}
         node = artifact.node
         components = dict(artifact.recipe.components)
+        above = self.plan.pipeline.select([node.name])
+        failed = {name: lines for name, lines in self.failures.items() if name in above}
         return ArtifactTask(
             self.facts, node.name, node.stage, node.config, artifact.key, components, views,
             {name: reference.path for name, reference in node.files.items()}, self._inputs(artifact.artifacts),
+            failed,
         )  # fmt: skip
 
 
@@ -174,7 +178,8 @@ def view_of(plan: Plan, selections: list[Selection]) -> tuple[list[Any], dict[st
     parts, tables = [], []
     for selection in selections:
         branch = selection.sides[0].branch
-        parts.append(Part(branch.stage.name, branch.chain, branch.schema, selection.sides[0].ids, branch.steps))
+        steps = tuple(dict(step) for step in branch.steps)
+        parts.append(Part(branch.stage.name, branch.chain, branch.schema, selection.sides[0].ids, steps))
         tables.append(selection.table())
     words = np.array([*plan.names.words, ""], dtype=str)
     splits = np.array(SPLITS)

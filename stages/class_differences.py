@@ -80,7 +80,15 @@ def _unequal(topic: str, mine: Mapping[str, Any] | None, other: Mapping[str, Any
 def _told(step: Step | None) -> str:
     if step is None:
         return NOTHING
-    return text(step.get("config") or "done")
+    config = step.get("config") or {}
+    return text({name: value for name, value in config.items() if not _nested(value)})
+
+
+def _nested(value: Any) -> bool:
+    """Settings of settings are left to the lineage section."""
+    return isinstance(value, Mapping) or (
+        isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value)
+    )
 
 
 def text(value: Any) -> str:

@@ -73,8 +73,8 @@ class IngestConfig(StageConfig):
         "the start of the file's stem, whose first group (or whole match) names the group",
     )
     domain_by: Literal["none", "folder"] = row_setting("none", description="folder: the first folder of the path")
-    splits: dict[str, float] = row_setting(
-        {"train": 0.6, "val": 0.2, "test": 0.2}, description="fractions of groups, for rows without a given split"
+    splits: dict[str, float] | None = row_setting(
+        None, description="fractions of groups for rows without a given split, in place of the pipeline's"
     )
 
     @field_validator("group_by")
@@ -88,7 +88,9 @@ class IngestConfig(StageConfig):
 
     @field_validator("splits")
     @classmethod
-    def _is_whole(cls, value: dict[str, float]) -> dict[str, float]:
+    def _is_whole(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is None:
+            return None
         if not set(value) <= set(SPLITS) or min(value.values(), default=-1) < 0 or abs(sum(value.values()) - 1) > 1e-9:
             raise ValueError(f"are {value}, expected fractions of train, val and test that add up to 1")
         return value

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -84,8 +85,8 @@ class Sample(Stage):
         side = weights.read_header(Path(inputs["checkpoint"])).resolution
         return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255")}
 
-    def modules(self, config: SampleConfig) -> tuple[str, ...]:
-        return tuple(sorted(weights.FAMILIES.values()))
+    def modules(self, config: SampleConfig, files: Mapping[str, Path] = MappingProxyType({})) -> tuple[str, ...]:
+        return (weights.read_header(Path(files["checkpoint"])).module,)
 
     def check(self, config: SampleConfig, files: Mapping[str, Path]) -> None:
         path = Path(files["checkpoint"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -82,7 +83,7 @@ class Spectrum(Stage):
     inputs: ClassVar[Mapping[str, Input]] = {"of": Input("rows", description="rows with an image")}
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
 
-    def modules(self, config: SpectrumConfig) -> tuple[str, ...]:
+    def modules(self, config: SpectrumConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The modules of the chosen features."""
         return tuple(sorted({MODULES[name] for name in config.features}))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -68,7 +69,7 @@ class Train(Stage):
                 raise ValueError(f"no feature '{config.detector.feature}' in {', '.join(sorted(schema))}")
         return {}
 
-    def modules(self, config: TrainConfig) -> tuple[str, ...]:
+    def modules(self, config: TrainConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's module."""
         return (FAMILIES[config.detector.family],)
 

@@ -157,7 +157,7 @@ def stored_tensors(module: Calls, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-SHELLS = {
+SHELLS: dict[str, tuple[Any, Any]] = {
     "os.system": (os.system, ("touch marker",)),
     "builtins.eval": (eval, ("open('marker', 'w')",)),
     "builtins.exec": (exec, ("open('marker', 'w')",)),

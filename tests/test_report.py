@@ -206,6 +206,11 @@ def test_the_origin_of_a_translated_image_is_its_last_generator() -> None:
     [
         ((FAKE_STEPS[0], step("equalize", size=32, resample="lanczos")), "equalize.size", ("16", "32")),
         ((*FAKE_STEPS, step("perturb", protocol="he2021")), "perturb", ("(not done)", "protocol he2021")),
+        (
+            (*FAKE_STEPS, step("perturb", protocol="x", operations=[{"op": "blur"}])),
+            "perturb",
+            ("(not done)", "protocol x"),
+        ),
         ((FAKE_STEPS[0],), "equalize", ("size 16, resample lanczos", "(not done)")),
         (
             (FAKE_STEPS[0], {**FAKE_STEPS[1], "environment": {"pillow": "12"}}),

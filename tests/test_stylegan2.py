@@ -102,7 +102,7 @@ def test_scores_and_gradient_norms_are_the_official_ones(golden: Golden) -> None
     ],
 )
 def test_published_sizes_have_the_published_number_of_parameters(
-    settings: dict[str, int], generator_count: int, discriminator_count: int | None
+    settings: dict[str, Any], generator_count: int, discriminator_count: int | None
 ) -> None:
     with torch.device("meta"):
         generator = stylegan2.Generator(z_dim=512, c_dim=0, w_dim=512, **settings)

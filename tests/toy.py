@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,22 @@ def log(name: str, batch: Batch) -> None:
     if path:
         with open(path, "a", encoding="utf-8") as file:
             file.write("".join(f"{name} {bytes(row).hex()}\n" for row in batch.ids))
+
+
+def listed(variable: str) -> set[float]:
+    """The numbers in the JSON file that an environment variable names."""
+    path = Path(os.environ.get(variable, "/nonexistent"))
+    return set(json.loads(path.read_text())) if path.exists() else set()
+
+
+def die_once() -> None:
+    """Kill this process if the file that TOY_DIE names exists; the file goes first, so that only one dies."""
+    path = Path(os.environ.get("TOY_DIE", "/nonexistent"))
+    try:
+        path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def log_fit(name: str) -> None:
@@ -89,9 +106,11 @@ class Scale(Stage):
     def compute(self, config: ScaleConfig, batch: Batch, ctx: Context) -> dict[str, Any]:
         log(self.name, batch)
         value = batch.inputs[0]["value"] * config.factor
-        broken = Path(os.environ.get("TOY_BROKEN", "/nonexistent"))
-        bad = set(json.loads(broken.read_text())) if broken.exists() else set()
+        die_once()
+        bad, raising = listed("TOY_BROKEN"), listed("TOY_RAISING")
         for row, number in enumerate(batch.inputs[0]["value"]):
+            if number in raising:
+                raise ValueError(f"{number:g} is out of range")
             if number in bad:
                 ctx.fail(row, f"the number {number:g} is broken")
         return {"value": value, "vector": np.repeat(value[:, None], 3, axis=1).astype(np.float32)}

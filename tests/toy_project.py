@@ -57,6 +57,8 @@ class Project:
         self.broken = folder / "broken.json"
         patch.setenv("TOY_LOG", str(self.log))
         patch.setenv("TOY_BROKEN", str(self.broken))
+        patch.setenv("TOY_RAISING", str(folder / "raising.json"))
+        patch.setenv("TOY_DIE", str(folder / "die"))
         patch.setattr("pipeline.atomic.flush", lambda path: None)  # power cuts are not tested here, time is short
         self.write(text)
 
@@ -71,6 +73,9 @@ class Project:
     def break_numbers(self, *numbers: float) -> None:
         self.broken.write_text(json.dumps(list(numbers)))
 
+    def raise_at(self, *numbers: float) -> None:
+        (self.folder / "raising.json").write_text(json.dumps(list(numbers)))
+
     def load(self, *overrides: str) -> Pipeline:
         return load_pipeline(self.file, list(overrides))
 
@@ -81,7 +86,7 @@ class Project:
     def plan(self, *overrides: str, recorded: bool = False) -> Plan:
         pipeline = self.load(*overrides)
         scan = open_scan(pipeline, False)
-        return make_plan(pipeline, self.store, scan, pins=read_pins(pipeline.base), recorded=recorded)
+        return make_plan(pipeline, Store(pipeline.store), scan, pins=read_pins(pipeline.base), recorded=recorded)
 
     def causes(self, *overrides: str) -> dict[str, list[tuple[str, str, int]]]:
         """Node -> all causes, for what is stale."""
@@ -93,7 +98,7 @@ class Project:
 
     @property
     def store(self) -> Store:
-        return Store(self.folder / "store")
+        return Store(self.load().store)
 
     def computed(self) -> Counter[str]:
         """Stage -> rows that were really computed since the last call."""
