@@ -97,6 +97,11 @@ def training_photos(folder: Path, prefixes: list[str], photos_csv: Path) -> list
     return photos
 
 
+def fingerprint(photos: list[Photo]) -> str:
+    """SHA-256 over the sorted digests of the photographs, one per line."""
+    return hashlib.sha256("\n".join(sorted(photo.sha256 for photo in photos)).encode()).hexdigest()
+
+
 def load_images(photos: list[Photo]) -> Tensor:
     """(N, 3, 64, 64) float32, -1..1; each file's digest is checked first."""
     images = []
@@ -242,7 +247,6 @@ def samples(generator: stylegan2.Generator, count: int) -> np.ndarray[Any, Any]:
 
 def card(training: Training, photos: list[Photo], picture: str) -> dict[str, Any]:
     """What a reader must know about the weights."""
-    digests = "\n".join(sorted(photo.sha256 for photo in photos))
     return {
         "family": "stylegan2",
         "made_by": "experiments/train_small_stylegan2.py",
@@ -257,7 +261,7 @@ def card(training: Training, photos: list[Photo], picture: str) -> dict[str, Any
         "torch": torch.__version__.partition("+")[0],
         "photographs": len(photos),
         "groups": len({photo.group for photo in photos}),
-        "data_fingerprint": hashlib.sha256(digests.encode()).hexdigest(),
+        "data_fingerprint": fingerprint(photos),
         "data_licences": dict(sorted(Counter(photo.licence for photo in photos).items())),
         "held_out": "no photograph of a val or test group of manifests/photos.csv",
         "samples": picture,
@@ -346,14 +350,17 @@ def main() -> None:
     checkpoint = arguments.scratch / "checkpoint.pt"
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
-        training.restore(torch.load(checkpoint, weights_only=True))
+        state = torch.load(checkpoint, weights_only=True)
+        if state["data"] != fingerprint(photos):
+            raise SystemExit(f"{checkpoint} was trained on other photographs; choose another --scratch or delete it")
+        training.restore(state)
     print(
         f"{len(photos)} photographs, {stylegan2.parameters(training.generator)} parameters, from step {training.step}",
         flush=True,
     )
     for discriminator_loss, generator_loss in run(training, arguments):
         temporary = checkpoint.with_suffix(".tmp")
-        torch.save(training.state(), temporary)
+        torch.save({**training.state(), "data": fingerprint(photos)}, temporary)
         temporary.replace(checkpoint)
         publish(training, photos, arguments)
         losses = f"discriminator {discriminator_loss:.3f}, generator {generator_loss:.3f}"

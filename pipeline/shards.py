@@ -26,6 +26,7 @@ from pipeline import atomic
 from pipeline import ids as row_ids
 from pipeline.errors import DamagedShardError, StoreError
 from pipeline.shard_reader import CORE_TYPES, ArrayReader, file_sizes
+from pipeline.shard_writer import write_array
 from pipeline.stage import ID, Field, Schema
 
 SHARD_BYTES = 32 * 2**20
@@ -94,13 +95,14 @@ def write_shard(
     """
     _check_rows(directory, ids, arrays, schema)
     order = row_ids.order(ids)
-    sorted_ids = ids[order]
-    stored = {name: _as_stored(arrays[name], schema[name])[order] for name in sorted(schema)}
+    stored = {name: _as_stored(arrays[name], schema[name]) for name in sorted(schema)}
+    if (order != np.arange(len(ids))).any():
+        ids = ids[order]
+        stored = {name: values[order] for name, values in stored.items()}
     digests = row_digests(stored, schema)
-    _write_array(directory, "id", _as_bytes(sorted_ids), DIGEST_FIELD, "", kill)
-    _write_array(directory, "digest", _as_bytes(digests), DIGEST_FIELD, "", kill)
-    for name, values in stored.items():
-        _write_array(directory, name, values, schema[name], schema[name].units, kill)
+    for name, values in (("id", _as_bytes(ids)), ("digest", _as_bytes(digests)), *stored.items()):
+        field = schema.get(name, DIGEST_FIELD)
+        write_array(directory, name, values, field, chunk_rows(field, len(values)), kill)
     kill("before the root attributes")
     root = {
         **attributes,
@@ -114,33 +116,6 @@ def write_shard(
     kill("before fsync")
     atomic.flush_tree(directory)
     kill("after fsync")
-
-
-def _write_array(
-    directory: Path, name: str, values: NDArray[Any], field: Field, units: str, kill: Callable[[str], None]
-) -> None:
-    """One array in one file, in one write; the length is rounded up to whole inner chunks inside the file only."""
-    import zarr
-    from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
-
-    inner = chunk_rows(field, len(values))
-    whole = -(-len(values) // inner) * inner
-    sharding = ShardingCodec(chunk_shape=(inner, *field.shape), codecs=[BytesCodec(), Crc32cCodec()])
-    array = zarr.create_array(
-        directory / name,
-        shape=values.shape,
-        chunks=(whole, *field.shape),
-        dtype=values.dtype,
-        serializer=sharding,
-        compressors=None,
-        filters=None,
-        fill_value=float("nan") if values.dtype.kind == "f" else None,
-        attributes={"units": units} if units else {},
-        config={"write_empty_chunks": True},
-    )
-    kill(f"inside {name}")
-    array[...] = values
-    kill(f"after {name}")
 
 
 def _check_rows(directory: Path, ids: NDArray[np.void], arrays: Mapping[str, NDArray[Any]], schema: Schema) -> None:

@@ -162,20 +162,22 @@ def compute_rows(task: ShardTask) -> Computed:
     lacking = tuple(bytes(row_id) for row_id in np.delete(task.ids, present))
     task = task.take(present) if lacking else task
     datasets = _datasets(store, task)
-    collected: dict[str, list[NDArray[Any]]] = {name: [] for name in task.schema}
-    good: list[NDArray[np.int64]] = []
+    arrays = {name: np.empty((len(task.ids), *one.shape), dtype=one.dtype) for name, one in task.schema.items()}
+    done = np.empty(len(task.ids), dtype=np.int64)
+    count = 0
     failed: list[tuple[bytes, str]] = []
     for start in range(0, len(task.ids), task.stage.block_rows):
         rows = np.arange(start, min(start + task.stage.block_rows, len(task.ids)))
         values, failures = _compute_block(task, datasets, rows)
         kept = np.array([number for number in range(len(rows)) if number not in failures], dtype=np.int64)
         failed += [(bytes(task.ids[rows[number]]), reason) for number, reason in sorted(failures.items())]
-        good.append(rows[kept])
-        for name in task.schema:
-            collected[name].append(values[name] if len(kept) == len(rows) else values[name][kept])
-    done = np.concatenate(good) if good else np.zeros(0, dtype=np.int64)
-    arrays = {name: np.concatenate(parts) for name, parts in collected.items() if parts}
-    return Computed(present[done], arrays, tuple(failed), lacking)
+        place = slice(count, count + len(kept))
+        done[place] = rows[kept]
+        for name, array in arrays.items():
+            array[place] = values[name] if len(kept) == len(rows) else values[name][kept]
+        count += len(kept)
+    values = {name: array[:count] for name, array in arrays.items()}
+    return Computed(present[done[:count]], values, tuple(failed), lacking)
 
 
 def compute_shard(task: ShardTask) -> Outcome:
@@ -339,4 +341,5 @@ def make_artifact(
         if task.failed:
             info["failed_rows"] = task.failed
         store.publish_artifact(task.stage.name, task.key, out, info, consumed)
+        shutil.rmtree(context.scratch, ignore_errors=True)  # nobody goes on from it any more
     return Outcome(1, seconds=time.perf_counter() - started)

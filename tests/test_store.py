@@ -261,7 +261,7 @@ KILLED = """
 """
 
 POINTS = [
-    *(f"{where} {name}" for name in ("id", "digest", "image", "score") for where in ("inside", "after")),
+    *(f"{where} {name}" for name in ("id", "digest", "image", "score") for where in ("inside", "half of", "after")),
     "before the root attributes", "before fsync", "after fsync", "before rename", "after rename",
 ]  # fmt: skip
 
@@ -277,7 +277,7 @@ def test_the_named_points_are_all_points(store: Store) -> None:
     assert points == POINTS
 
 
-@pytest.mark.parametrize("point", ["inside image", "after score", "before fsync", "before rename", "after rename"])
+@pytest.mark.parametrize("point", ["inside image", "half of image", "before fsync", "before rename", "after rename"])
 def test_a_kill_leaves_no_readable_half_and_the_rerun_gives_the_same_bytes(store: Store, point: str) -> None:
     untouched = Store(store.root.with_name("untouched"), writable=True)
     put(untouched, 0, 5)

@@ -1,0 +1,102 @@
+"""Runs the benchmarks one after the other and writes their last results into the table of README.md.
+
+Each is a process of its own (`python -m benchmarks.NAME`) that keeps its result in `results/NAME.json`. The table is
+made from these files, so that a number in it can always be traced to a run, its machine and its day.
+
+    python -m benchmarks.run_all [NAME ...] [--table]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent
+BEGIN, END = "<!-- results: written by run_all -->", "<!-- end of results -->"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a benchmark shows, in words for the table."""
+
+    program: str
+    claim: str
+    goal: str
+
+
+CLAIMS = (
+    Claim("noop_100k", "a run with nothing to do over 100,000 files is quick and small",
+          "at most 1.5 s and 1/3 of DVC 3.67; 150 MiB; 10 us per further row; 0.1 s per further node"),
+    Claim("plan_1m", "a million rows are planned in seconds", "at most 20 s and 1 GiB"),
+    Claim("engine_overhead", "the engine costs little beside 2 ms of work per row", "at most 1.15 of a plain loop"),
+    Claim("add_one_percent", "1 % more rows cost 1 % of the work",
+          "at most 0.015 of the first run, exactly the new rows computed"),
+    Claim("profile_speed", "batched azimuthal profiles are faster than the published loops", "at least 10 times"),
+    Claim("feature_kernels", "the spectrum stage adds little to its kernels", "at least 0.85 of the bare kernel"),
+    Claim("random_gather", "random batches come from shards as from memory", "at least 0.5 of memory"),
+    Claim("small_cnn_epoch", "an epoch from shards takes as long as from memory", "at most 1.10 of memory"),
+)  # fmt: skip
+
+
+def last_result(program: str) -> dict[str, Any] | None:
+    path = FOLDER / "results" / f"{program}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def table() -> str:
+    """One line per claim, and below it the further numbers of the runs and their machines."""
+    lines = ["| claim | command | goal | result | ratio | against | n | day |", "|---|---|---|---|---|---|---|---|"]
+    details = []
+    for one in CLAIMS:
+        found = last_result(one.program)
+        command = f"`python -m benchmarks.{one.program}`"
+        if found is None:
+            lines.append(f"| {one.claim} | {command} | {one.goal} | not run yet | | | | |")
+            continue
+        against = found["against"].partition(" (claim")[0]
+        shown = f"{found['value']:,.3g}" if found["value"] < 1000 else f"{found['value']:,.0f}"
+        lines.append(
+            f"| {one.claim} | {command} | {one.goal} | {shown} ({found['name']}) | {found['ratio']:g} | {against} | "
+            f"{found['n']:,} | {found['date']} |"
+        )
+        known = {"name", "value", "ratio", "against", "n", "machine", "date"}
+        further = ", ".join(f"{key} {value:g}" for key, value in found.items() if key not in known)
+        details.append(f"- `{one.program}`: {found['machine']}{f'; {further}' if further else ''}")
+    return "\n".join([*lines, "", "Machines, and further numbers of the same runs:", "", *details])
+
+
+def refresh_readme() -> None:
+    """Replace what stands between the two marks in README.md."""
+    path = FOLDER / "README.md"
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise SystemExit(f"{path.name} lacks the lines '{BEGIN}' and '{END}'; put them around the table")
+    path.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    programs = [one.program for one in CLAIMS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(programs)}")
+    parser.add_argument("--table", action="store_true", help="only write the table again")
+    given = parser.parse_args()
+    if unknown := set(given.names) - set(programs):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(programs)}")
+    failed = []
+    for program in [] if given.table else given.names or programs:
+        print(f"== {program}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{program}"], cwd=FOLDER.parent).returncode != 0:
+            failed.append(program)
+    refresh_readme()
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}; their last results stand in the table")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""`explain`: the cause of staleness, from the closed list, in exact words."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import toy
+from PIL import Image
+from test_incremental import Code
+from toy_project import Project, toy_id
+
+from pipeline.describe import plan_data, plan_lines, stale_lines
+from pipeline.errors import FailedRowsError
+from pipeline.explain import CAUSES, Explainer
+
+LINE = """
+nodes:
+  a: {stage: "toy:Numbers", count: 20}
+  b: {stage: "toy:Scale", of: a, factor: 2.0}
+  noisy: {stage: "toy:Jitter", of: b}
+  mean: {stage: "toy:Mean", on: b}
+  centered: {stage: "toy:Center", of: b, mean: mean}
+"""
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    project = Project(tmp_path / "project", monkeypatch, LINE)
+    project.run()
+    return project
+
+
+def test_a_fresh_pipeline_has_no_cause(line: Project) -> None:
+    assert line.causes() == {}
+
+
+def test_rows_of_an_empty_store_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(tmp_path, monkeypatch, LINE)
+    causes = project.causes()
+    assert causes["a"] == [("new", "in source a; computed by no shard yet", 20)]
+    assert causes["noisy"] == [("new", "in source a; computed by no shard yet", 40)]
+    assert causes["mean"] == [("new", "made by no run yet", causes["mean"][0][2])]
+    assert list(tmp_path.glob("store*")) == []
+
+
+def test_new_rows_are_counted_apart_from_stale_ones(line: Project) -> None:
+    causes = line.causes("nodes.a.count=23", "nodes.b.factor=4.0")
+    assert causes["a"] == [("new", "in source a; computed by no shard yet", 3)]
+    assert causes["b"] == [
+        ("config", "config.factor 2.0 -> 4.0", 20),
+        ("new", "in source a; computed by no shard yet", 3),
+    ]
+
+
+def test_config_is_named_with_both_values_and_below_it_upstream(line: Project) -> None:
+    causes = line.causes("nodes.b.factor=2.5")
+    assert causes["b"] == [("config", "config.factor 2.0 -> 2.5", 20)]
+    assert causes["noisy"] == [("upstream", "b changed", 40)]
+    assert [cause for cause, _, _ in causes["mean"]] == ["upstream"]
+    assert causes["mean"][0][1] == "the rows that it is made from changed"
+    assert [cause for cause, _, _ in causes["centered"]] == ["artifact"]
+
+
+def test_the_seed_is_a_setting_of_random_stages(line: Project) -> None:
+    causes = line.causes("seed=3")
+    assert causes["noisy"] == [("config", "seed 0 -> 3", 40)]
+    assert "b" not in causes
+
+
+def test_an_artifact_is_named_by_its_key(line: Project) -> None:
+    causes = line.causes("splits={train: 0.2, val: 0.2, test: 0.6}")
+    keys = [line.plan(*overrides).artifacts["mean"].key.hex() for overrides in ((), ("splits={train: 0.2, val: 0.2, test: 0.6}",))]  # fmt: skip
+    assert causes["centered"] == [("artifact", f"artifact.mean {keys[0]} -> {keys[1]}", 20)]
+    assert set(causes) == {"mean", "centered"}
+
+
+def test_a_library_is_environment(line: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.recipes.library_version", lambda name: "99.1")
+    causes = line.causes()
+    assert causes["b"] == [("env", f"env.numpy {np.__version__} -> 99.1", 20)]
+    assert [cause for cause, _, _ in causes["mean"]] == ["env"]
+
+
+def test_a_schema_is_schema(line: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = {"value": toy.Field("<f8", (), "dB"), "vector": toy.Field("<f4", (3,), "1")}
+    monkeypatch.setattr(toy.Scale, "schema", lambda *_: schema)
+    assert line.causes()["b"] == [("schema", "schema.value ['<f8', [], '1'] -> ['<f8', [], 'dB']", 20)]
+
+
+def test_a_failed_row_was_failed_before(line: Project) -> None:
+    line.break_numbers(22)
+    with pytest.raises(FailedRowsError, match="b: 1 row failed"):
+        line.run(overrides=("nodes.a.count=25",))
+    causes = line.causes("nodes.a.count=25")
+    assert causes["b"] == [("failed before", "tried again (the number 22 is broken)", 1)]
+    assert causes["noisy"] == [("new", "in source a; computed by no shard yet", 2)]
+
+
+def test_a_damaged_shard_is_named(line: Project) -> None:
+    shard = next((line.store.chain_dir("scale", line.plan().branches["b"][0].chain)).glob("*.zarr"))
+    shutil.rmtree(shard / "vector")
+    ((cause, text, rows),) = line.causes()["b"]
+    assert (cause, rows) == ("damaged", 20)
+    assert text.startswith(f"{shard}/vector/")
+    assert "is missing, expected" in text
+
+
+def test_changed_content_is_told_from_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(tmp_path, monkeypatch, "nodes:\n  photos: {stage: ingest, folder: photos}\n")
+    (tmp_path / "photos").mkdir()
+
+    def paint(name: str, seed: int) -> None:
+        pixels = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / name)
+
+    for number in range(4):
+        paint(f"{number}.png", number)
+    project.run()
+    paint("0.png", 50)
+    paint("9.png", 51)
+    assert project.causes()["photos"] == [
+        ("content", "files of photos have another content", 1),
+        ("new", "in source photos; computed by no shard yet", 1),
+    ]
+
+
+def test_code_names_the_function_and_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = Code(tmp_path, monkeypatch)
+    code.run()
+    code.edit("one/kernel.py", "def bend(x, power):\n", "# the kernel\ndef bend(x, power):\n    power = float(power)\n")
+    causes = code.causes()
+    assert causes["one"] == [("code", "touchstone_case_one.kernel changed (bend, line 2)", 9)]
+    assert causes["two"] == [("upstream", "one changed", 9)]
+    assert set(causes) == {"one", "two"}
+    code.forget()
+
+
+def test_every_cause_is_in_the_closed_list_and_first_comes_first(line: Project) -> None:
+    found = line.causes("nodes.b.factor=9.0", "seed=8", "nodes.a.count=22")
+    assert {cause for causes in found.values() for cause, _, _ in causes} <= set(CAUSES)
+    assert [cause for cause, _, _ in found["noisy"]] == ["config", "new"]
+
+
+def test_the_plan_says_what_would_be_done_in_words(line: Project) -> None:
+    plan = line.plan("nodes.b.factor=2.5")
+    states = Explainer(plan).all()
+    lines = list(plan_lines(plan, states, verbose=False))
+    assert lines[0].startswith("b <- a: STALE  20 of 20 rows, est. ")
+    assert lines[1] == "  config: config.factor 2.0 -> 2.5 (20 rows)"
+    assert lines[-1].startswith("in all: 80 rows, about ")
+    assert lines[-1].endswith("; 1 artifacts: mean")
+    data = plan_data(plan, states)
+    assert (data["rows"], data["artifacts"]) == (80, ["mean"])
+    fresh = line.plan()
+    assert list(plan_lines(fresh, Explainer(fresh).all(), False)) == [
+        "nothing to compute: 100 rows and 1 artifacts are fresh"
+    ]
+
+
+def test_all_causes_are_shown_on_demand(line: Project) -> None:
+    plan = line.plan("nodes.b.factor=9.0", "nodes.a.count=22")
+    (state,) = [state for state in Explainer(plan).all() if state.node == "b <- a"]
+    short, long = (list(stale_lines(state, verbose)) for verbose in (False, True))
+    assert short[2:] == ["  and 1 more (-v)"]
+    assert long[2:] == ["  new: in source a; computed by no shard yet (2 rows)"]
+
+
+def test_a_row_is_explained_with_its_lineage(line: Project) -> None:
+    explainer: Any = Explainer(line.plan("nodes.a.count=21"))
+    lines = explainer.row("b", toy_id(4).hex()[:10])
+    assert lines[0] == f"{toy_id(4).hex()}  computed in b, born as a {toy_id(4).hex()[:12]}"
+    assert lines[1].startswith("  label real, split ")
+    assert [text.split(" chain")[0].strip() for text in lines[2:]] == ["b (scale)", "a (numbers)"]
+    lines = explainer.row("b", toy_id(20).hex())
+    assert "MISSING in b" in lines[0]
+    assert lines[-1] == "  computed by no shard yet"
+    assert explainer.row("b", "zz") == []
