@@ -3,7 +3,7 @@
     python -m experiments.train_small_stylegan2 --data FOLDER --minutes 75
 
 Trains on every photograph of FOLDER (with its manifest.csv) but those of the val and test groups of
-manifests/photos.csv.
+manifests/photos.csv; without --data on the train split of the project's own photographs.
 Non-saturating logistic loss, lazy R1 (Karras et al. 2020, arXiv:1912.04958, appendix B), and, because there are only
 a few hundred photographs, differentiable augmentation of real and fake images (Zhao et al. 2020, arXiv:2006.10738).
 Each checkpoint writes the averaged generator, a JSON card and a picture of samples, so that a usable file exists early;
@@ -95,6 +95,13 @@ def training_photos(folder: Path, prefixes: list[str], photos_csv: Path) -> list
     if not photos:
         raise SystemExit(f"{folder} has no training photograph with a prefix of {', '.join(prefixes)}")
     return photos
+
+
+def shipped_photos(photos_csv: Path) -> list[Photo]:
+    """The photographs of the project itself that are in the train split."""
+    with photos_csv.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    return [Photo(photos_csv.parent / row["file"], row["sha256"], row["group"], row["licence"]) for row in rows]
 
 
 def fingerprint(photos: list[Photo]) -> str:
@@ -330,7 +337,9 @@ def run(training: Training, arguments: argparse.Namespace) -> Iterator[tuple[flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of 128-pixel photographs with manifest.csv")
+    parser.add_argument(
+        "--data", type=Path, help="folder of 128-pixel photographs with manifest.csv; default: the project's own"
+    )
     parser.add_argument("--prefixes", nargs="+", default=["clothing", "grocery", "budgie"])
     parser.add_argument(
         "--photos", type=Path, default=Path("manifests/photos.csv"), help="manifest with the held-out groups"
@@ -345,7 +354,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    photos = training_photos(arguments.data, arguments.prefixes, arguments.photos)
+    if arguments.data is None:
+        photos = shipped_photos(arguments.photos)
+    else:
+        photos = training_photos(arguments.data, arguments.prefixes, arguments.photos)
     training = Training(load_images(photos))
     checkpoint = arguments.scratch / "checkpoint.pt"
     arguments.scratch.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def main() -> None:
     from pipeline.errors import TouchstoneError
 
     try:
-        app()
+        app(prog_name="touchstone")
     except TouchstoneError as error:
         if State.debug:
             raise

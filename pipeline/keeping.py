@@ -99,7 +99,8 @@ def _rebuild(plan: Plan, branch: Branch, count: int) -> dict[str, Any] | None:
         result = f"equal within {worst:.0f}/255"
     else:
         result = "different"
-    return {"node": branch.node, "rows": len(chosen), "result": result, "largest_difference": worst}
+    return {"node": branch.node, "rows": len(chosen), "result": result,
+            "largest_difference": worst if np.isfinite(worst) else None}  # fmt: skip
 
 
 def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:

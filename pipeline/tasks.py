@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ class ShardTask:
     index: NDArray[np.int64] | None = None
     payload: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     content: Content | None = None
-    files: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, CheckedFile] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
 
     def take(self, rows: NDArray[np.int64]) -> ShardTask:
@@ -135,6 +135,38 @@ class LazyArrays(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self.dataset.fields)
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file that enters a recipe by content: its place and the SHA-256 that the plan saw."""
+
+    path: Path
+    sha256: str
+
+    def check(self, node: str) -> None:
+        """Raise StageError if the file is no longer what the plan saw (it is read again only when its stat moved)."""
+        try:
+            stat = self.path.stat()
+            found = _digest(self.path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        except OSError as error:
+            raise StageError(f"{node}: {self.path} cannot be read: {error.strerror}") from None
+        if found != self.sha256:
+            raise StageError(f"{node}: {self.path} was changed while the run went on; run again to plan with the new one")
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, modified: int, size: int, inode: int) -> str:
+    del modified, size, inode  # cache keys
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checked(files: Mapping[str, CheckedFile], node: str) -> dict[str, Path]:
+    """Places of files by setting, after a check of each."""
+    for file in files.values():
+        file.check(node)
+    return {name: file.path for name, file in files.items()}
 
 
 @cache
@@ -245,7 +277,8 @@ def _call(
 ) -> tuple[Mapping[str, NDArray[Any]], dict[int, str]]:
     facts = task.facts
     context = Context(
-        facts.seed, task.stage.name, facts.device, facts.threads, task.files, task.artifacts, task.stage.random
+        facts.seed, task.stage.name, facts.device, facts.threads, checked(task.files, task.node), task.artifacts,
+        task.stage.random,
     )
     batch = Batch(
         task.ids[rows],
@@ -293,7 +326,7 @@ class ArtifactTask:
     key: bytes
     recipe: Mapping[str, Any]
     views: Mapping[str, Mapping[str, tuple[list[Any], Mapping[str, NDArray[Any]]]]]
-    files: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, CheckedFile] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
     failed: Mapping[str, list[str]] = field(default_factory=dict)  # rows that it wanted and did not get
 
@@ -315,7 +348,7 @@ def make_artifact(
             return Outcome(1, seconds=time.perf_counter() - started)
         out = store.temporary(store.artifact_dir(task.stage.name, task.key), facts.run)
         context = FitContext(
-            facts.seed, task.stage.name, facts.device, facts.threads, task.files, task.artifacts,
+            facts.seed, task.stage.name, facts.device, facts.threads, checked(task.files, task.node), task.artifacts,
             task.stage.random, out=out, scratch=store.scratch(task.key), report=report, stopping=stop,
         )  # fmt: skip
         views: dict[str, Any] = {}

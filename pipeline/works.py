@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.errors import StageError
 from pipeline.plan import ArtifactPlan, Plan
+from pipeline.recipes import Recipe
 from pipeline.selection import Branch, Selection
 from pipeline.stage import SPLITS
-from pipeline.tasks import ArtifactTask, Content, Facts, Parent, ShardTask
+from pipeline.tasks import ArtifactTask, CheckedFile, Content, Facts, Parent, ShardTask
 
 LEAST_ROWS = 64
 """Shards of a node are split for parallel work, but not below this many rows."""
@@ -139,7 +140,7 @@ class TaskMaker:
             self.facts, branch.node, branch.stage, branch.config, branch.chain, branch.schema,
             branch.rows.id[positions], tuple(_parent(side.branch, side.positions[positions]) for side in branch.sides),
             None if branch.index is None else branch.index[positions], payload, content,
-            {name: reference.path for name, reference in branch.files.items()}, self._inputs(branch.artifacts),
+            _files(branch.files, branch.recipe), self._inputs(branch.artifacts),
         )  # fmt: skip
 
     def _inputs(self, artifacts: Mapping[str, tuple[ArtifactPlan, ...]]) -> dict[str, Any]:
@@ -166,7 +167,7 @@ class TaskMaker:
         failed = {name: lines for name, lines in self.failures.items() if name in above}
         return ArtifactTask(
             self.facts, node.name, node.stage, node.config, artifact.key, components, views,
-            {name: reference.path for name, reference in node.files.items()}, self._inputs(artifact.artifacts),
+            _files(node.files, artifact.recipe), self._inputs(artifact.artifacts),
             failed,
         )  # fmt: skip
 
@@ -191,6 +192,12 @@ def view_of(plan: Plan, selections: list[Selection]) -> tuple[list[Any], dict[st
         "group": np.concatenate([t.group for t in tables]) if tables else np.zeros(0, "V16"),
     }
     return parts, table
+
+
+def _files(files: Mapping[str, Any], recipe: Recipe) -> dict[str, CheckedFile]:
+    """File settings with the digests that stand in the recipe."""
+    digests = recipe.components["files"]
+    return {name: CheckedFile(reference.path, digests[name]) for name, reference in files.items()}
 
 
 def _parent(branch: Branch, positions: NDArray[np.int64]) -> Parent:

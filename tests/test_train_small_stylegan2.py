@@ -60,6 +60,14 @@ def test_no_photograph_of_a_held_out_group_is_trained_on(photos: Path) -> None:
         training.training_photos(photos, ["birds"], photos / "photos.csv")
 
 
+def test_without_a_folder_the_train_split_of_the_project_is_used() -> None:
+    found = training.shipped_photos(Path("manifests/photos.csv"))
+    with Path("manifests/photos.csv").open(newline="") as file:
+        expected = sum(row["split"] == "train" for row in csv.DictReader(file))
+    assert len(found) == expected
+    assert all(photo.path.is_file() for photo in found)
+
+
 def test_groups_are_those_of_the_shipped_photographs() -> None:
     with (ROOT / "manifests" / "photos.csv").open(newline="") as file:
         for row in csv.DictReader(file):
