@@ -38,6 +38,8 @@ CLAIMS = (
           "at most 0.015 of the first run, exactly the new rows computed"),
     Claim("profile_speed", "batched azimuthal profiles are faster than the published loops", "at least 10 times"),
     Claim("feature_kernels", "the spectrum stage adds little to its kernels", "at least 0.85 of the bare kernel"),
+    Claim("feature_shards", "what a whole spectrum shard through the engine costs beside the bare kernel",
+          "no goal: measured only"),
     Claim("random_gather", "random batches come from shards as from memory", "at least 0.5 of memory"),
     Claim("small_cnn_epoch", "an epoch from shards takes as long as from memory", "at most 1.10 of memory"),
 )  # fmt: skip

@@ -312,9 +312,7 @@ def graph(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignme
 @verb("touchstone verify", "touchstone verify --rebuild 2 --json")
 def verify(
     rebuild: Annotated[int, typer.Option(min=0, help="compute this many rows of each node again")] = 0,
-    repair: Annotated[
-        bool, typer.Option(help="put damaged shards aside; the next run makes them again")
-    ] = False,
+    repair: Annotated[bool, typer.Option(help="put damaged shards aside; the next run makes them again")] = False,
     file: File = PIPELINE_FILE,
     assignments: Assignments = None,
     json: Json = False,

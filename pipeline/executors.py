@@ -9,14 +9,23 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 from pipeline.errors import ConfigError
-from pipeline.tasks import ArtifactTask, Outcome, ShardTask, compute_shard, make_artifact
+from pipeline.tasks import (
+    ArtifactTask,
+    Outcome,
+    ShardTask,
+    compute_rows,
+    compute_shard,
+    make_artifact,
+    publish_rows,
+)
 
 
 class Progress(Protocol):
@@ -58,30 +67,51 @@ class Stop:
 
 
 class Executors:
-    """Where tasks run. `bound` tasks are in flight at most; tasks that want a GPU go one per device."""
+    """Threads of this process. At most `bound` tasks are in flight; tasks that want a GPU go one per device.
+
+    `workers` threads compute; a shard that is computed is written, flushed and renamed by another thread while the next
+    one is computed, since most of that time is spent waiting for the disk. `bound` limits the memory of both.
+    """
 
     def __init__(self, workers: int) -> None:
-        self.bound = workers
-        self.pool: Executor = ThreadPoolExecutor(workers, thread_name_prefix="touchstone")
+        self.bound = 2 * workers
+        self.pool: Executor = ThreadPoolExecutor(workers, thread_name_prefix="touchstone-compute")
+        self.publishers: Executor = ThreadPoolExecutor(workers, thread_name_prefix="touchstone-publish")
         self.device = threading.Semaphore(1)
 
     def submit(self, node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Future[Outcome]:
-        return self.pool.submit(self._here, node, task, progress, stop)
+        """The outcome of a task. A task that waits in the queue when the user stops is given back with nothing done."""
+        outcome: Future[Outcome] = Future()
+        self.pool.submit(_settled, outcome, lambda: self._work(outcome, node, task, progress, stop))
+        return outcome
 
-    def _here(self, node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Outcome:
-        if task.stage.network and task.facts.device == "cuda":
-            with self.device:
-                return self._work(node, task, progress, stop)
-        return self._work(node, task, progress, stop)
-
-    @staticmethod
-    def _work(node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Outcome:
-        if isinstance(task, ShardTask):
-            return compute_shard(task)
-        return make_artifact(task, lambda done, total: progress.step(node, done, total), stop)
+    def _work(
+        self, outcome: Future[Outcome], node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop
+    ) -> Outcome | None:
+        if stop():
+            return Outcome()
+        with self.device if task.stage.network and task.facts.device == "cuda" else nullcontext():
+            if isinstance(task, ArtifactTask):
+                return make_artifact(task, lambda done, total: progress.step(node, done, total), stop)
+            started = time.perf_counter()
+            found = compute_rows(task)
+        self.publishers.submit(_settled, outcome, lambda: publish_rows(task, found, started))
+        return None
 
     def close(self) -> None:
         self.pool.shutdown(wait=True)
+        self.publishers.shutdown(wait=True)
+
+
+def _settled(outcome: Future[Outcome], work: Callable[[], Outcome | None]) -> None:
+    """Set what `work` returns or raises; None means that a later step sets it."""
+    try:
+        result = work()
+    except BaseException as error:  # whatever it is, the loop that waits for the future has to see it
+        outcome.set_exception(error)
+        return
+    if result is not None:
+        outcome.set_result(result)
 
 
 class DaskExecutors(Executors):

@@ -81,7 +81,7 @@ def _rebuild(plan: Plan, branch: Branch, count: int) -> dict[str, Any] | None:
     places = stored.lookup(task.ids[found.done])
     identical = len(found.done) == len(chosen)
     worst = 0.0 if identical else float("inf")  # a row that fails now
-    digests = row_digests(found.arrays, branch.schema) if len(found.done) else []
+    digests = row_digests(found.arrays, branch.schema) if len(found.done) else found.done
     for row, position in enumerate(places):
         shard = Shard.open(stored.path(int(stored.shard[position])))
         number = np.array([stored.row[position]])

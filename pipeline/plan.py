@@ -175,7 +175,14 @@ class _Planner:
         }
         settings = self.settings
         recipe = make_recipe(
-            node.stage, node.config, schema, self._paths(node), files, keys, settings.seed, settings.device,
+            node.stage,
+            node.config,
+            schema,
+            self._paths(node),
+            files,
+            keys,
+            settings.seed,
+            settings.device,
             settings.threads,
         )
         alias = self.plan.aliases.get(recipe.digest.hex())
@@ -202,7 +209,8 @@ class _Planner:
             found = node.stage.discover(node.config, self.scan)
         except ValueError as error:
             raise self._problem(str(error)) from None
-        source = tabulate(found, node.name, self.settings.seed, dict(self.settings.splits), self.plan.names)
+        shares = {str(name): share for name, share in self.settings.splits.items()}
+        source = tabulate(found, node.name, self.settings.seed, shares, self.plan.names)
         if not len(source.rows) and not source.problems:
             raise self._problem("finds no rows")
         self.plan.notes += source.notes

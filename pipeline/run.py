@@ -287,8 +287,8 @@ def _account(works: list[Work], results: Results) -> None:
     skipped = sum(len(found) for found in results.skipped.values())
     if results.wanted != computed + failed + skipped:
         raise StageError(
-            f"{results.wanted:,} rows were wanted, but {computed:,} were computed, {failed:,} failed and {skipped:,} lack "
-            "their inputs: the sums do not match; run again, and report this if it stays"
+            f"{results.wanted:,} rows were wanted, but {computed:,} were computed, {failed:,} failed and {skipped:,} "
+            "lack their inputs: the sums do not match; run again, and report this if it stays"
         )
 
 

@@ -152,7 +152,9 @@ class CheckedFile:
         except OSError as error:
             raise StageError(f"{node}: {self.path} cannot be read: {error.strerror}") from None
         if found != self.sha256:
-            raise StageError(f"{node}: {self.path} was changed while the run went on; run again to plan with the new one")
+            raise StageError(
+                f"{node}: {self.path} was changed while the run went on; run again to plan with the new one"
+            )
 
 
 @lru_cache(maxsize=64)
@@ -191,7 +193,7 @@ def compute_rows(task: ShardTask) -> Computed:
     """Compute the rows of a task, block by block; nothing is written."""
     store = open_store(task.facts.store, writable=task.facts.run is not None)
     present = _present(store, task)
-    lacking = tuple(bytes(row_id) for row_id in np.delete(task.ids, present))
+    lacking = tuple(ids.to_bytes(np.delete(task.ids, present)))
     task = task.take(present) if lacking else task
     datasets = _datasets(store, task)
     arrays = {name: np.empty((len(task.ids), *one.shape), dtype=one.dtype) for name, one in task.schema.items()}
@@ -213,10 +215,14 @@ def compute_rows(task: ShardTask) -> Computed:
 
 
 def compute_shard(task: ShardTask) -> Outcome:
-    """Compute the rows of a task and publish them as one shard; failures are recorded beside it."""
+    """Compute the rows of a task and publish them as one shard."""
     started = time.perf_counter()
+    return publish_rows(task, compute_rows(task), started)
+
+
+def publish_rows(task: ShardTask, found: Computed, started: float) -> Outcome:
+    """Publish computed rows as one shard; failures are recorded beside it. started: `perf_counter` of the task."""
     store = open_store(task.facts.store)
-    found = compute_rows(task)
     stage, chain = task.stage.name, task.chain
     if len(found.done):
         assert task.facts.run is not None
@@ -277,7 +283,12 @@ def _call(
 ) -> tuple[Mapping[str, NDArray[Any]], dict[int, str]]:
     facts = task.facts
     context = Context(
-        facts.seed, task.stage.name, facts.device, facts.threads, checked(task.files, task.node), task.artifacts,
+        facts.seed,
+        task.stage.name,
+        facts.device,
+        facts.threads,
+        checked(task.files, task.node),
+        task.artifacts,
         task.stage.random,
     )
     batch = Batch(

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.stage import Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages import class_differences, report_pictures, report_tables
+from stages.containers import texts
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -109,7 +110,7 @@ def measured(rows: Mapping[str, Dataset]) -> list[class_differences.Difference]:
     if images is not None and "reduction" in images.fields:
         found += class_differences.of_reduction(images.array("reduction"), images.column("label"))
     if container is not None and {"codec", "native_size"} <= set(container.fields):
-        codecs = [bytes(value).decode("ascii", "replace") for value in container.array("codec")]
+        codecs = texts(container.array("codec"))
         sizes: Any = np.asarray(container.array("native_size"))
         found += class_differences.of_containers(codecs, sizes, container.column("label"))
     return found

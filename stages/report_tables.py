@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.class_differences import counted, text
+from stages.containers import texts
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -113,7 +114,7 @@ def _containers(rows: Dataset | None) -> list[dict[str, Any]]:
     if rows is None or not len(rows) or "codec" not in rows.fields:
         return []
     labels, sources = rows.column("label"), rows.column("source")
-    codecs = [bytes(value).decode("ascii", "replace") for value in rows.array("codec")]
+    codecs = texts(rows.array("codec"))
     sizes = [f"{width} × {height}" for width, height in rows.array("native_size").tolist()]
     tables = [bytes(value.tobytes()) for value in rows.array("quantization")] if "quantization" in rows.fields else []
     lengths = rows.array("file_bytes") if "file_bytes" in rows.fields else None

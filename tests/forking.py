@@ -84,10 +84,6 @@ def serve() -> None:
     import toy  # noqa: F401
     import zarr.codecs  # noqa: F401
 
-    import pipeline.dataset
-    import pipeline.run  # noqa: F401
-    import pipeline.store
-
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

@@ -87,7 +87,11 @@ def test_modules_that_a_config_selects_are_added_and_touch_no_other(package: Pac
         ("blur.py", "'''Docstring.'''", "'''Another\n    docstring.'''"),
         ("blur.py", "'''A stage.'''", '"""The same stage."""'),
         ("blur.py", "SIZE = 3  # pixels", "SIZE = (0x3)\n'''What the constant means.'''"),
-        ("blur.py", "return kernels.box(x, SIZE) + square_area(x)", "return (kernels.box(\n x,SIZE)+square_area( x ) )"),
+        (
+            "blur.py",
+            "return kernels.box(x, SIZE) + square_area(x)",
+            "return (kernels.box(\n x,SIZE)+square_area( x ) )",
+        ),
         ("kernels.py", "    return [sum(x) / n]", "    # the mean\n    return [\n        sum(x) / n,\n    ]"),
         ("kernels.py", "    weight = 1", "    '''An edge.'''\n\n    weight = 1"),
         ("shapes/__init__.py", "[]", "['a new entry']"),

@@ -1,5 +1,7 @@
 """`pipeline.yaml` to nodes: every mistake is one sentence with place, found and allowed, before anything is written."""
 
+# ruff: noqa: E501 (one case of a table stands on one line)
+
 from __future__ import annotations
 
 import hashlib

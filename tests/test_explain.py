@@ -72,8 +72,9 @@ def test_the_seed_is_a_setting_of_random_stages(line: Project) -> None:
 
 
 def test_an_artifact_is_named_by_its_key(line: Project) -> None:
-    causes = line.causes("splits={train: 0.2, val: 0.2, test: 0.6}")
-    keys = [line.plan(*overrides).artifacts["mean"].key.hex() for overrides in ((), ("splits={train: 0.2, val: 0.2, test: 0.6}",))]  # fmt: skip
+    change = "splits={train: 0.2, val: 0.2, test: 0.6}"
+    causes = line.causes(change)
+    keys = [line.plan(*overrides).artifacts["mean"].key.hex() for overrides in ((), (change,))]
     assert causes["centered"] == [("artifact", f"artifact.mean {keys[0]} -> {keys[1]}", 20)]
     assert set(causes) == {"mean", "centered"}
 

@@ -128,14 +128,14 @@ MUTATIONS: dict[str, tuple[Mutation, dict[str, int], dict[str, int]]] = {
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a standard project that was run; tests work on copies."""
     folder = tmp_path_factory.mktemp("finished") / "project"
     with pytest.MonkeyPatch.context() as patch:
         project = Project(folder, patch)
         project.run()
         assert project.computed() == {"numbers": 60, "scale": 120, "add": 60, "jitter": 40, "mean": 1, "center": 40}
-    yield folder
+    return folder
 
 
 @pytest.fixture
@@ -238,13 +238,19 @@ PHOTO_MUTATIONS: dict[str, tuple[Mutation, dict[str, int]]] = {
     "photo renamed": (lambda p: (p.folder / "photos/a0.png").rename(p.folder / "photos/z9.png"), {}),
     "photo doubled": (lambda p: shutil.copy(p.folder / "photos/a0.png", p.folder / "photos/a00.png"), {}),
     "photo moved to a subfolder": (
-        lambda p: ((p.folder / "photos/deep").mkdir(), (p.folder / "photos/a0.png").rename(p.folder / "photos/deep/a0.png")),
+        lambda p: (
+            (p.folder / "photos/deep").mkdir(),
+            (p.folder / "photos/a0.png").rename(p.folder / "photos/deep/a0.png"),
+        ),
         {},
     ),
     "all touched": (touch, {}),
     "all copied in another order": (copied, {}),
     "folder renamed": (
-        lambda p: ((p.folder / "photos").rename(p.folder / "pictures"), p.replace("folder: photos", "folder: pictures")),
+        lambda p: (
+            (p.folder / "photos").rename(p.folder / "pictures"),
+            p.replace("folder: photos", "folder: pictures"),
+        ),
         {},
     ),
     "grouped otherwise": (lambda p: p.replace('group_by: "[a-z]+"', "group_by: none"), {}),

@@ -42,7 +42,9 @@ def damage(project: Project, node: str, count: int = 1) -> list[Path]:
     branch = project.plan().branches[node][0]
     shards = sorted(project.store.chain_dir(branch.stage.name, branch.chain).glob("*.zarr"))[:count]
     for shard in shards:
-        path = next(path for path in sorted((shard / "value").rglob("*")) if path.is_file() and path.name != "zarr.json")
+        path = next(
+            path for path in sorted((shard / "value").rglob("*")) if path.is_file() and path.name != "zarr.json"
+        )
         content = bytearray(path.read_bytes())
         content[3] ^= 64
         path.write_bytes(content)
@@ -56,9 +58,9 @@ def test_a_sound_store_is_sound_and_rebuilt_rows_are_identical(project: Project)
     found = verify_store(project.load(), rebuild=3, repair=False)
     assert (found["sound"], found["damaged"]) == (True, [])
     results = {one["node"]: (one["rows"], one["result"]) for one in found["rebuilt"]}
-    assert results == {
-        node: (3, "identical") for node in ("a", "b", "scaled[2.0]", "scaled[3.0]", "noisy", "sum", "centered")
-    }
+    assert results == dict.fromkeys(
+        ("a", "b", "scaled[2.0]", "scaled[3.0]", "noisy", "sum", "centered"), (3, "identical")
+    )
     assert found["lines"][-1] == "12 chains and artifacts are sound" or found["lines"][-1].endswith("are sound")
     assert project.computed()["numbers"] == 6
 
@@ -79,9 +81,7 @@ def test_damage_is_named_and_repaired_only_when_told(project: Project) -> None:
 
 def test_a_rebuild_that_differs_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = toy.Jitter.compute
-    monkeypatch.setattr(
-        toy.Jitter, "compute", lambda *arguments: {"value": plain(*arguments)["value"] + 1e-9}
-    )
+    monkeypatch.setattr(toy.Jitter, "compute", lambda *arguments: {"value": plain(*arguments)["value"] + 1e-9})
     found = verify_store(project.load(), rebuild=2, repair=False)
     assert not found["sound"]
     assert [one["node"] for one in found["rebuilt"] if one["result"] == "different"] == ["noisy"]
@@ -182,7 +182,9 @@ def test_gc_keeps_frozen_and_pinned_and_stops_at_a_broken_manifest(project: Proj
     text = manifest.read_text()
     manifest.write_text(text.replace("chain: ", "chain: not-hex "))
     before = tree(project.folder)
-    with pytest.raises(ConfigError, match=r"frozen-scaled.*yaml is a frozen manifest that cannot be read .*; mend it before gc"):
+    with pytest.raises(
+        ConfigError, match=r"frozen-scaled.*yaml is a frozen manifest that cannot be read .*; mend it before gc"
+    ):
         garbage(project)
     manifest.write_text(text + "\n  - [")
     with pytest.raises(ConfigError, match=r"frozen-scaled.*yaml:\d+ is not valid YAML"):
@@ -296,7 +298,7 @@ def test_a_wrong_accept_is_refused(code: Code) -> None:
     with pytest.raises(StoreError, match="two: its inputs changed too; accept one first, or run"):
         accept_nodes(code.load(), ["two"])
     accept_nodes(code.load(), ["one"])
-    (new, old), = code.store.aliases().items()
+    ((new, old),) = code.store.aliases().items()
     from pipeline.care import accept
 
     with pytest.raises(ConflictError, match="nothing to accept"):

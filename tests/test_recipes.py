@@ -54,7 +54,8 @@ def test_the_encoding_is_tag_length_content() -> None:
 
 
 def test_values_that_differ_in_kind_differ() -> None:
-    values: list[Any] = [1, 1.0, True, "1", b"1", None, "None", 0, False, "", [], {}, [[]], [1], {"1": 1}, {1: 1}, set(),
+    values: list[Any] = [1, 1.0, True, "1", b"1", None, "None", 0, False, "", [], {}, [[]], [1], {"1": 1},
+                         {1: 1}, set(),
                          [1, 2], [12], [[1], 2], ["a", "b"], ["ab"], 1e16, 10**16, math.inf, -math.inf]  # fmt: skip
     assert len({encode(value) for value in values}) == len(values)
 
@@ -91,7 +92,9 @@ plain = st.recursive(
 def canonical(value: Any) -> Any:
     """A value that is equal exactly where the encoding promises equality."""
     if isinstance(value, dict):
-        return "d", tuple(sorted((unicodedata.normalize("NFC", key), canonical(v)) for key, v in value.items())).__repr__()
+        return "d", tuple(
+            sorted((unicodedata.normalize("NFC", key), canonical(v)) for key, v in value.items())
+        ).__repr__()
     if isinstance(value, list):
         return "l", repr([canonical(item) for item in value])
     if isinstance(value, str):
@@ -133,15 +136,16 @@ class Plain(Stage):
 def recipe(config: Config, **changes: Any) -> Recipe:
     stage = type("Plain", (Plain,), changes.pop("stage", {}))()
     given_arguments: dict[str, Any] = {
-        "schema": {"x": Field("<f4", (3,), "dB")}, "files": {}, "artifacts": {}, "seed": 0, "device": "cpu", "threads": 1,
-        **changes,
+        "schema": {"x": Field("<f4", (3,), "dB")}, "paths": {}, "files": {}, "artifacts": {}, "seed": 0,
+        "device": "cpu", "threads": 1, **changes,
     }  # fmt: skip
     return make_recipe(stage, config, **given_arguments)
 
 
 configs = st.builds(
-    Config, sigma=st.floats(-2, 2), count=st.integers(-2, 2), mode=st.sampled_from(Mode), kind=st.sampled_from(["a", "b"]),
-    inner=st.builds(Inner, strength=st.sampled_from([0.0, 1.0, 2.0])), names=st.sampled_from([(), ("x",), ("x", "y")]),
+    Config, sigma=st.floats(-2, 2), count=st.integers(-2, 2), mode=st.sampled_from(Mode),
+    kind=st.sampled_from(["a", "b"]), inner=st.builds(Inner, strength=st.sampled_from([0.0, 1.0, 2.0])),
+    names=st.sampled_from([(), ("x",), ("x", "y")]),
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from pipeline.stage import Artifact
 from stages import class_differences, figures
+from stages.containers import packed
 from stages.evaluate import Evaluate, EvaluateConfig
 from stages.report import Report, ReportConfig
 from stages.train import Train, TrainConfig
@@ -44,7 +45,7 @@ FILES = rows_of(
     "photos",
     0,
     {
-        "codec": np.array([b"PNG"] * 30 + [b"JPEG"] * 10, dtype="S8"),
+        "codec": np.stack([packed("PNG")] * 30 + [packed("JPEG")] * 10),
         "native_size": np.tile(np.array([128, 96], dtype=np.int32), (40, 1)),
         "quantization": np.concatenate([np.zeros((30, 2, 64)), np.ones((10, 2, 64))]).astype(np.uint16),
         "file_bytes": np.arange(40, dtype=np.int64) * 1024,

@@ -82,8 +82,11 @@ def test_given_splits_win_and_their_group_follows() -> None:
 
 
 def test_one_group_with_two_given_splits_is_refused() -> None:
-    with pytest.raises(SourceError, match=r"photos: one group stands in two splits, photos/\d.png in (test|train) and "
-                                          r"photos/\d.png in (test|train); give all rows of a group the same split"):  # fmt: skip
+    sentence = (
+        r"photos: one group stands in two splits, photos/\d\.png in (test|train) and photos/\d\.png in (test|train); "
+        "give all rows of a group the same split"
+    )
+    with pytest.raises(SourceError, match=sentence):
         source([1, 2], group=["a", "a"], split=["train", "test"])
 
 
@@ -103,8 +106,8 @@ def test_duplicates_join_their_groups_into_one_split() -> None:
 
 
 def test_duplicates_in_two_given_splits_are_refused() -> None:
-    with pytest.raises(SourceError, match="photos: the same content stands in two splits, photos/0.png in train and "
-                                          "photos/2.png in test; remove one of them"):  # fmt: skip
+    with pytest.raises(SourceError, match=r"photos: the same content stands in two splits, photos/0\.png in train and "
+                                          r"photos/2\.png in test; remove one of them"):  # fmt: skip
         source([1, 2, 1], split=["train", "", "test"])
     with pytest.raises(SourceError, match="photos: the same content stands in two splits"):
         source([1, 1, 1], split=["", "train", "test"])
@@ -147,6 +150,8 @@ def test_a_content_in_two_splits_of_two_sources_is_refused_whatever_the_groups()
 
 def test_sources_without_a_conflict_pass() -> None:
     one = source([1, 2], "photos", group=["a", "b"], split=["train", "val"])
-    check_leaks([("photos", one.rows), ("same", source([1, 5], "same", group=["a", "c"], split=["train", "test"]).rows)])
+    check_leaks(
+        [("photos", one.rows), ("same", source([1, 5], "same", group=["a", "c"], split=["train", "test"]).rows)]
+    )
     check_leaks([("photos", one.rows)])
     check_leaks([])

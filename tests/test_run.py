@@ -48,8 +48,11 @@ def cold(project: Project, folder: Path, patch: pytest.MonkeyPatch) -> Project:
 
 def test_a_failed_row_is_counted_named_and_fails_the_run_but_no_other_row(line: Project) -> None:
     line.break_numbers(7)
-    with pytest.raises(FailedRowsError, match=r"b: 1 row failed \(0 allowed\): a [0-9a-f]{12}: the number 7 is broken. "
-                                              "Mend the inputs and run again, or set max_failed_rows") as caught:  # fmt: skip
+    sentence = (
+        r"b: 1 row failed \(0 allowed\): a [0-9a-f]{12}: the number 7 is broken\. "
+        "Mend the inputs and run again, or set max_failed_rows"
+    )
+    with pytest.raises(FailedRowsError, match=sentence) as caught:
         line.run()
     assert caught.value.exit_code == 1
     assert toy_id(7).hex()[:12] in str(caught.value)
@@ -64,7 +67,10 @@ def test_allowed_failures_leave_everything_below_without_the_row(line: Project) 
     line.replace("shard_rows: 8}", "shard_rows: 8, max_failed_rows: 2}")
     line.break_numbers(3, 9)
     report = line.run()
-    assert sorted(line.rsplit(": ")[-1] for line in report.failed["b"]) == ["the number 3 is broken", "the number 9 is broken"]
+    assert sorted(line.rsplit(": ")[-1] for line in report.failed["b"]) == [
+        "the number 3 is broken",
+        "the number 9 is broken",
+    ]
     assert set(report.failed) == {"b"}
     assert report.computed == {"a": 24, "b": 22, "c": 22, "mean": 1, "centered": 22}
     plan = line.plan(recorded=True)
@@ -118,7 +124,7 @@ def test_every_wanted_row_is_computed_or_failed_with_a_reason(
 ) -> None:
     """b fails for numbers in `first`, c for doubled numbers in `second` (even numbers of `first` may be in both)."""
     shutil.rmtree(line.folder / "store", ignore_errors=True)
-    line.write(LINE.replace("nodes:", "max_failed_rows: 99\nnodes:").replace("  mean:", "  # mean:").replace("  centered:", "  # centered:"))  # fmt: skip
+    line.write("max_failed_rows: 99\n" + LINE.partition("  mean:")[0])
     bad = {float(n) for n in first | second}
     line.break_numbers(*bad)
     line.raise_at(*([min(bad)] if raises and bad else []))
@@ -128,7 +134,9 @@ def test_every_wanted_row_is_computed_or_failed_with_a_reason(
     assert len(report.failed.get("b", [])) == len(b)
     assert len(report.failed.get("c", [])) == len(c)
     computed = {"a": 24, "b": 24 - len(b), "c": 24 - len(b) - len(c)}
-    assert report.computed == {name: count for name, count in computed.items() if count or name != "c" or b != list(range(24))}
+    assert report.computed == {
+        name: count for name, count in computed.items() if count or name != "c" or b != list(range(24))
+    }
     plan = line.plan(recorded=True)
     for name in ("a", "b", "c"):
         (branch,) = plan.branches[name] or [None]
@@ -393,3 +401,21 @@ def test_the_files_of_a_run_say_what_was_resolved_and_go_when_it_ends(line: Proj
     line.run("a")
     runs = sorted(path.suffix for path in (line.folder / "store" / "runs").iterdir())
     assert runs == [".yaml"]
+
+
+def test_a_task_waits_for_exactly_the_shards_that_hold_its_inputs(line: Project) -> None:
+    line.run("a", overrides=("nodes.a.count=5",))
+    works = works_of(line.plan(), 1)
+    rows = {
+        work.number: set(ids.to_bytes(work.branch.rows.id[work.positions])) for work in works if work.branch is not None
+    }
+    by_node = {name: [work for work in works if work.node == name] for name in ("a", "b", "c", "mean", "centered")}
+    assert [len(found) for found in by_node.values()] == [1, 3, 4, 1, 1]
+    for below, above in (("b", "a"), ("c", "b")):
+        for work in by_node[below]:
+            holders = {other.number for other in by_node[above] if rows[other.number] & rows[work.number]}
+            assert work.waits == holders
+    (mean,), (centered,) = by_node["mean"], by_node["centered"]
+    train = line.plan().artifacts["mean"].views["on"][""][0].sides[0].ids
+    assert mean.waits == {work.number for work in by_node["c"] if rows[work.number] & set(ids.to_bytes(train))}
+    assert centered.waits == {mean.number} | {work.number for work in by_node["c"]}

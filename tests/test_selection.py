@@ -42,7 +42,8 @@ def branch(name: str, numbers: list[int], label: int = 0, groups: int = 3) -> Br
         np.full(len(n), NAMES.number(name), np.int32),
     )
     zeros = np.zeros(len(n), bool)
-    return Branch(name, None, None, digest("chain", name), Recipe.of("x", {}), {}, rows, have=zeros, failed=zeros)  # type: ignore[arg-type]
+    chain, recipe = digest("chain", name), Recipe.of("x", {})
+    return Branch(name, None, None, chain, recipe, {}, rows, have=zeros, failed=zeros)  # type: ignore[arg-type]
 
 
 def evaluate(value: Any, **branches: Branch) -> list[Selection]:
@@ -131,10 +132,12 @@ def test_take_of_too_many_is_an_error_unless_rows_failed() -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(
-    st.lists(st.integers(0, 12), max_size=14), st.lists(st.integers(0, 12), max_size=14), st.sampled_from(["id", "group"]),
-    st.integers(1, 4), st.randoms(use_true_random=False),
+    st.lists(st.integers(0, 12), max_size=14), st.lists(st.integers(0, 12), max_size=14),
+    st.sampled_from(["id", "group"]), st.integers(1, 4), st.randoms(use_true_random=False),
 )  # fmt: skip
-def test_join_gives_the_pairs_of_two_loops(left: list[int], right: list[int], on: str, groups: int, random: Any) -> None:
+def test_join_gives_the_pairs_of_two_loops(
+    left: list[int], right: list[int], on: str, groups: int, random: Any
+) -> None:
     a, b = branch("a", left, groups=groups), branch("b", right, groups=groups)
     some = sorted(random.sample(range(len(left)), len(left) // 2 + len(left) % 2))
     other = random.sample(range(len(right)), len(right))
@@ -152,7 +155,9 @@ def test_pairs_of_the_same_branches_are_united() -> None:
 
 def test_pairs_across_splits_and_pairs_of_pairs_are_refused() -> None:
     a, b = branch("a", list(range(6)), groups=2), branch("b", list(range(6)), groups=2)
-    with pytest.raises(ConfigError, match="pairs rows of different splits; add 'where: split = ...' or pair on group"):
+    with pytest.raises(
+        ConfigError, match=r"pairs rows of different splits; add 'where: split = \.\.\.' or pair on group"
+    ):
         evaluate({"of": "a", "pair": "b", "on": "group"}, a=a, b=b)
     with pytest.raises(ConfigError, match="pairs a view that is a pair already; pair two plain views"):
         evaluate({"of": {"of": "a", "pair": "b"}, "pair": "a"}, a=a, b=b)

@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from pipeline.stage import (
     FitContext,
     Input,
     Kind,
-    RowError,
     SourceRows,
     Stage,
     StageConfig,
@@ -80,7 +79,10 @@ class Numbers(Stage):
         numbers = np.arange(config.first, config.first + config.count)
         ids = [hashlib.sha256(f"toy {number}".encode()).digest()[:16] for number in numbers]
         return SourceRows(
-            np.frombuffer(b"".join(ids), "V16"), config.label, [f"g{n // 2}" for n in numbers], payload={"number": numbers}
+            np.frombuffer(b"".join(ids), "V16"),
+            config.label,
+            [f"g{n // 2}" for n in numbers],
+            payload={"number": numbers},
         )
 
     def compute(self, config: NumbersConfig, batch: Batch, ctx: Context) -> dict[str, Any]:
@@ -97,7 +99,7 @@ class Scale(Stage):
     """value * factor."""
 
     name, kind, Config = "scale", Kind.MAP, ScaleConfig
-    inputs = {"of": Input("rows")}
+    inputs: ClassVar[Any] = {"of": Input("rows")}
     block_rows = 7
 
     def schema(self, config: ScaleConfig, inputs: Mapping[str, Any]) -> dict[str, Field]:
@@ -120,7 +122,7 @@ class SumStage(Stage):
     """Two views joined on id, added."""
 
     name, kind, Config = "add", Kind.MAP, StageConfig
-    inputs = {"of": Input("rows")}
+    inputs: ClassVar[Any] = {"of": Input("rows")}
 
     def schema(self, config: Any, inputs: Mapping[str, Any]) -> dict[str, Field]:
         return {"value": Field("<f8", (), "1")}
@@ -138,7 +140,7 @@ class Jitter(Stage):
     """k noisy copies of each row."""
 
     name, kind, Config, random = "jitter", Kind.EXPAND, JitterConfig, True
-    inputs = {"of": Input("rows")}
+    inputs: ClassVar[Any] = {"of": Input("rows")}
 
     def fan_out(self, config: JitterConfig) -> int:
         return config.draws
@@ -156,7 +158,7 @@ class Mean(Stage):
     """A fit: the mean of the training values."""
 
     name, kind, Config = "mean", Kind.FIT, StageConfig
-    inputs = {"on": Input("rows")}
+    inputs: ClassVar[Any] = {"on": Input("rows")}
 
     def fit(self, config: Any, views: Mapping[str, Any], ctx: FitContext) -> None:
         log_fit(self.name)
@@ -171,7 +173,7 @@ class Center(Stage):
     """Subtract a mean that was fitted."""
 
     name, kind, Config = "center", Kind.MAP, StageConfig
-    inputs = {"of": Input("rows"), "mean": Input("artifact")}
+    inputs: ClassVar[Any] = {"of": Input("rows"), "mean": Input("artifact")}
 
     def schema(self, config: Any, inputs: Mapping[str, Any]) -> dict[str, Field]:
         return {"value": Field("<f8", (), "1")}
@@ -190,7 +192,7 @@ class Offset(Stage):
     """Add the number that stands in a file."""
 
     name, kind, Config = "offset", Kind.MAP, OffsetConfig
-    inputs = {"of": Input("rows")}
+    inputs: ClassVar[Any] = {"of": Input("rows")}
 
     def schema(self, config: OffsetConfig, inputs: Mapping[str, Any]) -> dict[str, Field]:
         return {"value": Field("<f8", (), "1")}

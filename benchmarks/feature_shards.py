@@ -1,0 +1,80 @@
+"""Measured, without a claim: a spectrum shard through the whole engine against a bare kernel and a bare write.
+
+The engine reads the images from a shard, checks them, computes, takes a SHA-256 of every row and a crc32c of every
+chunk, writes, flushes to the disk and renames. The bare side calls the batched kernel on an array in memory and writes
+the bytes to one file, without a flush. Both in one process with one thread.
+
+    python -m benchmarks.feature_shards
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy loads its BLAS
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.feature_kernels import bare_kernels, write
+from benchmarks.measure import alternate, emit
+from pipeline.runs import this_run
+from pipeline.shards import rows_per_shard
+from pipeline.stage import ID, Field
+from pipeline.store import Store
+from pipeline.tasks import Facts, Parent, ShardTask, compute_shard
+from stages.spectrum import Spectrum, SpectrumConfig
+
+ROUNDS = 7
+MOST_ROWS = {64: 4096, 256: 256}  # pixels per side -> rows; fewer where a full shard holds fewer
+
+
+def compare(feature: str, size: int, folder: Path) -> tuple[int, float, float]:
+    """Rows of the shard, rows per second of the engine, and its speed over that of kernel and write."""
+    stage, config = Spectrum(), SpectrumConfig.model_validate({"features": [feature]})
+    images_schema = {"image": Field("uint8", (size, size, 3))}
+    schema = stage.schema(config, {"of": images_schema})
+    rows = min(rows_per_shard(schema), MOST_ROWS[size])
+    random = np.random.default_rng(size)
+    images = random.integers(0, 256, (rows, size, size, 3), dtype=np.uint8)
+    ids = np.sort(np.frombuffer(random.bytes(16 * rows), "S16")).view(ID)
+    store, run = Store(folder / "store", writable=True), this_run()
+    chain = hashlib.sha256(f"{feature} {size}".encode()).digest()[:16]
+    store.stage_shard("equalize", chain, ids, {"image": images}, images_schema, {}, run)
+    facts = Facts(store.root, run, 0, "cpu", 1)
+    parent = Parent("equalize", chain, images_schema, ids)
+    rounds = iter(range(1_000_000))
+    kernel = bare_kernels()[feature]
+
+    def engine() -> None:
+        fresh = hashlib.sha256(f"{feature} {size} {next(rounds)}".encode()).digest()[:16]
+        compute_shard(ShardTask(facts, "spectra", stage, config, fresh, schema, ids, (parent,)))
+
+    ours, theirs = alternate(engine, lambda: write(kernel(images), folder), ROUNDS)
+    return rows, rows / ours, theirs / ours
+
+
+def main() -> None:
+    ratios: dict[str, float] = {}
+    worst: tuple[float, float, str, int] | None = None
+    for size in MOST_ROWS:
+        for feature in bare_kernels():
+            with tempfile.TemporaryDirectory() as folder:
+                rows, rate, ratio = compare(feature, size, Path(folder))
+            what = f"{feature}_{size}"
+            print(f"{feature} at {size} px, {rows} rows: {rate:.0f} rows/s, ratio {ratio:.3f}")
+            ratios[what] = round(ratio, 3)
+            if worst is None or ratio < worst[0]:
+                worst = (ratio, rate, f"{feature} at {size} px", rows)
+    assert worst is not None
+    ratio, rate, least, rows = worst
+    against = f"bare kernel and bare write, the least favorable of all: {least}"
+    emit("spectrum shard through the engine, rows per second", rate, ratio, against, rows, **ratios)
+
+
+if __name__ == "__main__":
+    main()
