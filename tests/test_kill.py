@@ -1,4 +1,7 @@
-"""SIGKILL at every named point of publishing: the next run goes on by itself and repeats one shard at most."""
+"""SIGKILL at every named point of publishing: the next run repeats what was in flight only.
+
+With one thread two shards are in flight: one is published while the next one is computed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ nodes:
 """
 ALL = {"numbers": 24, "scale": 24, "mean": 1, "center": 24}
 
-POINTS = [  # (point, occurrence, rows that were computed and not yet published)
+POINTS = [  # (point, occurrence, rows of the shard that was being published and is lost)
     (("inside id", 2), 8),
     (("inside value", 3), 8),
     (("inside vector", 2), 8),
@@ -51,7 +54,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bytes,
 
 
 @pytest.mark.parametrize(("point", "lost"), POINTS, ids=[f"{name} {number}" for (name, number), _ in POINTS])
-def test_after_a_kill_the_next_run_repeats_the_shard_in_flight_only(
+def test_after_a_kill_the_next_run_repeats_the_shards_in_flight_only(
     point: tuple[str, int],
     lost: int,
     server: ForkServer,
@@ -67,7 +70,7 @@ def test_after_a_kill_the_next_run_repeats_the_shard_in_flight_only(
     before = project.computed()
     project.run()
     total = before + project.computed()
-    assert sum(total.values()) == sum(ALL.values()) + lost
+    assert lost <= sum(total.values()) - sum(ALL.values()) <= lost + 8
     assert project.rows() == expected
     left = [path for path in (project.folder / "store").glob("**/.*") if path.suffix == ".tmp"]
     assert left == []

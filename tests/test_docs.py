@@ -1,0 +1,58 @@
+"""The documents say what the program does: the reference of stages is generated, the examples are valid pipelines."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_pipeline
+from pipeline.describe import stages_markdown
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_reference_of_stages_is_that_of_the_program() -> None:
+    text = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8").rstrip()
+    assert text == stages_markdown(), "docs/stages.md is old; run: touchstone config stages > docs/stages.md"
+
+
+def test_the_example_of_the_readme_is_a_valid_pipeline() -> None:
+    example = re.search(r"```yaml\n(nodes:\n.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    assert example
+    path = ROOT / ".readme-example.yaml"  # paths in it are relative to the project
+    path.write_text(example[1], encoding="utf-8")
+    try:
+        assert list(load_pipeline(path).nodes) == ["photos", "fakes[raw]", "images", "spectra", "svm", "table", "page"]
+    finally:
+        path.unlink()
+
+
+def test_the_example_stage_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "writing_a_stage.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", text, re.S)
+    assert example
+    (tmp_path / "example_edges.py").write_text(example[1], encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "photos.csv").write_text("file\nphotos/budgie_0001.png\nphotos/budgie_0002.png\n", encoding="utf-8")
+    (tmp_path / "photos").symlink_to(ROOT / "manifests" / "photos")
+    (tmp_path / "pipeline.yaml").write_text(
+        textwrap.dedent("""
+        nodes:
+          photos: {stage: ingest, manifest: manifest.yaml}
+          images: {stage: equalize, of: photos, size: 64}
+          edges: {stage: "example_edges:Edges", of: images}
+        """)
+    )
+    (tmp_path / "manifest.yaml").write_text(
+        f"{{name: two, root: {ROOT / 'manifests'}, licence: CC0-1.0, rows: photos.csv}}\n", encoding="utf-8"
+    )
+    from pipeline.open import open_node
+    from pipeline.run import run
+
+    pipeline = load_pipeline(tmp_path / "pipeline.yaml")
+    assert run(pipeline, [], 1).computed == {"photos": 2, "images": 2, "edges": 2}
+    edges = open_node(tmp_path / "pipeline.yaml", "edges").array("edges")
+    assert ((edges > 0) & (edges < 1)).all()
