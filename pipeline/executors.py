@@ -128,7 +128,8 @@ class DaskExecutors(Executors):
             self.cluster = None
         else:
             self.cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0,
+                n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0,
+                dashboard_address="127.0.0.1:0",  # a free port: the default one may belong to another run
                 silence_logs=40,
             )  # fmt: skip
             self.client = Client(self.cluster, set_as_default=False)

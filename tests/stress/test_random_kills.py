@@ -58,6 +58,14 @@ def results() -> Iterator[None]:
     print(json.dumps(data, indent=2))
 
 
+@pytest.fixture
+def servers() -> Iterator[list[ForkServer]]:
+    found = [ForkServer(), ForkServer()]
+    yield found
+    for server in found:
+        server.close()
+
+
 def published(project: Project) -> int:
     """Rows and artifacts that a reader finds."""
     plan = project.plan()
@@ -66,9 +74,9 @@ def published(project: Project) -> int:
 
 
 def test_a_hundred_random_kills_cost_the_shards_in_flight_only(
-    expected: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expected: Rows, servers: list[ForkServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server, rng = ForkServer(), random.Random(20)
+    server, rng = servers[0], random.Random(20)
     project = Project(tmp_path, monkeypatch, PIPELINE)
     log = str(project.log)
     began = time.monotonic()
@@ -99,13 +107,12 @@ def test_a_hundred_random_kills_cost_the_shards_in_flight_only(
         }  # fmt: skip
     assert server.run(project.file, log=log, threads=THREADS) == 0
     assert project.rows() == expected
-    server.close()
 
 
 def test_two_simultaneous_runs_one_of_them_killed(
-    expected: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expected: Rows, servers: list[ForkServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    servers, rng = [ForkServer(), ForkServer()], random.Random(21)
+    rng = random.Random(21)
     project = Project(tmp_path, monkeypatch, PIPELINE)
     rounds, statuses = 12, []
     for number in range(rounds):
@@ -127,8 +134,6 @@ def test_two_simultaneous_runs_one_of_them_killed(
         assert project.rows() == expected
         project.remove_store()
     SUMMARY["two_runs"] = {"rounds": rounds, "killed": statuses.count(-signal.SIGKILL), "rows_lost": 0, "conflicts": 0}
-    for server in servers:
-        server.close()
 
 
 def test_killed_dask_workers_cost_their_shards_only(
