@@ -197,7 +197,10 @@ def test_rows_that_are_not_accounted_for_are_an_error(line: Project, monkeypatch
 def test_sigint_finishes_what_is_in_flight_and_the_same_command_goes_on(
     at: int, line: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The signal comes while row number `at` is computed, in shards of 8 rows."""
+    """The signal comes while row number `at` is computed, in shards of 8 rows.
+
+    The main thread gets to know a moment later; a worker may have taken the next shard from the queue by then.
+    """
     plain = toy.Scale.compute
     seen: list[int] = []
 
@@ -219,11 +222,12 @@ def test_sigint_finishes_what_is_in_flight_and_the_same_command_goes_on(
     assert caught.value.exit_code == 130
     assert said == ["stopping: what is in flight is finished and kept; press Ctrl-C again to drop it"]
     whole = -(-at // 8) * 8
-    assert line.computed() == {"scale": whole}
-    assert int(line.plan().branches["b"][0].have.sum()) == whole
-    if whole < 24:
+    kept = line.computed()["scale"]
+    assert kept in (whole, min(whole + 8, 24))
+    assert int(line.plan().branches["b"][0].have.sum()) == kept
+    if kept < 24:
         line.run("b")
-    assert line.computed().get("scale", 0) == 24 - whole
+    assert line.computed().get("scale", 0) == 24 - kept
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
