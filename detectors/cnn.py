@@ -24,7 +24,7 @@ NETWORK = True
 class Config(DetectorConfig):
     """Settings of a small convolutional network; the defaults of training are those of Frank et al. 2020."""
 
-    family: Literal["cnn"] = "cnn"
+    family: Literal["cnn"] = Field("cnn", description="the family; written out unless `preset` is")
     feature: str = Field(description="field of maps or images: H x W, H x W x C or C x H x W with 1 or 3 channels")
     normalization: Literal["percentile", "standardize", "pixels"] = Field(
         description="percentile: 5th to 95th percentile of each image and channel to [-1, 1], clipped (FFT-2d); "

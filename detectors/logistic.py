@@ -14,7 +14,7 @@ from pydantic import Field
 
 from detectors.calibration import calibrated, platt
 from detectors.contract import Control, DetectorConfig, Examples, State
-from detectors.profiles import Normalization, prepared
+from detectors.profiles import NORMALIZATIONS, Normalization, prepared
 
 NETWORK = False
 """Whether it runs on torch: then the device, threads and kernels are fixed before."""
@@ -23,9 +23,11 @@ NETWORK = False
 class Config(DetectorConfig):
     """Settings of a logistic regression with an L2 penalty."""
 
-    family: Literal["logistic"] = "logistic"
-    feature: str = Field("profile", description="field of one-dimensional features")
-    normalization: Normalization = Field("divide_by_first", description="per row: none, divide_by_first or min_max")
+    family: Literal["logistic"] = Field("logistic", description="the family; written out unless `preset` is")
+    feature: str = Field(
+        "profile", description="field of one-dimensional features: profile, row_profile, column_profile"
+    )
+    normalization: Normalization = Field("divide_by_first", description=NORMALIZATIONS)
     length: int | None = Field(None, ge=8, description="resample profiles to this length; null: native length")
     C: float = Field(1.0, gt=0, description="inverse strength of the penalty")
     max_iterations: int = Field(1000, ge=1, description="iterations of the solver at most")

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from detectors.normalization import divide_by_first, min_max, resample
 
 Normalization = Literal["none", "divide_by_first", "min_max"]
+NORMALIZATIONS = "of each row: none, divide_by_first (by its first element), or min_max (to 0 ... 1)"
+"""Description of the setting."""
 
 
 def prepared(features: NDArray[Any], normalization: Normalization, length: int | None) -> NDArray[np.float64]:

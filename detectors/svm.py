@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from detectors.calibration import calibrated, platt
 from detectors.contract import Control, DetectorConfig, Examples, State
-from detectors.profiles import Normalization, prepared
+from detectors.profiles import NORMALIZATIONS, Normalization, prepared
 
 BLOCK_NUMBERS = 4_000_000
 """Float64 numbers that the kernel of one block of rows may take."""
@@ -27,9 +27,11 @@ NETWORK = False
 class Config(DetectorConfig):
     """Settings of a support vector machine; `gamma`, `degree` and `offset` only where the kernel has them."""
 
-    family: Literal["svm"] = "svm"
-    feature: str = Field("profile", description="field of one-dimensional features")
-    normalization: Normalization = Field("divide_by_first", description="per row: none, divide_by_first or min_max")
+    family: Literal["svm"] = Field("svm", description="the family; written out unless `preset` is")
+    feature: str = Field(
+        "profile", description="field of one-dimensional features: profile, row_profile, column_profile"
+    )
+    normalization: Normalization = Field("divide_by_first", description=NORMALIZATIONS)
     length: int | None = Field(None, ge=8, description="resample profiles to this length; null: native length")
     kernel: Literal["linear", "rbf", "poly"] = Field("rbf", description="kernel of the machine")
     C: float = Field(1.0, gt=0, description="penalty of a training error")

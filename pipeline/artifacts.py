@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from pipeline import atomic
 from pipeline import ids as row_ids
-from pipeline.errors import ConflictError, Interrupted, StoreError
+from pipeline.errors import ConflictError, DamagedArtifactError, Interrupted, StoreError
+from pipeline.shard_reader import is_trouble, raise_error, trouble
 from pipeline.stage import ID, Artifact
 
 CARD = "artifact.json"
@@ -54,19 +55,28 @@ def seal(
 
 
 def read_card(directory: Path, key: str | None = None) -> dict[str, Any]:
-    """`artifact.json` after a check of the key (if one is given) and of file sizes; StoreError says what is wrong."""
+    """`artifact.json` after a check of the key (if one is given) and of file sizes.
+
+    Raises DamagedArtifactError that says what is wrong; StoreError where the system does not let us look, or where the
+    directory belongs to another key.
+    """
     try:
         card: dict[str, Any] = json.loads((directory / CARD).read_bytes())
         found_key, files = card["key"], card["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{directory / CARD} cannot be read: {error}") from error
+        if isinstance(error, OSError) and is_trouble(error):
+            raise StoreError(trouble(error, directory / CARD)) from error
+        raise DamagedArtifactError(f"{directory / CARD} cannot be read: {error}") from error
     if key is not None and found_key != key:
-        raise StoreError(f"{directory} holds the artifact {found_key}, expected {key}: their first 16 digits agree")
+        raise StoreError(
+            f"{directory} holds the artifact {found_key}, expected {key}: their first 16 digits agree; keep them in two "
+            "stores"
+        )
     for name, expected in files.items():
         path = directory / name
         if not path.is_file() or path.stat().st_size != expected["size"]:
             size = f"{path.stat().st_size} bytes" if path.is_file() else "no file"
-            raise StoreError(f"{path} is damaged: found {size}, expected {expected['size']} bytes")
+            raise DamagedArtifactError(f"{path} is damaged: found {size}, expected {expected['size']} bytes")
     return card
 
 
@@ -82,11 +92,14 @@ def verify_files(directory: Path, card: Mapping[str, Any]) -> list[str]:
 
 
 def check_same(stage: str, ours: Mapping[str, Any], theirs: Path) -> None:
-    """ConflictError if a published artifact differs from our card in a file or in the rows; StoreError if damaged."""
+    """ConflictError if a published artifact differs from our card in a file or in the rows.
+
+    DamagedArtifactError if the published one is damaged.
+    """
     other = read_card(theirs, ours["key"])
     damaged = verify_files(theirs, other)
     if damaged:
-        raise StoreError(damaged[0])
+        raise DamagedArtifactError(damaged[0])
     names = sorted(set(ours["files"]) | set(other["files"]))
     different = [name for name in names if ours["files"].get(name) != other["files"].get(name)]
     if different or ours["consumed"] != other["consumed"]:
@@ -132,7 +145,7 @@ def lease(path: Path, poll_s: float = 0.2, stopping: Callable[[], bool] = lambda
 def _describe(directory: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of each file but the card."""
     found = {}
-    for folder, _, names in os.walk(directory):
+    for folder, _, names in os.walk(directory, onerror=raise_error):
         for name in names:
             path = Path(folder, name)
             with path.open("rb") as file:

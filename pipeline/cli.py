@@ -35,7 +35,24 @@ File = Annotated[Path, typer.Option("--file", "-f", help="the pipeline file")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="override a setting: --set a.b=c (repeatable)")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable JSON on stdout, everything else on stderr")]
 Device = Annotated[str | None, typer.Option("--device", help="where networks run: cpu or cuda")]
-Nodes = Annotated[list[str] | None, typer.Argument(metavar="[NODE]...", help="nodes, or entries for all of a matrix")]
+
+
+def node_names(incomplete: str) -> list[str]:
+    """Names for shell completion, from the pipeline file of the working directory."""
+    from pipeline.document import load
+    from pipeline.errors import TouchstoneError
+
+    try:
+        nodes = (load(Path("pipeline.yaml")).data or {}).get("nodes") or {}
+    except (TouchstoneError, AttributeError):
+        return []
+    return [name for name in nodes if name.startswith(incomplete)]
+
+
+Nodes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NODE]...", help="nodes, or entries for all of a matrix", autocompletion=node_names),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Paranoid = Annotated[bool, typer.Option("--paranoid", help="read every input file again, whatever its time stamps say")]
 
@@ -56,8 +73,19 @@ class State:
     debug = False
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"touchstone {version('touchstone')}")
+        raise typer.Exit
+
+
 @app.callback()
-def main_options(debug: Debug = False) -> None:
+def main_options(
+    debug: Debug = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="version")] = False,
+) -> None:
     State.debug = debug
 
 
@@ -77,6 +105,11 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if State.debug:
+            raise
+        print(f"touchstone: {error.filename or 'a file'} cannot be used: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -161,7 +194,9 @@ def run(
         give(report.as_data())
         return
     count = sum(report.computed.values())
-    if not count:
+    if not count and report.failed:
+        say("nothing computed: all else is fresh, and the rows that failed before failed again")
+    elif not count:
         rows = sum(report.present.values())
         say(f"nothing to compute: {len(report.present)} nodes, {rows:,} rows and artifacts are fresh")
     else:
@@ -277,7 +312,7 @@ def show(
 
 @verb("touchstone report", "touchstone report --node report --out demo.html")
 def report(
-    node: Annotated[str, typer.Option(help="the report node")] = "report",
+    node: Annotated[str | None, typer.Option(help="the report node; default: the only one")] = None,
     out: Annotated[Path | None, typer.Option(help="copy the page here")] = None,
     file: File = PIPELINE_FILE,
     assignments: Assignments = None,
@@ -287,7 +322,15 @@ def report(
 
     from pipeline.errors import ConfigError, TouchstoneError
 
-    found = planned(read(file, assignments), [node], recorded=True)
+    pipeline = read(file, assignments)
+    if node is None:
+        reports = [name for name, one in pipeline.nodes.items() if one.stage.name == "report"]
+        if len(reports) != 1:
+            raise ConfigError(
+                f"{file.name} has {len(reports)} report nodes; name one with --node {' or '.join(reports)}"
+            )
+        node = reports[0]
+    found = planned(pipeline, [node], recorded=True)
     artifact = found.artifacts.get(node)
     if artifact is None:
         raise ConfigError(f"'{node}' gives rows, not a report; name a node of the stage 'report'")
@@ -303,7 +346,7 @@ def report(
 
 @verb("touchstone graph", "touchstone graph spectra")
 def graph(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignments = None) -> None:
-    """The nodes and what they read, as a Mermaid diagram; colors show what is fresh."""
+    """The nodes and what they read, as a Mermaid diagram; dashed borders show what is not complete."""
     from pipeline.describe import mermaid
 
     say(mermaid(planned(read(file, assignments), nodes)))

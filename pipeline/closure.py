@@ -2,8 +2,8 @@
 
 The closure is the stage's file, the implementation modules that its config selects, and what those import inside the
 same top-level packages. Digests are taken from the syntax tree: comments, docstrings and formatting do not count; a
-changed helper does. Package `__init__` files are registries here and stand outside, so that adding a detector does not
-touch the models of another one.
+changed helper does. A package's `__init__` counts where a name is taken from it; those of `stages` and `detectors`
+never do: they are registries, and adding a detector must not touch the models of another one.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pipeline.errors import StageError
+
+REGISTRIES = frozenset({"stages", "detectors"})
+"""Packages whose `__init__` lists what there is: adding an entry must not change what the others compute."""
 
 SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
 
@@ -31,13 +37,39 @@ def closure(modules: tuple[str, ...]) -> dict[str, str]:
         if name in found:
             continue
         path = source_path(name)
-        if path is None or path.name == "__init__.py":
+        if path is None or name in REGISTRIES:
             continue
         stat = path.stat()
         digest, imported, _ = _facts(str(path), stat.st_mtime_ns, stat.st_size, name)
+        _check_loaded(name, digest)
         found[name] = digest
         waiting += [other for other in imported if other.partition(".")[0] in roots]
     return dict(sorted(found.items()))
+
+
+def source_digest(module: str) -> str | None:
+    """Digest of a module's source as it stands now; None if there is no such file any more."""
+    path = source_path(module)
+    if path is None:
+        return None
+    stat = path.stat()
+    return _facts(str(path), stat.st_mtime_ns, stat.st_size, module)[0]
+
+
+_LOADED: dict[str, tuple[Any, str]] = {}
+"""Module -> (the module object, digest of its source when it was first seen): what this process really runs."""
+
+
+def _check_loaded(name: str, digest: str) -> None:
+    """Raise StageError if this process runs an older version of a module than the one on disk."""
+    module = sys.modules.get(name)
+    if module is None:
+        return
+    known = _LOADED.get(name)
+    if known is None or known[0] is not module:
+        _LOADED[name] = (module, digest)
+    elif known[1] != digest:
+        raise StageError(f"the source of {name} was changed after this process had loaded it; start the process again")
 
 
 def functions(module: str) -> dict[str, tuple[str, int]]:
@@ -105,7 +137,9 @@ def _imports(tree: ast.Module, name: str) -> set[str]:
             if node.level:
                 parents = name.split(".")[: -node.level]
                 base = ".".join([*parents, base] if base else parents)
-            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+            for alias in node.names:  # a submodule, or else a name of the module (or package) itself
+                whole = f"{base}.{alias.name}"
+                found.add(whole if source_path(whole) else base)
     return found
 
 

@@ -5,6 +5,7 @@ Precedence: the YAML file, then `--set a.b=c`, then the options of the command l
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import itertools
 import json
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline.document import Document, Place, describe, load, nearest
 from pipeline.errors import ConfigError
@@ -131,10 +132,21 @@ def load_stage(name: str) -> Stage:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot be imported as a stage: {error}") from None
+        raise ValueError(f"cannot be imported as a stage: {error}; is its folder in PYTHONPATH?") from None
     if not (isinstance(found, type) and issubclass(found, Stage)):
         raise ValueError(f"is not a stage: {attribute} of {module} is {describe(found)}")
+    _refuse_nested_files(found.Config)
     return found()
+
+
+def _refuse_nested_files(model: type[BaseModel]) -> None:
+    """A file setting counts by content only at the top of a stage's config; deeper ones would count for nothing."""
+    for definition in model.model_json_schema().get("$defs", {}).values():
+        for name, facts in definition.get("properties", {}).items():
+            if facts.get("recipe") == "content":
+                raise ValueError(
+                    f"has the file setting '{name}' inside another model; move it to the top of its config"
+                )
 
 
 def load_pipeline(path: Path, overrides: list[str] | None = None, **options: Any) -> Pipeline:
@@ -177,7 +189,9 @@ def validate(
     try:
         return model.model_validate_json(json.dumps(data))
     except ValidationError as failure:
-        problem = failure.errors()[0]
+        problems = failure.errors()
+        unknown = [one for one in problems if one["type"] == "extra_forbidden"]  # a typo explains what is missing
+        problem = (unknown or problems)[0]
     inner: Any = data
     walked: list[str | int] = []
     for part in problem["loc"]:  # names of union members stand in `loc` but not in the file
@@ -191,8 +205,14 @@ def validate(
         raise document.error(here, f"is not a setting of {what}{nearest(str(problem['loc'][-1]), allowed)}")
     if problem["type"] == "missing":
         raise document.error(place, f"lacks '{problem['loc'][-1]}', which {what} needs")
+    if inner is None and walked:
+        raise document.error(here, "is empty; give it a value, or leave the key out")
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     text = message[0].lower() + message[1:]
+    if problem["type"] == "literal_error":
+        words = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        close = difflib.get_close_matches(str(inner), words, n=1, cutoff=0.6)
+        text += f"; did you mean '{close[0]}'?" if close else ""
     raise document.error(here, f"is {describe(inner)}; {text}" if walked else f"of {what}: {text}")
 
 
@@ -228,7 +248,8 @@ def _check_splits(settings: Settings, document: Document) -> None:
         or any(share < 0 for share in shares.values())
         or abs(sum(shares.values()) - 1) > 1e-9
     ):
-        raise document.error(("splits",), "must give train, val and test shares of 0 or more that add up to 1")
+        found = f"give {', '.join(shares)} and add up to {sum(shares.values()):g}"
+        raise document.error(("splits",), f"{found}; expected train, val and test, each 0 or more, together 1")
 
 
 def _expand(entries: Mapping[str, Any], document: Document) -> dict[str, tuple[str, Any, dict[str, Any]]]:
@@ -360,7 +381,7 @@ def _node(
     for key, info in type(config).model_fields.items():
         if (info.json_schema_extra or {}) == {"recipe": "content"} and getattr(config, key) is not None:
             text = getattr(config, key)
-            if text in known:
+            if text in known and key in stage.inputs:
                 artifacts[key] = _artifact_input(text, "artifact", (*place, key), document, resolve)
             else:
                 files[key] = _file(text, (*place, key), document)
@@ -445,6 +466,12 @@ def _ordered(nodes: Mapping[str, Node], document: Document) -> dict[str, Node]:
 
 def _check_kind(node: Node, read: Node, document: Document) -> None:
     gives_rows = read.stage.kind not in (Kind.FIT, Kind.REDUCE)
+    for name, declared in node.stage.inputs.items():
+        if declared.stages and read.name in node.artifacts.get(name, ()) and read.stage.name not in declared.stages:
+            wanted = " or ".join(f"'{stage}'" for stage in declared.stages)
+            raise document.error(
+                (*node.place, name), f"names '{read.name}', a node of the stage '{read.stage.name}'; expected {wanted}"
+            )
     as_artifact = any(read.name in names for names in node.artifacts.values())
     if as_artifact and gives_rows:
         raise document.error(node.place, f"reads '{read.name}' as an artifact, but '{read.stage.name}' gives rows")

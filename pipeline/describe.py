@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline import ids
 from pipeline.config import ENGINE_KEYS, Settings, load_stage
 from pipeline.explain import Staleness
 from pipeline.plan import Plan
+from pipeline.selection import Branch
 from pipeline.stage import Kind
 
 
@@ -71,7 +74,7 @@ def status_data(plan: Plan) -> list[dict[str, Any]]:
             )  # fmt: skip
             continue
         branches = plan.branches[name]
-        failures = sum(len(plan.store.failures(branch.stage.name, branch.chain)) for branch in branches)
+        failures = sum(_failures(plan, branch) for branch in branches)
         result.append(
             {"node": name, "stage": plan.pipeline.nodes[name].stage.name, "kind": "rows",
              "wanted": sum(len(branch.rows) for branch in branches) + sum(len(b.problems) for b in branches),
@@ -80,6 +83,12 @@ def status_data(plan: Plan) -> list[dict[str, Any]]:
              "chains": [branch.chain.hex() for branch in branches]}
         )  # fmt: skip
     return result
+
+
+def _failures(plan: Plan, branch: Branch) -> int:
+    """Recorded failures of the branch's own rows (other sources may share its chain)."""
+    known = plan.store.failures(branch.stage.name, branch.chain)
+    return int(ids.isin(branch.rows.id, ids.from_bytes(known)).sum()) if known else 0
 
 
 def status_lines(plan: Plan) -> Iterable[str]:
@@ -180,13 +189,43 @@ def stages_markdown() -> str:
                 for key, one in stage.inputs.items()
             ]
             lines.append("")
-        fields = stage.Config.model_fields
-        if fields:
-            lines += ["| setting | default | what |", "|---|---|---|"]
-        for key, info in fields.items():
-            extra = info.json_schema_extra
-            mark = "*" if isinstance(extra, dict) and extra.get("recipe", True) is not True else ""
-            default = "required" if info.is_required() else f"`{info.default}`".replace("|", "\\|")
-            lines.append(f"| `{key}`{mark} | {default} | {(info.description or '').replace('|', chr(92) + '|')} |")
+        lines += _settings_table(stage.Config)
         lines.append("")
     return "\n".join(lines).rstrip()
+
+
+def _settings_table(model: Any) -> list[str]:
+    """Settings of a model as a table, then those of the models inside it."""
+    schema = model.model_json_schema()
+    lines: list[str] = []
+    for title, one in [("", schema), *schema.get("$defs", {}).items()]:
+        properties = one.get("properties", {})
+        if not properties:
+            continue
+        lines += [f"`{title}`:", ""] if title else []
+        lines += ["| setting | type | default | what |", "|---|---|---|---|"]
+        for key, facts in properties.items():
+            mark = "*" if not title and facts.get("recipe", True) is not True else ""
+            default = f"`{json.dumps(facts['default'])}`" if "default" in facts else "required"
+            cells = [f"`{key}`{mark}", _type(facts), default, facts.get("description", "")]
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append("")
+    return lines[:-1] if lines else []
+
+
+def _type(facts: dict[str, Any]) -> str:
+    """A JSON Schema type in words."""
+    if "$ref" in facts:
+        return f"`{facts['$ref'].rpartition('/')[2]}`"
+    if "const" in facts:
+        return f"`{facts['const']}`"
+    if "enum" in facts:
+        return " or ".join(f"`{value}`" for value in facts["enum"])
+    for key in ("anyOf", "oneOf"):
+        if key in facts:
+            return " or ".join(_type(one) for one in facts[key])
+    kind = facts.get("type", "any")
+    if kind == "array":
+        return f"list of {_type(facts.get('items', {}))}"
+    return {"integer": "whole number", "string": "text", "object": "mapping", "boolean": "true or false",
+            "null": "nothing"}.get(kind, kind)  # fmt: skip

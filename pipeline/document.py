@@ -80,7 +80,10 @@ class Document:
         for depth, key in enumerate(keys[:-1]):
             if not isinstance(target, dict) or key not in target:
                 known = list(target) if isinstance(target, dict) else []
-                raise ConfigError(f"--set {name}: there is no {'.'.join(keys[: depth + 1])}{nearest(key, known)}")
+                place = ".".join(keys[: depth + 1])
+                if depth == 0 and isinstance(self.data, dict) and key in (self.data.get("nodes") or {}):
+                    raise ConfigError(f"--set {name}: there is no {place}; did you mean nodes.{name}?")
+                raise ConfigError(f"--set {name}: there is no {place}{nearest(key, known)}")
             target = target[key]
         if not isinstance(target, dict):
             raise ConfigError(f"--set {name}: {'.'.join(keys[:-1])} is not a mapping but {describe(target)}")
@@ -94,6 +97,8 @@ def load(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; give the path of a pipeline file, or run in its folder") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder; give the pipeline file itself, e.g. {path / 'pipeline.yaml'}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from None
     document = Document(path, None)

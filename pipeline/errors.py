@@ -46,6 +46,10 @@ class StoreError(TouchstoneError):
     """The store cannot be read or written (full disk, no permission, foreign files)."""
 
 
+class DamagedArtifactError(StoreError):
+    """An artifact is not what was published."""
+
+
 class Interrupted(TouchstoneError):
     """The user asked to stop; what was in flight is published."""
 

@@ -1,24 +1,31 @@
 """Where tasks run: threads of this process, Dask worker processes of this machine, or an existing Dask cluster.
 
-All have the interface of concurrent.futures, so that one loop serves a laptop and a cluster.
+All have the interface of concurrent.futures, so that one loop serves a laptop and a cluster. What a user says to a run
+reaches workers of other processes and hosts through the one thing that all of them share, the store: a file in `runs/`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import signal
 import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import ConfigError
+from pipeline.stage import Stage
 from pipeline.tasks import (
     ArtifactTask,
+    Facts,
     Outcome,
     ShardTask,
     compute_rows,
@@ -26,6 +33,13 @@ from pipeline.tasks import (
     make_artifact,
     publish_rows,
 )
+
+ADDRESS = re.compile(r"(tcp|tls|ucx)://[^\s/]+:\d+")
+ANSWER_S = 5.0
+"""Seconds that a scheduler has to answer."""
+
+POLL_S = 0.5
+"""A worker looks for the stop file, and tells of its progress, at most this often."""
 
 
 class Progress(Protocol):
@@ -41,6 +55,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.event = threading.Event()
+        self.asked = False
 
     def __call__(self) -> bool:
         return self.event.is_set()
@@ -53,8 +68,9 @@ class Stop:
 
         def handle(number: int, frame: types.FrameType | None) -> None:
             del frame
-            if self.event.is_set() and number == signal.SIGINT:
-                raise KeyboardInterrupt
+            if self.asked and number == signal.SIGINT:
+                _leave()
+            self.asked = True
             self.event.set()
             say("stopping: what is in flight is finished and kept; press Ctrl-C again to drop it")
 
@@ -66,23 +82,46 @@ class Stop:
                 signal.signal(number, handler)
 
 
+def _leave() -> None:
+    """End the process without waiting for its threads: whatever the instant, the store is whole."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, RuntimeError, ValueError):  # the signal may have come while it was written to
+            stream.flush()
+    with suppress(OSError):
+        os.write(
+            2, b"\ntouchstone: what was in flight is dropped; published shards are kept, the same command goes on\n"
+        )
+    os._exit(130)
+
+
+def wants_device(stage: Stage, config: Any, device: str) -> bool:
+    """Whether a task of this stage has to run where the GPU is."""
+    return device == "cuda" and stage.on_device(config)
+
+
 class Executors:
-    """Threads of this process. At most `bound` tasks are in flight; tasks that want a GPU go one per device.
+    """Threads of this process. At most `bound` tasks are in flight, and `device_bound` that want the GPU, one at a time.
 
     `workers` threads compute; a shard that is computed is written, flushed and renamed by another thread while the next
-    one is computed, since most of that time is spent waiting for the disk. `bound` limits the memory of both.
+    one is computed, since most of that time is spent waiting for the disk. `bound` limits the memory of both. Tasks for the
+    GPU have a thread of their own, so that none of the others waits for it.
     """
 
     def __init__(self, workers: int) -> None:
-        self.bound = 2 * workers
+        self.bound, self.device_bound = 2 * workers, 2
         self.pool: Executor = ThreadPoolExecutor(workers, thread_name_prefix="touchstone-compute")
         self.publishers: Executor = ThreadPoolExecutor(workers, thread_name_prefix="touchstone-publish")
-        self.device = threading.Semaphore(1)
+        self.device: Executor = ThreadPoolExecutor(1, thread_name_prefix="touchstone-device")
+
+    def require_device(self) -> None:
+        """Raise ConfigError if no worker takes tasks for the GPU; the pipeline's device was checked before."""
 
     def submit(self, node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Future[Outcome]:
         """The outcome of a task. A task that waits in the queue when the user stops is given back with nothing done."""
         outcome: Future[Outcome] = Future()
-        self.pool.submit(_settled, outcome, lambda: self._work(outcome, node, task, progress, stop))
+        pool = self.device if wants_device(task.stage, task.config, task.facts.device) else self.pool
+        pool.submit(_settled, outcome, lambda: self._work(outcome, node, task, progress, stop))
         return outcome
 
     def _work(
@@ -90,16 +129,19 @@ class Executors:
     ) -> Outcome | None:
         if stop():
             return Outcome()
-        with self.device if task.stage.network and task.facts.device == "cuda" else nullcontext():
-            if isinstance(task, ArtifactTask):
-                return make_artifact(task, lambda done, total: progress.step(node, done, total), stop)
-            started = time.perf_counter()
-            found = compute_rows(task)
+        if isinstance(task, ArtifactTask):
+            return make_artifact(task, lambda done, total: progress.step(node, done, total), stop)
+        started = time.perf_counter()
+        found = compute_rows(task)
         self.publishers.submit(_settled, outcome, lambda: publish_rows(task, found, started))
         return None
 
+    def stop(self, running: Iterable[Future[Outcome]]) -> None:
+        """Called once when the user stops: tasks that have begun are finished, the others given back or canceled."""
+
     def close(self) -> None:
         self.pool.shutdown(wait=True)
+        self.device.shutdown(wait=True)
         self.publishers.shutdown(wait=True)
 
 
@@ -115,40 +157,149 @@ def _settled(outcome: Future[Outcome], work: Callable[[], Outcome | None]) -> No
 
 
 class DaskExecutors(Executors):
-    """Tasks on Dask workers: spawned processes of this machine, or an existing cluster."""
+    """Tasks on Dask workers: spawned processes of this machine, or an existing cluster.
+
+    Tasks for the GPU ask for the Dask resource "GPU"; on this machine one of the processes has it.
+    """
 
     def __init__(self, workers: int | None, address: str | None) -> None:
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
+        self.cluster = None
+        self.stop_file: Path | None = None
+        self.keys: dict[Future[Outcome], str] = {}
         if address:
-            try:
-                self.client = Client(address, timeout="10s", set_as_default=False)
-            except (OSError, TimeoutError, ValueError) as error:
-                raise ConfigError(f"--scheduler {address} does not answer ({error}); is it running?") from None
-            self.cluster = None
+            check_scheduler(address)
+            self.client = Client(address, timeout=ANSWER_S, set_as_default=False)
         else:
-            self.cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0,
-                dashboard_address="127.0.0.1:0",  # a free port: the default one may belong to another run
-                silence_logs=40,
-            )  # fmt: skip
+            self.cluster = _local_cluster(workers or default_workers())
             self.client = Client(self.cluster, set_as_default=False)
         self.client.register_plugin(_quiet_worker())
-        self.bound = 2 * max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        found = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        self.devices = sum(worker["resources"].get("GPU", 0) >= 1 for worker in found)
+        self.bound, self.device_bound = 2 * max(1, len(found)), 2 * max(1, self.devices)
         self.pool = self.client.get_executor(pure=False)
-        self.gpu = self.client.get_executor(pure=False, resources={"GPU": 1})
+        self.device = self.client.get_executor(pure=False, resources={"GPU": 1})
+
+    def require_device(self) -> None:
+        if not self.devices:
+            address = self.client.scheduler.address
+            raise ConfigError(
+                f"device is cuda, but no worker of {address} has the resource GPU; start one on a machine that has a "
+                f"GPU with `dask worker {address} --resources GPU=1`, or use --device cpu"
+            )
 
     def submit(self, node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Future[Outcome]:
-        del node, progress, stop
-        on_device = task.stage.network and task.facts.device == "cuda"
-        pool = self.gpu if on_device else self.pool
-        function: Callable[..., Outcome] = compute_shard if isinstance(task, ShardTask) else make_artifact
-        return pool.submit(function, task)
+        del stop  # it reaches the workers through the file
+        if self.stop_file is None:
+            self.stop_file = stop_file(task.facts)
+            self.stop_file.unlink(missing_ok=True)
+            self.client.subscribe_topic(_topic(task.facts), lambda event: progress.step(*event[1]))
+        pool = self.device if wants_device(task.stage, task.config, task.facts.device) else self.pool
+        key = f"{node}-{uuid.uuid4().hex}"
+        outcome: Future[Outcome] = pool.submit(work_on_worker, node, task, key=key)
+        self.keys[outcome] = key
+        outcome.add_done_callback(lambda done: self.keys.pop(done, None))
+        return outcome
+
+    def stop(self, running: Iterable[Future[Outcome]]) -> None:
+        """Write the file that workers look for, and cancel what no worker has got (it may wait for one for ever)."""
+        if self.stop_file is not None:
+            with suppress(OSError):  # a full disk may be the reason to stop: then fits go on to their end
+                self.stop_file.touch()
+        held = {key for keys in self.client.processing().values() for key in keys}
+        for outcome in list(running):
+            if self.keys.get(outcome) not in held:
+                outcome.cancel()
 
     def close(self) -> None:
         self.client.close()
         if self.cluster is not None:
             self.cluster.close()
+        if self.stop_file is not None:
+            self.stop_file.unlink(missing_ok=True)
+
+
+def check_scheduler(address: str) -> None:
+    """Raise ConfigError unless a Dask scheduler answers; a client that fails to connect would leave tasks behind."""
+    if not ADDRESS.fullmatch(address):
+        raise ConfigError(f"--scheduler {address} is not an address; expected tcp://HOST:PORT (or tls://, ucx://)")
+    from distributed import Security
+    from distributed.comm import connect
+
+    async def ask() -> None:
+        comm = await connect(address, timeout=ANSWER_S, **Security().get_connection_args("client"))
+        await comm.close()
+
+    with ThreadPoolExecutor(1) as thread:  # the caller may have an event loop of its own
+        try:
+            thread.submit(asyncio.run, ask()).result()
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            raise ConfigError(f"--scheduler {address} does not answer ({error}); is it running?") from None
+
+
+def _local_cluster(workers: int) -> Any:
+    """Spawned processes of one thread each; the first one has the GPU, whether there is one or not."""
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    place = {"host": "127.0.0.1", "protocol": "tcp://"}
+    options = {**place, "nthreads": 1, "memory_limit": 0, "silence_logs": 40}
+    described = {
+        number: {"cls": Nanny, "options": {**options, "resources": {} if number else {"GPU": 1}}}
+        for number in range(workers)
+    }
+    # a free port for the dashboard: the default one may belong to another run
+    scheduler = {"cls": Scheduler, "options": {**place, "dashboard_address": "127.0.0.1:0", "dashboard": False}}
+    return SpecCluster(workers=described, scheduler=scheduler, silence_logs=40)
+
+
+def stop_file(facts: Facts) -> Path:
+    """The file whose existence tells the workers of a run to stop."""
+    assert facts.run is not None
+    return facts.store / "runs" / f"{facts.run.id}.stop"
+
+
+def _topic(facts: Facts) -> str:
+    assert facts.run is not None
+    return f"touchstone-{facts.run.id}"
+
+
+class StopFile:
+    """Whether a run was stopped, seen from a worker; looks for the file at most every POLL_S seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found = False
+        self.looked = -POLL_S
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if not self.found and now - self.looked >= POLL_S:
+            self.looked = now
+            self.found = self.path.exists()
+        return self.found
+
+
+def work_on_worker(node: str, task: ShardTask | ArtifactTask) -> Outcome:
+    """A task in a worker process; nothing is done if the run was stopped meanwhile."""
+    from distributed import get_worker
+
+    stop = StopFile(stop_file(task.facts))
+    if stop():
+        return Outcome()
+    if isinstance(task, ShardTask):
+        return compute_shard(task)
+    worker, topic = get_worker(), _topic(task.facts)
+    told = -POLL_S
+
+    def report(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= POLL_S:
+            told = now
+            worker.log_event(topic, [node, int(done), int(total)])
+
+    return make_artifact(task, report, stop)
 
 
 def _quiet_worker() -> Any:

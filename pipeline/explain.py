@@ -15,8 +15,7 @@ from pipeline import ids
 from pipeline.plan import ArtifactPlan, Plan
 from pipeline.rates import read_rates
 from pipeline.recipes import differences
-from pipeline.run import origin
-from pipeline.selection import Branch
+from pipeline.selection import Branch, origin
 from pipeline.sources import changed_content
 
 CAUSES = ("new", "content", "config", "code", "upstream", "artifact", "env", "schema", "damaged", "failed before",
@@ -110,9 +109,12 @@ class Explainer:
             fresh = rest[~ids.isin(rest, held)]
             old = {**record["components"], "functions": record.get("functions", {})}
             reasons = differences(old, branch.recipe.components)
-            if not reasons and record.get("inputs") != [side.branch.chain.hex() for side in branch.sides]:
-                parents = ", ".join(sorted({side.branch.node for side in branch.sides}))
-                reasons = [("upstream", f"{parents} changed")]
+            if record.get("inputs") != [side.branch.chain.hex() for side in branch.sides]:
+                own = [one for one in reasons if one[0] != "schema"]
+                known = {text for _, text in own}
+                upstream = [one for one in self._upstream(branch) if one[1].partition(": ")[2] not in known]
+                upstream = upstream if upstream or own else [("upstream", "its inputs changed")]
+                reasons = [*own, *upstream, *(one for one in reasons if one[0] == "schema")]
             if count:
                 found += [(cause, text, count) for cause, text in reasons]
         if len(fresh):
@@ -124,6 +126,16 @@ class Explainer:
                     ("new", f"in source {_birth(branch).node}; computed by no shard yet", len(fresh) - changed)
                 )
         return found
+
+    def _upstream(self, branch: Branch) -> list[tuple[str, str]]:
+        """What changed in the inputs of a branch: the causes of the nearest stale ancestors, with their names."""
+        found: list[tuple[str, str]] = []
+        for side in branch.sides:
+            causes = [(cause, text) for cause, text, _ in self.branch(side.branch).causes if cause != "new"]
+            found += [("upstream", text if cause == "upstream" else f"{side.branch.node}: {text}")
+                      for cause, text in causes[:1]]  # fmt: skip
+        parents = ", ".join(sorted({side.branch.node for side in branch.sides}))
+        return list(dict.fromkeys(found)) or [("upstream", f"{parents} changed")]
 
     def previous_artifact(self, artifact: ArtifactPlan) -> Mapping[str, Any] | None:
         """The card of the newest artifact of the same node (or of the same stage, if the node was renamed)."""

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ID = np.dtype("V16")
-"""The same dtype as `pipeline.stage.ID`; repeated so that this module imports numpy only."""
+from pipeline.stage import ID
 
 
 def words(values: NDArray[np.void]) -> NDArray[np.uint64]:

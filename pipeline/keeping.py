@@ -139,10 +139,14 @@ def collect_garbage(pipeline: Pipeline, apply: bool, keep_last: int, grace_s: fl
         keep |= {store.root / name for name in recorded.get("uses", [])}
     found = care.gc(store, keep, apply, grace_s)
     lines = [
-        f"{'kept' if item.kept else 'removed' if apply else 'garbage'}  {item.size / 2**20:8.1f} MiB  "
-        f"{item.path.relative_to(store.root)}  {item.kept}"
+        f"{'removed' if apply else 'garbage'}  {item.size / 2**20:8.1f} MiB  {item.path.relative_to(store.root)}"
         for item in found
+        if not item.kept
     ]
+    kept = [item for item in found if item.kept]
+    lines.append(
+        f"kept     {sum(item.size for item in kept) / 2**20:8.1f} MiB  {len(kept)} chains, artifacts and scratch"
+    )
     freed = sum(item.size for item in found if not item.kept)
     verb = "freed" if apply else "to free with --apply"
     lines.append(f"{freed / 2**20:.1f} MiB {verb}")
@@ -251,6 +255,9 @@ def accept_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
         plan = _plan(pipeline, store, [name])  # earlier aliases may have changed the chains of this one
         explainer = Explainer(plan)
         accepted = 0
+        if not any(state.missing for state in explainer.of(name)):
+            lines.append(f"{name}: fresh, nothing to accept")
+            continue
         for branch in plan.branches.get(name, []):
             previous = explainer.previous(branch)
             if previous is None:
@@ -265,7 +272,7 @@ def accept_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
                 old = Recipe.of(info["stage"], info["recipe"])
                 accepted += _alias(store, plan.artifacts[name].recipe, old.digest)
         if not accepted:
-            raise ConfigError(f"{name} has nothing to accept: it is fresh, or the store has nothing of it")
+            raise ConfigError(f"{name} has nothing to accept: the store has no earlier result of its rows; run it")
         lines.append(f"{name}: {accepted} recipe{'s' if accepted > 1 else ''} accepted as equal to what the store has")
     return lines
 

@@ -15,12 +15,12 @@ from pipeline.store import Store
 from pipeline.works import view_of
 
 
-def open_node(file: Path, node: str, overrides: list[str] | None = None, missing: bool = False) -> Dataset:
+def open_node(file: Path | str, node: str, overrides: list[str] | None = None, missing: bool = False) -> Dataset:
     """The rows of a node (or of all instances of a matrix) as a Dataset; nothing is computed or written.
 
     missing: leave rows out that are not computed, instead of raising TouchstoneError.
     """
-    pipeline = load_pipeline(file, overrides)
+    pipeline = load_pipeline(Path(file), overrides)
     wanted = pipeline.select([node])
     plan = make_plan(pipeline, Store(pipeline.store), open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
     branches = [

@@ -8,6 +8,7 @@ reads them, so that an artifact's key always names the ids it is really made fro
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,16 +18,18 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.config import Node, Pipeline
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SourceError, TouchstoneError
 from pipeline.pins import Pin
-from pipeline.recipes import Recipe, artifact_key, chain_of, digest, make_recipe, rows_digest
+from pipeline.recipes import Recipe, artifact_key, chain_of, differences, digest, make_recipe, rows_digest
 from pipeline.rows import Names, Rows, check_leaks, tabulate
-from pipeline.selection import Branch, Evaluator, Selection
+from pipeline.selection import Branch, Evaluator, Selection, origin
 from pipeline.stage import CONTENT, SPLITS, Artifact, Field, Kind, Schema
 
 if TYPE_CHECKING:
     from pipeline.scan import Scan
     from pipeline.store import Store
+
+LABELS = ("real", "fake")
 
 Failed = Mapping[bytes, NDArray[np.void]]  # chain -> ids of rows that failed in this run
 
@@ -41,7 +44,7 @@ class ArtifactPlan:
     views: Mapping[str, Mapping[str, list[Selection]]]  # input -> name of the view ("" if unnamed) -> selections
     artifacts: Mapping[str, tuple[ArtifactPlan, ...]]
     files: Mapping[str, str]
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    splits_seen: frozenset[str] = frozenset()
     found: Artifact | None = None
     pin: Pin | None = None
 
@@ -116,7 +119,10 @@ class _Planner:
         self.pins = pins
         self.recorded = recorded
         self.settings = plan.pipeline.settings
-        self.evaluator = Evaluator(plan.branches, plan.names, self.settings.seed)
+        entries = {node.entry for node in plan.pipeline.nodes.values()}
+        self.evaluator = Evaluator(
+            plan.branches, plan.names, self.settings.seed, frozenset(plan.pipeline.nodes) | entries
+        )
         self.sources: list[tuple[str, Rows]] = []
 
     def add(self, node: Node) -> None:
@@ -141,6 +147,32 @@ class _Planner:
 
     def check(self) -> None:
         check_leaks(self.sources)
+        by_chain: dict[bytes, list[Branch]] = {}
+        for name, _ in self.sources:
+            for branch in self.plan.branches[name]:
+                by_chain.setdefault(branch.chain, []).append(branch)
+        for branches in by_chain.values():
+            for one, other in itertools.combinations(branches, 2):
+                self._check_twins(one, other)
+
+    def _check_twins(self, one: Branch, other: Branch) -> None:
+        """Equal files in two sources: refused under two labels, otherwise noted."""
+        places = ids.lookup(one.rows.id, other.rows.id)
+        common = np.flatnonzero(places >= 0)
+        if not len(common):
+            return
+        different = common[one.rows.label[places[common]] != other.rows.label[common]]
+        if len(different):
+            row = int(different[0])
+            first = LABELS[one.rows.label[places[row]]], origin(one, int(places[row]))
+            second = LABELS[other.rows.label[row]], origin(other, row)
+            raise SourceError(
+                f"the same content is {first[0]} in {one.node} ({first[1]}) and {second[0]} in {other.node} "
+                f"({second[1]}); remove one of them, or correct the label of a source"
+            )
+        self.plan.notes.append(
+            f"{one.node} and {other.node} share {len(common):,} rows; a view of both counts them once, as {one.node}'s"
+        )
 
     def _problem(self, sentence: str) -> ConfigError:
         return self.plan.pipeline.document.error(self.node.place, f"({self.node.name}) {sentence}")
@@ -168,11 +200,14 @@ class _Planner:
 
     def _recipe(self, node: Node, schema: Schema, files: Mapping[str, str]) -> tuple[Recipe, bytes]:
         """The recipe and its digest after `accept`."""
-        keys = {
-            name if len(found) == 1 else f"{name}.{one.node.name}": one.key.hex()
-            for name, found in self._artifact_inputs(node).items()
-            for one in found
-        }
+        named = node.stage.kind is Kind.REDUCE  # what a reduce writes names the nodes that it was made from
+        keys: dict[str, str] = {}
+        code: dict[str, str] = {}
+        for name, found in self._artifact_inputs(node).items():
+            for number, one in enumerate(found):
+                place = name if len(found) == 1 else f"{name}.{number}"
+                keys[f"{place} {one.node.name}" if named else place] = one.key.hex()
+                code |= one.recipe.components["code"]  # whoever uses a model runs its code too
         settings = self.settings
         recipe = make_recipe(
             node.stage,
@@ -184,6 +219,7 @@ class _Planner:
             settings.seed,
             settings.device,
             settings.threads,
+            code,
         )
         alias = self.plan.aliases.get(recipe.digest.hex())
         return recipe, bytes.fromhex(alias) if alias else recipe.digest
@@ -209,6 +245,8 @@ class _Planner:
             found = node.stage.discover(node.config, self.scan)
         except ValueError as error:
             raise self._problem(str(error)) from None
+        except TouchstoneError as error:
+            raise type(error)(str(self._problem(str(error)))) from None
         shares = {str(name): share for name, share in self.settings.splits.items()}
         source = tabulate(found, node.name, self.settings.seed, shares, self.plan.names)
         if not len(source.rows) and not source.problems:
@@ -276,18 +314,72 @@ class _Planner:
                     only = f" in {' or '.join(node.stage.splits)}" if node.stage.kind is Kind.FIT else ""
                     raise self._problem(f"reads no rows: {what}{only}")
                 views[name][label] = found
-                schemas[f"{name}.{label}" if label else name] = _common_schema(found)
+                if found:
+                    schemas[f"{name}.{label}" if label else name] = _common_schema(found)
                 consumed[f"{name}/{label}"] = [self._consumed(node, one) for one in found]
         self._schema(node, schemas)  # a missing feature is an error before anything runs
         inputs = self._artifact_inputs(node)
+        seen = self._splits_seen(node, views, inputs)
+        if node.stage.kind is Kind.REDUCE:
+            lost = self._lost_rows(node)
+            if lost:
+                consumed["failed"] = lost
         key = artifact_key(accepted, consumed)
-        result = ArtifactPlan(node, key, recipe, views, inputs, files, pin=self.pins.get(node.name))
+        result = ArtifactPlan(node, key, recipe, views, inputs, files, seen, pin=self.pins.get(node.name))
         if result.pin:
             result.key = result.pin.key
             result.found = result.pin.artifact(self.scan)
+            self._compare_pin(result)
         else:
             result.found = self.plan.store.artifact(node.stage.name, key)
         return result
+
+    def _splits_seen(
+        self,
+        node: Node,
+        views: Mapping[str, Mapping[str, list[Selection]]],
+        inputs: Mapping[str, tuple[ArtifactPlan, ...]],
+    ) -> frozenset[str]:
+        """Splits that went into an artifact, also through artifacts that its rows were made with.
+
+        Raises ConfigError where a fit would learn from a split that it must not see.
+        """
+        selections = [one for named in views.values() for found in named.values() for one in found]
+        own = {SPLITS[code] for one in selections for code in np.unique(one.table().split)}
+        used = [artifact for found in inputs.values() for artifact in found]
+        used += [artifact for one in selections for side in one.sides for artifact in artifacts_of(side.branch)]
+        if node.stage.kind is Kind.FIT:
+            for artifact in used:
+                foreign = sorted(artifact.splits_seen - set(node.stage.splits))
+                if foreign:
+                    raise self._problem(
+                        f"would learn from {' and '.join(foreign)} rows through '{artifact.node.name}'; make that one "
+                        f"from {' and '.join(node.stage.splits)} rows only"
+                    )
+        return frozenset(own).union(*(artifact.splits_seen for artifact in used))
+
+    def _lost_rows(self, node: Node) -> list[tuple[bytes, bytes]]:
+        """Failed rows and unreadable files above a reduce, which its report names: (chain, digest)."""
+        found = []
+        for name in sorted(self.plan.pipeline.select([node.name])):
+            for branch in self.plan.branches.get(name, []):
+                if branch.failed.any() or branch.problems:
+                    gone = rows_digest(branch.rows.id[branch.failed], {})
+                    found.append((branch.chain, digest("lost", gone, len(branch.problems))))
+        return found
+
+    def _compare_pin(self, artifact: ArtifactPlan) -> None:
+        """A pin holds whatever became of the node; say what changed since."""
+        assert artifact.found is not None
+        name, info = artifact.node.name, artifact.found.info
+        if info.get("stage") != artifact.node.stage.name:
+            raise self._problem(
+                f"is pinned to an artifact of the stage '{info.get('stage')}'; remove the pin, or rename the node"
+            )
+        changed = [text for cause, text in differences(info.get("recipe", {}), artifact.recipe.components)]
+        if changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            self.plan.notes.append(f"{name} is pinned although {changed[0]}{more}")
 
     def _allowed_splits(self, node: Node, found: list[Selection]) -> list[Selection]:
         codes = [SPLITS.index(name) for name in node.stage.splits]
@@ -298,13 +390,21 @@ class _Planner:
     def _consumed(self, node: Node, selection: Selection) -> tuple[bytes, bytes]:
         table = selection.table()
         columns: dict[str, Any] = {}
-        for name in node.stage.uses_columns:
+        for name in sorted({*node.stage.uses_columns, "split"}):
             column = getattr(table, name)
             if name in ("domain", "source"):
                 known = np.array([digest("word", word) for word in self.plan.names.words] or [b""], dtype="S16")
                 column = known.astype("V16")[column]
             columns[name] = column
         return selection.sides[0].branch.chain, rows_digest(table.id, columns)
+
+
+def artifacts_of(branch: Branch) -> set[ArtifactPlan]:
+    """Artifacts that the rows of a branch were made with, from the source to here."""
+    found = {artifact for used in branch.artifacts.values() for artifact in used}
+    for side in branch.sides:
+        found |= artifacts_of(side.branch)
+    return found
 
 
 def _common_schema(selections: list[Selection]) -> Schema:

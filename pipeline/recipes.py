@@ -85,19 +85,20 @@ def make_recipe(
     seed: int,
     device: str,
     threads: int,
+    borrowed: Mapping[str, str] | None = None,
 ) -> Recipe:
     """Recipe of a node. paths and files: setting -> place and sha256; artifacts: input -> key.
 
-    The seed counts for random stages only; device and threads for networks only.
+    The seed counts for random stages only; device and threads for networks only. borrowed: code of the artifacts used.
     """
     modules = (type(stage).__module__, *stage.modules(config, paths))
     environment = {name: library_version(name) for name in stage.libraries} | dict(stage.environment(config))
-    if stage.network:
+    if stage.on_device(config):
         environment |= {"device": device, "threads": str(threads), "tf32": "off", "algorithms": "deterministic"}
     components = {
         "stage": stage.name,
         "format": FORMAT_VERSION,
-        "code": closure(modules),
+        "code": dict(sorted({**(borrowed or {}), **closure(modules)}.items())),
         "config": recipe_config(config),
         "files": dict(files),
         "artifact": dict(artifacts),
@@ -145,8 +146,11 @@ def chain_of(recipe: bytes, parents: list[bytes]) -> bytes:
 
 
 def artifact_key(recipe: bytes, consumed: Mapping[str, list[tuple[bytes, bytes]]]) -> bytes:
-    """Key of an artifact. consumed: input -> (chain, digest of the ids and the columns that matter) per branch."""
-    return digest("artifact", recipe, {name: [list(part) for part in parts] for name, parts in consumed.items()})
+    """Key of an artifact. consumed: input -> (chain, digest of the ids and the columns that matter) per branch.
+
+    The order of the inputs counts: a stage sees it.
+    """
+    return digest("artifact", recipe, [[name, [list(part) for part in parts]] for name, parts in consumed.items()])
 
 
 def rows_digest(ids: np.ndarray[Any, Any], columns: Mapping[str, np.ndarray[Any, Any]]) -> bytes:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.config import Pipeline
-from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
+from pipeline.errors import ConfigError, FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.executors import DaskExecutors, Executors, Stop, default_workers
 from pipeline.pins import read_pins
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import Bars
 from pipeline.rates import record_rates
-from pipeline.schedule import Loop, Results
-from pipeline.selection import Branch
+from pipeline.schedule import Loop, Results, on_device
+from pipeline.selection import Branch, origin
 from pipeline.sources import remember_sources
 from pipeline.tasks import Facts
 from pipeline.works import TaskMaker, Work, works_of
@@ -82,6 +82,7 @@ def run(
 
     bars = bars or Bars(quiet=True)
     wanted = pipeline.select(targets) if targets else None
+    _check_device(pipeline, wanted)
     store = Store(pipeline.store, writable=True)
     stop = Stop()
     try:
@@ -101,8 +102,29 @@ def save_config(store: Store, record: Any, plan: Plan, uses: set[Path]) -> None:
     data = {"config": plan.pipeline.resolved(), "uses": sorted(store.relative(path) for path in uses)}
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     atomic.write_bytes(folder / f"{record.id}.yaml", text.encode(), durable=False)
-    for old in sorted(folder.glob("*.yaml"), key=lambda path: path.stat().st_mtime)[:-KEPT_CONFIGS]:
+    for old in sorted(folder.glob("*.yaml"), key=_modified)[:-KEPT_CONFIGS]:
         old.unlink(missing_ok=True)
+
+
+def _modified(path: Path) -> float:
+    """When a file was written; 0 if another run has removed it since it was listed."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _check_device(pipeline: Pipeline, wanted: set[str] | None) -> None:
+    """Refuse `device: cuda` before anything runs, where a network is wanted and there is no such device."""
+    if pipeline.settings.device != "cuda":
+        return
+    nodes = [node for node in pipeline.nodes.values() if wanted is None or node.name in wanted]
+    if not any(node.stage.on_device(node.config) for node in nodes):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but PyTorch finds no CUDA device on this machine; use --device cpu")
 
 
 class _Run:
@@ -138,6 +160,7 @@ class _Run:
                 if self.record is None:  # nothing is entered in the store before the plan has proved possible
                     self.record = self.store.start_run(used_directories(plan))
                     self.store.clean_temporaries()
+                    self._forget_stops()
                 repaired = self._quarantine(plan)
                 if repaired:
                     plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())
@@ -198,7 +221,10 @@ class _Run:
         self._open_bars(plan, works)
         if self.executors is None:
             self.executors = self._start()
-        results = Loop(works, TaskMaker(plan, facts, self.failures(plan)), self.executors, self.bars, self.stop).run()
+        if any(on_device(work, facts.device) for work in works):
+            self.executors.require_device()
+        maker = TaskMaker(plan, facts, self.failures(plan))
+        results = Loop(works, maker, self.executors, self.bars, self.stop, self._touch).run()
         self._book(plan, results)
         if not (results.errors or results.interrupted or results.damaged):
             _account(works, results)
@@ -218,6 +244,17 @@ class _Run:
         if self.scheduler or (self.workers is not None and self.workers > 1):
             return DaskExecutors(self.workers, self.scheduler)
         return Executors(self.workers or default_workers())
+
+    def _touch(self) -> None:
+        """Show runs of other hosts that this one is alive."""
+        if hasattr(self.store, "touch"):
+            self.store.touch(self.record)
+
+    def _forget_stops(self) -> None:
+        """Remove what runs that were killed while they stopped have left for their workers."""
+        for path in (self.store.root / "runs").glob("*.stop"):
+            if not self.store.alive(path.stem):
+                path.unlink(missing_ok=True)
 
     def _open_bars(self, plan: Plan, works: list[Work]) -> None:
         totals: dict[str, tuple[int, int]] = {}
@@ -258,7 +295,8 @@ class _Run:
             for position in np.flatnonzero(ids.isin(branch.rows.id, gone) & ~branch.have):
                 reason = self.reasons.get((branch.chain, bytes(branch.rows.id[position])))
                 if reason is not None:
-                    lines.append(f"{origin(branch, int(position))}: {reason}")
+                    place = origin(branch, int(position))
+                    lines.append(reason if reason.startswith(place) else f"{place}: {reason}")
         return {node: sorted(lines) for node, lines in found.items() if lines}
 
     def _too_many(self, plan: Plan) -> bool:
@@ -272,7 +310,7 @@ class _Run:
         for node, lines in self.report.failed.items():
             allowed = self.pipeline.nodes[node].max_failed_rows
             if len(lines) > allowed:
-                shown = "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+                shown = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
                 raise FailedRowsError(
                     f"{node}: {len(lines)} row{'s' if len(lines) > 1 else ''} failed ({allowed} allowed): {shown}. "
                     f"Mend the inputs and run again, or set max_failed_rows"
@@ -313,20 +351,6 @@ def recipe_record(branch: Branch) -> dict[str, Any]:
             module: {name: mark for name, (mark, _) in functions(module).items()} for module in components["code"]
         },
     }
-
-
-def origin(branch: Branch, position: int) -> str:
-    """Where a row was born, for messages: a path, or the source node and the id."""
-    while branch.sides:
-        side = branch.sides[0]
-        branch, position = side.branch, int(side.positions[position])
-    if branch.positions is not None:
-        entry = int(branch.positions[position])
-        for name in ("location", "seed"):
-            if name in branch.payload:
-                value = branch.payload[name][np.array([entry])][0]
-                return str(value) if name == "location" else f"{branch.node} {name} {value}"
-    return f"{branch.node} {ids.hex(branch.rows.id[position])[:12]}"
 
 
 def _one(errors: list[TouchstoneError]) -> TouchstoneError:

@@ -1,19 +1,25 @@
 """The loop that runs a plan: one shard or one artifact per task, ready when its inputs exist; no barriers.
 
-It keeps a bounded number of tasks in flight and advances the bars when a shard is published. A lost worker costs its
+It keeps a bounded number of tasks in flight (those for the GPU are counted apart, so that the others go on beside them)
+and advances the bars when a shard is published. A lost worker costs its
 shards in flight; Ctrl-C finishes what is in flight; a failing task blocks only what waits for it.
 """
 
 from __future__ import annotations
 
 import heapq
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 
 from pipeline.errors import DamagedShardError, Interrupted, StageError, StoreError, TouchstoneError
-from pipeline.executors import Executors, Progress, Stop
+from pipeline.executors import Executors, Progress, Stop, wants_device
 from pipeline.tasks import Outcome
 from pipeline.works import TaskMaker, Work
+
+TOUCH_S = 60.0
+"""A run shows that it is alive this often."""
 
 
 @dataclass
@@ -30,19 +36,46 @@ class Results:
     wanted: int = 0  # rows of the works that were not blocked by a failure
 
 
+def on_device(work: Work, device: str) -> bool:
+    """Whether a work has to run where the GPU is."""
+    if work.branch is not None:
+        return wants_device(work.branch.stage, work.branch.config, device)
+    return work.artifact is not None and wants_device(work.artifact.node.stage, work.artifact.node.config, device)
+
+
+@dataclass
+class Lane:
+    """Works that compete for the same workers: numbers of those that are ready (a heap), and how many are in flight."""
+
+    bound: int
+    ready: list[int] = field(default_factory=list)
+    running: int = 0
+
+
 class Loop:
-    """Hands works to the executors as they become ready, and books what became of them."""
+    """Hands works to the executors as they become ready, and books what became of them.
+
+    alive: called every TOUCH_S seconds.
+    """
 
     def __init__(
-        self, works: list[Work], maker: TaskMaker, executors: Executors, progress: Progress, stop: Stop
+        self,
+        works: list[Work],
+        maker: TaskMaker,
+        executors: Executors,
+        progress: Progress,
+        stop: Stop,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.works = works
         self.maker = maker
         self.executors = executors
         self.progress = progress
         self.stop = stop
+        self.alive = alive
         self.results = Results()
         self.dead: set[int] = set()
+        self.lanes = {False: Lane(executors.bound), True: Lane(executors.device_bound)}
         self.waiting = {work.number: set(work.waits) for work in works}
         self.dependants: dict[int, list[int]] = {}
         for work in works:
@@ -51,32 +84,57 @@ class Loop:
 
     def run(self) -> Results:
         """Run the works. Errors of the store end the run; others block only what waits for them."""
-        ready = [work.number for work in self.works if not work.waits]
-        heapq.heapify(ready)
+        for work in self.works:
+            if not work.waits:
+                self.push(work)
         running: dict[Future[Outcome], Work] = {}
-        while (ready and not self.stop()) or running:
-            while ready and not self.stop() and len(running) < self.executors.bound:
-                work = self.works[heapq.heappop(ready)]
-                if work.number in self.dead:
-                    continue
-                try:
-                    task = self.maker.make(work)
-                except TouchstoneError as error:
-                    self.fail(work, error)
-                    continue
-                running[self.executors.submit(work.node, task, self.progress, self.stop)] = work
+        touched, stopped = time.monotonic(), False
+        while running or (any(lane.ready for lane in self.lanes.values()) and not self.stop()):
+            for lane in self.lanes.values():
+                self.submit(lane, running)
+            if self.stop() and not stopped:
+                stopped = True
+                self.executors.stop(running)
+            if time.monotonic() - touched >= TOUCH_S:
+                touched = time.monotonic()
+                self.alive()
             finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in finished:
-                work = running.pop(future)
-                if self.settle(work, future):
-                    for number in self.dependants.get(work.number, []):
-                        self.waiting[number].discard(work.number)
-                        if not self.waiting[number]:
-                            heapq.heappush(ready, number)
+                self.finish(running.pop(future), future)
         self.results.wanted = sum(work.rows for work in self.works if work.number not in self.dead)
         store_failed = any(isinstance(error, StoreError) for error in self.results.errors)
         self.results.interrupted |= self.stop() and not store_failed
         return self.results
+
+    def lane(self, work: Work) -> Lane:
+        return self.lanes[on_device(work, self.maker.facts.device)]
+
+    def push(self, work: Work) -> None:
+        heapq.heappush(self.lane(work).ready, work.number)
+
+    def submit(self, lane: Lane, running: dict[Future[Outcome], Work]) -> None:
+        """Fill a lane with works that are ready."""
+        while lane.ready and not self.stop() and lane.running < lane.bound:
+            work = self.works[heapq.heappop(lane.ready)]
+            if work.number in self.dead:
+                continue
+            try:
+                task = self.maker.make(work)
+            except TouchstoneError as error:
+                self.fail(work, error)
+                continue
+            running[self.executors.submit(work.node, task, self.progress, self.stop)] = work
+            lane.running += 1
+
+    def finish(self, work: Work, future: Future[Outcome]) -> None:
+        """Book a finished task; what waited for it becomes ready."""
+        self.lane(work).running -= 1
+        if not self.settle(work, future):
+            return
+        for number in self.dependants.get(work.number, []):
+            self.waiting[number].discard(work.number)
+            if not self.waiting[number]:
+                self.push(self.works[number])
 
     def settle(self, work: Work, future: Future[Outcome]) -> bool:
         """Book one finished task; true if what waits for it may go on."""
@@ -85,10 +143,6 @@ class Loop:
         except Interrupted:
             self.results.interrupted = True
             return False
-        except DamagedShardError as error:
-            self.results.damaged.append(error)
-            self.block(work)
-            return False
         except TouchstoneError as error:
             self.fail(work, error)
             return False
@@ -96,6 +150,8 @@ class Loop:
             self.fail(work, StageError(f"{work.node}: not enough memory; give fewer --workers"))
             return False
         except Exception as error:  # a lost worker, or a fault of the executor itself
+            if isinstance(error, CancelledError) and self.stop():  # it had not begun
+                return False
             lost = StageError(f"{work.node}: the task was lost ({type(error).__name__}: {error}); run again to go on")
             lost.__cause__ = error
             self.fail(work, lost)
@@ -114,6 +170,10 @@ class Loop:
         return True
 
     def fail(self, work: Work, error: TouchstoneError) -> None:
+        if isinstance(error, DamagedShardError):  # put aside and made again in the next round
+            self.results.damaged.append(error)
+            self.block(work)
+            return
         self.results.errors.append(error)
         if isinstance(error, StoreError):
             self.stop.event.set()

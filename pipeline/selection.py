@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
+from pipeline.document import nearest
 from pipeline.errors import ConfigError
-from pipeline.recipes import Recipe
+from pipeline.recipes import Recipe, digest
 from pipeline.rows import Names, Rows, hash_rank
 from pipeline.stage import SPLITS, Schema, Stage
 from pipeline.views import LABELS, Term, View
@@ -58,6 +59,20 @@ class Side:
         return self.branch.rows.id[self.positions]
 
 
+def origin(branch: Branch, position: int) -> str:
+    """Where a row was born, for messages: a path, or the source node and the id."""
+    while branch.sides:
+        side = branch.sides[0]
+        branch, position = side.branch, int(side.positions[position])
+    if branch.positions is not None:
+        entry = int(branch.positions[position])
+        for name in ("location", "seed"):
+            if name in branch.payload:
+                value = branch.payload[name][np.array([entry])][0]
+                return str(value) if name == "location" else f"{branch.node} {name} {value}"
+    return f"{branch.node} {ids.hex(branch.rows.id[position])[:12]}"
+
+
 @dataclass(eq=False)
 class Selection:
     """Rows of one branch (one side), or pairs of rows of two branches (two sides of equal length)."""
@@ -81,7 +96,10 @@ class Selection:
 class Evaluator:
     """Turns views into selections; `problem` makes the error of a node from a sentence."""
 
-    def __init__(self, branches: Mapping[str, list[Branch]], names: Names, seed: int) -> None:
+    def __init__(
+        self, branches: Mapping[str, list[Branch]], names: Names, seed: int, nodes: frozenset[str] = frozenset()
+    ) -> None:
+        self.nodes = nodes  # nodes of the pipeline: a source may be one that is not planned now
         self.branches = branches
         self.names = names
         self.seed = seed
@@ -95,12 +113,22 @@ class Evaluator:
             found += self.evaluate(part, problem)
         found = _merged(found)
         if view.where:
+            self._check_words(view.where, problem)
             found = [one.take(self._mask(one, view.where)) for one in found]
         if view.pair:
             found = self._paired(found, self.evaluate(view.pair, problem), view.on, problem)
         if view.take is not None:
             found = self._first(found, view.take, problem)
         return [one for one in found if len(one)]
+
+    def _check_words(self, terms: tuple[Term, ...], problem: Callable[[str], ConfigError]) -> None:
+        """A source or domain that nobody has is a typo, not an empty selection (nor, negated, a full one)."""
+        words = set(self.names.words) | {word.partition("[")[0] for word in self.names.words}
+        for term in terms:
+            known = words | self.nodes if term.field == "source" else words
+            for word in term.values if term.field in ("source", "domain") else ():
+                if word not in known:
+                    raise problem(f"compares {term.field} with '{word}', which no row has{nearest(word, known - {''})}")
 
     def _mask(self, selection: Selection, terms: tuple[Term, ...]) -> NDArray[np.bool_]:
         rows = selection.table()
@@ -115,8 +143,6 @@ class Evaluator:
         if term.field == "split":
             return np.isin(rows.split, [SPLITS.index(word) for word in term.values])
         if term.field == "group":
-            from pipeline.recipes import digest
-
             return ids.isin(rows.group, ids.from_bytes(digest("group", word) for word in term.values))
         column = rows.domain if term.field == "domain" else rows.source
         numbers = [
@@ -170,7 +196,20 @@ def _merged(found: list[Selection]) -> list[Selection]:
             both = np.unique(np.stack(columns), axis=1)
             sides = zip(one.sides, both, strict=True)
             by_branch[one.key] = Selection(tuple(Side(side.branch, positions) for side, positions in sides))
-    return list(by_branch.values())
+    return _without_twins(list(by_branch.values()))
+
+
+def _without_twins(found: list[Selection]) -> list[Selection]:
+    """Rows of one chain that several branches hold (two sources with equal files) count once, as the first's."""
+    chains = [tuple(side.branch.chain for side in one.sides) for one in found]
+    kept: list[Selection] = []
+    for number, one in enumerate(found):
+        twins = [other for other, chain in zip(kept, chains[:number], strict=True) if chain == chains[number]]
+        if twins and len(one.sides) == 1:
+            known = np.concatenate([other.sides[0].ids for other in twins])
+            one = one.take(np.flatnonzero(~ids.isin(one.sides[0].ids, known)))
+        kept.append(one)
+    return kept
 
 
 def _join(a: Side, b: Side, on: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -9,19 +9,21 @@ bytes of the chunk (about 0.1 ms per MiB), once per process.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DamagedShardError
+from pipeline.errors import DamagedShardError, StoreError, TouchstoneError
 
 MISSING = np.uint64(2**64 - 1)
 LARGE_ROW = 2048  # bytes; from here on copying row by row beats numpy's indexing
@@ -263,8 +265,8 @@ class ArrayReader:
             if last - first < 2 * len(distinct):
                 return np.asarray(self._fallback[first : last + 1])[rows - first]
             return np.asarray(self._fallback.oindex[distinct])[back]
-        except (ValueError, RuntimeError) as error:  # what codecs raise on damaged bytes
-            raise DamagedShardError(f"{self.directory} cannot be decoded: {error}", self.shard) from error
+        except (OSError, ValueError, RuntimeError) as error:  # what codecs raise on damaged bytes
+            raise reading_error(error, self.directory, self.shard) from error
 
 
 def _check(data: memoryview, what: str, shard: str) -> None:
@@ -280,27 +282,55 @@ def _check(data: memoryview, what: str, shard: str) -> None:
         )
 
 
-def map_file(path: Path) -> mmap.mmap:
-    """The file as read-only memory; before Python 3.13 a map keeps a descriptor, so their limit is raised at need."""
-    options: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **options)
-    except OSError as error:
-        import errno
-        import resource
+def reading_error(error: Exception, place: Path, shard: Path | str) -> TouchstoneError:
+    """What an exception on reading a file of a shard means; the caller raises it.
 
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if error.errno != errno.EMFILE or soft == hard:
-            raise
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return map_file(path)
+    Damage is a file that is not there or not what was written. Anything else that the system reports (no file handle or
+    memory left, no permission, a network that is away) says nothing about the shard, which must stay where it is.
+    """
+    if is_trouble(error):
+        assert isinstance(error, OSError)
+        return StoreError(trouble(error, place))
+    return DamagedShardError(f"{place} cannot be read: {error}", str(shard))
+
+
+def is_trouble(error: Exception) -> bool:
+    """Whether an exception is the system's trouble and no damage."""
+    return isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR)
+
+
+def trouble(error: OSError, place: Path) -> str:
+    """The sentence about a file that the system did not let us read."""
+    way_out = "raise the limit of open files (`ulimit -n`)" if error.errno in (errno.EMFILE, errno.ENFILE) else "mend it"
+    return f"{place} could not be read ({error.strerror}), which is not taken for damage; {way_out} and run again"
+
+
+def raise_error(error: OSError) -> NoReturn:
+    """For `os.walk`, which else takes a folder that it cannot list for an empty one."""
+    raise error
+
+
+@cache
+def allow_many_files() -> None:
+    """Raise this process's limit of open files as far as it may: before Python 3.13 each map keeps a descriptor."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """The file as read-only memory."""
+    allow_many_files()
+    options: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **options)
 
 
 def file_sizes(directory: Path) -> dict[str, int]:
     """Size in bytes of each file under a directory but its own `zarr.json`, by relative name, sorted."""
     found = {}
-    for folder, _, names in os.walk(directory):
+    for folder, _, names in os.walk(directory, onerror=raise_error):
         for name in names:
             path = Path(folder, name)
             found[path.relative_to(directory).as_posix()] = path.stat().st_size

@@ -1,8 +1,8 @@
 """Writes and opens shards: some rows of one chain as one immutable, ordinary Zarr v3 group in one directory.
 
 A shard has `id`, `digest` and one array per field, rows sorted by id, each array in one file (sharding codec over the
-whole array, inner chunks of 0.5 to 1 MiB followed by a crc32c). Its bytes depend on the rows, the schema, the given
-attributes and the library versions only: nothing of the run that wrote it is kept.
+whole array, inner chunks of 0.5 to 1 MiB followed by a crc32c). Its bytes depend on the rows, the schema and the
+library versions only: nothing of the run that wrote it is kept.
 `id` and `digest` are stored as uint8 (rows, 16): Zarr v3 has no stable specification of a 16-byte type (zarr 3.1.6
 warns about `raw_bytes`), and uint8 opens everywhere without a warning. Here they are V16.
 """
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pipeline import atomic
 from pipeline import ids as row_ids
 from pipeline.errors import DamagedShardError, StoreError
-from pipeline.shard_reader import CORE_TYPES, ArrayReader, file_sizes
+from pipeline.shard_reader import CORE_TYPES, ArrayReader, file_sizes, reading_error
 from pipeline.shard_writer import write_array
 from pipeline.stage import ID, Field, Schema
 
@@ -82,15 +82,13 @@ def write_shard(
     ids: NDArray[np.void],
     arrays: Mapping[str, NDArray[Any]],
     schema: Schema,
-    attributes: Mapping[str, Any],
     kill: Callable[[str], None] = nothing,
 ) -> None:
     """Write a complete group into an existing empty directory and flush it to the disk.
 
-    ids         (n,) V16 in any order, distinct; rows are written sorted by id
-    arrays      one array per field of the schema, first axis = rows in the order of `ids`
-    attributes  plain data for the root attributes; must not depend on the run
-    kill        called with a name at the points where a test may kill the process
+    ids     (n,) V16 in any order, distinct; rows are written sorted by id
+    arrays  one array per field of the schema, first axis = rows in the order of `ids`
+    kill    called with a name at the points where a test may kill the process
     Raises ValueError where the arrays are not what the schema says.
     """
     _check_rows(directory, ids, arrays, schema)
@@ -105,7 +103,6 @@ def write_shard(
         write_array(directory, name, values, field, chunk_rows(field, len(values)), kill)
     kill("before the root attributes")
     root = {
-        **attributes,
         "schema": schema_as_data(schema),
         "rows": len(ids),
         "files": file_sizes(directory),
@@ -156,7 +153,8 @@ class Shard:
     def open(cls, path: Path, checksums: bool = True) -> Shard:
         """Open a shard and check the size of each file; `checksums=False` trusts the bytes on first touch.
 
-        Raises DamagedShardError naming the file, the size found and the one expected.
+        Raises DamagedShardError naming the file, the size found and the one expected; StoreError where the system does
+        not let us look.
         """
         attributes = read_attributes(path)
         check_sizes(path, attributes["files"])
@@ -187,7 +185,7 @@ class Shard:
             try:
                 reader = ArrayReader(self.path / field, str(self.path), self._checksums)
             except (OSError, KeyError, ValueError) as error:
-                raise DamagedShardError(f"{self.path / field} cannot be read: {error}", str(self.path)) from error
+                raise reading_error(error, self.path / field, self.path) from error
             self._readers[field] = reader
         return reader
 
@@ -229,7 +227,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
         if isinstance(attributes["rows"], int) and isinstance(attributes["files"], dict) and attributes["schema"]:
             return dict(attributes)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedShardError(f"{path / 'zarr.json'} cannot be read: {error}", str(path)) from error
+        raise reading_error(error, path / "zarr.json", path) from error
     raise DamagedShardError(f"{path / 'zarr.json'} does not describe a shard", str(path))
 
 
@@ -240,6 +238,8 @@ def check_sizes(path: Path, files: Mapping[str, int]) -> None:
             found = os.stat(f"{path}/{name}").st_size
         except FileNotFoundError:
             raise DamagedShardError(f"{path / name} is missing, expected {expected} bytes", str(path)) from None
+        except OSError as error:
+            raise reading_error(error, path / name, path) from error
         if found != expected:
             raise DamagedShardError(f"{path / name} has {found} bytes, expected {expected}", str(path))
 

@@ -12,8 +12,7 @@ from pipeline import ids
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan
-from pipeline.run import origin
-from pipeline.selection import Branch
+from pipeline.selection import Branch, origin
 from pipeline.stage import Field
 
 

@@ -91,6 +91,7 @@ class Input:
     kind: str = "rows"
     required: bool = True
     description: str = ""
+    stages: tuple[str, ...] = ()  # whose artifacts fit here; empty: those of any stage
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,10 @@ class Stage:
 
     def check(self, config: Any, files: Mapping[str, Path]) -> None:
         """Cheap validation before anything runs (headers of files); raises ValueError with one sentence."""
+
+    def on_device(self, config: Any) -> bool:
+        """Whether this config runs a network: then device and threads are part of the recipe."""
+        return self.network
 
     def fan_out(self, config: Any) -> int:
         """Rows per parent of an expand stage."""

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
+from pipeline.closure import source_digest
 from pipeline.errors import Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.stage import Artifact, Batch, Context, FitContext, Kind, RowError, Schema, Stage
 
@@ -97,6 +99,7 @@ class ShardTask:
     content: Content | None = None
     files: Mapping[str, CheckedFile] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)  # module -> digest of its source when the run was planned
 
     def take(self, rows: NDArray[np.int64]) -> ShardTask:
         """The same task for some of its rows."""
@@ -164,6 +167,16 @@ def _digest(path: Path, modified: int, size: int, inode: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_code(code: Mapping[str, str], node: str) -> None:
+    """Raise StageError if a source file is no longer what the plan saw: the values may be those of another version."""
+    for name, expected in code.items():
+        if source_digest(name) != expected:
+            raise StageError(
+                f"{node}: the source of {name} was changed while the run went on; what was computed since is dropped, "
+                f"run again"
+            )
+
+
 def checked(files: Mapping[str, CheckedFile], node: str) -> dict[str, Path]:
     """Places of files by setting, after a check of each."""
     for file in files.values():
@@ -222,6 +235,7 @@ def compute_shard(task: ShardTask) -> Outcome:
 
 def publish_rows(task: ShardTask, found: Computed, started: float) -> Outcome:
     """Publish computed rows as one shard; failures are recorded beside it. started: `perf_counter` of the task."""
+    check_code(task.code, task.node)
     store = open_store(task.facts.store)
     stage, chain = task.stage.name, task.chain
     if len(found.done):
@@ -273,9 +287,16 @@ def _compute_block(
     failures = {number: part[1][0] for number, part in enumerate(parts) if part[1]}
     if len(failures) == len(rows) and not isinstance(first, RowError):
         raise StageError(
-            f"{task.node}: stage '{task.stage.name}' fails on every row of a block: {type(first).__name__}: {first}"
+            f"{task.node}: stage '{task.stage.name}' fails on every row of a block: {type(first).__name__}: {first} "
+            f"({_innermost(first)}; `touchstone --debug run` shows all)"
         ) from first
     return {name: np.concatenate([part[0][name] for part in parts]) for name in task.schema}, failures
+
+
+def _innermost(error: BaseException) -> str:
+    """File and line where an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place known"
 
 
 def _call(
@@ -300,6 +321,12 @@ def _call(
         _reader(task, rows),
     )
     values = task.stage.compute(task.config, batch, context)
+    outside = [row for row in context.failures if not 0 <= row < len(rows)]
+    if outside:
+        raise StageError(
+            f"{task.node}: stage '{task.stage.name}' says that row {outside[0]} of a batch failed, but its rows are "
+            f"numbered 0 to {len(rows) - 1}"
+        )
     for name, spec in task.schema.items():
         value = values.get(name)
         expected = (len(rows), *spec.shape)
@@ -340,6 +367,7 @@ class ArtifactTask:
     files: Mapping[str, CheckedFile] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
     failed: Mapping[str, list[str]] = field(default_factory=dict)  # rows that it wanted and did not get
+    code: Mapping[str, str] = field(default_factory=dict)  # module -> digest of its source when the run was planned
 
 
 def make_artifact(
@@ -371,8 +399,10 @@ def make_artifact(
             consumed |= {f"{name}.{label}" if label else name: data.ids for label, data in named.items()}
         try:
             task.stage.fit(task.config, views, context)
-        except (TouchstoneError, MemoryError):
+        except (TouchstoneError, MemoryError) as error:
             shutil.rmtree(out, ignore_errors=True)
+            if type(error) is StageError and not str(error).startswith(task.node):
+                raise StageError(f"{task.node}: {error}") from error
             raise
         except Exception as error:
             shutil.rmtree(out, ignore_errors=True)
@@ -380,7 +410,9 @@ def make_artifact(
                 raise StoreError(f"{task.node}: the disk of the store is full; free some space and run again") from None
             raise StageError(f"{task.node}: {error}") from error
         if stop() and task.stage.kind is Kind.FIT and not any(out.iterdir()):
+            shutil.rmtree(out, ignore_errors=True)
             raise Interrupted(f"{task.node} stopped; what it has learned so far is kept")
+        check_code(task.code, task.node)
         info = {"node": task.node, "recipe": task.recipe, "facts": context.facts, "device": facts.device}
         if task.failed:
             info["failed_rows"] = task.failed

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
-from pipeline.errors import StageError
+from pipeline.artifacts import verify_files
+from pipeline.errors import DamagedShardError, StageError
 from pipeline.plan import ArtifactPlan, Plan
 from pipeline.recipes import Recipe
 from pipeline.selection import Branch, Selection
-from pipeline.stage import SPLITS
+from pipeline.stage import SPLITS, Artifact
 from pipeline.tasks import ArtifactTask, CheckedFile, Content, Facts, Parent, ShardTask
 
 LEAST_ROWS = 64
@@ -117,6 +119,7 @@ class TaskMaker:
     def __init__(self, plan: Plan, facts: Facts, failures: Mapping[str, list[str]] | None = None) -> None:
         self.plan = plan
         self.facts = facts
+        self.verified: set[Path] = set()
         self.failures = failures or {}  # node -> a sentence per failed row, of this run
 
     def make(self, work: Work) -> ShardTask | ArtifactTask:
@@ -141,6 +144,7 @@ class TaskMaker:
             branch.rows.id[positions], tuple(_parent(side.branch, side.positions[positions]) for side in branch.sides),
             None if branch.index is None else branch.index[positions], payload, content,
             _files(branch.files, branch.recipe), self._inputs(branch.artifacts),
+            branch.recipe.components["code"],
         )  # fmt: skip
 
     def _inputs(self, artifacts: Mapping[str, tuple[ArtifactPlan, ...]]) -> dict[str, Any]:
@@ -151,29 +155,44 @@ class TaskMaker:
                 artifact = one.found or self.plan.store.artifact(one.node.stage.name, one.key)
                 if artifact is None:
                     raise StageError(f"{one.node.name} is missing although its task is done; run again")
+                self._verify(artifact)
                 ready.append(type(artifact)(one.node.name, artifact.key, artifact.path, artifact.info))
             result[name] = tuple(ready)
         return result
 
+    def _verify(self, artifact: Artifact) -> None:
+        """Read an artifact's files once per run before anything is made with it. Raises DamagedShardError."""
+        if artifact.path in self.verified:
+            return
+        wrong = verify_files(artifact.path, artifact.info)
+        if wrong:
+            raise DamagedShardError(wrong[0], str(artifact.path))
+        self.verified.add(artifact.path)
+
     def _artifact(self, work: Work) -> ArtifactTask:
         artifact = work.artifact
         assert artifact is not None
+        columns = (*artifact.node.stage.uses_columns, "split")  # no others are in the key, so no others are given
         views: dict[str, Any] = {}
         for name, named in artifact.views.items():
-            views[name] = {label: view_of(self.plan, selections) for label, selections in named.items()}
+            views[name] = {label: view_of(self.plan, found, columns) for label, found in named.items()}
         node = artifact.node
         components = dict(artifact.recipe.components)
         above = self.plan.pipeline.select([node.name])
-        failed = {name: lines for name, lines in self.failures.items() if name in above}
+        base = f"{self.plan.pipeline.base}/"
+        failed = {name: [line.replace(base, "") for line in lines]
+                  for name, lines in self.failures.items() if name in above}  # fmt: skip
         return ArtifactTask(
             self.facts, node.name, node.stage, node.config, artifact.key, components, views,
             _files(node.files, artifact.recipe), self._inputs(artifact.artifacts),
-            failed,
+            failed, artifact.recipe.components["code"],
         )  # fmt: skip
 
 
-def view_of(plan: Plan, selections: list[Selection]) -> tuple[list[Any], dict[str, NDArray[Any]]]:
-    """Parts and row table of a dataset."""
+def view_of(
+    plan: Plan, selections: list[Selection], columns: tuple[str, ...] | None = None
+) -> tuple[list[Any], dict[str, NDArray[Any]]]:
+    """Parts and row table of a dataset; `columns`: which ones (all if left out)."""
     from pipeline.dataset import Part
 
     parts, tables = [], []
@@ -191,7 +210,7 @@ def view_of(plan: Plan, selections: list[Selection]) -> tuple[list[Any], dict[st
         "source": words[np.concatenate([t.source for t in tables])] if tables else words[:0],
         "group": np.concatenate([t.group for t in tables]) if tables else np.zeros(0, "V16"),
     }
-    return parts, table
+    return parts, {name: column for name, column in table.items() if columns is None or name in columns}
 
 
 def _files(files: Mapping[str, Any], recipe: Recipe) -> dict[str, CheckedFile]:

@@ -40,8 +40,23 @@ class Difference:
 
 def processing(steps: Sequence[Step]) -> list[Step]:
     """Steps after the origin of a row."""
-    last = max((number for number, step in enumerate(steps) if step["stage"] in ORIGINS), default=0)
-    return list(steps[last + 1 :])
+    return list(steps[_origin(steps) + 1 :])
+
+
+def _origin(steps: Sequence[Step]) -> int:
+    return max((number for number, step in enumerate(steps) if step["stage"] in ORIGINS), default=0)
+
+
+def origins(evaluations: Iterable[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
+    """(label, source) of all rows that were evaluated -> the stage that gave them their pixels; reals first."""
+    found: dict[tuple[int, str], str] = {}
+    for results in evaluations:
+        for part in (part for facts in results["variants"].values() for part in facts["parts"]):
+            steps = results["steps"][part["chain"]]
+            for label, kind in enumerate(("real", "fake")):
+                if part[kind] and steps:
+                    found |= {(label, source): str(steps[_origin(steps)]["stage"]) for source in part["sources"]}
+    return dict(sorted(found.items()))
 
 
 def compare(real: Sequence[Step], fake: Sequence[Step]) -> list[Difference]:

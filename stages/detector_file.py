@@ -69,6 +69,28 @@ def detector_config(value: Any) -> DetectorConfig:
     raise ValueError(f"{kind}: '{name}' is {settings.get(name)!r}; {text}" if name else f"{kind}: {text}")
 
 
+class DetectorSchema:
+    """JSON Schema of a detector setting: a preset's name, the settings of a family, or a preset with changes."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        settings = {name: family_module(name).Config.__pydantic_core_schema__ for name in FAMILIES}
+        families = [{**core, "ref": name} for name, core in settings.items()]  # so they are defined by that name
+        given: dict[str, Any] = handler({"type": "union", "choices": families})
+        preset = {"enum": list(PRESETS)}
+        changed = {"type": "object", "properties": {"preset": preset}, "required": ["preset"]}
+        return {"anyOf": [preset, *given["anyOf"], changed]}
+
+
+def no_feature(whose: str, feature: str, fields: Iterable[str]) -> str:
+    """One sentence about rows without the field that a detector reads."""
+    names = sorted(fields)
+    found = f"they have {', '.join(names)}" if names else "they have no fields"
+    return (
+        f"{whose} have no field '{feature}', which the detector's 'feature' names{_near(feature, names)}; {found}: "
+        "change 'feature' in 'detector', or compute the field in a node before"
+    )
+
+
 def _expected(word: str, known: Iterable[str]) -> str:
     names = list(known)
     return f"expected one of {', '.join(names)}{_near(word, names)}"
@@ -84,10 +106,7 @@ class FeatureRows:
 
     def __init__(self, dataset: Dataset, feature: str) -> None:
         if feature not in dataset.fields:
-            raise StageError(
-                f"the rows have no feature '{feature}'; they have {', '.join(sorted(dataset.fields)) or 'none'}: "
-                "change the detector's 'feature' or compute it in a stage before"
-            )
+            raise StageError(no_feature("the rows", feature, dataset.fields))
         self.dataset, self.feature = dataset, feature
         self.labels: NDArray[np.uint8] = np.asarray(dataset.column("label"), dtype=np.uint8)
         self.shape = tuple(dataset.fields[feature].shape)

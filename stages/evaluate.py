@@ -34,7 +34,9 @@ BLOCK_ROWS = 512
 class EvaluateConfig(StageConfig):
     """Which split is scored."""
 
-    split: Literal["test", "val"] = setting("test", description="rows to score: test; val only to look for mistakes")
+    split: Literal["test", "val"] = setting(
+        "test", description="rows that are scored: test, or val while you look for mistakes"
+    )
 
 
 class Evaluate(Stage):
@@ -44,8 +46,8 @@ class Evaluate(Stage):
     kind: ClassVar[Kind] = Kind.REDUCE
     Config: ClassVar[type[StageConfig]] = EvaluateConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "model": Input("artifact", description="a 'train' node"),
-        "test": Input("views", description="rows with the detector's feature, one view per variant"),
+        "model": Input("artifact", description="a 'train' node", stages=("train",)),
+        "test": Input("views", description="rows with the detector's feature; variant's name -> view, or one view"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "torch")
     network: ClassVar[bool] = True

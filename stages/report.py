@@ -24,17 +24,22 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 HTML, TABLE = "report.html", "table.json"
 FORMAT = 1
+REDUCTION, CONTAINER = ("reduction",), ("codec", "native_size")
+"""Fields that the audit measures."""
 
 
 class ReportConfig(StageConfig):
     """Words of the report. A difference between the classes that `declared` does not name is flagged."""
 
-    title: str = setting("Touchstone report", description="heading")
+    title: str = setting("Touchstone report", description="heading of the page")
     notice: str | None = setting(None, description="one sentence on top, e.g. that this is a demonstration")
     declared: dict[str, str] = setting(
-        {}, description="topic -> sentence: differences of the classes that are known (perturb, reduction, codec, ...)"
+        {},
+        description="topic -> sentence: differences between the classes that are known. Topics: reduction, codec, "
+        "native_size (measured), order, a stage (perturb) or one of its settings (equalize.size); a stage covers its "
+        "settings. What is found and not declared is flagged",
     )
-    samples: int = setting(12, ge=1, le=100, description="images shown per source")
+    samples: int = setting(12, ge=1, le=100, description="images shown per source and kind of processing")
 
 
 class Report(Stage):
@@ -44,10 +49,18 @@ class Report(Stage):
     kind: ClassVar[Kind] = Kind.REDUCE
     Config: ClassVar[type[StageConfig]] = ReportConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "of": Input("artifacts", description="'evaluate' nodes"),
-        "images": Input("rows", required=False, description="rows with an image, to show samples"),
+        "of": Input("artifacts", description="'evaluate' nodes", stages=("evaluate",)),
+        "images": Input(
+            "rows",
+            required=False,
+            description="rows of 'equalize', of both classes: samples are shown, factors of reduction audited",
+        ),
         "spectra": Input("rows", required=False, description="rows with profile, dct2d or fft2d, for mean spectra"),
-        "container": Input("rows", required=False, description="'ingest' rows, for codecs and native sizes"),
+        "container": Input(
+            "rows",
+            required=False,
+            description="all 'ingest' nodes that evaluated rows come from: their codecs and native sizes are audited",
+        ),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "matplotlib", "jinja2", "pillow")
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
@@ -67,24 +80,26 @@ class Report(Stage):
 
         found = ctx.artifacts["of"]
         artifacts = [found] if isinstance(found, Artifact) else list(found)
-        evaluations = [_read(artifact.path) for artifact in artifacts]
+        places = [artifact.path for artifact in artifacts]
+        evaluations = [_read(place) for place in places]
         rows: dict[str, Any] = dict(views)
         differences = [one for results in evaluations for one in class_differences.of_results(results)]
         differences += measured(rows)
         listed, unused = class_differences.declare(differences, config.declared)
+        not_audited = gaps(evaluations, rows)
         table = report_tables.flat(evaluations)
         content: dict[str, Any] = {
             "title": config.title,
             "notice": config.notice,
-            **report_tables.head(evaluations, rows),
+            **report_tables.head(evaluations, places),
             "differences": [_shown(one, evaluations) for one in listed],
             "undeclared": sum(not one.declared for one in listed),
             "declared": unused,
-            "not_measured": _not_measured(rows),
-            **report_tables.compared(evaluations, rows.get("container")),
+            "not_audited": not_audited,
+            **report_tables.compared(evaluations, having(rows.get("container"), *CONTAINER)),
             **report_tables.results(evaluations),
             **report_tables.lineage(evaluations),
-            **report_pictures.pictures(evaluations, [artifact.path for artifact in artifacts], rows, config.samples),
+            **report_pictures.pictures(evaluations, places, rows, config.samples),
             "failed": _failed(artifacts),
         }
         environment = jinja2.Environment(
@@ -96,6 +111,7 @@ class Report(Stage):
         (ctx.out / TABLE).write_text(text + "\n", encoding="utf-8")
         undeclared = sorted({one.topic for one in listed if not one.declared})
         ctx.facts.update({"rows": len(table), "differences": len(listed), "undeclared": undeclared})
+        ctx.facts["not_audited"] = not_audited
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -103,27 +119,74 @@ def _read(path: Path) -> dict[str, Any]:
     return results
 
 
+def having(rows: Dataset | None, *fields: str) -> Dataset | None:
+    """The rows of those parts that have all these fields; None where no rows do.
+
+    A view of several stages' rows has only the fields that all of them share: perturbed images beside equalized ones
+    would hide by what factor the latter were reduced.
+    """
+    parts = rows.parts if rows is not None else []
+    numbers = [number for number, part in enumerate(parts) if set(fields) <= set(part.schema)]
+    if rows is None or not numbers:
+        return None
+    chosen = rows.where(np.isin(rows.part_numbers, numbers))
+    first, *others = (parts[number].schema for number in numbers)
+    shared = {name: one for name, one in first.items() if all(other.get(name) == one for other in others)}
+    chosen.fields = shared  # what the chosen parts share, also where parts without rows lack it
+    return chosen if set(fields) <= set(shared) else None
+
+
 def measured(rows: Mapping[str, Dataset]) -> list[class_differences.Difference]:
     """Differences that rows show by their values: factor of reduction, codec, native size."""
     found: list[class_differences.Difference] = []
-    images, container = rows.get("images"), rows.get("container")
-    if images is not None and "reduction" in images.fields:
+    images, container = having(rows.get("images"), *REDUCTION), having(rows.get("container"), *CONTAINER)
+    if images is not None:
         found += class_differences.of_reduction(images.array("reduction"), images.column("label"))
-    if container is not None and {"codec", "native_size"} <= set(container.fields):
+    if container is not None:
         codecs = texts(container.array("codec"))
         sizes: Any = np.asarray(container.array("native_size"))
         found += class_differences.of_containers(codecs, sizes, container.column("label"))
     return found
 
 
-def _not_measured(rows: Mapping[str, Dataset]) -> str:
-    """What the audit could not look at, said openly."""
-    lacking = []
-    if "images" not in rows:
-        lacking.append("factors of reduction (no 'images' given)")
-    if "container" not in rows:
-        lacking.append("codecs and native sizes of files (no 'container' given)")
-    return f"Not audited: {'; '.join(lacking)}." if lacking else ""
+def gaps(evaluations: Sequence[Mapping[str, Any]], rows: Mapping[str, Dataset]) -> list[str]:
+    """What the audit could not look at: one sentence each, with the way to have it audited."""
+    origins = class_differences.origins(evaluations)
+    files = [pair for pair, stage in origins.items() if stage == "ingest"]
+    found = []
+    for what, wanted, seen, advice in (
+        (
+            "Factors of reduction",
+            list(origins),
+            having(rows.get("images"), *REDUCTION),
+            "`images: NODE`, an 'equalize' node that both classes pass",
+        ),
+        (
+            "Codecs and native sizes of files",
+            files,
+            having(rows.get("container"), *CONTAINER),
+            f"`container: {_listed([source for _, source in files])}`",
+        ),
+    ):
+        known = _pairs(seen) if seen is not None else set()
+        missing = [
+            f"{source} ({'fake' if label else 'real'})" for label, source in wanted if (label, source) not in known
+        ]
+        whose = f" for {', '.join(missing)}" if known else ""
+        if missing:
+            found.append(f"{what} were not audited{whose}: give {advice}.")
+    return found
+
+
+def _pairs(rows: Dataset) -> set[tuple[int, str]]:
+    """The (label, source) that rows have."""
+    return set(zip(rows.column("label").tolist(), rows.column("source").tolist(), strict=True))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Nodes as pipeline.yaml writes them; brackets ask for quotes."""
+    words = [f'"{name}"' if "[" in name else name for name in dict.fromkeys(names)]
+    return words[0] if len(words) == 1 else f"[{', '.join(words)}]"
 
 
 def _shown(one: class_differences.Difference, evaluations: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages import figures, metrics
+from stages.class_differences import processing
+from stages.report_tables import steps_text
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -31,14 +34,37 @@ def pictures(
     }
 
 
-def by_source(rows: Dataset) -> dict[tuple[int, str], Dataset]:
-    """(label, source) -> its rows sorted by id; reals first."""
+@dataclass(frozen=True)
+class Series:
+    """Rows of one source that went through the same steps, sorted by id."""
+
+    label: int
+    source: str
+    steps: str  # from the origin to here, as short as tells it from the source's other series
+    alone: bool  # whether the source has no other series
+    rows: Dataset
+
+    @property
+    def name(self) -> str:
+        return self.source if self.alone else f"{self.source} ({self.steps})"
+
+
+def series(rows: Dataset) -> list[Series]:
+    """Rows by label, source and steps: perturbed images are never mixed with those that they were made from."""
+    parts = [processing(part.steps) for part in rows.parts]
+    full = np.array([steps_text(steps) for steps in parts])[rows.part_numbers]
+    names = {steps_text(steps): " → ".join(step["stage"] for step in steps) for steps in parts}
     labels, sources = rows.column("label"), rows.column("source")
-    found = {}
-    for label, source in sorted({(int(label), str(source)) for label, source in zip(labels, sources, strict=True)}):
-        mine = np.flatnonzero((labels == label) & (sources == source))
+    columns = (labels.tolist(), sources.tolist(), full.tolist())
+    keys = sorted(set(zip(*columns, strict=True)), key=lambda key: (*key[:2], key[2].count("→"), key[2]))
+    found = []
+    for label, source, text in keys:
+        mine = np.flatnonzero((labels == label) & (sources == source) & (full == text))
         words = np.ascontiguousarray(rows.ids[mine]).view(">u8").reshape(-1, 2)
-        found[label, source] = rows.take(mine[np.lexsort((words[:, 1], words[:, 0]))])
+        others = [key[2] for key in keys if key[:2] == (label, source) and key[2] != text]
+        short = text if names[text] in [names[other] for other in others] else names[text]
+        chosen = rows.take(mine[np.lexsort((words[:, 1], words[:, 0]))])
+        found.append(Series(int(label), str(source), short or "as generated or read", not others, chosen))
     return found
 
 
@@ -46,14 +72,14 @@ def _strips(rows: Dataset, samples: int) -> list[dict[str, Any]]:
     if "image" not in rows.fields:
         return []
     strips = []
-    for (label, source), mine in by_source(rows).items():
-        images = mine.array("image", np.arange(min(samples, len(mine))))
+    for one in series(rows):
+        images = one.rows.array("image", np.arange(min(samples, len(one.rows))))
         columns = min(COLUMNS, len(images))
         strips.append({
-            "source": source,
-            "kind": "fake" if label else "real",
-            "rows": len(mine),
-            "size": f"{images.shape[2]} × {images.shape[1]} px",
+            "source": one.source,
+            "name": one.name,
+            "kind": "fake" if one.label else "real",
+            "about": f"{len(one.rows)} rows after {one.steps}, {images.shape[2]} × {images.shape[1]} px",
             "picture": figures.contact_sheet(images, columns),
             "width": columns * SHOWN_PIXELS,
         })  # fmt: skip
@@ -61,16 +87,16 @@ def _strips(rows: Dataset, samples: int) -> list[dict[str, Any]]:
 
 
 def _spectra(rows: Dataset) -> list[dict[str, Any]]:
-    parts = by_source(rows)
-    labels = {source: label for label, source in parts}
+    parts = {one.name: one.rows for one in series(rows)}
+    labels = {one.name: one.label for one in series(rows)}
     found: list[dict[str, Any]] = []
     if "profile" in rows.fields:
-        means = {source: figures.moments(mine, "profile") for (_, source), mine in parts.items()}
+        means = {name: figures.moments(mine, "profile") for name, mine in parts.items()}
         picture = figures.profile_figure(means, labels, rows.fields["profile"].units)
         found.append({"title": "Azimuthal profiles", "picture": picture, "width": 1040})
     for field, (title, shifted) in MAPS.items():
         if field in rows.fields:
-            maps = {source: figures.moments(mine, field)[0] for (_, source), mine in parts.items()}
+            maps = {name: figures.moments(mine, field)[0] for name, mine in parts.items()}
             picture = figures.map_figure(maps, labels, shifted)
             found.append({"title": title, "picture": picture, "width": round(100 * figures.map_width(len(maps)))})
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,24 +46,40 @@ def flat(evaluations: Sequence[Results]) -> list[dict[str, Any]]:
     ]
 
 
-def head(evaluations: Sequence[Results], rows: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Counts on top."""
-    del rows
+def head(evaluations: Sequence[Results], places: Sequence[Path]) -> dict[str, Any]:
+    """Counts on top; rows are counted once, in one variant."""
     variants = _variants(evaluations)
     splits = sorted({results["split"] for results in evaluations})
     sources = {row["source"] for results in evaluations for row in results["rows"]} - {POOLED}
-    first = evaluations[0]["rows"]
+    variant = "raw" if "raw" in variants else variants[0]
+    reals, fakes = _distinct_rows(evaluations, places, variant)
+    split = " and ".join(splits)
+    of = f" of variant {variant}" if len(variants) > 1 else ""
     values = [
         ("detectors" if len(evaluations) != 1 else "detector", len(evaluations)),
         ("sources of fakes" if len(sources) != 1 else "source of fakes", len(sources)),
         ("variants" if len(variants) != 1 else "variant", len(variants)),
-        ("real test rows", max(row["n_real"] for row in first)),
-        ("fake test rows", sum(row["n_fake"] for row in first if row["source"] == POOLED)),
+        (f"real {split} rows{of}", reals),
+        (f"fake {split} rows{of}", fakes),
     ]
     return {
-        "subtitle": f"Scores of fake-image detectors on rows of split {' and '.join(splits)}.",
+        "subtitle": f"Scores of fake-image detectors on rows of split {split}.",
         "tiles": [{"name": name, "value": value} for name, value in values],
     }
+
+
+def _distinct_rows(evaluations: Sequence[Results], places: Sequence[Path], variant: str) -> tuple[int, int]:
+    """How many different real and fake rows the evaluations scored in a variant (reals where it borrows them)."""
+    found: tuple[set[bytes], set[bytes]] = (set(), set())
+    for results, place in zip(evaluations, places, strict=True):
+        facts = results["variants"].get(variant)
+        if facts is None:
+            continue
+        with np.load(place / "scores.npz", allow_pickle=False) as file:
+            ids, labels, numbers, known = (file[name] for name in ("id", "label", "variant", "variants"))
+        for label, name in enumerate((facts["reals_from"], variant)):
+            found[label].update(ids[(labels == label) & (numbers == known.tolist().index(name))].tolist())
+    return len(found[0]), len(found[1])
 
 
 def _variants(evaluations: Sequence[Results]) -> list[str]:
@@ -84,7 +101,7 @@ def compared(evaluations: Sequence[Results], container: Dataset | None) -> dict[
             for part in facts["parts"]:
                 for kind in ("real", "fake"):
                     if part[kind]:
-                        steps = " → ".join(_step(step) for step in results["steps"][part["chain"]])
+                        steps = steps_text(results["steps"][part["chain"]])
                         key = (variant, kind == "fake", tuple(part["sources"]), steps)
                         parts[key] = {
                             "variant": variant, "kind": kind, "source": ", ".join(part["sources"]),
@@ -97,6 +114,11 @@ def compared(evaluations: Sequence[Results], container: Dataset | None) -> dict[
     words = [f"{variant} (compared with the reals of {other})" for variant, other in borrowed.items()]
     said = f"Variants without reals of their own: {', '.join(words)}." if words else ""
     return {"parts": ranked, "borrowed": said, "containers": _containers(container)}
+
+
+def steps_text(steps: Sequence[Mapping[str, Any]]) -> str:
+    """`ingest → equalize(size 64)`."""
+    return " → ".join(_step(step) for step in steps)
 
 
 def _step(step: Mapping[str, Any]) -> str:
@@ -178,7 +200,7 @@ def _sources(evaluations: Sequence[Results], variant: str) -> list[str]:
 
 def _metric(row: Mapping[str, Any], name: str) -> dict[str, str]:
     low, high = row[f"{name}_interval"]
-    return {"text": f"{row[name]:.3f}", "interval": f"{low:.2f} – {high:.2f}"}
+    return {"text": f"{row[name]:.3f}", "interval": f"{low:.3f} – {high:.3f}"}
 
 
 def _matrix_row(result: Results, columns: Sequence[Mapping[str, str]]) -> dict[str, Any]:

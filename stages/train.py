@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,16 @@ from detectors.contract import Control, DetectorConfig, State
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages.detector_file import FeatureRows, detector_config, family_module, pack, save_detector, unpack
+from stages.detector_file import (
+    DetectorSchema,
+    FeatureRows,
+    detector_config,
+    family_module,
+    no_feature,
+    pack,
+    save_detector,
+    unpack,
+)
 from stages.networks import prepare
 
 if TYPE_CHECKING:
@@ -38,10 +47,11 @@ LEAST_ROWS = 2
 class TrainConfig(StageConfig):
     """Which detector, and the seed of its training."""
 
-    detector: SerializeAsAny[DetectorConfig] = setting(
-        description="a preset's name, or a mapping with 'family' (or 'preset') and settings"
+    detector: Annotated[SerializeAsAny[DetectorConfig], DetectorSchema()] = setting(
+        description=f"a preset's name; or a mapping with `family` ({', '.join(FAMILIES)}) and its settings, listed "
+        "below; or a mapping with `preset` and the settings that differ, e.g. {preset: profile-svm, C: 1.0}"
     )
-    seed: int = setting(0, ge=0, description="seed of initial weights and of the order of training rows")
+    seed: int = setting(0, ge=0, description="seed of initial weights and of the order of training rows (networks)")
 
     @field_validator("detector", mode="before")
     @classmethod
@@ -57,17 +67,23 @@ class Train(Stage):
     name: ClassVar[str] = "train"
     kind: ClassVar[Kind] = Kind.FIT
     Config: ClassVar[type[StageConfig]] = TrainConfig
-    inputs: ClassVar[Mapping[str, Input]] = {"on": Input("rows", description="rows with features, of both classes")}
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "on": Input("rows", description="rows of both classes with the detector's `feature`")
+    }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy", "torch", "safetensors")
     network: ClassVar[bool] = True
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
 
     def schema(self, config: TrainConfig, inputs: Mapping[str, Schema]) -> Schema:
         """No rows come out; raises ValueError where the inputs lack the feature."""
-        for schema in inputs.values():
+        for name, schema in inputs.items():
             if config.detector.feature not in schema:
-                raise ValueError(f"no feature '{config.detector.feature}' in {', '.join(sorted(schema))}")
+                raise ValueError(no_feature(f"the rows of '{name}'", config.detector.feature, schema))
         return {}
+
+    def on_device(self, config: TrainConfig) -> bool:
+        """Only a family that is a network; the others give the same bytes on every device."""
+        return bool(family_module(config.detector.family).NETWORK)
 
     def modules(self, config: TrainConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's module."""
@@ -96,7 +112,7 @@ class Train(Stage):
             "counts": counts,
             "trained_on": sorted(counts["train"]["sources"]["fake"]),
             "data_fingerprint": {name: fingerprint(rows.dataset) for name, rows in splits.items()},
-            "environment": _environment(self.libraries, ctx),
+            "environment": _environment(self.libraries, ctx if family.NETWORK else None),
         }
         card = save_detector(ctx.out, config.detector, state, facts)
         kept = ("detector", "threshold", "validation", "trained_on")
@@ -172,7 +188,9 @@ def validation_metrics(scores: NDArray[np.float32], labels: NDArray[np.uint8], t
     }
 
 
-def _environment(libraries: tuple[str, ...], ctx: FitContext) -> dict[str, str]:
+def _environment(libraries: tuple[str, ...], ctx: FitContext | None) -> dict[str, str]:
+    """Versions; for a network also what it ran on, which is no part of the recipe of another family."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in libraries} | {"device": ctx.device, "threads": str(ctx.threads)}
+    place = {"device": ctx.device, "threads": str(ctx.threads)} if ctx is not None else {}
+    return {name: version(name) for name in libraries} | place

@@ -29,6 +29,7 @@ class MemoryRows(Dataset):
         return result
 
     def array(self, field: str, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[Any]:
+        self._field(field)  # refuses what the parts do not share, as rows in shards do
         places = self.places if rows is None else self.places[np.asarray(rows)]
         return self.values[field][places]
 
@@ -61,11 +62,16 @@ def rows_of(
 
 
 def union(*datasets: MemoryRows) -> MemoryRows:
-    """All rows, one after another."""
+    """All rows, one after another; zeros stand where some of them lack a field."""
     parts = [part for dataset in datasets for part in dataset.parts]
     table = {name: np.concatenate([one.column(name) for one in datasets]) for name in datasets[0].columns}
-    values = {name: np.concatenate([one.array(name) for one in datasets]) for name in datasets[0].fields}
+    kinds = {name: field for part in parts for name, field in part.schema.items()}
+    values = {name: np.concatenate([_values(one, name, kind) for one in datasets]) for name, kind in kinds.items()}
     return MemoryRows(parts, table, values)
+
+
+def _values(rows: MemoryRows, name: str, kind: Field) -> NDArray[Any]:
+    return rows.array(name) if name in rows.fields else np.zeros((len(rows), *kind.shape), kind.dtype)
 
 
 def context(folder: Path, stage: str, **more: Any) -> FitContext:

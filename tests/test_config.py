@@ -81,7 +81,7 @@ TOP = [
     ("seed: one\n" + HEAD, "pipeline.yaml:1 seed is 'one'; expected a valid integer"),
     ("threads: 0\n" + HEAD, "pipeline.yaml:1 threads is 0; expected greater than or equal to 1"),
     ("device: gpu\n" + HEAD, "pipeline.yaml:1 device is 'gpu'; expected 'cpu' or 'cuda'"),
-    ("splits: {train: 0.5, val: 0.2, test: 0.2}\n" + HEAD, "pipeline.yaml:1 splits must give train, val and test shares of 0 or more that add up to 1"),
+    ("splits: {train: 0.5, val: 0.2, test: 0.2}\n" + HEAD, "pipeline.yaml:1 splits give train, val, test and add up to 0.9; expected train, val and test, each 0 or more, together 1"),
     ("splits: {train: 0.5, valid: 0.5}\n" + HEAD, "pipeline.yaml:1 splits"),
 ]  # fmt: skip
 

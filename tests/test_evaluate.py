@@ -127,6 +127,10 @@ def test_a_missing_class_is_named(model: Artifact, tmp_path: Path, view: dict[st
         evaluate(tmp_path, model, view)
 
 
+def test_only_a_detector_is_a_model() -> None:
+    assert Evaluate.inputs["model"].stages == ("train",)
+
+
 def test_a_summary_stands_in_the_facts(model: Artifact, tmp_path: Path) -> None:
     ctx = context(tmp_path, "evaluate", artifacts={"model": (model,)})
     Evaluate().fit(EvaluateConfig(), {"test": union(PHOTOS, PROGAN)}, ctx)

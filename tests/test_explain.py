@@ -59,10 +59,10 @@ def test_new_rows_are_counted_apart_from_stale_ones(line: Project) -> None:
 def test_config_is_named_with_both_values_and_below_it_upstream(line: Project) -> None:
     causes = line.causes("nodes.b.factor=2.5")
     assert causes["b"] == [("config", "config.factor 2.0 -> 2.5", 20)]
-    assert causes["noisy"] == [("upstream", "b changed", 40)]
+    assert causes["noisy"] == [("upstream", "b: config.factor 2.0 -> 2.5", 40)]
     assert [cause for cause, _, _ in causes["mean"]] == ["upstream"]
     assert causes["mean"][0][1] == "the rows that it is made from changed"
-    assert [cause for cause, _, _ in causes["centered"]] == ["artifact"]
+    assert [cause for cause, _, _ in causes["centered"]] == ["artifact", "upstream"]
 
 
 def test_the_seed_is_a_setting_of_random_stages(line: Project) -> None:
@@ -135,7 +135,7 @@ def test_code_names_the_function_and_its_line(tmp_path: Path, monkeypatch: pytes
     code.edit("one/kernel.py", "def bend(x, power):\n", "# the kernel\ndef bend(x, power):\n    power = float(power)\n")
     causes = code.causes()
     assert causes["one"] == [("code", "touchstone_case_one.kernel changed (bend, line 2)", 9)]
-    assert causes["two"] == [("upstream", "one changed", 9)]
+    assert causes["two"] == [("upstream", "one: touchstone_case_one.kernel changed (bend, line 2)", 9)]
     assert set(causes) == {"one", "two"}
     code.forget()
 
@@ -143,7 +143,7 @@ def test_code_names_the_function_and_its_line(tmp_path: Path, monkeypatch: pytes
 def test_every_cause_is_in_the_closed_list_and_first_comes_first(line: Project) -> None:
     found = line.causes("nodes.b.factor=9.0", "seed=8", "nodes.a.count=22")
     assert {cause for causes in found.values() for cause, _, _ in causes} <= set(CAUSES)
-    assert [cause for cause, _, _ in found["noisy"]] == ["config", "new"]
+    assert [cause for cause, _, _ in found["noisy"]] == ["config", "upstream", "new"]
 
 
 def test_the_plan_says_what_would_be_done_in_words(line: Project) -> None:

@@ -40,7 +40,7 @@ def test_pinned_digests() -> None:
 PINNED = {
     "recipe": "0fe5531ae1e8508835270daf3fe032f9",
     "chain": "da6ba6bbad031b7640466398641ec490",
-    "artifact": "0b385d3bdeec56486a9c9caef7ccc8e3",
+    "artifact": "306c016f5ef1ee9e121d30f46fe234ee",
     "group": "4fdc0dd9afa58362633e95aa5d6a7488",
     "draw": "4c65f60bc293f144028ed94eb5e7fa01",
 }

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from pipeline.stage import Artifact
 from stages import class_differences, figures
 from stages.containers import packed
 from stages.evaluate import Evaluate, EvaluateConfig
-from stages.report import Report, ReportConfig
+from stages.report import Report, ReportConfig, gaps
+from stages.report_pictures import series
 from stages.train import Train, TrainConfig
 
 REAL_STEPS = (step("ingest", manifest="photos.csv"), step("equalize", size=16, resample="lanczos"))
@@ -76,6 +78,23 @@ def report(folder: Path, evaluations: tuple[Artifact, ...], **settings: Any) -> 
     Report().fit(ReportConfig(**settings), views, ctx)
     page = (ctx.out / "report.html").read_text(encoding="utf-8")
     return page, json.loads((ctx.out / "table.json").read_text()), ctx.facts
+
+
+def page_of(
+    folder: Path, evaluations: tuple[Artifact, ...], views: dict[str, MemoryRows], **settings: Any
+) -> tuple[str, dict[str, Any]]:
+    """Page and facts of a report with some inputs."""
+    ctx = context(folder, "report", artifacts={"of": evaluations})
+    Report().fit(ReportConfig(**settings), dict(views), ctx)
+    return (ctx.out / "report.html").read_text(encoding="utf-8"), ctx.facts
+
+
+def without(rows: MemoryRows, name: str) -> MemoryRows:
+    """The same rows whose schema lacks a field."""
+    (part,) = rows.parts
+    schema = {field: kind for field, kind in part.schema.items() if field != name}
+    table = {column: rows.column(column) for column in rows.columns}
+    return MemoryRows([replace(part, schema=schema)], table, {field: rows.array(field) for field in schema})
 
 
 DECLARED = {
@@ -159,7 +178,9 @@ def test_the_table_holds_each_detector_source_and_variant(evaluations: tuple[Art
     for row in table["rows"]:
         assert row["trained_on"] == ["progan <raw>"]
         assert f"{row['ap']:.3f}" in words
-        assert f"{row['auc_interval'][0]:.2f} – {row['auc_interval'][1]:.2f}" in words
+        for name in ("ap", "auc", "accuracy", "tpr"):  # the estimate is never outside of its interval for rounding
+            low, high = row[f"{name}_interval"]
+            assert f"{row[name]:.3f} {low:.3f} – {high:.3f}" in words
     assert "P (compared with the reals of raw)" in words
 
 
@@ -169,14 +190,110 @@ def test_container_facts_and_native_sizes_are_shown(evaluations: tuple[Artifact,
         assert fact in words
 
 
-def test_optional_inputs_may_be_absent_and_the_page_says_what_was_not_audited(
+BLIND = {
+    "images": "Factors of reduction were not audited: give `images: NODE`, an 'equalize' node that both classes pass.",
+    "container": "Codecs and native sizes of files were not audited: give `container: photos`.",
+}
+
+
+@pytest.mark.parametrize("absent", [["images"], ["container"], ["images", "container"]])
+def test_an_audit_that_could_not_look_is_not_green(
+    absent: list[str], evaluations: tuple[Artifact, ...], tmp_path: Path
+) -> None:
+    views = {"images": union(PHOTOS, PROGAN), "container": FILES}
+    given = {name: rows for name, rows in views.items() if name not in absent}
+    page, facts = page_of(tmp_path, evaluations, given, declared=DECLARED)
+    assert 'class="amber"' in page
+    assert 'class="calm"' not in page
+    words = Words(page).words
+    assert "Every difference that it found is declared, but:" in words
+    assert facts["not_audited"] == [BLIND[name] for name in absent]
+    for name, sentence in BLIND.items():
+        assert (sentence in words) == (name in absent)
+    assert "Mean spectra" not in words
+
+
+def test_a_difference_is_flagged_beside_what_was_not_audited(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    page, _ = page_of(tmp_path, evaluations, {"container": FILES}, declared={"perturb": "Said."})
+    assert 'class="alarm"' in page
+    assert 'class="amber"' in page
+
+
+def test_a_complete_audit_is_green(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    page, _, facts = report(tmp_path, evaluations, declared=DECLARED)
+    assert 'class="calm"' in page
+    assert 'class="amber"' not in page
+    assert facts["not_audited"] == []
+
+
+def test_the_reduction_is_found_beside_perturbed_images_that_have_no_such_field(
     evaluations: tuple[Artifact, ...], tmp_path: Path
 ) -> None:
-    ctx = context(tmp_path, "report", artifacts={"of": evaluations})
-    Report().fit(ReportConfig(), {}, ctx)
-    words = Words((ctx.out / "report.html").read_text(encoding="utf-8")).words
-    assert "Not audited: factors of reduction (no 'images' given); codecs" in words
-    assert "Mean spectra" not in words
+    rows = union(PHOTOS, PROGAN, without(PERTURBED, "reduction"))
+    assert "reduction" not in rows.fields
+    page, facts = page_of(tmp_path, evaluations, {"images": rows, "container": FILES})
+    assert facts["undeclared"] == ["codec", "perturb", "reduction"]
+    assert facts["not_audited"] == []
+    assert "reduced by 2 native size measured on rows" in Words(page).words
+
+
+def test_codecs_are_measured_on_the_parts_that_have_them(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    other = rows_of("more photos", 0, {"image": np.zeros((4, 8, 8, 3), np.uint8)})
+    page, facts = page_of(tmp_path, evaluations, {"images": PHOTOS, "container": union(FILES, other)})
+    assert "codec" in facts["undeclared"]
+    assert "PNG (30), JPEG (10)" in Words(page).words
+
+
+def test_a_class_whose_reduction_nobody_recorded_is_named(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    _, facts = page_of(tmp_path, evaluations, {"images": union(PHOTOS, without(PROGAN, "reduction"))})
+    assert facts["not_audited"][0].startswith("Factors of reduction were not audited for progan <raw> (fake): give")
+
+
+def test_nodes_of_all_files_are_asked_for() -> None:
+    steps = {"a": [step("ingest"), step("equalize")], "b": [step("ingest"), step("sample")], "c": [step("ingest")]}
+    sources = {"a": "photos", "b": "translated", "c": "fakes[progan]"}
+    parts = [
+        {"chain": chain, "real": int(chain == "a"), "fake": int(chain != "a"), "sources": [source]}
+        for chain, source in sources.items()
+    ]
+    evaluation = {"steps": steps, "variants": {"raw": {"reals_from": "raw", "parts": parts}}}
+    advice = 'files were not audited: give `container: [photos, "fakes[progan]"]`.'
+    assert gaps([evaluation], {})[1].endswith(advice)  # a translated image is made by a generator, not read from a file
+
+
+def test_test_rows_are_counted_once_and_by_name(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    words = Words(report(tmp_path, evaluations)[0]).words
+    assert "10 real test rows of variant raw" in words
+    assert "10 fake test rows of variant raw" in words
+
+
+def test_perturbed_samples_stand_apart(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    rows = union(PHOTOS, PROGAN, without(PERTURBED.split("test"), "reduction"))
+    page, _ = page_of(tmp_path, evaluations, {"images": rows})
+    words = Words(page).words
+    for caption in (
+        "photos 40 rows after equalize, 16 × 16 px",
+        "progan <raw> 40 rows after equalize, 16 × 16 px",
+        "progan <raw> 10 rows after equalize → perturb, 16 × 16 px",
+    ):
+        assert caption in words
+    assert re.findall(r'alt="samples of ([^"]+)"', page) == [
+        "photos",
+        "progan &lt;raw&gt; (equalize)",
+        "progan &lt;raw&gt; (equalize → perturb)",
+    ]
+
+
+def test_series_with_steps_of_the_same_name_are_told_apart_by_settings() -> None:
+    values = {"image": np.zeros((2, 8, 8, 3), np.uint8)}
+    rows = union(*(rows_of("x", 1, values, (*FAKE_STEPS[:1], step("perturb", protocol=name))) for name in ("b", "a")))
+    assert [one.name for one in series(rows)] == ["x (perturb(protocol a))", "x (perturb(protocol b))"]
+    (alone,) = series(rows_of("x", 1, values, FAKE_STEPS[:1]))
+    assert (alone.name, alone.steps) == ("x", "as generated or read")
+
+
+def test_only_evaluations_are_reported() -> None:
+    assert Report.inputs["of"].stages == ("evaluate",)
 
 
 def test_samples_are_the_smallest_ids_in_order(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:

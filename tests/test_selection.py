@@ -79,7 +79,6 @@ def test_a_union_has_each_row_once_in_the_order_of_the_view() -> None:
         ("split != test", lambda name, n: SPLITS[n % 3] != "test"),
         ("split not in [train, val]", lambda name, n: SPLITS[n % 3] == "test"),
         ("domain = churches", lambda name, n: n % 2 == 1),
-        ("domain = nowhere", lambda name, n: False),
         ("source = b", lambda name, n: name == "b"),
         ("group in [g0, g2]", lambda name, n: n % 3 in (0, 2)),
         ("label = real and split = val and domain = cats", lambda name, n: name == "a" and n % 3 == 1 and n % 2 == 0),

@@ -11,10 +11,12 @@ import pytest
 from memory_rows import MemoryRows, context, rows_of, union
 from pydantic import ValidationError
 
+from detectors import FAMILIES, PRESETS
 from pipeline.closure import closure
 from pipeline.errors import Interrupted, StageError
 from pipeline.recipes import recipe_config
-from stages.detector_file import load_detector
+from pipeline.stage import Field
+from stages.detector_file import family_module, load_detector
 from stages.train import Train, TrainConfig
 
 CNN = {"preset": "fft2d-cnn", "feature": "map", "widths": [4], "epochs": 3, "batch_size": 8, "micro_batch": 8}
@@ -119,8 +121,46 @@ def test_a_missing_class_is_named(label: int, split: str, sentence: str, tmp_pat
 
 
 def test_a_missing_feature_names_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="no feature 'dct2d'; they have map, profile"):
+    with pytest.raises(StageError, match="no field 'dct2d', which the detector's 'feature' names; they have map, prof"):
         fit(tmp_path, rows(), "dct2d-cnn")
+
+
+@pytest.mark.parametrize(
+    ("feature", "fields", "sentence"),
+    [
+        (
+            "profil",
+            ("profile", "dct2d"),
+            r"names; did you mean 'profile'\?; they have dct2d, profile: change 'feature'",
+        ),
+        ("image", ("dct2d",), "names; they have dct2d: change 'feature' in 'detector', or compute the field in a node"),
+        ("image", (), "names; they have no fields: change"),
+    ],
+)
+def test_planning_refuses_rows_without_the_feature(feature: str, fields: tuple[str, ...], sentence: str) -> None:
+    inputs = {"on": dict.fromkeys(fields, Field("float32"))}
+    with pytest.raises(ValueError, match=rf"^the rows of 'on' have no field '{feature}', which the .*{sentence}"):
+        Train().schema(config({"family": "svm", "feature": feature}), inputs)
+
+
+@pytest.mark.parametrize(("detector", "network"), [("profile-svm", False), ("profile-logistic", False), (CNN, True)])
+def test_only_a_network_depends_on_the_device(detector: Any, network: bool, tmp_path: Path) -> None:
+    assert Train().on_device(config(detector)) is network
+    one = fit(tmp_path / "one", rows(), detector)
+    two = fit(tmp_path / "two", rows(), detector, threads=2)
+    assert (contents(one) != contents(two)) is network  # the card of a network says on what it was trained
+
+
+def test_the_schema_of_the_config_knows_presets_and_all_settings_of_the_families() -> None:
+    schema = TrainConfig.model_json_schema()
+    presets, *families, changed = schema["properties"]["detector"]["anyOf"]
+    assert presets["enum"] == list(PRESETS)
+    assert [one["$ref"] for one in families] == [f"#/$defs/{name}" for name in FAMILIES]
+    for name in FAMILIES:
+        properties = schema["$defs"][name]["properties"]
+        assert list(properties) == list(family_module(name).Config.model_fields)
+        assert all(one["description"] for one in properties.values())
+    assert changed["required"] == ["preset"]
 
 
 def test_a_wrong_detector_is_an_error_of_the_config() -> None:
