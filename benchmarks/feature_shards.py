@@ -44,7 +44,7 @@ def compare(feature: str, size: int, folder: Path) -> tuple[int, float, float]:
     ids = np.sort(np.frombuffer(random.bytes(16 * rows), "S16")).view(ID)
     store, run = Store(folder / "store", writable=True), this_run()
     chain = hashlib.sha256(f"{feature} {size}".encode()).digest()[:16]
-    store.stage_shard("equalize", chain, ids, {"image": images}, images_schema, {}, run)
+    store.stage_shard("equalize", chain, ids, {"image": images}, images_schema, run)
     facts = Facts(store.root, run, 0, "cpu", 1)
     parent = Parent("equalize", chain, images_schema, ids)
     rounds = iter(range(1_000_000))

@@ -30,7 +30,7 @@ def make_dataset(root: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8
     step = rows_per_shard(SCHEMA)
     for start in range(0, len(images), step):
         part = slice(start, start + step)
-        store.stage_shard("images", chain, ids[part], {"image": images[part]}, SCHEMA, {}, this_run())
+        store.stage_shard("images", chain, ids[part], {"image": images[part]}, SCHEMA, this_run())
     return Dataset(store, [Part("images", chain, SCHEMA, ids)], {"label": labels})
 
 

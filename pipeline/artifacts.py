@@ -69,20 +69,28 @@ def read_card(directory: Path, key: str | None = None) -> dict[str, Any]:
         raise DamagedArtifactError(f"{directory / CARD} cannot be read: {error}") from error
     if key is not None and found_key != key:
         raise StoreError(
-            f"{directory} holds the artifact {found_key}, expected {key}: their first 16 digits agree; keep them in two "
-            "stores"
+            f"{directory} holds the artifact {found_key}, expected {key}: their first 16 digits agree; "
+            "keep them in two stores"
         )
     for name, expected in files.items():
         path = directory / name
-        if not path.is_file() or path.stat().st_size != expected["size"]:
-            size = f"{path.stat().st_size} bytes" if path.is_file() else "no file"
-            raise DamagedArtifactError(f"{path} is damaged: found {size}, expected {expected['size']} bytes")
+        try:
+            found = f"{path.stat().st_size} bytes"
+        except OSError as error:
+            if is_trouble(error):
+                raise StoreError(trouble(error, path)) from error
+            found = "no file"
+        if found != f"{expected['size']} bytes":
+            raise DamagedArtifactError(f"{path} is damaged: found {found}, expected {expected['size']} bytes")
     return card
 
 
 def verify_files(directory: Path, card: Mapping[str, Any]) -> list[str]:
     """One sentence for each file whose SHA-256 is not the recorded one."""
-    found = _describe(directory)
+    try:
+        found = _describe(directory)
+    except OSError as error:
+        raise StoreError(trouble(error, directory)) from error
     return [
         f"{directory / name} is damaged: SHA-256 {found.get(name, {}).get('sha256', 'missing')[:12]}, "
         f"expected {expected['sha256'][:12]}"

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline import artifacts, atomic
 from pipeline import ids as row_ids
 from pipeline.chain_index import SHARD_NAME, ChainIndex
-from pipeline.errors import ConflictError, DamagedShardError, StoreError
+from pipeline.errors import ConflictError, DamagedArtifactError, DamagedShardError, StoreError
 from pipeline.runs import RunRecord
 from pipeline.shards import Shard, check_sizes, nothing, read_attributes, row_digests, shard_name
 from pipeline.store import OWN_NAMES, Store
@@ -58,14 +58,15 @@ def verify(store: Store, deep: bool = True, directories: Iterable[Path] | None =
                 else:
                     check_sizes(path, read_attributes(path)["files"])
             except DamagedShardError as error:
-                problems.append(Problem(path, str(error)))
+                if path.exists():  # else another process moved it away
+                    problems.append(Problem(path, str(error)))
     return problems
 
 
 def _verify_artifact(directory: Path, deep: bool) -> list[Problem]:
     try:
         card = artifacts.read_card(directory)
-    except StoreError as error:
+    except DamagedArtifactError as error:
         return [Problem(directory, str(error))]
     if not deep:
         return []
@@ -95,11 +96,13 @@ def compact(
     shard_rows: int,
     run: RunRecord,
     kill: Callable[[str], None] = nothing,
+    keep: Collection[str] = (),
 ) -> tuple[int, int]:
     """Rewrite the wanted rows, sorted by id, into full shards and drop the old ones; (shards written, shards dropped).
 
-    The files depend on the set of wanted rows only. Rows that are not wanted are gone afterwards. The old shards stay
-    where another live run names the chain's directory. Raises StoreError if a wanted row is in no readable shard.
+    The files depend on the set of wanted rows only. Rows that are not wanted are gone afterwards. Shards named in
+    `keep` stay as they are; all old shards stay where another live run names the chain's directory. Raises StoreError
+    if a wanted row is in no readable shard.
     """
     index = store.index(stage, chain)
     ranked = row_ids.unique(wanted)
@@ -108,15 +111,14 @@ def compact(
         raise StoreError(
             f"{index.directory} lacks {(places < 0).sum()} of {len(ranked)} wanted rows; run the pipeline, then compact"
         )
-    attributes = _shared_attributes(store, index)
-    kept, written = set(), 0
+    kept, written = set(keep), 0
     for start in range(0, len(ranked), shard_rows):
         ids = ranked[start : start + shard_rows]
         name = shard_name(ids)
         kept.add(name)
         if name not in index.names:
             arrays, schema = _collect(store, index, places[start : start + shard_rows])
-            store.stage_shard(stage, chain, ids, arrays, schema, attributes, run, kill)
+            store.stage_shard(stage, chain, ids, arrays, schema, run, kill)
             written += 1
             kill("after a new shard")
     if store.relative(index.directory) in store.in_use(besides=run):
@@ -153,19 +155,6 @@ def _collect(
     return arrays, schema
 
 
-def _shared_attributes(store: Store, index: ChainIndex) -> dict[str, Any]:
-    """What all shards of the chain say alike, without what each shard says about its own files."""
-    own = ("schema", "rows", "files", "environment")
-    found: list[Mapping[str, Any]] = [store.shard(index.path(number)).attributes for number in range(len(index.names))]
-    if not found:
-        return {}
-    return {
-        name: value
-        for name, value in found[0].items()
-        if name not in own and all(name in other and other[name] == value for other in found)
-    }
-
-
 @dataclass(frozen=True)
 class Garbage:
     """One directory of the store as `gc` sees it; `kept` is the reason why it stays, "" if it goes."""
@@ -189,7 +178,10 @@ def gc(store: Store, keep: Iterable[Path], apply: bool = False, grace_s: float =
     result = []
     for path in [*entries(store), *_folders(store.root / "scratch")]:
         name = store.relative(path)
-        newest, size = _newest_and_size(path)
+        try:
+            newest, size = _newest_and_size(path)
+        except FileNotFoundError:
+            continue  # another process moved it away
         reason = ""
         if name in wanted:
             reason = "the plan or a manifest refers to it"

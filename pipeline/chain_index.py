@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from pipeline import atomic
 from pipeline import ids as row_ids
-from pipeline.errors import ConflictError, DamagedShardError
-from pipeline.shard_reader import reading_error
+from pipeline.errors import ConflictError, DamagedShardError, StoreError
+from pipeline.shard_reader import reading_error, trouble
 from pipeline.shards import Shard, check_sizes
 from pipeline.stage import ID
 
@@ -84,6 +84,7 @@ class ChainReader:
     def __init__(self, directory: Path, cache: Path) -> None:
         self.directory = directory
         self.cache = cache
+        self.owned = False  # whether a recipe says that the directory is this chain's
         self._lock = threading.Lock()
         self._listing: dict[str, int] = {}  # shard name -> inode of its directory, at the last look
         self._known: dict[str, _Known] = {}
@@ -164,6 +165,8 @@ def _list_shards(directory: Path) -> dict[str, int]:
             found = [(entry.name[:16], entry.inode()) for entry in entries if SHARD_NAME.fullmatch(entry.name)]
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise StoreError(trouble(error, directory)) from error
     return dict(sorted(found))
 
 
@@ -185,7 +188,7 @@ def _merge(old: ChainIndex, good: Mapping[str, _Known], fresh: Mapping[str, NDAr
         return old
     number = {name: position for position, name in enumerate(good)}
     fresh = dict(fresh)
-    if any(name not in good for name in old.names):  # it may have hidden rows of shards that stay
+    if any(name not in good or name in fresh for name in old.names):  # it may have hidden rows of shards that stay
         held = np.bincount(old.shard, minlength=len(old.names))
         for name, rows in zip(old.names, held.tolist(), strict=True):
             if name in good and good[name].rows != rows and name not in fresh:

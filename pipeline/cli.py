@@ -195,7 +195,7 @@ def run(
         return
     count = sum(report.computed.values())
     if not count and report.failed:
-        say("nothing computed: all else is fresh, and the rows that failed before failed again")
+        say("nothing computed: all else is fresh, and the rows below failed")
     elif not count:
         rows = sum(report.present.values())
         say(f"nothing to compute: {len(report.present)} nodes, {rows:,} rows and artifacts are fresh")

@@ -162,9 +162,10 @@ def json_schema() -> dict[str, Any]:
 
 def _open(schema: dict[str, Any]) -> dict[str, Any]:
     """A setting may also be a `{axis}` of the matrix."""
-    if "type" not in schema or schema["type"] == "string":
+    if schema.get("type") == "string" and "enum" not in schema:
         return schema
-    return {"anyOf": [schema, {"type": "string", "pattern": r"\{\w+\}"}], "description": schema.get("description", "")}
+    placeholder = {"type": "string", "pattern": r"\{\w+\}"}
+    return {"anyOf": [schema, placeholder], "description": schema.get("description", "")}
 
 
 def duration(seconds: float) -> str:

@@ -101,11 +101,12 @@ def wants_device(stage: Stage, config: Any, device: str) -> bool:
 
 
 class Executors:
-    """Threads of this process. At most `bound` tasks are in flight, and `device_bound` that want the GPU, one at a time.
+    """Threads of this process.
 
     `workers` threads compute; a shard that is computed is written, flushed and renamed by another thread while the next
-    one is computed, since most of that time is spent waiting for the disk. `bound` limits the memory of both. Tasks for the
-    GPU have a thread of their own, so that none of the others waits for it.
+    one is computed, since most of that time is spent waiting for the disk. Tasks for the GPU run one at a time in a
+    thread of their own, so that none of the others waits for it. At most `bound` tasks and `device_bound` tasks for the
+    GPU are in flight, which limits the memory of all.
     """
 
     def __init__(self, workers: int) -> None:
@@ -165,7 +166,7 @@ class DaskExecutors(Executors):
     def __init__(self, workers: int | None, address: str | None) -> None:
         from distributed import Client
 
-        self.cluster = None
+        self.cluster: Any = None
         self.stop_file: Path | None = None
         self.keys: dict[Future[Outcome], str] = {}
         if address:
@@ -178,12 +179,13 @@ class DaskExecutors(Executors):
         found = self.client.scheduler_info(n_workers=-1)["workers"].values()
         self.devices = sum(worker["resources"].get("GPU", 0) >= 1 for worker in found)
         self.bound, self.device_bound = 2 * max(1, len(found)), 2 * max(1, self.devices)
+        self.address = address or self.cluster.scheduler_address
         self.pool = self.client.get_executor(pure=False)
         self.device = self.client.get_executor(pure=False, resources={"GPU": 1})
 
     def require_device(self) -> None:
         if not self.devices:
-            address = self.client.scheduler.address
+            address = self.address
             raise ConfigError(
                 f"device is cuda, but no worker of {address} has the resource GPU; start one on a machine that has a "
                 f"GPU with `dask worker {address} --resources GPU=1`, or use --device cpu"
@@ -195,7 +197,7 @@ class DaskExecutors(Executors):
             self.stop_file = stop_file(task.facts)
             self.stop_file.unlink(missing_ok=True)
             self.client.subscribe_topic(_topic(task.facts), lambda event: progress.step(*event[1]))
-        pool = self.device if wants_device(task.stage, task.config, task.facts.device) else self.pool
+        pool: Any = self.device if wants_device(task.stage, task.config, task.facts.device) else self.pool
         key = f"{node}-{uuid.uuid4().hex}"
         outcome: Future[Outcome] = pool.submit(work_on_worker, node, task, key=key)
         self.keys[outcome] = key
@@ -207,7 +209,10 @@ class DaskExecutors(Executors):
         if self.stop_file is not None:
             with suppress(OSError):  # a full disk may be the reason to stop: then fits go on to their end
                 self.stop_file.touch()
-        held = {key for keys in self.client.processing().values() for key in keys}
+        try:
+            held = {key for keys in self.client.processing().values() for key in keys}
+        except OSError:  # the scheduler is gone, and with it all that was in flight
+            return
         for outcome in list(running):
             if self.keys.get(outcome) not in held:
                 outcome.cancel()
@@ -227,15 +232,19 @@ def check_scheduler(address: str) -> None:
     from distributed import Security
     from distributed.comm import connect
 
-    async def ask() -> None:
+    async def ask() -> Outcome:
         comm = await connect(address, timeout=ANSWER_S, **Security().get_connection_args("client"))
         await comm.close()
+        return Outcome()
 
-    with ThreadPoolExecutor(1) as thread:  # the caller may have an event loop of its own
-        try:
-            thread.submit(asyncio.run, ask()).result()
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            raise ConfigError(f"--scheduler {address} does not answer ({error}); is it running?") from None
+    answer: Future[Outcome] = Future()
+    # a thread, since the caller may have an event loop; nobody waits for it: what listens there may never close
+    threading.Thread(target=_settled, args=(answer, lambda: asyncio.run(ask())), daemon=True).start()
+    try:
+        answer.result(2 * ANSWER_S)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        reason = str(error) or "no answer"
+        raise ConfigError(f"--scheduler {address} does not answer ({reason}); is it running?") from None
 
 
 def _local_cluster(workers: int) -> Any:

@@ -104,22 +104,32 @@ def _rebuild(plan: Plan, branch: Branch, count: int) -> dict[str, Any] | None:
 
 
 def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
-    """Full shards, sorted by id, for the wanted rows of the nodes (default: all)."""
+    """Full shards, sorted by id, of the chains of the nodes (default: all).
+
+    A chain keeps the rows that any node of the pipeline wants, also those that were made before a row failed, and the
+    shards that frozen manifests name.
+    """
+    if nodes:
+        pipeline.select(nodes)  # refuses unknown names
     store = Store(pipeline.store, writable=True)
-    plan = _plan(pipeline, store, nodes)
+    plan = _plan(pipeline, store)
+    anew = make_plan(pipeline, store, open_scan(pipeline, False), pins=read_pins(pipeline.base))
+    frozen = [entry for path in _manifests(pipeline) for entry in _frozen_shards(path, store)]
+    chosen: dict[bytes, Branch] = {}
+    for name in _named(plan, nodes):
+        for branch in plan.branches.get(name, []):
+            chosen.setdefault(branch.chain, branch)
     run = store.start_run()
     lines = []
     try:
-        by_chain: dict[bytes, list[Branch]] = {}
-        for name in _named(plan, nodes):
-            for branch in plan.branches.get(name, []):
-                by_chain.setdefault(branch.chain, []).append(branch)
-        for chain, branches in by_chain.items():
-            first = branches[0]
-            wanted = ids.unique(np.concatenate([branch.rows.id[branch.have] for branch in branches]))
+        for chain, first in chosen.items():
+            users = [branch for branch in (*plan.all_branches(), *anew.all_branches()) if branch.chain == chain]
+            wanted = ids.unique(np.concatenate([branch.rows.id[branch.have] for branch in users]))
             if len(wanted):
                 rows = plan.pipeline.nodes[first.node].shard_rows or rows_per_shard(first.schema)
-                written, dropped = care.compact(store, first.stage.name, chain, wanted, rows, run)
+                directory = store.chain_dir(first.stage.name, chain)
+                keep = {shard for place, shards in frozen if place == directory for shard in shards}
+                written, dropped = care.compact(store, first.stage.name, chain, wanted, rows, run, keep=keep)
                 lines.append(f"{first.node}: {len(wanted):,} rows; {written} shards written, {dropped} dropped")
     finally:
         store.finish_run(run)
@@ -132,8 +142,8 @@ def collect_garbage(pipeline: Pipeline, apply: bool, keep_last: int, grace_s: fl
     keep = used_directories(_plan(pipeline, store))
     anew = make_plan(pipeline, store, open_scan(pipeline, False), pins=read_pins(pipeline.base))
     keep |= used_directories(anew)  # what would be made if no row failed any more
-    for path in sorted((pipeline.base / "manifests").glob("**/*.yaml")):
-        keep |= _frozen_directories(path, store)
+    for path in _manifests(pipeline):
+        keep |= {directory for directory, _ in _frozen_shards(path, store)}
     for path in _configs(store)[:keep_last]:
         recorded = load(path).data
         keep |= {store.root / name for name in recorded.get("uses", [])}
@@ -158,17 +168,27 @@ def _configs(store: Store) -> list[Path]:
     return sorted((store.root / "runs").glob("*.yaml"), key=lambda path: -path.stat().st_mtime)
 
 
-def _frozen_directories(path: Path, store: Store) -> set[Path]:
-    """Chains that a frozen manifest names; a manifest that cannot be read stops `gc`."""
+def _manifests(pipeline: Pipeline) -> list[Path]:
+    return sorted((pipeline.base / "manifests").glob("**/*.yaml"))
+
+
+def _frozen_shards(path: Path, store: Store) -> list[tuple[Path, list[str]]]:
+    """Chain directories and shard names that a frozen manifest names; one that cannot be read stops the command."""
     data = load(path).data
     if not isinstance(data, dict) or data.get("format") != FROZEN:
-        return set()
+        return []
     try:
-        return {store.chain_dir(branch["stage"], bytes.fromhex(branch["chain"]))
-                for node in data["nodes"].values() for branch in node}  # fmt: skip
+        return [
+            (
+                store.chain_dir(branch["stage"], bytes.fromhex(branch["chain"])),
+                [one["shard"] for one in branch["shards"]],
+            )
+            for node in data["nodes"].values()
+            for branch in node
+        ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"{path.name} is a frozen manifest that cannot be read ({error}); mend it before gc"
+            f"{path.name} is a frozen manifest that cannot be read ({error}); mend it before gc or compact"
         ) from None
 
 

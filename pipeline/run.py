@@ -247,8 +247,7 @@ class _Run:
 
     def _touch(self) -> None:
         """Show runs of other hosts that this one is alive."""
-        if hasattr(self.store, "touch"):
-            self.store.touch(self.record)
+        self.store.touch(self.record)
 
     def _forget_stops(self) -> None:
         """Remove what runs that were killed while they stopped have left for their workers."""

@@ -160,7 +160,8 @@ class Loop:
         done = outcome.computed + len(outcome.failed) + len(outcome.skipped)
         if self.stop() and not done:
             return False
-        results.computed[node] = results.computed.get(node, 0) + outcome.computed
+        if outcome.computed:
+            results.computed[node] = results.computed.get(node, 0) + outcome.computed
         results.seconds[node] = results.seconds.get(node, 0.0) + outcome.seconds
         self.progress.advance(node, done)
         if work.branch is not None and (outcome.failed or outcome.skipped):

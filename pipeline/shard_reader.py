@@ -15,6 +15,7 @@ import mmap
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DamagedShardError, StoreError, TouchstoneError
 
 MISSING = np.uint64(2**64 - 1)
+MOST_FILES = 65536
 LARGE_ROW = 2048  # bytes; from here on copying row by row beats numpy's indexing
 INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 CORE_TYPES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"} | {
@@ -301,7 +303,7 @@ def is_trouble(error: Exception) -> bool:
 
 def trouble(error: OSError, place: Path) -> str:
     """The sentence about a file that the system did not let us read."""
-    way_out = "raise the limit of open files (`ulimit -n`)" if error.errno in (errno.EMFILE, errno.ENFILE) else "mend it"
+    way_out = "allow more open files (`ulimit -n`)" if error.errno in (errno.EMFILE, errno.ENFILE) else "mend it"
     return f"{place} could not be read ({error.strerror}), which is not taken for damage; {way_out} and run again"
 
 
@@ -315,8 +317,11 @@ def allow_many_files() -> None:
     """Raise this process's limit of open files as far as it may: before Python 3.13 each map keeps a descriptor."""
     import resource
 
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):  # a system with another ceiling
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def map_file(path: Path) -> mmap.mmap:

@@ -15,9 +15,11 @@ import json
 import os
 import secrets
 import shutil
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,10 @@ from numpy.typing import NDArray
 
 from pipeline import artifacts, atomic, runs
 from pipeline import ids as row_ids
-from pipeline.chain_index import ChainIndex, read_index
-from pipeline.errors import ConflictError, DamagedShardError, StoreError
+from pipeline.chain_index import ChainIndex, ChainReader
+from pipeline.errors import ConflictError, DamagedArtifactError, DamagedShardError, StoreError, TouchstoneError
 from pipeline.runs import RunRecord
+from pipeline.shard_reader import reading_error, trouble
 from pipeline.shards import Shard, nothing, shard_name, write_shard
 from pipeline.stage import Artifact, Schema
 
@@ -36,17 +39,26 @@ OWN_NAMES = ("runs", "quarantine", "scratch", "leases", "trash", ".cache")
 STALE_S = 3600.0
 """Temporary files that name no run are removed when they are older than this."""
 
+OPEN_SHARDS = 512
+"""Shards that a store keeps open; before Python 3.13 each array that was read holds a file descriptor."""
+
 
 class Store:
-    """A folder of shards and artifacts. Opening it writes nothing; `writable` lets readers cache and quarantine."""
+    """A folder of shards and artifacts, shared by the threads of a process. Opening it writes nothing.
+
+    `writable` lets readers cache and quarantine.
+    """
 
     def __init__(self, root: Path, writable: bool = False) -> None:
         self.root = Path(root)
         self.writable = writable
-        self._shards: dict[Path, tuple[tuple[int, int], Shard]] = {}
+        self._shards: OrderedDict[Path, tuple[tuple[int, int], Shard]] = OrderedDict()
+        self._chains: dict[tuple[str, bytes], ChainReader] = {}
+        self._lock = threading.Lock()  # of the two above
+        self._uses: dict[str, list[str]] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "writable": self.writable, "_shards": {}}  # maps stay in their process
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, bool]]:
+        return Store, (self.root, self.writable)  # maps and indices stay in their process
 
     # Chains
 
@@ -70,6 +82,8 @@ class Store:
             found: dict[str, Any] = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StoreError(trouble(error, path)) from error
         except ValueError as error:
             raise StoreError(f"{path} cannot be read ({error}); move it away, the next run writes it again") from error
         if found.get("chain") != chain.hex():
@@ -80,23 +94,47 @@ class Store:
         return found
 
     def index(self, stage: str, chain: bytes) -> ChainIndex:
-        """Where the rows of a chain lie; damaged shards are in `.damaged` and their rows absent."""
-        directory = self.chain_dir(stage, chain)
-        self.recipe(stage, chain)
-        return read_index(directory, self.root / ".cache" / "index" / f"{stage}-{directory.name}", self.writable)
+        """Where the rows of a chain lie now; damaged shards are in `.damaged` and their rows absent.
+
+        Kept in memory: another look lists the directory and opens only shards that are new to this store.
+        """
+        reader = self._chains.get((stage, chain))
+        if reader is None:
+            directory = self.chain_dir(stage, chain)
+            reader = ChainReader(directory, self.root / ".cache" / "index" / f"{stage}-{directory.name}")
+            with self._lock:
+                reader = self._chains.setdefault((stage, chain), reader)
+        if not reader.owned:  # else the directory is known to be this chain's
+            reader.owned = self.recipe(stage, chain) is not None
+        return reader.look()
+
+    def save_indices(self) -> None:
+        """Write the indices that this store looked at to `.cache`, for the next process; nothing if it is read-only."""
+        for reader in list(self._chains.values()) if self.writable else []:
+            reader.save()
 
     def shard(self, path: Path) -> Shard:
-        """An open shard; kept open until its `zarr.json` is replaced."""
+        """An open shard; one of those used last stays open until its `zarr.json` is replaced.
+
+        A shard or reader that the caller holds stays valid as long as it is held, whatever the store drops.
+        """
         try:
             found = os.stat(path / "zarr.json")
         except OSError as error:
-            raise DamagedShardError(f"{path / 'zarr.json'} cannot be read: {error}", str(path)) from error
+            raise reading_error(error, path / "zarr.json", path) from error
         stamp = (found.st_ino, found.st_mtime_ns)
-        held = self._shards.get(path)
-        if held is None or held[0] != stamp:
-            held = (stamp, Shard.open(path))
-            self._shards[path] = held
-        return held[1]
+        with self._lock:
+            held = self._shards.get(path)
+            if held is not None and held[0] == stamp:
+                self._shards.move_to_end(path)
+                return held[1]
+        shard = Shard.open(path)
+        with self._lock:
+            self._shards[path] = (stamp, shard)
+            self._shards.move_to_end(path)
+            while len(self._shards) > OPEN_SHARDS:
+                self._shards.popitem(last=False)  # its maps are closed with the last reference to them
+        return shard
 
     # Publishing
 
@@ -134,7 +172,7 @@ class Store:
             card = artifacts.read_card(ours)
             try:
                 artifacts.check_same(theirs.parent.name, card, theirs)
-            except StoreError as error:
+            except DamagedArtifactError as error:
                 self.quarantine(theirs, str(error))
                 return False
             return True
@@ -162,20 +200,19 @@ class Store:
         ids: NDArray[np.void],
         arrays: Mapping[str, NDArray[Any]],
         schema: Schema,
-        attributes: Mapping[str, Any],
         run: RunRecord,
         kill: Callable[[str], None] = nothing,
     ) -> str:
         """Write the rows as one shard and publish it; returns its name.
 
-        `attributes` must not depend on the run. A full disk leaves the store as it was and raises StoreError.
+        A full disk leaves the store as it was and raises StoreError.
         """
         name = shard_name(ids)
         final = self.chain_dir(stage, chain) / f"{name}.zarr"
         temporary = self.temporary(final, run)
         try:
             with _room(final):
-                write_shard(temporary, ids, arrays, schema, attributes, kill)
+                write_shard(temporary, ids, arrays, schema, kill)
                 self.publish(temporary, final, kill)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -183,35 +220,33 @@ class Store:
 
     # Failed rows
 
-    def record_failure(self, stage: str, chain: bytes, row_id: np.void | bytes, reason: str, **facts: Any) -> None:
+    def record_failure(self, stage: str, chain: bytes, row_id: np.void | bytes, reason: str) -> None:
         """Remember why a row could not be computed; the next run tries it again."""
         path = self._failure(stage, chain, row_id)
         with _room(path):
-            atomic.write_json(path, {**facts, "id": row_ids.hex(row_id), "reason": reason})
+            atomic.write_json(path, {"id": row_ids.hex(row_id), "reason": reason})
 
     def failures(self, stage: str, chain: bytes) -> dict[bytes, dict[str, Any]]:
         """The recorded failures of a chain by id, sorted."""
         folder = self.chain_dir(stage, chain) / "failures"
         found = {}
-        for path in sorted(folder.glob("*.json")):
+        for name in _json_names(folder):
+            path = folder / name
             try:
                 found[row_ids.from_hex(path.stem)] = json.loads(path.read_bytes())
+            except FileNotFoundError:
+                continue  # cleared meanwhile
             except ValueError as error:
                 raise StoreError(f"{path} is not a failure record ({error}); remove it") from error
         return found
 
-    def clear_failure(self, stage: str, chain: bytes, row_id: np.void | bytes) -> None:
-        """Forget a row's failure; nothing happens if it has none."""
-        self._failure(stage, chain, row_id).unlink(missing_ok=True)
-
-    def clear_failures(self, stage: str, chain: bytes, ids: NDArray[np.void] | Iterable[bytes] | None = None) -> None:
-        """Forget the failures of these rows, or of all rows of the chain."""
-        if ids is None:
-            shutil.rmtree(self.chain_dir(stage, chain) / "failures", ignore_errors=True)
-            return
-        wanted = set(row_ids.to_bytes(ids) if isinstance(ids, np.ndarray) else ids)
-        for row_id in wanted & set(self.failures(stage, chain)):
-            self.clear_failure(stage, chain, row_id)
+    def clear_failures(self, stage: str, chain: bytes, ids: NDArray[np.void]) -> None:
+        """Forget the failures of these rows; others may publish and clear at the same time."""
+        recorded = set(_json_names(self.chain_dir(stage, chain) / "failures"))
+        for row_id in row_ids.to_bytes(ids) if recorded else []:
+            path = self._failure(stage, chain, row_id)
+            if path.name in recorded:
+                path.unlink(missing_ok=True)
 
     def _failure(self, stage: str, chain: bytes, row_id: np.void | bytes) -> Path:
         return self.chain_dir(stage, chain) / "failures" / f"{row_ids.hex(row_id)}.json"
@@ -253,7 +288,7 @@ class Store:
             return None
         try:
             card = artifacts.read_card(directory, _key(key))
-        except StoreError as error:
+        except DamagedArtifactError as error:
             if self.writable:
                 self.quarantine(directory, str(error))
             return None
@@ -281,13 +316,25 @@ class Store:
 
     def use(self, run: RunRecord, uses: Iterable[Path]) -> None:
         """Replace the directories that a run names as in use."""
-        names = sorted({self.relative(path) for path in uses})
+        self._uses[run.id] = sorted({self.relative(path) for path in uses})
         with _room(self.root):
-            atomic.write_json(self._run_file(run), {"run": run.id, "uses": names})
+            atomic.write_json(self._run_file(run), {"run": run.id, "uses": self._uses[run.id]})
+
+    def touch(self, run: RunRecord) -> None:
+        """Tell other hosts that a run still lives; call it now and then (see `runs.FOREIGN_DAYS`)."""
+        try:
+            os.utime(self._run_file(run))
+        except FileNotFoundError:  # another host took the run for dead
+            with _room(self.root):
+                atomic.write_json(self._run_file(run), {"run": run.id, "uses": self._uses.get(run.id, [])})
 
     def finish_run(self, run: RunRecord) -> None:
-        """Remove the run's entry."""
+        """Remove the run's entry, and save the indices of its chains as they are now."""
         self._run_file(run).unlink(missing_ok=True)
+        for reader in list(self._chains.values()):
+            with suppress(TouchstoneError):  # who plans next is told
+                reader.look()
+        self.save_indices()
 
     def alive(self, run: RunRecord | str) -> bool:
         """Whether the process of a run lives (on another host: whether its entry is there and young)."""
@@ -297,9 +344,16 @@ class Store:
     def in_use(self, besides: RunRecord | None = None) -> set[str]:
         """Directories, relative to the root, that live runs name; `besides` one of them."""
         found: set[str] = set()
-        for path in (self.root / "runs").glob("*.json"):
-            if self.alive(path.stem) and (besides is None or path.stem != besides.id):
+        for name in _json_names(self.root / "runs"):
+            path = self.root / "runs" / name
+            if not self.alive(path.stem) or (besides is not None and path.stem == besides.id):
+                continue
+            try:
                 found.update(json.loads(path.read_bytes())["uses"])
+            except FileNotFoundError:
+                continue  # it has finished meanwhile
+            except (ValueError, KeyError, TypeError) as error:
+                raise StoreError(f"{path} is not the entry of a run ({error}); remove it if no run is on") from error
         return found
 
     def clean_temporaries(self) -> list[Path]:
@@ -321,9 +375,9 @@ class Store:
             if gone:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
                 removed.append(path)
-        for path in sorted((self.root / "runs").glob("*.json")):
-            if not self.alive(path.stem):
-                path.unlink(missing_ok=True)
+        for entry in _json_names(self.root / "runs"):
+            if not self.alive(Path(entry).stem):
+                (self.root / "runs" / entry).unlink(missing_ok=True)
         return removed
 
     # Care
@@ -337,7 +391,8 @@ class Store:
             os.rename(source, target)
         except FileNotFoundError:
             return None
-        self._shards.pop(source, None)
+        with self._lock:
+            self._shards.pop(source, None)
         atomic.write_json(target.with_name(f"{target.name}.json"), {"path": self.relative(source), "reason": reason})
         return target
 
@@ -361,6 +416,17 @@ class Store:
 
 def _key(key: bytes | str) -> str:
     return key if isinstance(key, str) else key.hex()
+
+
+def _json_names(folder: Path) -> list[str]:
+    """Names of the JSON files of a folder, sorted; those that others remove meanwhile may be among them."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.name.endswith(".json") and entry.name[0] != ".")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(trouble(error, folder)) from error
 
 
 @contextmanager

@@ -215,7 +215,10 @@ def compute_rows(task: ShardTask) -> Computed:
     failed: list[tuple[bytes, str]] = []
     for start in range(0, len(task.ids), task.stage.block_rows):
         rows = np.arange(start, min(start + task.stage.block_rows, len(task.ids)))
-        values, failures = _compute_block(task, datasets, rows)
+        try:
+            values, failures = _compute_block(task, datasets, rows)
+        except _Raised as error:  # a block of one row
+            values, failures = _empty(task.schema, 1), {0: str(error)}
         kept = np.array([number for number in range(len(rows)) if number not in failures], dtype=np.int64)
         failed += [(bytes(task.ids[rows[number]]), reason) for number, reason in sorted(failures.items())]
         place = slice(count, count + len(kept))
@@ -240,8 +243,8 @@ def publish_rows(task: ShardTask, found: Computed, started: float) -> Outcome:
     stage, chain = task.stage.name, task.chain
     if len(found.done):
         assert task.facts.run is not None
-        store.stage_shard(stage, chain, task.ids[found.done], found.arrays, task.schema, {}, task.facts.run)
-        store.clear_failures(stage, chain, ids.to_bytes(task.ids[found.done]))
+        store.stage_shard(stage, chain, task.ids[found.done], found.arrays, task.schema, task.facts.run)
+        store.clear_failures(stage, chain, task.ids[found.done])
     for row_id, reason in found.failed:
         store.record_failure(stage, chain, row_id, reason)
     return Outcome(len(found.done), found.failed, found.skipped, time.perf_counter() - started)
@@ -282,15 +285,39 @@ def _compute_block(
     except Exception as error:
         first = error
     if len(rows) == 1:
-        return _empty(task.schema, 1), {0: f"{type(first).__name__}: {first}"}
-    parts = [_compute_block(task, datasets, rows[number : number + 1]) for number in range(len(rows))]
-    failures = {number: part[1][0] for number, part in enumerate(parts) if part[1]}
-    if len(failures) == len(rows) and not isinstance(first, RowError):
-        raise StageError(
-            f"{task.node}: stage '{task.stage.name}' fails on every row of a block: {type(first).__name__}: {first} "
-            f"({_innermost(first)}; `touchstone --debug run` shows all)"
-        ) from first
-    return {name: np.concatenate([part[0][name] for part in parts]) for name in task.schema}, failures
+        raise _Raised(first)
+    parts: list[Mapping[str, NDArray[Any]]] = []
+    failures: dict[int, str] = {}
+    raised = 0
+    for number in range(len(rows)):
+        try:
+            part, failed = _compute_block(task, datasets, rows[number : number + 1])
+        except _Raised as error:
+            raised += 1
+            part, failed = _empty(task.schema, 1), {0: str(error)}
+        parts.append(part)
+        if failed:
+            failures[number] = failed[0]
+    if raised == len(rows):  # not the rows' fault
+        raise _fault(task, first)
+    return {name: np.concatenate([part[name] for part in parts]) for name in task.schema}, failures
+
+
+class _Raised(Exception):
+    """A stage raised an error of its own on one row."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.error = error
+
+
+def _fault(task: ShardTask, error: Exception) -> StageError:
+    found = StageError(
+        f"{task.node}: stage '{task.stage.name}' fails on every row of a block: {type(error).__name__}: {error} "
+        f"({_innermost(error)}; `touchstone --debug run` shows all)"
+    )
+    found.__cause__ = error
+    return found
 
 
 def _innermost(error: BaseException) -> str:

@@ -86,8 +86,8 @@ def no_feature(whose: str, feature: str, fields: Iterable[str]) -> str:
     names = sorted(fields)
     found = f"they have {', '.join(names)}" if names else "they have no fields"
     return (
-        f"{whose} have no field '{feature}', which the detector's 'feature' names{_near(feature, names)}; {found}: "
-        "change 'feature' in 'detector', or compute the field in a node before"
+        f"{whose} have no field '{feature}', which the detector's 'feature' names; {found}: "
+        f"change 'feature' in 'detector', or compute the field in a node before{_near(feature, names)}"
     )
 
 

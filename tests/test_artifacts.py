@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import textwrap
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_store import CHAIN, ROOT, make_rows, snapshot
+from test_store import CHAIN, ROOT, make_rows, refuse, snapshot
 
 from pipeline import ids as row_ids
 from pipeline.artifacts import consumed_rows
-from pipeline.errors import ConflictError, Interrupted
+from pipeline.errors import ConflictError, Interrupted, StoreError
 from pipeline.runs import this_run
 from pipeline.store import Store
 
@@ -68,6 +69,22 @@ def test_a_damaged_artifact_is_absent_and_quarantined_only_by_who_may_write(stor
     (path / "model.safetensors").write_text("WEIGHTS")  # the same size: met by who makes it again
     make_artifact(store)
     assert (path / "model.safetensors").read_text() == "weights"
+
+
+@pytest.mark.parametrize("name", ["artifact.json", "model.safetensors"])
+def test_an_artifact_that_cannot_be_read_now_is_not_taken_for_damaged(
+    store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made = make_artifact(store)
+    before = snapshot(store.root)
+    with monkeypatch.context() as patch:
+        refuse(patch, errno.EMFILE, str(made.path / name))
+        with pytest.raises(StoreError, match=rf"{name} could not be read \(Too many open files\), which is not taken"):
+            store.artifact("train", CHAIN)
+        with pytest.raises(StoreError, match="which is not taken for damage"):
+            make_artifact(store)
+    assert snapshot(store.root) == before
+    assert store.artifact("train", CHAIN) == made
 
 
 def test_scratch_is_kept_between_attempts(store: Store) -> None:

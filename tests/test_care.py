@@ -29,7 +29,7 @@ def make_rows(numbers: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 def put(store: Store, numbers: Any) -> str:
     ids, arrays = make_rows(numbers)
-    return store.stage_shard("spectrum", CHAIN, ids, arrays, SCHEMA, {"stage": "spectrum"}, this_run())
+    return store.stage_shard("spectrum", CHAIN, ids, arrays, SCHEMA, this_run())
 
 
 def values(store: Store) -> dict[bytes, tuple[bytes, float]]:
@@ -133,6 +133,17 @@ def test_old_shards_stay_while_another_live_run_reads_the_chain(store: Store) ->
     assert compact(store, range(20)) == (0, 2)
 
 
+def test_shards_that_are_to_be_kept_stay_beside_the_compacted_ones(store: Store) -> None:
+    kept = put(store, range(10))
+    put(store, range(10, 20))
+    ids, wanted = make_rows(range(20))[0], make_rows(range(5, 20))[0]
+    for expected in ((2, 1), (0, 0)):
+        found = care.compact(store, "spectrum", CHAIN, wanted, 8, this_run(), keep={kept})
+        assert found == expected
+        assert store.index("spectrum", CHAIN).contains(ids).all()
+        assert kept in store.index("spectrum", CHAIN).names
+
+
 def make_artifact(store: Store, key: bytes = CHAIN) -> Path:
     out = store.temporary(store.artifact_dir("train", key), this_run())
     (out / "model").write_text("weights")
@@ -185,6 +196,21 @@ def test_gc_removes_only_what_nobody_refers_to_and_only_when_told(store: Store) 
     assert sorted(path.name for path in (store.root / "scratch").iterdir()) == [(b"y" * 8).hex()]
     assert list((store.root / "trash").iterdir()) == []
     assert len(store.index("spectrum", CHAIN)) == 5
+
+
+def test_gc_and_verify_pass_over_what_vanishes_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, range(5))
+    gone = store.chain_dir("spectrum", bytes(16))
+    plain = care.entries
+    monkeypatch.setattr("pipeline.care.entries", lambda store: [*plain(store), gone])
+    assert [item.path for item in care.gc(store, set(), grace_s=0)] == plain(store)
+    monkeypatch.setattr("pipeline.care.check_sizes", lambda path, _: _vanish(path))
+    assert care.verify(store, deep=False, directories=plain(store)) == []
+
+
+def _vanish(path: Path) -> None:
+    shutil.rmtree(path)
+    raise DamagedShardError("gone", str(path))
 
 
 def test_gc_on_an_empty_store_finds_nothing(store: Store) -> None:

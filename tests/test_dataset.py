@@ -36,9 +36,7 @@ def make_arrays(numbers: Any, offset: int) -> dict[str, np.ndarray]:
 
 def put(store: Store, chain: bytes, numbers: Any, schema: Any = SCHEMA) -> Path:
     arrays = make_arrays(numbers, chain[0])
-    name = store.stage_shard(
-        "spectrum", chain, make_ids(numbers), {k: arrays[k] for k in schema}, schema, {}, this_run()
-    )
+    name = store.stage_shard("spectrum", chain, make_ids(numbers), {k: arrays[k] for k in schema}, schema, this_run())
     return store.chain_dir("spectrum", chain) / f"{name}.zarr"
 
 

@@ -15,6 +15,7 @@ import yaml
 from test_incremental import Code
 from toy_project import STANDARD, Project, tree
 
+from pipeline import ids
 from pipeline.errors import ConfigError, ConflictError, StoreError, TouchstoneError
 from pipeline.keeping import accept_nodes, collect_garbage, compact_nodes, freeze_nodes, pin_nodes, verify_store
 from pipeline.tasks import open_store
@@ -116,6 +117,57 @@ def test_compact_is_idempotent_and_changes_no_row(tmp_path: Path, monkeypatch: p
     assert project.rows() == rows
     project.computed()
     assert project.run().computed == {}
+
+
+SHARING = """
+    nodes:
+      a: {stage: "toy:Numbers", count: 40}
+      x: {stage: "toy:Scale", of: {of: a, where: split = train}}
+      y: {stage: "toy:Scale", of: {of: a, where: split = test}}
+    """
+
+
+def test_compact_keeps_the_rows_of_other_nodes_that_share_a_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path, monkeypatch, SHARING)
+    project.run()
+    (x,), (y,) = project.plan().branches["x"], project.plan().branches["y"]
+    assert x.chain == y.chain
+    assert set(ids.to_bytes(x.rows.id)).isdisjoint(ids.to_bytes(y.rows.id))
+    rows = project.rows()
+    lines = compact_nodes(project.load(), ["x"])
+    assert [line.split(";")[0] for line in lines] == [f"x: {len(x.rows) + len(y.rows)} rows"]
+    assert project.rows() == rows
+    project.computed()
+    assert project.run().computed == {}
+    with pytest.raises(ConfigError, match="z"):
+        compact_nodes(project.load(), ["z"])
+
+
+def test_compact_keeps_rows_that_were_made_before_their_input_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path, monkeypatch, SHARING)
+    project.run()
+    (a,), (x,) = project.plan().branches["a"], project.plan().branches["x"]
+    shutil.rmtree(project.store.chain_dir(a.stage.name, a.chain))
+    project.store.record_failure(a.stage.name, a.chain, x.rows.id[0], "broken")
+    rows = len(x.rows) + len(project.plan().branches["y"][0].rows)
+    assert [line.split(";")[0] for line in compact_nodes(project.load(), ["x"])] == [f"x: {rows} rows"]
+
+
+def test_compact_keeps_the_shards_that_a_frozen_manifest_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(tmp_path, monkeypatch, SHARING)
+    project.run()
+    freeze_nodes(project.load(), ["y"], None)
+    (entry,) = yaml.safe_load((tmp_path / "manifests" / "frozen-y.yaml").read_text())["nodes"]["y"]
+    (folder,) = {path.parent for path in project.shards() if path.parent.name == entry["chain"][:16]}
+    named = {one["shard"] for one in entry["shards"]}
+    project.replace('y: {stage: "toy:Scale", of: {of: a, where: split = test}}', "")
+    for _ in range(2):
+        compact_nodes(project.load(), [])
+        assert named <= {path.name[:16] for path in folder.glob("*.zarr")}
 
 
 def test_compact_after_allowed_failures_takes_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

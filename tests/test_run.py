@@ -134,9 +134,7 @@ def test_every_wanted_row_is_computed_or_failed_with_a_reason(
     assert len(report.failed.get("b", [])) == len(b)
     assert len(report.failed.get("c", [])) == len(c)
     computed = {"a": 24, "b": 24 - len(b), "c": 24 - len(b) - len(c)}
-    assert report.computed == {
-        name: count for name, count in computed.items() if count or name != "c" or b != list(range(24))
-    }
+    assert report.computed == {name: count for name, count in computed.items() if count}
     plan = line.plan(recorded=True)
     for name in ("a", "b", "c"):
         (branch,) = plan.branches[name] or [None]

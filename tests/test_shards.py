@@ -39,7 +39,7 @@ def make_shard(root: Path, count: int = 7) -> Path:
     ids, arrays = make_rows(count)
     path = root / f"{shard_name(ids)}.zarr"
     path.mkdir(parents=True)
-    write_shard(path, ids, arrays, SCHEMA, {"stage": "spectrum"})
+    write_shard(path, ids, arrays, SCHEMA)
     return path
 
 
@@ -75,7 +75,6 @@ def test_plain_zarr_opens_a_shard_without_a_warning_and_finds_the_rows_sorted(tm
     for name, values in arrays.items():
         np.testing.assert_array_equal(group[name][:], values[order])
     assert group.attrs["rows"] == 7
-    assert group.attrs["stage"] == "spectrum"
     assert group.attrs["schema"]["profile"] == {"dtype": "float32", "shape": [5], "units": "log power"}
 
 
@@ -97,7 +96,7 @@ def test_bytes_do_not_depend_on_the_order_or_memory_layout_of_the_rows(tmp_path:
     for name, (some_ids, some) in {"a": (ids, arrays), "b": (ids[order], shuffled)}.items():
         path = tmp_path / name
         path.mkdir()
-        write_shard(path, some_ids, some, SCHEMA, {})
+        write_shard(path, some_ids, some, SCHEMA)
         texts.append({one.relative_to(path): one.read_bytes() for one in path.rglob("*") if one.is_file()})
     assert texts[0] == texts[1]
 
@@ -136,15 +135,15 @@ def test_a_shard_gives_back_its_rows_in_any_order(tmp_path: Path) -> None:
 def test_rows_that_are_not_what_the_schema_says_are_refused(tmp_path: Path, change: Any, match: str) -> None:
     ids, arrays = make_rows(7)
     with pytest.raises(ValueError, match=match):
-        write_shard(tmp_path, ids, {**arrays, **change}, SCHEMA, {})
+        write_shard(tmp_path, ids, {**arrays, **change}, SCHEMA)
 
 
 def test_equal_ids_and_reserved_names_are_refused(tmp_path: Path) -> None:
     ids, arrays = make_rows(7)
     with pytest.raises(ValueError, match="7 rows have only 1 distinct ids"):
-        write_shard(tmp_path, ids[[0] * 7], arrays, SCHEMA, {})
+        write_shard(tmp_path, ids[[0] * 7], arrays, SCHEMA)
     with pytest.raises(ValueError, match="'digest' cannot name a field"):
-        write_shard(tmp_path, ids, {"digest": arrays["count"]}, {"digest": Field("int64")}, {})
+        write_shard(tmp_path, ids, {"digest": arrays["count"]}, {"digest": Field("int64")})
 
 
 # Damage

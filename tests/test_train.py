@@ -131,9 +131,13 @@ def test_a_missing_feature_names_those_that_exist(tmp_path: Path) -> None:
         (
             "profil",
             ("profile", "dct2d"),
-            r"names; did you mean 'profile'\?; they have dct2d, profile: change 'feature'",
+            r"names; they have dct2d, profile: change .* before; did you mean 'profile'\?$",
         ),
-        ("image", ("dct2d",), "names; they have dct2d: change 'feature' in 'detector', or compute the field in a node"),
+        (
+            "image",
+            ("dct2d",),
+            "names; they have dct2d: change 'feature' in 'detector', or compute the field in a node before$",
+        ),
         ("image", (), "names; they have no fields: change"),
     ],
 )
