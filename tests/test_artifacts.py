@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_store import CHAIN, ROOT, make_rows, refuse, snapshot
+from store_rows import CHAIN, ROOT, make_rows, refuse, snapshot
 
 from pipeline import ids as row_ids
 from pipeline.artifacts import consumed_rows

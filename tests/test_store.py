@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
-import multiprocessing
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -20,35 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from store_rows import CHAIN, ROOT, SCHEMA, make_rows, no_space, put, refuse, snapshot
 
 from pipeline import ids as row_ids
 from pipeline import shards
 from pipeline import store as store_module
 from pipeline.errors import ConflictError, DamagedShardError, StoreError
 from pipeline.runs import RunRecord, host_name, this_run
-from pipeline.shards import shard_name
-from pipeline.stage import Field
 from pipeline.store import Store
-
-SCHEMA = {"image": Field("uint8", (2, 3)), "score": Field("float32")}
-CHAIN = bytes(range(16))
-ROOT = Path(__file__).parents[1]
-
-
-def make_rows(start: int, stop: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    numbers = np.arange(start, stop)
-    ids = row_ids.from_bytes((int(n) * 7919 % 2**32).to_bytes(8, "little") + bytes(7) + b"x" for n in numbers)
-    image = (numbers[:, None, None] + np.arange(6).reshape(2, 3)).astype(np.uint8)
-    return ids, {"image": image, "score": numbers.astype(np.float32)}
-
-
-def put(store: Store, start: int, stop: int, kill: Any = shards.nothing) -> str:
-    ids, arrays = make_rows(start, stop)
-    return store.stage_shard("spectrum", CHAIN, ids, arrays, SCHEMA, this_run(), kill)
-
-
-def snapshot(root: Path) -> dict[str, bytes]:
-    return {str(one.relative_to(root)): one.read_bytes() for one in sorted(root.rglob("*")) if one.is_file()}
 
 
 @pytest.fixture
@@ -228,23 +204,6 @@ def test_a_shard_that_vanishes_after_it_was_listed_is_no_damage(store: Store, mo
 # Open files
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, code: int, name: str) -> None:
-    """Let the system refuse every look at files whose path has this in it."""
-    plain_stat, plain_open, plain_scan = os.stat, io.open, os.scandir
-
-    def checked(plain: Any) -> Any:
-        def call(path: Any, *arguments: Any, **options: Any) -> Any:
-            if name in str(path):
-                raise OSError(code, os.strerror(code), str(path))
-            return plain(path, *arguments, **options)
-
-        return call
-
-    monkeypatch.setattr(os, "stat", checked(plain_stat))
-    monkeypatch.setattr(io, "open", checked(plain_open))
-    monkeypatch.setattr(os, "scandir", checked(plain_scan))
-
-
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOMEM])
 @pytest.mark.parametrize("name", ["zarr.json", "score/c/0", "id/c", ".zarr", "spectrum/"])
 def test_what_the_system_does_not_let_us_read_is_not_taken_for_damage(
@@ -273,7 +232,7 @@ FEW_FILES = """
     sys.path[:0] = [{tests!r}, {root!r}]
     import google_crc32c
     from pipeline.errors import StoreError
-    from test_store import *
+    from store_rows import *
     store = Store(Path({store!r}), writable=True)
     index = store.index("spectrum", CHAIN)
     resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
@@ -400,166 +359,6 @@ def test_a_recipe_is_written_once_and_belongs_to_one_chain(store: Store) -> None
 def test_a_stage_cannot_take_a_name_of_the_store(store: Store, name: str) -> None:
     with pytest.raises(StoreError, match=f"a stage cannot be named '{name}'"):
         store.chain_dir(name, CHAIN)
-
-
-# Publishing
-
-
-def test_the_second_writer_of_the_same_rows_drops_its_copy(store: Store) -> None:
-    name = put(store, 0, 5)
-    before = snapshot(store.root)
-    assert put(store, 0, 5) == name
-    assert snapshot(store.root) == before
-
-
-def test_the_second_writer_of_other_values_is_told_stage_and_rows(store: Store) -> None:
-    put(store, 0, 5)
-    before = snapshot(store.root)
-    ids, arrays = make_rows(0, 5)
-    arrays["image"][2, 0, 0] += 1
-    with pytest.raises(ConflictError, match=f"spectrum: 1 of 5 rows of shard .* {bytes(ids[2]).hex()[:12]}"):
-        store.stage_shard("spectrum", CHAIN, ids, arrays, SCHEMA, this_run())
-    assert snapshot(store.root) == before
-
-
-def test_a_damaged_shard_in_the_way_is_quarantined_and_replaced(store: Store) -> None:
-    name = put(store, 0, 5)
-    file = store.chain_dir("spectrum", CHAIN) / f"{name}.zarr" / "score" / "c" / "0"
-    file.write_bytes(b"\xff" + file.read_bytes()[1:])
-    put(store, 0, 5)
-    store.shard(file.parents[2]).verify()
-    assert len(list((store.root / "quarantine").glob("*.json"))) == 1
-
-
-def _put_at_the_same_time(root: Path, barrier: Any) -> None:
-    store = Store(root, writable=True)
-    for start in range(0, 60, 10):
-        barrier.wait()
-        put(store, start, start + 10)
-
-
-def test_two_processes_that_write_the_same_shards_leave_one_of_each(store: Store) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(2)
-    writers = [context.Process(target=_put_at_the_same_time, args=(store.root, barrier)) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-    assert [writer.exitcode for writer in writers] == [0, 0]
-    directory = store.chain_dir("spectrum", CHAIN)
-    expected = {f"{shard_name(make_rows(start, start + 10)[0])}.zarr" for start in range(0, 60, 10)}
-    assert {path.name for path in directory.iterdir()} == expected
-    for path in directory.iterdir():
-        store.shard(path).verify()
-
-
-KILLED = """
-    import os, signal, sys
-    from pathlib import Path
-    sys.path[:0] = [{tests!r}, {root!r}]
-    from pipeline.store import Store
-    from test_store import put
-    points = []
-    def kill(point):
-        points.append(point)
-        if point == {point!r}:
-            os.kill(os.getpid(), signal.SIGKILL)
-    store = Store(Path({store!r}), writable=True)
-    store.start_run()
-    put(store, 0, 5, kill)
-    print(*points, sep="\\n")
-"""
-
-POINTS = [
-    *(f"{where} {name}" for name in ("id", "digest", "image", "score") for where in ("inside", "half of", "after")),
-    "before the root attributes", "before fsync", "after fsync", "before rename", "after rename",
-]  # fmt: skip
-
-
-def run_killed(store: Store, point: str) -> subprocess.CompletedProcess[str]:
-    text = KILLED.format(tests=str(ROOT / "tests"), root=str(ROOT), point=point, store=str(store.root))
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, check=False)
-
-
-def test_the_named_points_are_all_points(store: Store) -> None:
-    points: list[str] = []
-    put(store, 0, 5, points.append)
-    assert points == POINTS
-
-
-@pytest.mark.parametrize("point", ["inside image", "half of image", "before fsync", "before rename", "after rename"])
-def test_a_kill_leaves_no_readable_half_and_the_rerun_gives_the_same_bytes(store: Store, point: str) -> None:
-    untouched = Store(store.root.with_name("untouched"), writable=True)
-    put(untouched, 0, 5)
-    result = run_killed(store, point)
-    assert result.returncode == -signal.SIGKILL, result.stderr
-    rows = 5 if point == "after rename" else 0
-    assert len(store.index("spectrum", CHAIN)) == rows
-    assert store.index("spectrum", CHAIN).damaged == []
-    removed = store.clean_temporaries()
-    assert len(removed) == (0 if rows else 1)
-    put(store, 0, 5)
-    shutil.rmtree(store.root / ".cache", ignore_errors=True)
-    shutil.rmtree(store.root / "runs")
-    assert snapshot(store.root) == snapshot(untouched.root)
-
-
-def no_space(*_: Any, **__: Any) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize("point", ["inside image", "before fsync", "before rename"])
-def test_a_full_disk_leaves_the_store_as_it_was(store: Store, point: str) -> None:
-    put(store, 0, 5)
-    before = snapshot(store.root)
-    with pytest.raises(StoreError, match=r"the disk is full: .* could not be written .*free some space and run again"):
-        put(store, 5, 9, lambda reached: no_space() if reached == point else None)
-    assert snapshot(store.root) == before
-
-
-def test_a_failure_that_cannot_be_recorded_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(StoreError, match="the disk is full"):
-        store.record_failure("spectrum", CHAIN, CHAIN, "broken")
-    assert snapshot(store.root) == {}
-
-
-FULL = """
-    import sys
-    from pathlib import Path
-    import numpy as np
-    sys.path[:0] = [{tests!r}, {root!r}]
-    from pipeline.errors import StoreError
-    from pipeline.store import Store
-    from test_store import *
-    store = Store(Path({store!r}) / "store", writable=True)
-    put(store, 0, 5)
-    ids, _ = make_rows(5, 9)
-    big = np.random.default_rng(0).integers(0, 255, (4, 2**20), dtype=np.uint8)
-    before = snapshot(store.root)
-    try:
-        store.stage_shard("spectrum", CHAIN, ids, {{"big": big}}, {{"big": Field("uint8", (2**20,))}}, this_run())
-    except StoreError as error:
-        assert "the disk is full" in str(error), error
-        assert snapshot(store.root) == before
-        put(store, 20, 25)
-        print("intact", len(store.index("spectrum", CHAIN)))
-"""
-
-
-def test_a_really_full_file_system_leaves_the_store_as_it_was(tmp_path: Path) -> None:
-    """In a user namespace where the system has them, else by the injected error above alone."""
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
-        return
-    place = tmp_path / "small"
-    place.mkdir()
-    text = textwrap.dedent(FULL.format(tests=str(ROOT / "tests"), root=str(ROOT), store=str(place)))
-    script = tmp_path / "full.py"
-    script.write_text(text)
-    command = f"mount -t tmpfs -o size=1m none {place} && {sys.executable} {script}"
-    result = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False)
-    assert result.stdout.strip() == "intact 10", result.stderr
 
 
 # Runs

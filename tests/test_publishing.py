@@ -1,0 +1,182 @@
+"""Publishing: whole or not at all, under second writers, kills and full disks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_rows import CHAIN, ROOT, SCHEMA, make_rows, no_space, put, snapshot
+
+from pipeline.errors import ConflictError, StoreError
+from pipeline.runs import this_run
+from pipeline.shards import shard_name
+from pipeline.store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store", writable=True)
+
+
+# Publishing
+
+
+def test_the_second_writer_of_the_same_rows_drops_its_copy(store: Store) -> None:
+    name = put(store, 0, 5)
+    before = snapshot(store.root)
+    assert put(store, 0, 5) == name
+    assert snapshot(store.root) == before
+
+
+def test_the_second_writer_of_other_values_is_told_stage_and_rows(store: Store) -> None:
+    put(store, 0, 5)
+    before = snapshot(store.root)
+    ids, arrays = make_rows(0, 5)
+    arrays["image"][2, 0, 0] += 1
+    with pytest.raises(ConflictError, match=f"spectrum: 1 of 5 rows of shard .* {bytes(ids[2]).hex()[:12]}"):
+        store.stage_shard("spectrum", CHAIN, ids, arrays, SCHEMA, this_run())
+    assert snapshot(store.root) == before
+
+
+def test_a_damaged_shard_in_the_way_is_quarantined_and_replaced(store: Store) -> None:
+    name = put(store, 0, 5)
+    file = store.chain_dir("spectrum", CHAIN) / f"{name}.zarr" / "score" / "c" / "0"
+    file.write_bytes(b"\xff" + file.read_bytes()[1:])
+    put(store, 0, 5)
+    store.shard(file.parents[2]).verify()
+    assert len(list((store.root / "quarantine").glob("*.json"))) == 1
+
+
+def _put_at_the_same_time(root: Path, barrier: Any) -> None:
+    store = Store(root, writable=True)
+    for start in range(0, 60, 10):
+        barrier.wait()
+        put(store, start, start + 10)
+
+
+def test_two_processes_that_write_the_same_shards_leave_one_of_each(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    writers = [context.Process(target=_put_at_the_same_time, args=(store.root, barrier)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    directory = store.chain_dir("spectrum", CHAIN)
+    expected = {f"{shard_name(make_rows(start, start + 10)[0])}.zarr" for start in range(0, 60, 10)}
+    assert {path.name for path in directory.iterdir()} == expected
+    for path in directory.iterdir():
+        store.shard(path).verify()
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    sys.path[:0] = [{tests!r}, {root!r}]
+    from pipeline.store import Store
+    from store_rows import put
+    points = []
+    def kill(point):
+        points.append(point)
+        if point == {point!r}:
+            os.kill(os.getpid(), signal.SIGKILL)
+    store = Store(Path({store!r}), writable=True)
+    store.start_run()
+    put(store, 0, 5, kill)
+    print(*points, sep="\\n")
+"""
+
+POINTS = [
+    *(f"{where} {name}" for name in ("id", "digest", "image", "score") for where in ("inside", "half of", "after")),
+    "before the root attributes", "before fsync", "after fsync", "before rename", "after rename",
+]  # fmt: skip
+
+
+def run_killed(store: Store, point: str) -> subprocess.CompletedProcess[str]:
+    text = KILLED.format(tests=str(ROOT / "tests"), root=str(ROOT), point=point, store=str(store.root))
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, check=False)
+
+
+def test_the_named_points_are_all_points(store: Store) -> None:
+    points: list[str] = []
+    put(store, 0, 5, points.append)
+    assert points == POINTS
+
+
+@pytest.mark.parametrize("point", ["inside image", "half of image", "before fsync", "before rename", "after rename"])
+def test_a_kill_leaves_no_readable_half_and_the_rerun_gives_the_same_bytes(store: Store, point: str) -> None:
+    untouched = Store(store.root.with_name("untouched"), writable=True)
+    put(untouched, 0, 5)
+    result = run_killed(store, point)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    rows = 5 if point == "after rename" else 0
+    assert len(store.index("spectrum", CHAIN)) == rows
+    assert store.index("spectrum", CHAIN).damaged == []
+    removed = store.clean_temporaries()
+    assert len(removed) == (0 if rows else 1)
+    put(store, 0, 5)
+    shutil.rmtree(store.root / ".cache", ignore_errors=True)
+    shutil.rmtree(store.root / "runs")
+    assert snapshot(store.root) == snapshot(untouched.root)
+
+
+@pytest.mark.parametrize("point", ["inside image", "before fsync", "before rename"])
+def test_a_full_disk_leaves_the_store_as_it_was(store: Store, point: str) -> None:
+    put(store, 0, 5)
+    before = snapshot(store.root)
+    with pytest.raises(StoreError, match=r"the disk is full: .* could not be written .*free some space and run again"):
+        put(store, 5, 9, lambda reached: no_space() if reached == point else None)
+    assert snapshot(store.root) == before
+
+
+def test_a_failure_that_cannot_be_recorded_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.record_failure("spectrum", CHAIN, CHAIN, "broken")
+    assert snapshot(store.root) == {}
+
+
+FULL = """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    sys.path[:0] = [{tests!r}, {root!r}]
+    from pipeline.errors import StoreError
+    from pipeline.store import Store
+    from store_rows import *
+    store = Store(Path({store!r}) / "store", writable=True)
+    put(store, 0, 5)
+    ids, _ = make_rows(5, 9)
+    big = np.random.default_rng(0).integers(0, 255, (4, 2**20), dtype=np.uint8)
+    before = snapshot(store.root)
+    try:
+        store.stage_shard("spectrum", CHAIN, ids, {{"big": big}}, {{"big": Field("uint8", (2**20,))}}, this_run())
+    except StoreError as error:
+        assert "the disk is full" in str(error), error
+        assert snapshot(store.root) == before
+        put(store, 20, 25)
+        print("intact", len(store.index("spectrum", CHAIN)))
+"""
+
+
+def test_a_really_full_file_system_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    """In a user namespace where the system has them, else by the injected error above alone."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        return
+    place = tmp_path / "small"
+    place.mkdir()
+    text = textwrap.dedent(FULL.format(tests=str(ROOT / "tests"), root=str(ROOT), store=str(place)))
+    script = tmp_path / "full.py"
+    script.write_text(text)
+    command = f"mount -t tmpfs -o size=1m none {place} && {sys.executable} {script}"
+    result = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "intact 10", result.stderr
