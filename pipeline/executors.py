@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import ConfigError
+from pipeline.memory import keep_freed_memory
 from pipeline.stage import Stage
 from pipeline.tasks import (
     ArtifactTask,
@@ -111,6 +112,7 @@ class Executors:
 
     def __init__(self, workers: int) -> None:
         self.bound, self.device_bound = 2 * workers, 2
+        keep_freed_memory()
         self.pool: Executor = ThreadPoolExecutor(workers, thread_name_prefix="touchstone-compute")
         self.publishers: Executor = ThreadPoolExecutor(workers, thread_name_prefix="touchstone-publish")
         self.device: Executor = ThreadPoolExecutor(1, thread_name_prefix="touchstone-device")
@@ -293,6 +295,7 @@ def work_on_worker(node: str, task: ShardTask | ArtifactTask) -> Outcome:
     """A task in a worker process; nothing is done if the run was stopped meanwhile."""
     from distributed import get_worker
 
+    keep_freed_memory()
     stop = StopFile(stop_file(task.facts))
     if stop():
         return Outcome()

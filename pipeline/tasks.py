@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pipeline.store import Store
 
 
+BLOCK_BYTES = 8 * 2**20
+
+
 @dataclass(frozen=True)
 class Content:
     """Files behind the rows of a parent: how to read them, and where they lie."""
@@ -213,8 +216,9 @@ def compute_rows(task: ShardTask) -> Computed:
     done = np.empty(len(task.ids), dtype=np.int64)
     count = 0
     failed: list[tuple[bytes, str]] = []
-    for start in range(0, len(task.ids), task.stage.block_rows):
-        rows = np.arange(start, min(start + task.stage.block_rows, len(task.ids)))
+    size = block_rows(task)
+    for start in range(0, len(task.ids), size):
+        rows = np.arange(start, min(start + size, len(task.ids)))
         try:
             values, failures = _compute_block(task, datasets, rows)
         except _Raised as error:  # a block of one row
@@ -228,6 +232,13 @@ def compute_rows(task: ShardTask) -> Computed:
         count += len(kept)
     values = {name: array[:count] for name, array in arrays.items()}
     return Computed(present[done[:count]], values, tuple(failed), lacking)
+
+
+def block_rows(task: ShardTask) -> int:
+    """Rows per call of `compute`: what the stage allows, but not more than about 8 MiB of input or of output."""
+    schemas = [task.schema, *(parent.schema for parent in task.parents)]
+    row = max(sum(field.row_bytes for field in schema.values()) for schema in schemas)
+    return min(task.stage.block_rows, max(1, BLOCK_BYTES // max(row, 1)))
 
 
 def compute_shard(task: ShardTask) -> Outcome:
