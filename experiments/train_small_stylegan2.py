@@ -32,6 +32,7 @@ from PIL import Image
 from torch import Tensor
 
 from stages.generators import stylegan2, weights
+from stages.generators.layers import parameters
 from stages.generators.stylegan2_discriminator import Discriminator
 
 RESOLUTION = 64
@@ -260,7 +261,7 @@ def card(training: Training, photos: list[Photo], picture: str) -> dict[str, Any
         "recipe": asdict(RECIPE),
         "architecture": GENERATOR,
         "discriminator": DISCRIMINATOR,
-        "parameters": stylegan2.parameters(training.average),
+        "parameters": parameters(training.average),
         "steps": training.step,
         "images_seen": training.step * RECIPE.batch,
         "minutes": round(training.minutes, 1),
@@ -367,7 +368,7 @@ def main() -> None:
             raise SystemExit(f"{checkpoint} was trained on other photographs; choose another --scratch or delete it")
         training.restore(state)
     print(
-        f"{len(photos)} photographs, {stylegan2.parameters(training.generator)} parameters, from step {training.step}",
+        f"{len(photos)} photographs, {parameters(training.generator)} parameters, from step {training.step}",
         flush=True,
     )
     for discriminator_loss, generator_loss in run(training, arguments):

@@ -107,8 +107,8 @@ def test_published_sizes_have_the_published_number_of_parameters(
     with torch.device("meta"):
         generator = stylegan2.Generator(z_dim=512, c_dim=0, w_dim=512, **settings)
         discriminator = Discriminator(c_dim=0, **settings)
-    assert stylegan2.parameters(generator) == generator_count
-    assert discriminator_count in (None, stylegan2.parameters(discriminator))
+    assert parameters(generator) == generator_count
+    assert discriminator_count in (None, parameters(discriminator))
 
 
 def test_modulated_convolution_is_that_of_scaled_and_normalized_weights() -> None:

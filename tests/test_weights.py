@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from stages.generators import stylegan2, weights
+from stages.generators.stylegan2_discriminator import Discriminator
 
 ARCHITECTURE: dict[str, Any] = {
     "z_dim": 4,
@@ -111,7 +112,7 @@ def test_half_precision_is_widened(path: Path) -> None:
         ((50).to_bytes(8, "little") + b"{}", "is truncated: its header has 50 bytes, the file ends after 2 of them"),
         ((4).to_bytes(8, "little") + b"abcd", "its header is not JSON"),
         ((2).to_bytes(8, "little") + b"[]", "its header is a JSON list"),
-        ((2).to_bytes(8, "little") + b"{}", "no description of a generator"),
+        ((2).to_bytes(8, "little") + b"{}", "no description of a network"),
         ((100_000).to_bytes(8, "little") + b"[" * 100_000, "its header is not JSON"),
         ((18).to_bytes(8, "little") + b'{"a": {}, "a": {}}', "the name 'a' occurs twice"),
     ],
@@ -143,13 +144,16 @@ def first_tensor(header: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda h, a: a.update(family="biggan"), "family 'biggan'; known are stylegan2"),
+        (
+            lambda h, a: a.update(family="biggan"),
+            "family 'biggan'; known are generator and discriminator of progan, stylegan, stylegan2, stargan2",
+        ),
         (lambda h, a: a.update(format=2), "is of format 2; this version reads format 1"),
         (lambda h, a: a.pop("architecture"), "its description has no architecture"),
         (lambda h, a: a["dimensions"].update(z_dim=5), "its dimensions .* are not those of its architecture"),
         (lambda h, a: a["dimensions"].pop("w_dim"), "lacks one of the dimensions"),
         (lambda h, a: a.update(truncation=0.5), "its truncation is 0.5, expected psi and cutoff"),
-        (lambda h, a: h.pop("__metadata__"), "no description of a generator"),
+        (lambda h, a: h.pop("__metadata__"), "no description of a network"),
         (lambda h, a: first_tensor(h).update(dtype="I64"), "has dtype I64; expected F16 or F32"),
         (lambda h, a: first_tensor(h).update(shape=[10**12, 10**12]), r"needs 4\d+ bytes and has"),
         (lambda h, a: first_tensor(h).update(shape=[-1, 2]), "expected lists of integers >= 0"),
@@ -203,3 +207,67 @@ def test_values_that_are_not_finite_are_counted(path: Path, tmp_path: Path, valu
     path.write_bytes(content)
     with pytest.raises(weights.WeightsError, match="has 1 values that are not finite"):
         weights.load(path)
+
+
+@pytest.mark.parametrize("start", [b"\x80\x04", b"PK", b"\x1f\x8b", b"\x3c\x00"])
+def test_a_header_whose_length_looks_like_a_pickle_or_an_archive_is_read(path: Path, start: bytes) -> None:
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    wanted = next(number for number in range(length, 1 << 20) if number.to_bytes(8, "little").startswith(start))
+    path.write_bytes(wanted.to_bytes(8, "little") + content[8 : 8 + length].ljust(wanted) + content[8 + length :])
+    assert weights.read_header(path).architecture == ARCHITECTURE
+
+
+DISCRIMINATOR: dict[str, Any] = {"c_dim": 2, "resolution": 8, "channel_base": 64, "channel_max": 8}
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Path:
+    """A discriminator of two named classes."""
+    torch.manual_seed(2)
+    state = Discriminator(**DISCRIMINATOR).state_dict()
+    arrays = {name: tensor.detach().numpy().copy() for name, tensor in state.items()}
+    path = tmp_path / "judge.safetensors"
+    weights.save(path, "stylegan2", DISCRIMINATOR, arrays, network="discriminator", domains=["cat", "dog"])
+    return path
+
+
+def test_a_discriminator_comes_back_bit_for_bit_and_names_its_classes(judge: Path) -> None:
+    header = weights.read_header(judge)
+    assert (header.network, header.domains) == ("discriminator", ("cat", "dog"))
+    assert header.dimensions == {"resolution": 8, "z_dim": 0, "w_dim": 0, "c_dim": 2}
+    module, network = weights.load(judge, "discriminator")
+    assert module.__name__ == "stages.generators.stylegan2_discriminator"
+    torch.manual_seed(2)
+    for name, tensor in Discriminator(**DISCRIMINATOR).state_dict().items():
+        assert network.state_dict()[name].numpy().tobytes() == tensor.detach().numpy().tobytes()
+
+
+def test_one_network_is_not_taken_for_the_other(path: Path, judge: Path) -> None:
+    with pytest.raises(weights.WeightsError, match="holds a discriminator; a generator is wanted"):
+        weights.load(judge, "generator")
+    with pytest.raises(weights.WeightsError, match="holds a generator; a discriminator is wanted"):
+        weights.load(path, "discriminator")
+
+
+def test_a_file_without_the_entry_network_is_a_generator(path: Path) -> None:
+    rewrite(path, lambda header, about: about.pop("network"))
+    assert weights.read_header(path).network == "generator"
+    assert weights.load(path, "generator")[0] is stylegan2
+
+
+@pytest.mark.parametrize("domains", [["cat"], ["cat", "cat"], ["cat", ""], ["cat", 3], "ab", ["a", "b", "c"]])
+def test_domains_are_one_name_for_each_class(judge: Path, domains: Any) -> None:
+    rewrite(judge, lambda header, about: about.update(domains=domains))
+    with pytest.raises(weights.WeightsError, match="its domains are .*, expected 2 different names"):
+        weights.read_header(judge)
+
+
+def test_a_dimension_that_the_architecture_leaves_to_a_default_must_be_named(judge: Path, tmp_path: Path) -> None:
+    state = load_file(judge)
+    short = {key: value for key, value in DISCRIMINATOR.items() if key != "resolution"}
+    with pytest.raises(weights.WeightsError, match="cannot be built"):
+        weights.save(tmp_path / "short.safetensors", "stylegan2", short, state, network="discriminator")
+    with pytest.raises(weights.WeightsError, match="holds a 'critic' of family 'stylegan2'; known are generator and"):
+        weights.save(tmp_path / "critic.safetensors", "stylegan2", DISCRIMINATOR, state, network="critic")
+    assert not list(tmp_path.glob("[sc]*.safetensors"))

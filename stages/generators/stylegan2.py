@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stages.generators.layers import SLOPE, normalize, resolutions, truncating_uint8
+
 FloatArray = NDArray[np.float32]
 
-SLOPE = 0.2  # of the leaky rectifier
 NETWORKS = ("skip", "resnet", "orig")  # ways to combine resolutions, figure 7 of the paper
 FIR = (1.0, 3.0, 3.0, 1.0)  # resampling filter, appendix B
 
@@ -30,18 +31,6 @@ FIR = (1.0, 3.0, 3.0, 1.0)  # resampling filter, appendix B
 def channels(resolution: int, channel_base: int, channel_max: int) -> int:
     """Feature maps at one resolution."""
     return min(channel_base // resolution, channel_max)
-
-
-def resolutions(resolution: int) -> list[int]:
-    """4, 8, ... up to `resolution`; raises ValueError if it is not a power of two from 8 to 4096."""
-    if resolution not in (1 << power for power in range(3, 13)):
-        raise ValueError(f"a StyleGAN2 resolution is a power of two from 8 to 4096, not {resolution!r}")
-    return [1 << power for power in range(2, resolution.bit_length())]
-
-
-def normalize(x: Tensor) -> Tensor:
-    """Scale each row to unit mean square."""
-    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
 
 
 def activate(
@@ -388,11 +377,6 @@ def noise_shapes(resolution: int) -> list[tuple[int, int, int]]:
     return [(1, size, size) for size in resolutions(resolution) for _ in range(1 if size == 4 else 2)]
 
 
-def parameters(network: nn.Module) -> int:
-    """Number of trainable numbers."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def build(architecture: Mapping[str, Any]) -> Generator:
     """The generator of an `architecture`; unknown keys raise TypeError, impossible values ValueError."""
     return Generator(**architecture)
@@ -428,6 +412,4 @@ def render(
     return generator(rows["z"], rows.get("label"), psi=psi, cutoff=cutoff, noise=maps)
 
 
-def to_uint8(images: Tensor) -> Tensor:
-    """(N, 3, H, W) float to (N, H, W, 3) uint8 by the family's rule: clip 127.5 x + 128 to 0..255 and truncate."""
-    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+to_uint8 = truncating_uint8

@@ -7,27 +7,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
-from stages.generators.stylegan2 import NETWORKS, Convolution, Linear, MappingNetwork, channels, downsample, resolutions
-
-
-class MinibatchDeviation(nn.Module):
-    """One more feature map: standard deviation over groups of images (Karras et al. 2018, section 3)."""
-
-    def __init__(self, group: int | None, features: int) -> None:
-        super().__init__()
-        self.group, self.features = group, features
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        group = n if self.group is None else min(self.group, n)
-        if n % group:
-            raise ValueError(f"the discriminator compares groups of {group} images, and {n} is no multiple of that")
-        y = x.reshape(group, n // group, self.features, c // self.features, h, w)
-        deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(2, 3, 4))
-        return torch.cat([x, deviation[:, :, None, None].repeat(group, 1, h, w)], dim=1)
+from stages.generators.layers import MinibatchDeviation, resolutions
+from stages.generators.stylegan2 import NETWORKS, Convolution, Linear, MappingNetwork, channels, downsample
 
 
 class DiscriminatorBlock(nn.Module):

@@ -1,16 +1,16 @@
-"""Our own file of generator weights: one safetensors file that says which network it holds.
+"""Our own file of the weights of a generator or discriminator: one safetensors file that says which network it holds.
 
 Official checkpoints are pickles; here weights are plain data (safetensors), and the header's `__metadata__` has one
-entry, "touchstone", a JSON text with the family, the arguments of its network, its dimensions and its usual truncation.
-`read_header` needs no torch, so that planning knows the size of images without loading anything; `load` compares
-every tensor's name and shape with the network that the header describes.
+entry, "touchstone", a JSON text with the family, the arguments of its network, its dimensions, its usual truncation and
+the names of its domains. `read_header` needs no torch, so that planning knows the size of images without loading
+anything; `load` compares every tensor's name and shape with the network that the header describes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = 1
-FAMILIES = {"stylegan2": "stages.generators.stylegan2"}
+FAMILIES = {name: f"stages.generators.{name}" for name in ("progan", "stylegan", "stylegan2", "stargan2")}
+DISCRIMINATORS = {name: f"{module}_discriminator" for name, module in FAMILIES.items()}
+NETWORKS = {"generator": FAMILIES, "discriminator": DISCRIMINATORS}
 METADATA_KEY = "touchstone"
 HEADER_LIMIT = 8 << 20  # bytes; the largest network of the paper needs 40 KiB
 ITEM_BYTES = {"F16": 2, "F32": 4}
@@ -39,9 +41,11 @@ class WeightsError(ValueError):
 class Header:
     """What a weights file says about itself.
 
-    dimensions   resolution (pixels), z_dim, w_dim, c_dim (0: unconditional)
+    dimensions   resolution (pixels), z_dim, w_dim, c_dim (0: unconditional); 0 also where the network has none
     truncation   {"psi": float, "cutoff": int or None}: values that the authors of the weights suggest
     shapes       tensor name -> shape
+    network      "generator" or "discriminator"
+    domains      names of the c_dim classes, or () if the file does not name them
     """
 
     family: str
@@ -49,6 +53,8 @@ class Header:
     dimensions: Mapping[str, int]
     truncation: Mapping[str, Any] = field(default_factory=lambda: {"psi": 1.0, "cutoff": None})
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    network: str = "generator"
+    domains: tuple[str, ...] = ()
 
     @property
     def resolution(self) -> int:
@@ -56,8 +62,8 @@ class Header:
 
     @property
     def module(self) -> str:
-        """Module of the family: it has `build(architecture)`, `draw(...)` and `render(...)`."""
-        return FAMILIES[self.family]
+        """Module of the network: a family's has `build(architecture)`, `draw(...)` and `render(...)`."""
+        return NETWORKS[self.network][self.family]
 
 
 def read_header(path: Path) -> Header:
@@ -71,11 +77,11 @@ def read_header(path: Path) -> Header:
             text = file.read(length) if length <= HEADER_LIMIT else b""
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    if start.lstrip()[:1] == b"<":
-        raise WeightsError(f"{path} is an HTML or XML page, not weights; download the file behind the page")
-    if start[:2] in (b"PK", b"\x1f\x8b") or start[:1] == b"\x80":
-        raise WeightsError(f"{path} is a pickle or an archive, not safetensors; convert it before use")
     if len(start) < 8 or length > HEADER_LIMIT:
+        if start.lstrip()[:1] == b"<":
+            raise WeightsError(f"{path} is an HTML or XML page, not weights; download the file behind the page")
+        if start[:2] in (b"PK", b"\x1f\x8b") or start[:1] == b"\x80":
+            raise WeightsError(f"{path} is a pickle or an archive, not safetensors; convert it before use")
         expected = f"a safetensors file begins with a header of at most {HEADER_LIMIT} bytes"
         raise WeightsError(f"{path} is no safetensors file: {expected}, found {length}")
     if len(text) < length:
@@ -146,7 +152,7 @@ def _described(path: Path, metadata: Any, shapes: Mapping[str, tuple[int, ...]])
     """The description under "touchstone" in the metadata."""
     text = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
-        raise WeightsError(f"{path} holds tensors but no description of a generator (metadata entry {METADATA_KEY!r})")
+        raise WeightsError(f"{path} holds tensors but no description of a network (metadata entry {METADATA_KEY!r})")
     try:
         about = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -154,20 +160,29 @@ def _described(path: Path, metadata: Any, shapes: Mapping[str, tuple[int, ...]])
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = about.get("format") if isinstance(about, dict) else about
         raise WeightsError(f"{path} is of format {found!r}; this version reads format {FORMAT}")
-    if about.get("family") not in FAMILIES:
-        raise WeightsError(
-            f"{path} holds a generator of family {about.get('family')!r}; known are {', '.join(FAMILIES)}"
-        )
+    family, network = about.get("family"), about.get("network", "generator")
+    if family not in FAMILIES or network not in NETWORKS:
+        known = f"known are {' and '.join(NETWORKS)} of {', '.join(FAMILIES)}"
+        raise WeightsError(f"{path} holds a {network!r} of family {family!r}; {known}")
     architecture, dimensions, truncation = (about.get(key) for key in ("architecture", "dimensions", "truncation"))
     if not isinstance(architecture, dict):
         raise WeightsError(f"{path}: its description has no architecture")
     if not isinstance(dimensions, dict) or not _naturals([dimensions.get(key) for key in DIMENSIONS]):
         raise WeightsError(f"{path}: its description lacks one of the dimensions {', '.join(DIMENSIONS)}")
-    if any(architecture.get(key) != dimensions[key] for key in DIMENSIONS):
+    if any(architecture.get(key, 0) != dimensions[key] for key in DIMENSIONS):
         raise WeightsError(f"{path}: its dimensions {dimensions} are not those of its architecture {architecture}")
     if not isinstance(truncation, dict) or set(truncation) != {"psi", "cutoff"}:
         raise WeightsError(f"{path}: its truncation is {truncation!r}, expected psi and cutoff")
-    return Header(about["family"], architecture, dimensions, truncation, shapes)
+    domains = about.get("domains", [])
+    if not isinstance(domains, list) or not _named(domains, dimensions["c_dim"]):
+        raise WeightsError(f"{path}: its domains are {domains!r}, expected {dimensions['c_dim']} different names")
+    return Header(family, architecture, dimensions, truncation, shapes, network, tuple(domains))
+
+
+def _named(domains: Sequence[Any], classes: int) -> bool:
+    """No names, or one of its own for each class."""
+    names = {name for name in domains if isinstance(name, str) and name}
+    return not domains or len(domains) == len(names) == classes
 
 
 def check_tensors(
@@ -203,24 +218,36 @@ def fill(where: str, network: nn.Module, tensors: Mapping[str, NDArray[Any]]) ->
 
 
 def build(where: str, header: Header) -> tuple[ModuleType, nn.Module]:
-    """Family module and the network of a header, without values (device "meta")."""
+    """Module of the network of a header, and this network without values (device "meta")."""
     import torch
 
-    family = import_module(header.module)
+    module = import_module(header.module)
     try:
         with torch.device("meta"):
-            return family, family.build(header.architecture)
+            if header.network == "generator":
+                network = module.build(header.architecture)
+            else:
+                network = module.Discriminator(**header.architecture)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(f"{where}: its architecture {dict(header.architecture)} cannot be built: {error}") from error
+    for key, stated in header.dimensions.items():
+        if getattr(network, key, stated) != stated:
+            raise WeightsError(f"{where}: its network has {key} {getattr(network, key)}, its architecture {stated}")
+    return module, network
 
 
-def load(path: Path) -> tuple[ModuleType, nn.Module]:
-    """Family module and generator (float32, CPU, evaluation mode) of a weights file; raises WeightsError."""
+def load(path: Path, network: str | None = None) -> tuple[ModuleType, nn.Module]:
+    """Module and network (float32, CPU, evaluation mode) of a weights file; raises WeightsError.
+
+    network  "generator" or "discriminator": refuse a file that holds the other
+    """
     from safetensors.numpy import load_file
 
     header = read_header(path)
-    family, network = build(str(path), header)
-    return family, fill(str(path), network, load_file(path))
+    if network not in (None, header.network):
+        raise WeightsError(f"{path} holds a {header.network}; a {network} is wanted")
+    module, empty = build(str(path), header)
+    return module, fill(str(path), empty, load_file(path))
 
 
 def save(
@@ -229,26 +256,32 @@ def save(
     architecture: Mapping[str, Any],
     tensors: Mapping[str, NDArray[Any]],
     truncation: Mapping[str, Any] | None = None,
+    network: str = "generator",
+    domains: Sequence[str] = (),
 ) -> Header:
     """Write a weights file (float32), after checking it against its network; the same input gives the same bytes.
 
-    The file appears whole or not at all (temporary name, then rename).
+    architecture  keyword arguments of the network; they name each dimension that it has
+    domains       names of its c_dim classes, or nothing
+    The file appears whole or not at all (temporary name, then rename). Raises WeightsError.
     """
     from safetensors.numpy import save as serialize
 
-    dimensions = {key: int(architecture[key]) for key in DIMENSIONS}
-    header = Header(family, dict(architecture), dimensions, truncation or {"psi": 1.0, "cutoff": None})
-    _, network = build(str(path), header)
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    checked = check_tensors(str(path), tensors, expected)
     about = {
         "format": FORMAT,
+        "network": network,
         "family": family,
-        "architecture": header.architecture,
-        "dimensions": header.dimensions,
-        "truncation": header.truncation,
+        "architecture": dict(architecture),
+        "dimensions": {key: architecture.get(key, 0) for key in DIMENSIONS},
+        "truncation": dict(truncation or {"psi": 1.0, "cutoff": None}),
     }
-    content = serialize(checked, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})
+    if domains:
+        about["domains"] = list(domains)
+    text = json.dumps(about, sort_keys=True)
+    _, empty = build(str(path), _described(path, {METADATA_KEY: text}, {}))
+    expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
+    checked = check_tensors(str(path), tensors, expected)
+    content = serialize(checked, metadata={METADATA_KEY: text})
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

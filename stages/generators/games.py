@@ -1,0 +1,316 @@
+"""Training of generators that make images from noise: ProGAN, StyleGAN and StyleGAN2.
+
+A game holds both players, their optimizers and the averaged generator, and knows one step; `stages.generators.trainer`
+repeats it, saves and logs. Everything random comes from one torch generator, whose state is saved with the rest.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stages.generators.augmentation import augment
+from stages.generators.losses import Logistic, Loss, Wasserstein
+from stages.generators.training_images import TrainingImages
+from stages.generators.training_recipes import Growing, ProganRecipe, Recipe, Stargan2Recipe, Stylegan2Recipe, by_size
+
+W_AVERAGE = 0.995  # share of the running average of w that each step keeps
+PATH_DECAY = 0.01
+
+
+class SpectralTerm(Protocol):
+    """What finetuning adds to a game (see `stages.generators.spectral_training`)."""
+
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    numbers: dict[str, float]
+
+    def generator(self, adversarial: Tensor, fakes: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+        """The generator's whole loss, from its adversarial loss and the images that this was computed from."""
+        ...
+
+    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
+        """One step of the term's own discriminator, if it has one; numbers for the log."""
+        ...
+
+
+class Game:
+    """What all families share: players, optimizers, averages, learning rates."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        players: Mapping[str, nn.Module],
+        images: TrainingImages,
+        random: torch.Generator,
+        *,
+        mixed_precision: bool = False,
+        spectral: SpectralTerm | None = None,
+    ) -> None:
+        self.recipe, self.images, self.random, self.spectral = recipe, images, random, spectral
+        self.device, self.mixed_precision = images.device, mixed_precision and images.device.type == "cuda"
+        self.players = dict(players)
+        self.average = copy.deepcopy(players["generator"]).eval().requires_grad_(False)
+        self.numbers: dict[str, float] = {}  # further state
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.rates: dict[str, float] = {}  # factor of each optimizer on the learning rate
+        self.steps = 0
+
+    @property
+    def generator(self) -> Any:
+        return self.players["generator"]
+
+    @property
+    def discriminator(self) -> Any:
+        return self.players["discriminator"]
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks that are part of the state."""
+        extra = dict(self.spectral.networks) if self.spectral else {}
+        return {**self.players, "average": self.average, **extra}
+
+    def all_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {**self.optimizers, **(self.spectral.optimizers if self.spectral else {})}
+
+    def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
+        """One step of each player after `seen` images; returns real images used and numbers for the log."""
+        raise NotImplementedError
+
+    def sample(self, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Images (N, side, side, 3) of the averaged generator, one per seed."""
+        raise NotImplementedError
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Half precision (bfloat16) in the networks on a GPU, if the recipe wants it."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.mixed_precision)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.random, device=self.device)
+
+    def chance(self) -> float:
+        return torch.rand((), generator=self.random, device=self.device).item()
+
+    def below(self, first: int, end: int, count: int) -> list[int]:
+        """`count` integers from `first` to `end` - 1."""
+        return torch.randint(first, end, (count,), generator=self.random, device=self.device).tolist()
+
+    def augmented(self, x: Tensor) -> Tensor:
+        return x if self.recipe.augment is None else augment(x, self.recipe.augment, self.random)
+
+    def set_rates(self, side: int) -> None:
+        """Learning rates for the resolution that is being trained."""
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = float(by_size(self.recipe.learning_rate, side)) * self.rates[name]
+
+    def adam(self, name: str, network: nn.Module, interval: int = 1, **more: Any) -> None:
+        """An optimizer; one that includes a lazy penalty is slowed down by it (Karras et al. 2020, appendix B)."""
+        lazy = interval / (interval + 1) if interval > 1 else 1.0
+        betas = (self.recipe.betas[0] ** lazy, self.recipe.betas[1] ** lazy)
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.optimizers[name] = torch.optim.Adam(trained, lr=1.0, betas=betas, eps=1e-8, **more)
+        self.rates[name] = lazy
+
+    def update(self, name: str, loss: Tensor) -> None:
+        """One optimizer step on a loss."""
+        self.optimizers[name].zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizers[name].step()
+
+    @torch.no_grad()
+    def update_average(self, seen: int, batch: int) -> None:
+        """Move the averaged generator toward the trained one; buffers are copied."""
+        recipe = self.recipe
+        if recipe.average_kimg is not None:
+            half_life = recipe.average_kimg * 1000
+            if recipe.average_ramp is not None:
+                half_life = min(half_life, max(seen * recipe.average_ramp, 1.0))
+            keep = 0.5 ** (batch / half_life)
+        else:
+            keep = float(recipe.average_beta or 0)
+        for slow, fast in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+            slow.lerp_(fast.detach(), 1 - keep)
+        for kept, current in zip(self.average.buffers(), self.generator.buffers(), strict=True):
+            kept.copy_(current)
+
+
+class NoiseGame(Game):
+    """ProGAN, StyleGAN, StyleGAN2: latents and, where the family has them, noise maps to images."""
+
+    def __init__(self, recipe: Recipe, players: Mapping[str, nn.Module], images: TrainingImages, *rest: Any, **more: Any):
+        super().__init__(recipe, players, images, *rest, **more)
+        self.loss = loss_of(recipe)
+        self.level = -1.0  # of the growth for which the optimizers were made
+        self.path_weight = recipe.path_weight if isinstance(recipe, Stylegan2Recipe) else 0.0
+        self.styled = hasattr(self.generator, "mapping")
+        if self.path_weight:
+            self.numbers["path_length"] = 0.0
+        self._make_optimizers()
+
+    def _make_optimizers(self) -> None:
+        recipe = self.recipe
+        self.adam("discriminator", self.discriminator, getattr(recipe, "r1_interval", 1))
+        path_interval = recipe.path_interval if isinstance(recipe, Stylegan2Recipe) and self.path_weight else 1
+        self.adam("generator", self.generator, path_interval)
+
+    def lod(self, seen: int) -> float:
+        """Level of detail after `seen` images: k means that images are computed at resolution / 2^k."""
+        recipe = self.recipe
+        if not isinstance(recipe, Growing):
+            return 0.0
+        phase_images = (recipe.grow_kimg + recipe.fade_kimg) * 1000
+        levels = math.log2(self.generator.resolution / recipe.grow_from)
+        if levels <= 0 or phase_images == 0:
+            return 0.0
+        phase, into = divmod(seen, phase_images)
+        faded = max(into - recipe.grow_kimg * 1000, 0) / (recipe.fade_kimg * 1000) if recipe.fade_kimg else 0.0
+        return max(levels - phase - faded, 0.0)
+
+    def _grow(self, seen: int) -> tuple[float, int]:
+        """Set the level of detail of all networks; returns it and the side of images there."""
+        lod = self.lod(seen)
+        if isinstance(self.recipe, Growing):
+            for network in (self.generator, self.discriminator):
+                network.lod.fill_(lod)
+            level = math.ceil(lod)
+            if self.level not in (-1.0, level):
+                self._make_optimizers()  # moments of the layers of another resolution mean nothing
+            self.level = level
+        side = self.generator.resolution >> math.floor(lod)
+        self.set_rates(side)
+        return lod, side
+
+    def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
+        lod, side = self._grow(seen)
+        batch = int(by_size(self.recipe.batch, side))  # type: ignore[arg-type]
+        with self.precision():
+            log = self._discriminator_step(batch, lod, side)
+            if train_generator:
+                log |= self._generator_step(batch, lod)
+        if train_generator:
+            self.update_average(seen, batch)
+        self.steps += 1
+        return batch, {**log, "lod": lod} if isinstance(self.recipe, Growing) else log
+
+    def _scores(self, label: Tensor | None, lod: float) -> Callable[[Tensor], Tensor]:
+        more = {"lod": lod} if isinstance(self.recipe, Growing) else {}
+        return lambda images: self.discriminator(self.augmented(images), label, **more)
+
+    def _discriminator_step(self, batch: int, lod: float, side: int) -> dict[str, float]:
+        reals, classes = self.images.draw(batch)
+        label = self.images.one_hot(classes)
+        with torch.no_grad():
+            fakes = self.fakes(batch, label, lod)
+        reals = faded(reals, side, lod - math.floor(lod))
+        scores = self._scores(label, lod)
+        loss, log = self.loss.discriminator(scores, reals, fakes, self.steps, self.random)
+        loss = loss + self._class_loss(reals, classes, lod) + self._class_loss(fakes, classes, lod)
+        self.update("discriminator", loss)
+        if self.spectral is not None:
+            log |= self.spectral.discriminator(reals, fakes, self.steps, self.random)
+        return log
+
+    def _generator_step(self, batch: int, lod: float) -> dict[str, float]:
+        classes = self.images.classes(batch)
+        label = self.images.one_hot(classes)
+        self.discriminator.requires_grad_(False)
+        fakes = self.fakes(batch, label, lod)
+        adversarial = self.loss.generator(self._scores(label, lod)(fakes)) + self._class_loss(fakes, classes, lod)
+        loss = adversarial
+        if self.spectral is not None:
+            loss = self.spectral.generator(adversarial, fakes, list(self.generator.parameters()))
+        recipe = self.recipe
+        if self.path_weight and isinstance(recipe, Stylegan2Recipe) and self.steps % recipe.path_interval == 0:
+            loss = loss + self.path_penalty(max(batch // 2, 1)) * (self.path_weight * recipe.path_interval)
+        self.update("generator", loss)
+        self.discriminator.requires_grad_(True)
+        return {"generator": adversarial.item()}
+
+    def _class_loss(self, images: Tensor, classes: Tensor, lod: float) -> Tensor | float:
+        """Conditional ProGAN's discriminator also names the class (Odena et al. 2017)."""
+        if not (isinstance(self.recipe, ProganRecipe) and self.recipe.conditional):
+            return 0.0
+        logits = self.discriminator.scores(self.augmented(images), lod=lod)[1]
+        return F.cross_entropy(logits.float(), classes)
+
+    def fakes(self, batch: int, label: Tensor | None, lod: float = 0.0) -> Tensor:
+        """Images (batch, 3, side, side) at the level of detail; follows the running average of w on the way."""
+        growth = {"lod": lod, "native": True} if isinstance(self.recipe, Growing) else {}
+        z = self.normal(batch, self.generator.z_dim)
+        if not self.styled:
+            images: Tensor = self.generator(z, label, **growth)
+            return images
+        w = self.generator.mapping(z, label)
+        with torch.no_grad():
+            average = self.generator.mapping.w_avg
+            average.copy_(w.detach().float().mean(dim=0).lerp(average, W_AVERAGE))
+        images = self.generator.synthesis(self._mixed(w, label), self._noise(batch), **growth)
+        return images
+
+    def _mixed(self, w: Tensor, label: Tensor | None) -> Tensor:
+        """Styles of all layers (N, styles, w_dim): with the recipe's probability those from one layer on of a second w."""
+        styles = w[:, None].repeat(1, self.generator.styles, 1)
+        if self.chance() < self.recipe.mixing:  # type: ignore[attr-defined]
+            (cut,) = self.below(1, self.generator.styles, 1)
+            other = self.generator.mapping(self.normal(len(w), self.generator.z_dim), label)
+            styles = torch.cat([styles[:, :cut], other[:, None].repeat(1, self.generator.styles - cut, 1)], dim=1)
+        return styles
+
+    def _noise(self, batch: int) -> list[Tensor]:
+        return [self.normal(batch, *shape) for shape in self.generator.noise_shapes()]
+
+    def path_penalty(self, batch: int) -> Tensor:
+        """Squared distance of path lengths to their running mean (Karras et al. 2020, equation 4)."""
+        label = self.images.one_hot(self.images.classes(batch))
+        styles = self._mixed(self.generator.mapping(self.normal(batch, self.generator.z_dim), label), label)
+        images = self.generator.synthesis(styles, self._noise(batch))
+        direction = self.normal(*images.shape) / math.sqrt(images.shape[2] * images.shape[3])
+        (slopes,) = torch.autograd.grad((images * direction).sum(), styles, create_graph=True)
+        lengths = slopes.float().square().sum(dim=2).mean(dim=1).sqrt()
+        mean = self.numbers["path_length"] + PATH_DECAY * (lengths.mean() - self.numbers["path_length"])
+        self.numbers["path_length"] = mean.item()
+        return (lengths - mean).square().mean()
+
+    @torch.no_grad()
+    def sample(self, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
+        from importlib import import_module
+
+        family: Any = import_module(f"stages.generators.{self.recipe.family}")  # type: ignore[attr-defined]
+        architecture = {"z_dim": self.generator.z_dim, "resolution": self.generator.resolution}
+        noise = family.NOISES[0] if family.NOISES else "none"
+        drawn = [family.draw(architecture, int(seed), noise) for seed in seeds]
+        rows = {name: torch.from_numpy(np.stack([row[name] for row in drawn])).to(self.device) for name in drawn[0]}
+        classes = torch.arange(len(seeds), device=self.device) % max(self.images.count_of_classes, 1)
+        label = self.images.one_hot(classes)
+        if label is not None:
+            rows["label"] = label
+        made = family.render(self.average, rows, psi=1.0, cutoff=None, noise=noise)
+        return family.to_uint8(made).cpu().numpy()  # type: ignore[no-any-return]
+
+
+def loss_of(recipe: Recipe) -> Loss:
+    """The family's adversarial loss."""
+    if isinstance(recipe, ProganRecipe):
+        return Wasserstein(recipe.gradient_penalty, recipe.drift)
+    if isinstance(recipe, Stargan2Recipe):
+        return Logistic(recipe.r1_gamma)
+    return Logistic(recipe.r1_gamma, recipe.r1_interval)  # type: ignore[attr-defined]
+
+
+def faded(images: Tensor, side: int, share: float) -> Tensor:
+    """Real images as the generator's are at this level: 2x2 means down to `side`, `share` of them once more."""
+    while images.shape[-1] > side:
+        images = F.avg_pool2d(images, 2)
+    if share:
+        coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="nearest")
+        images = images.lerp(coarse, share)
+    return images

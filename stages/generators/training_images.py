@@ -1,0 +1,86 @@
+"""The real images that a generator learns from: random batches of a view's training rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.errors import StageError
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+
+IN_MEMORY = 4 << 30  # bytes; larger sets are read batch by batch
+
+
+class TrainingImages:
+    """Rows with a field `image` (side, side, 3) uint8, drawn with replacement, as (N, 3, side, side) float32, -1..1.
+
+    Classes are the rows' domains in alphabetical order. Rows must come in an order that does not depend on shards.
+    """
+
+    def __init__(
+        self, rows: Dataset, device: str, random: torch.Generator, *, flips: bool = False, conditional: bool = False
+    ) -> None:
+        self.rows, self.device, self.random = rows, torch.device(device), random
+        self.flips, self.conditional = flips, conditional
+        field = rows.fields["image"]
+        self.side = field.shape[0]
+        self._kept = rows.array("image") if len(rows) * field.row_bytes <= IN_MEMORY else None
+        domains = rows.column("domain").astype(str) if conditional else np.zeros(len(rows), dtype=str)
+        self.domains, numbers = np.unique(domains, return_inverse=True)
+        self._class = torch.from_numpy(numbers.astype(np.int64))
+        if conditional and ("" in self.domains or len(self.domains) < 2):
+            raise StageError(
+                f"conditional training needs rows of two or more domains, found {', '.join(self.domains) or 'none'!r}; "
+                "give each row a domain in its manifest"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def count_of_classes(self) -> int:
+        """0 for unconditional training."""
+        return len(self.domains) if self.conditional else 0
+
+    def draw(self, count: int, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images and their classes (N,) int64; with `classes`, image i is one of class classes[i]."""
+        if classes is None:
+            chosen = torch.randint(len(self), (count,), generator=self.random, device=self.device).cpu()
+        else:
+            share = torch.rand((count,), generator=self.random, device=self.device).cpu()
+            members = [torch.nonzero(self._class == number)[:, 0] for number in range(len(self.domains))]
+            wanted = classes.cpu().tolist()
+            chosen = torch.stack([members[k][int(share[i] * len(members[k]))] for i, k in enumerate(wanted)])
+        images = self.floats(self.pixels(chosen.numpy()))
+        if self.flips:
+            flip = torch.rand((count,), generator=self.random, device=self.device) < 0.5
+            images = torch.where(flip[:, None, None, None], images.flip(3), images)
+        return images, self._class[chosen].to(self.device)
+
+    def classes(self, count: int) -> Tensor:
+        """Classes of random rows, (N,) int64."""
+        chosen = torch.randint(len(self), (count,), generator=self.random, device=self.device).cpu()
+        return self._class[chosen].to(self.device)
+
+    def class_of(self, rows: NDArray[np.integer]) -> Tensor:  # type: ignore[type-arg]
+        """Classes of these rows, (N,) int64."""
+        return self._class[torch.from_numpy(rows)].to(self.device)
+
+    def one_hot(self, classes: Tensor) -> Tensor | None:
+        """(N, classes) float32, or None for unconditional training."""
+        return F.one_hot(classes, self.count_of_classes).float() if self.conditional else None
+
+    def pixels(self, chosen: NDArray[np.integer]) -> NDArray[np.uint8]:  # type: ignore[type-arg]
+        return self._kept[chosen] if self._kept is not None else self.rows.array("image", chosen)
+
+    def floats(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(N, H, W, 3) uint8 to (N, 3, H, W) float32 by x / 127.5 - 1, on the device."""
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        return images.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,234 @@
+"""Train a generator on real images: a view of rows in, weights of both players, a card and pictures out.
+
+Only training rows of real images are read. The recipe's defaults are the published ones of the family; a long training
+saves its progress and goes on from there after a kill, on a CPU with the same result to the byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from pipeline.errors import StageError
+from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from stages.generators.training_recipes import AnyRecipe, Growing, Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pipeline.dataset import Dataset
+
+MODULES = {
+    "progan": ("stages.generators.progan", "stages.generators.progan_discriminator", "stages.generators.games"),
+    "stylegan": ("stages.generators.stylegan", "stages.generators.stylegan_discriminator", "stages.generators.games"),
+    "stylegan2": ("stages.generators.stylegan2", "stages.generators.stylegan2_discriminator", "stages.generators.games"),
+    "stargan2": (
+        "stages.generators.stargan2",
+        "stages.generators.stargan2_discriminator",
+        "stages.generators.stargan2_game",
+    ),
+}
+"""Code that a family's training reaches."""
+
+
+class TrainGeneratorConfig(StageConfig):
+    """What to train and for how long."""
+
+    recipe: AnyRecipe = setting(
+        description="a mapping with `family` (progan, stylegan, stylegan2, stargan2) and its settings; what is not "
+        "given is as published"
+    )
+    seed: int = setting(0, ge=0, description="seed of initial weights, latents, noise and the order of images")
+    mixed_precision: bool = setting(False, description="networks in bfloat16 where the device is a GPU")
+    save_kimg: float = setting(50.0, gt=0, description="thousands of images between two savings of the progress")
+    pictures: int = setting(4, ge=1, le=64, description="pictures of samples made on the way")
+
+
+class TrainGenerator(Stage):
+    """Artifact: generator.safetensors (averaged), discriminator.safetensors, card.json, log.json, samples-*.png."""
+
+    name: ClassVar[str] = "train_generator"
+    kind: ClassVar[Kind] = Kind.FIT
+    Config: ClassVar[type[StageConfig]] = TrainGeneratorConfig
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "on": Input("rows", description="real images, square, side a power of two; only train rows are read")
+    }
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow", "torch", "safetensors")
+    network: ClassVar[bool] = True
+    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "domain")
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+
+    def schema(self, config: TrainGeneratorConfig, inputs: Mapping[str, Schema]) -> Schema:
+        """No rows come out; raises ValueError where the inputs are no square images of a fitting size."""
+        side = side_of(inputs["on"])
+        recipe = config.recipe
+        if isinstance(recipe, Growing):
+            if recipe.grow_from > side:
+                raise ValueError(f"grow_from is {recipe.grow_from}, but the images of 'on' have {side} pixels")
+            levels = (side // recipe.grow_from).bit_length() - 1
+            needed = levels * (recipe.grow_kimg + recipe.fade_kimg)
+            if recipe.kimg < needed:
+                raise ValueError(
+                    f"kimg is {recipe.kimg:g}, but growing from {recipe.grow_from} to {side} pixels takes {needed:g}; "
+                    "raise kimg or lower grow_kimg and fade_kimg"
+                )
+        return {}
+
+    def modules(
+        self, config: TrainGeneratorConfig, files: Mapping[str, Any] = MappingProxyType({})
+    ) -> tuple[str, ...]:
+        """The family's networks and its game."""
+        return MODULES[config.recipe.family]
+
+    def fit(
+        self, config: TrainGeneratorConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
+    ) -> None:
+        """Write the artifact; progress is kept in `ctx.scratch`."""
+        import torch
+
+        from stages.generators import trainer
+        from stages.generators.training_images import TrainingImages
+        from stages.networks import prepare
+
+        prepare(ctx.device, ctx.threads)
+        rows = real_rows(views["on"])
+        torch.manual_seed(config.seed)  # initial weights
+        random = torch.Generator(device=ctx.device).manual_seed(config.seed)
+        recipe = config.recipe
+        images = TrainingImages(rows, ctx.device, random, flips=recipe.flips, conditional=recipe.conditional)
+        architectures = {
+            "generator": generator_architecture(recipe, images.side, images.count_of_classes),
+            "discriminator": discriminator_architecture(recipe, images.side, images.count_of_classes),
+        }
+        players = {name: new_network(recipe.family, name, given) for name, given in architectures.items()}
+        game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision)
+        log = trainer.train(
+            game,
+            recipe.kimg,
+            ctx.scratch,
+            save_images=round(config.save_kimg * 1000),
+            pictures=config.pictures,
+            report=ctx.report,
+            stopping=ctx.stopping,
+        )
+        publish(ctx, config, architectures, game, log, rows, images)
+
+
+def side_of(schema: Schema) -> int:
+    """Side of the square images of a schema; raises ValueError."""
+    field = schema.get("image")
+    if field is None or len(field.shape) != 3 or field.shape[0] != field.shape[1] or field.dtype != "uint8":
+        found = "no field 'image'" if field is None else f"'image' {field.dtype} {field.shape}"
+        raise ValueError(f"a generator learns from square uint8 images of one size, found {found}; put `equalize` before")
+    side = field.shape[0]
+    if side not in [1 << power for power in range(3, 13)]:
+        raise ValueError(f"the side of the images is {side}; a generator needs a power of two from 8 to 4096")
+    return side
+
+
+def real_rows(view: Any) -> Dataset:
+    """Training rows of real images, ordered by id; raises StageError if there are fakes or too few."""
+    from stages.train import in_order
+
+    rows: Dataset = in_order(view.split("train"))
+    fakes = int((rows.column("label") == 1).sum())
+    if fakes:
+        raise StageError(f"{fakes} of {len(rows)} training rows are fakes; a generator learns from real images only")
+    if len(rows) < 2:
+        raise StageError(f"there are {len(rows)} training rows in 'on'; a generator needs more")
+    return rows
+
+
+def generator_architecture(recipe: Recipe, side: int, classes: int) -> dict[str, Any]:
+    """Arguments of the family's Generator."""
+    given: dict[str, Any] = recipe.network.model_dump()  # type: ignore[attr-defined]
+    if given.get("width", 0) is None:
+        given["width"] = (1 << 14) // side
+    return {**given, "c_dim": classes, "resolution": side}
+
+
+def discriminator_architecture(recipe: Recipe, side: int, classes: int) -> dict[str, Any]:
+    """Arguments of the family's Discriminator."""
+    given: dict[str, Any] = recipe.discriminator.model_dump()  # type: ignore[attr-defined]
+    if given.get("width", 0) is None:
+        given["width"] = (1 << 14) // side
+    return {**given, "c_dim": classes, "resolution": side}
+
+
+def new_network(family: str, player: str, architecture: Mapping[str, Any]) -> nn.Module:
+    """A network with fresh weights from torch's default random generator."""
+    from importlib import import_module
+
+    module = import_module(f"stages.generators.{family}" + ("_discriminator" if player == "discriminator" else ""))
+    network: nn.Module = getattr(module, player.capitalize())(**architecture)
+    return network
+
+
+def new_game(
+    recipe: Recipe, players: Mapping[str, nn.Module], images: Any, random: Any, device: str, mixed: bool, spectral: Any = None
+) -> Any:
+    """The game of the recipe's family, its networks on the device and in training mode."""
+    from stages.generators.games import NoiseGame
+
+    players = {name: network.to(device).train() for name, network in players.items()}
+    if recipe.family == "stargan2":  # type: ignore[attr-defined]
+        from stages.generators.stargan2_game import TranslationGame
+
+        return TranslationGame(recipe, players, images, random, mixed_precision=mixed, spectral=spectral)  # type: ignore[arg-type]
+    return NoiseGame(recipe, players, images, random, mixed_precision=mixed, spectral=spectral)
+
+
+def publish(
+    ctx: FitContext,
+    config: Any,
+    architectures: Mapping[str, Mapping[str, Any]],
+    game: Any,
+    log: list[dict[str, float]],
+    rows: Dataset,
+    images: Any,
+    **more: Any,
+) -> None:
+    """Weights, card, log and pictures of a finished training."""
+    from importlib.metadata import version
+
+    from pipeline.atomic import write_bytes
+    from stages.generators import trainer, weights
+    from stages.generators.generator_metrics import card_figures
+    from stages.generators.layers import parameters
+    from stages.train import fingerprint
+
+    family = config.recipe.family
+    names = {"domains": [str(name) for name in images.domains]} if config.recipe.conditional else {}
+    networks = {"generator": game.average, "discriminator": game.discriminator}
+    for name, network in networks.items():
+        weights.save(
+            ctx.out / f"{name}.safetensors", family, architectures[name], trainer.tensors_of(network), network=name, **names
+        )
+    for picture in sorted(ctx.scratch.glob("samples-*.png")):
+        write_bytes(ctx.out / picture.name, picture.read_bytes())
+    figures = card_figures(game, images)
+    card = {
+        "family": family,
+        "recipe": config.recipe.model_dump(mode="json"),
+        "seed": config.seed,
+        "architecture": architectures["generator"],
+        "discriminator": architectures["discriminator"],
+        "parameters": parameters(game.average),
+        "steps": game.steps,
+        "kimg": config.recipe.kimg,
+        "device": ctx.device,
+        "threads": ctx.threads,
+        "libraries": {name: version(name).partition("+")[0] for name in TrainGenerator.libraries},
+        "photographs": len(rows),
+        "data_fingerprint": fingerprint(rows),
+        "figures": figures,
+        **more,
+    }
+    write_bytes(ctx.out / "card.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+    write_bytes(ctx.out / "log.json", (json.dumps(log) + "\n").encode())
+    ctx.facts.update({"family": family, "kimg": config.recipe.kimg, "figures": figures, "last": log[-1] if log else {}})
+    assert np.isfinite(list(figures.values())).all()
