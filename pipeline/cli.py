@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 # Before numpy is imported anywhere: values must not depend on how many threads a matrix product uses.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -452,6 +452,26 @@ def doctor(file: File = PIPELINE_FILE, json: Json = False) -> None:
         for finding in findings:
             say(f"{'ok  ' if finding['ok'] else 'FAIL'}  {finding['what']}: {finding['found']}")
     raise typer.Exit(0 if all(finding["ok"] for finding in findings) else 1)
+
+
+@verb(*(f"touchstone checkpoint manifests/weights/stylegan2-small-raw.safetensors{end}" for end in ("", " --json")))
+def checkpoint(
+    weights: Annotated[Path, typer.Argument(metavar="FILE", help="an official checkpoint, or a file of this project")],
+    network: Annotated[Literal["average", "raw", "discriminator"], typer.Option(help="which network")] = "average",
+    to: Annotated[Literal["safetensors"] | None, typer.Option(help="write the network in this format")] = None,
+    out: Annotated[Path | None, typer.Option(help="the file to write")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace the file to write if it exists")] = False,
+    json: Json = False,
+) -> None:
+    """Say what a file of generator weights holds, or convert it. Nothing in it is run. Exit code 1: it is refused."""
+    from importlib import import_module
+
+    inspect = import_module("stages.inspect_checkpoint")
+    about = (
+        inspect.inspect(weights, network) if to is out is None else inspect.convert(weights, network, to, out, force)
+    )
+    give(about) if json else say("\n".join(inspect.lines(about)))
+    raise typer.Exit(1 if "refused" in (about["generator"] or {}) else 0)
 
 
 @config_app.command("show", epilog=examples("touchstone config show", "touchstone config show --set seed=7 --json"))

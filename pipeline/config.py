@@ -6,6 +6,7 @@ Precedence: the YAML file, then `--set a.b=c`, then the options of the command l
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import itertools
 import json
@@ -360,7 +361,12 @@ def _node(
     views: dict[str, Any] = {}
     artifacts: dict[str, tuple[str, ...]] = {}
     body = {key: value for key, value in raw.items() if key not in ENGINE_KEYS}
+    by_content = {
+        key for key, info in stage.Config.model_fields.items() if (info.json_schema_extra or {}) == {"recipe": "content"}
+    }
     for key, declared in stage.inputs.items():
+        if key in by_content:
+            continue  # a file, or a node that makes one: told apart below
         if key not in body:
             if declared.required:
                 what = declared.description or declared.kind
@@ -378,9 +384,9 @@ def _node(
     options = {key: _engine_count(raw, key, place, document) for key in ("shard_rows", "max_failed_rows")}
     config = validate(stage.Config, body, place, document, f"'{stage.name}'", (*stage.inputs, *ENGINE_KEYS))
     files = {}
-    for key, info in type(config).model_fields.items():
-        if (info.json_schema_extra or {}) == {"recipe": "content"} and getattr(config, key) is not None:
-            text = getattr(config, key)
+    for key in sorted(by_content):
+        text = getattr(config, key)
+        if text is not None:
             if text in known and key in stage.inputs:
                 artifacts[key] = _artifact_input(text, "artifact", (*place, key), document, resolve)
             else:
@@ -430,12 +436,19 @@ def _file(text: str, place: Place, document: Document) -> FileReference:
         raise document.error(place, f"names {text}, but {name} has no entry '{entry}'{nearest(entry, known)}")
     facts = manifest.data[entry]
     if not isinstance(facts, dict) or not isinstance(facts.get("file"), str):
-        raise manifest.error((entry,), "lacks 'file', the path of the checkpoint")
+        source = f"get it from {facts['page']}, then " if isinstance(facts, dict) and facts.get("page") else ""
+        raise manifest.error((entry,), f"lacks 'file', the path of the checkpoint; {source}add the line 'file: PATH'")
     target = path.parent / facts["file"]
     if not target.is_file():
         raise manifest.error((entry, "file"), f"is {facts['file']}, which does not exist; put the file there")
     digest = facts.get("sha256")
-    if digest is not None and not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
+    if digest is None:  # first use: the user says that this is the file, and from then on it is checked
+        with target.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        raise manifest.error(
+            (entry,), f"lacks 'sha256'; if {facts['file']} is the right file, add the line 'sha256: {found}'"
+        )
+    if not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
         raise manifest.error((entry, "sha256"), f"is {describe(digest)}; expected 64 hexadecimal digits")
     return FileReference(target, digest, facts)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +22,8 @@ from pipeline.errors import ConfigError, SourceError, TouchstoneError
 from pipeline.pins import Pin
 from pipeline.recipes import Recipe, artifact_key, chain_of, differences, digest, make_recipe, rows_digest
 from pipeline.rows import Names, Rows, check_leaks, tabulate
-from pipeline.selection import Branch, Evaluator, Selection, origin
-from pipeline.stage import CONTENT, SPLITS, Artifact, Field, Kind, Schema
+from pipeline.selection import Branch, Evaluator, Selection, Side, origin
+from pipeline.stage import CONTENT, ID, SPLITS, Artifact, Children, Field, Kind, Parents, Schema
 
 if TYPE_CHECKING:
     from pipeline.scan import Scan
@@ -134,13 +134,12 @@ class _Planner:
         if node.stage.kind is Kind.SOURCE:
             branches = [self._source(node, files)]
         else:
-            (name,) = node.views
-            view = node.views[name]
-            assert not isinstance(view, Mapping)
-            selections = self.evaluator.evaluate(view, self._problem)
-            if not selections and not self._lost(node):
-                raise self._problem(f"reads no rows: '{name}' selects nothing")
-            branches = [self._derived(node, selection, files) for selection in selections]
+            views = [self._selected(node, name) for name in node.views]
+            if node.stage.kind is Kind.EXPAND:
+                branches = [self._derived(node, files, *made) for made in self._expanded(node, *views)]
+            else:
+                (selections,) = views
+                branches = [self._derived(node, files, one, one.table()) for one in selections]
         for branch in branches:
             self._look_up(branch)
         self.plan.branches[node.name] = branches
@@ -259,9 +258,86 @@ class _Planner:
             files=node.files, problems=source.problems, artifacts=self._artifact_inputs(node),
         )  # fmt: skip
 
-    def _derived(self, node: Node, selection: Selection, files: Mapping[str, str]) -> Branch:
+    def _selected(self, node: Node, name: str) -> list[Selection]:
+        """Rows of one input of a map or expand."""
+        view = node.views[name]
+        assert not isinstance(view, Mapping)
+        selections = self.evaluator.evaluate(view, self._problem)
+        if not selections and not self._lost(node):
+            raise self._problem(f"reads no rows: '{name}' selects nothing")
+        return selections
+
+    def _expanded(
+        self, node: Node, selections: list[Selection], partners: list[Selection] | None = None
+    ) -> Iterator[tuple[Selection, Rows, NDArray[np.int64]]]:
+        """Rows of an expand, by branch of the parents and of the partners: parents, row table and draw numbers."""
+        others = None if partners is None else self._parents(partners)
+        if others is not None and any(len(one.sides) > 1 for one in (*selections, *(partners or []))):
+            raise self._problem(f"reads pairs in one of {' and '.join(node.views)}; two inputs are two plain views")
+        ends = np.cumsum([len(one) for one in partners or []])
+        empty = True
+        for selection in selections:
+            try:
+                made = node.stage.children(
+                    node.config, self._paths(node), self._parents([selection]), others, self.settings.seed
+                )
+            except ValueError as error:
+                raise self._problem(str(error)) from None
+            empty &= not len(made.parent)
+            if made.partner is None:
+                yield self._born(node, selection.take(made.parent), made)
+                continue
+            of_branch = np.searchsorted(ends, made.partner, side="right")
+            for number in np.unique(of_branch).tolist():
+                which = np.flatnonzero(of_branch == number)
+                side = partners[number].sides[0]  # type: ignore[index]
+                chosen = side.positions[made.partner[which] - (ends[number] - len(side.positions))]
+                parents = selection.take(made.parent[which]).sides
+                yield self._born(node, Selection((*parents, Side(side.branch, chosen))), made, which)
+        if empty and not self._lost(node):
+            raise self._problem("makes no rows")
+
+    def _parents(self, selections: list[Selection]) -> Parents:
+        """Columns of the row table that an expand stage sees."""
+        tables = [one.table() for one in selections]
+        words, splits = np.array([*self.plan.names.words, ""], dtype=str), np.array(SPLITS)
+        return Parents(
+            np.concatenate([t.id for t in tables]) if tables else np.zeros(0, ID),
+            np.concatenate([t.label for t in tables]) if tables else np.zeros(0, np.uint8),
+            splits[np.concatenate([t.split for t in tables])] if tables else splits[:0],
+            words[np.concatenate([t.domain for t in tables])] if tables else words[:0],
+        )
+
+    def _born(
+        self, node: Node, selection: Selection, made: Children, which: NDArray[np.int64] | slice = slice(None)
+    ) -> tuple[Selection, Rows, NDArray[np.int64]]:
+        """Row table of some children of one branch (or pair of branches), whose parents are the `selection`."""
+        index = made.index[which]
+        table = selection.table()
+        if any((side.branch.rows.split[side.positions] != table.split).any() for side in selection.sides):
+            raise self._problem("makes rows of parents in different splits; a row's parents are of one split")
+        table = replace(table, id=expanded_ids(selection, index))
+        if len(ids.unique(table.id)) < len(table):
+            raise self._problem("makes the same row twice")
+        if made.label is not None:
+            born = np.full(len(table), self.plan.names.number(node.name), dtype=np.int32)
+            table = replace(table, label=np.full(len(table), made.label, dtype=np.uint8), source=born)
+        if made.domain is not None:
+            words, places = np.unique(np.asarray(made.domain, dtype=str)[which], return_inverse=True)
+            numbers = np.array([self.plan.names.number(str(word)) for word in words], dtype=np.int32)
+            table = replace(table, domain=numbers[places])
+        return selection, table, index
+
+    def _derived(
+        self,
+        node: Node,
+        files: Mapping[str, str],
+        selection: Selection,
+        table: Rows,
+        index: NDArray[np.int64] | None = None,
+    ) -> Branch:
         inputs: dict[str, Schema] = {}
-        for name, side in zip((next(iter(node.views)), "pair"), selection.sides, strict=False):
+        for name, side in zip((*node.views, "pair"), selection.sides, strict=False):
             parent = side.branch
             content = {CONTENT: Field("V0")} if getattr(parent.stage, "content", False) else {}
             inputs[name] = {**parent.schema, **content}
@@ -269,14 +345,8 @@ class _Planner:
         recipe, accepted = self._recipe(node, schema, files)
         chain = chain_of(accepted, [side.branch.chain for side in selection.sides])
         steps = (*(step for side in selection.sides for step in side.branch.steps), self._step(node, recipe))
-        table = selection.table()
-        index = None
-        if node.stage.kind is Kind.EXPAND:
-            count = node.stage.fan_out(node.config)
-            index = np.tile(np.arange(count, dtype=np.int64), len(selection))
-            selection = selection.take(np.repeat(np.arange(len(selection)), count))
-            table = table.take(np.repeat(np.arange(len(table)), count), expanded_ids(selection, index))
-        elif len(selection.sides) == 2 and (selection.sides[0].ids != selection.sides[1].ids).any():
+        several = node.stage.kind is Kind.MAP and len(selection.sides) == 2
+        if several and (selection.sides[0].ids != selection.sides[1].ids).any():
             raise self._problem("pairs rows of different ids, but a map keeps the id; pair on id")
         return Branch(
             node.name, node.stage, node.config, chain, recipe, schema, table, selection.sides, index,

@@ -114,11 +114,39 @@ class SourceRows:
 
 
 @dataclass(frozen=True)
+class Parents:
+    """Rows that an expand makes rows from: columns of the row table, one entry per row of the view."""
+
+    id: NDArray[np.void]  # (n,) V16
+    label: NDArray[np.uint8]
+    split: NDArray[np.str_]
+    domain: NDArray[np.str_]  # "": none
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+@dataclass(frozen=True)
+class Children:
+    """Rows that an expand makes, one entry per row. Their ids are digests of the parents' ids and `index`.
+
+    No (parent, partner, index) stands twice. Split and group are the parent's; so are label and domain where they are
+    None. Rows with a label of their own are born here: they count as rows of this node (column `source`).
+    """
+
+    parent: NDArray[np.int64]  # (n,) positions in the first view
+    index: NDArray[np.int64]  # (n,) draw number, 0 or more: `Batch.index`
+    partner: NDArray[np.int64] | None = None  # (n,) positions in the second view, each of the parent's split
+    label: int | None = None
+    domain: Sequence[str] | None = None  # (n,)
+
+
+@dataclass(frozen=True)
 class Batch:
     """Some rows on their way through `compute`.
 
     inputs[k]  arrays of the k-th parents' rows, in the order of `ids`, read when asked for (one parent for a map; two
-               where a view pairs rows)
+               where a view pairs rows, or an expand chooses partners)
     payload    columns of the source stage that gave birth to the rows (source stages only)
     """
 
@@ -233,9 +261,24 @@ class Stage:
         """Whether this config runs a network: then device and threads are part of the recipe."""
         return self.network
 
+    def least_rows(self, config: Any) -> int:
+        """Rows that `compute` handles at once, e.g. a micro-batch: a call has a multiple of them where possible."""
+        return 1
+
     def fan_out(self, config: Any) -> int:
         """Rows per parent of an expand stage."""
         return 1
+
+    def children(
+        self, config: Any, files: Mapping[str, Path], parents: Parents, partners: Parents | None, seed: int
+    ) -> Children:
+        """Rows of an expand stage: `fan_out` per parent, or whatever it makes of parents and partners.
+
+        partners: rows of its second input, which is one more view; None if it is not given. A row's children must
+        depend on few other rows, so that few change when rows are added. Raises ValueError with one sentence.
+        """
+        count = self.fan_out(config)
+        return Children(np.repeat(np.arange(len(parents)), count), np.tile(np.arange(count), len(parents)))
 
     def discover(self, config: Any, scan: Any) -> SourceRows:
         """Rows of a source stage; `scan` (pipeline.scan.Scan) walks folders and hashes files through the stat cache."""

@@ -235,10 +235,14 @@ def compute_rows(task: ShardTask) -> Computed:
 
 
 def block_rows(task: ShardTask) -> int:
-    """Rows per call of `compute`: what the stage allows, but not more than about 8 MiB of input or of output."""
+    """Rows per call of `compute`: what the stage allows, but not more than about 8 MiB of input or of output.
+
+    A stage that handles several rows at once gets a multiple of them, whatever their size.
+    """
     schemas = [task.schema, *(parent.schema for parent in task.parents)]
     row = max(sum(field.row_bytes for field in schema.values()) for schema in schemas)
-    return min(task.stage.block_rows, max(1, BLOCK_BYTES // max(row, 1)))
+    least = task.stage.least_rows(task.config)
+    return max(min(task.stage.block_rows, BLOCK_BYTES // max(row, 1)) // least, 1) * least
 
 
 def compute_shard(task: ShardTask) -> Outcome:

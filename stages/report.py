@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipeline.stage import Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages import class_differences, report_pictures, report_tables
+from stages import class_differences, report_generators, report_pictures, report_tables
 from stages.containers import texts
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ class Report(Stage):
             required=False,
             description="all 'ingest' nodes that evaluated rows come from: their codecs and native sizes are audited",
         ),
+        "generators": Input(
+            "artifacts",
+            required=False,
+            description="'train_generator' and 'finetune_generator' nodes: losses, figures and samples are shown",
+            stages=("train_generator", "finetune_generator"),
+        ),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "matplotlib", "jinja2", "pillow")
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
@@ -78,8 +84,7 @@ class Report(Stage):
         """Write `report.html` and `table.json`."""
         import jinja2
 
-        found = ctx.artifacts["of"]
-        artifacts = [found] if isinstance(found, Artifact) else list(found)
+        artifacts = _artifacts(ctx, "of")
         places = [artifact.path for artifact in artifacts]
         evaluations = [_read(place) for place in places]
         rows: dict[str, Any] = dict(views)
@@ -100,6 +105,7 @@ class Report(Stage):
             **report_tables.results(evaluations),
             **report_tables.lineage(evaluations),
             **report_pictures.pictures(evaluations, places, rows, config.samples),
+            "generators": report_generators.sections(_artifacts(ctx, "generators")),
             "failed": _failed(artifacts),
         }
         environment = jinja2.Environment(
@@ -112,6 +118,10 @@ class Report(Stage):
         undeclared = sorted({one.topic for one in listed if not one.declared})
         ctx.facts.update({"rows": len(table), "differences": len(listed), "undeclared": undeclared})
         ctx.facts["not_audited"] = not_audited
+
+
+def _artifacts(ctx: FitContext, name: str) -> list[Artifact]:
+    return list(ctx.artifacts.get(name, ()))
 
 
 def _read(path: Path) -> dict[str, Any]:

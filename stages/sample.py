@@ -4,16 +4,20 @@ A seed is a latent and thus an image; two generators with the same seed share th
 never lie in two splits. The latent comes from numpy's RandomState(seed), as in the official samplers (Karras et al.
 2020, arXiv:1912.04958, and its public code). All noise is by default redrawn for each seed: noise maps stored with the
 weights would print one pattern on every image, which a detector could learn instead of the generator.
+
+Numpy draws on the CPU while the network runs: the noise of a large image takes longer than one micro-batch of it may.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,23 +40,35 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
-from stages.generators import weights
-from stages.networks import in_micro_batches, prepare
+from stages.generators import generator_file
+from stages.generators.weights import Header
+from stages.networks import prepare
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SEEDS = 1 << 32  # numpy's RandomState takes seeds below
+AHEAD = 2  # micro-batches that are drawn before they are needed
+DRAWERS = 8  # threads that draw for a GPU, at most; for a CPU one is enough
 
 
 class SampleConfig(StageConfig):
     """Settings of `sample`."""
 
-    checkpoint: str = file_setting(description="weights: a .safetensors file, or MANIFEST.yaml#ENTRY")
+    checkpoint: str = file_setting(
+        description="weights: a .safetensors file, an official checkpoint, or MANIFEST.yaml#ENTRY"
+    )
     count: int = row_setting(ge=1, description="number of images")
     seeds: int = row_setting(0, ge=0, description="first seed; image k has seed seeds + k")
     splits: dict[str, float] | None = row_setting(None, description="fractions of train, val and test")
-    truncation_psi: float = setting(1.0, description="1: no truncation; smaller: nearer to the average image")
+    truncation_psi: float | Literal["default"] = setting(
+        1.0,
+        description="1: no truncation; smaller: nearer to the average image; default: what the checkpoint suggests",
+    )
     truncation_cutoff: int | None = setting(None, ge=1, description="truncate only this many first layers (none: all)")
     noise: Literal["per-seed", "const", "none"] = setting(
-        "per-seed", description="noise maps: drawn for each seed, the ones stored with the weights, or none"
+        "per-seed",
+        description="noise maps, if the generator has any: drawn for each seed, those of the checkpoint, or none",
     )
     label_index: int | None = setting(None, ge=0, description="class of a conditional generator")
     micro_batch: int = setting(8, ge=1, le=1024, description="images per run of the network")
@@ -61,8 +77,11 @@ class SampleConfig(StageConfig):
     def _consistent(self) -> SampleConfig:
         if self.seeds + self.count > SEEDS:
             raise ValueError(f"the last seed is {self.seeds + self.count - 1}; seeds must be below {SEEDS}")
-        if self.truncation_cutoff is not None and self.truncation_psi == 1:
-            raise ValueError("truncation_cutoff has no effect at truncation_psi 1; set truncation_psi or drop it")
+        if self.truncation_cutoff is not None and self.truncation_psi in (1, "default"):
+            raise ValueError(
+                f"truncation_cutoff has no effect at truncation_psi {self.truncation_psi}; set truncation_psi to "
+                "another number or drop it"
+            )
         if self.splits is not None:
             unknown = sorted(set(self.splits) - set(SPLITS))
             total = sum(self.splits.values())
@@ -82,23 +101,41 @@ class Sample(Stage):
     block_rows = 64
 
     def schema(self, config: SampleConfig, inputs: Mapping[str, Any]) -> Schema:
-        side = weights.read_header(Path(inputs["checkpoint"])).resolution
+        side = generator_file.read_header(inputs["checkpoint"]).resolution
         return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255")}
 
     def modules(self, config: SampleConfig, files: Mapping[str, Path] = MappingProxyType({})) -> tuple[str, ...]:
-        return (weights.read_header(Path(files["checkpoint"])).module,)
+        return generator_file.modules(files["checkpoint"])
+
+    def least_rows(self, config: SampleConfig) -> int:
+        return (1 + AHEAD) * config.micro_batch
 
     def check(self, config: SampleConfig, files: Mapping[str, Path]) -> None:
         path = Path(files["checkpoint"])
-        header = weights.read_header(path)
+        header = generator_file.read_header(path)
+        if header.network != "generator":
+            raise ValueError(f"sample: {path} holds a {header.network}; give the weights of a generator")
+        if header.family == "stargan2":
+            raise ValueError(f"sample: {path} is a StarGAN2, which changes photographs; use the stage translate")
+        if header.architecture.get("colors", 3) != 3:
+            raise ValueError(f"sample: {path} makes images of {header.architecture['colors']} colors, expected RGB")
+        self._check_label(config, path, header)
+        styles, cutoff = layers(header), truncation(config, header)[1]
+        if not styles and config.truncation_psi not in (1, "default"):
+            raise ValueError(
+                f"sample: {path} has no styles to truncate; drop truncation_psi, which is {config.truncation_psi}"
+            )
+        if cutoff is not None and styles and cutoff > styles:
+            raise ValueError(f"sample: truncation_cutoff is {cutoff}; {path} has {styles} layers")
+        if config.noise == "const" and not any(name.endswith("noise_const") for name in header.shapes):
+            raise ValueError(f"sample: {path} has no stored noise maps, so noise: const is not possible; drop it")
+
+    def _check_label(self, config: SampleConfig, path: Path, header: Header) -> None:
         classes, index = header.dimensions["c_dim"], config.label_index
         if classes and (index is None or index >= classes):
             raise ValueError(f"sample: {path} is conditional; label_index is {index}, expected 0 to {classes - 1}")
         if not classes and index is not None:
             raise ValueError(f"sample: {path} is unconditional, so label_index {index} has no effect; drop it")
-        layers = 2 * header.resolution.bit_length() - 4
-        if config.truncation_cutoff is not None and config.truncation_cutoff > layers:
-            raise ValueError(f"sample: truncation_cutoff is {config.truncation_cutoff}; {path} has {layers} layers")
 
     def discover(self, config: SampleConfig, scan: Any) -> SourceRows:
         seeds = np.arange(config.seeds, config.seeds + config.count, dtype=np.int64)
@@ -115,35 +152,63 @@ class Sample(Stage):
 
         prepare(ctx.device, ctx.threads)
         path = Path(ctx.files["checkpoint"])
-        status = path.stat()
-        family, generator, header = _loaded(path, status.st_mtime_ns, status.st_size, ctx.device)
+        family, generator, header = generator_file.load(path, ctx.device)
+        psi, cutoff = truncation(config, header)
         label = torch.zeros((config.micro_batch, header.dimensions["c_dim"]), device=ctx.device)
         if config.label_index is not None:
             label[:, config.label_index] = 1
 
-        def images(rows: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-            drawn = [family.draw(header.architecture, int(seed), config.noise) for seed in rows["seed"]]
-            inputs = {name: torch.from_numpy(np.stack([row[name] for row in drawn])) for name in drawn[0]}
-            inputs = {name: values.to(ctx.device) for name, values in inputs.items()}
-            made = family.render(
-                generator,
-                {**inputs, "label": label},
-                psi=config.truncation_psi,
-                cutoff=config.truncation_cutoff,
-                noise=config.noise,
-            )
-            if not bool(torch.isfinite(made).all()):
-                raise StageError(f"sample: {path} makes values that are not finite; its weights are unusable")
-            return family.to_uint8(made).cpu().numpy()  # type: ignore[no-any-return]
+        def draw(seed: int) -> Mapping[str, NDArray[np.float32]]:
+            return family.draw(header.architecture, seed, config.noise)  # type: ignore[no-any-return]
 
-        return {"image": in_micro_batches(images, {"seed": batch.payload["seed"]}, config.micro_batch)}
+        images, sums, waiting = [], [], None
+        for rows in drawn_ahead(draw, batch.payload["seed"], config.micro_batch, ctx.device):
+            inputs = {name: values.to(ctx.device, non_blocking=True) for name, values in rows.items()}
+            made = family.render(generator, {**inputs, "label": label}, psi=psi, cutoff=cutoff, noise=config.noise)
+            sums.append(made.sum())
+            if waiting is not None:  # fetched after the next micro-batch has been queued: the device never waits
+                images.append(waiting.cpu().numpy())
+            waiting = family.to_uint8(made)
+        assert waiting is not None  # a batch has at least one row
+        images.append(waiting.cpu().numpy())
+        if not bool(torch.isfinite(torch.stack(sums)).all()):
+            raise StageError(f"sample: {path} makes values that are not finite; its weights are unusable")
+        return {"image": np.concatenate(images)[: len(batch)]}
 
 
-@lru_cache(maxsize=1)
-def _loaded(path: Path, modified_ns: int, size: int, device: str) -> tuple[Any, Any, weights.Header]:
-    """Family module, generator on its device, header; kept for the next batch while the file is the same."""
-    family, generator = weights.load(path)
-    return family, generator.to(device), weights.read_header(path)
+def layers(header: Header) -> int:
+    """Layers of a generator that have a style and noise, two for each resolution; 0 where there is no style."""
+    return 2 * header.resolution.bit_length() - 4 if header.dimensions["w_dim"] else 0
+
+
+def truncation(config: SampleConfig, header: Header) -> tuple[float, int | None]:
+    """psi and cutoff: those of the config, or what the checkpoint suggests."""
+    if config.truncation_psi == "default":
+        return float(header.truncation["psi"]), header.truncation["cutoff"]
+    return config.truncation_psi, config.truncation_cutoff
+
+
+def drawn_ahead(
+    draw: Callable[[int], Mapping[str, NDArray[np.float32]]], seeds: NDArray[np.int64], size: int, device: str
+) -> Iterator[dict[str, Tensor]]:
+    """What `draw` makes of the seeds, stacked by `size` of them on the CPU; threads draw some micro-batches ahead.
+
+    Each micro-batch is full, the last one repeats its last seed: kernels, and so the bytes of a row, depend on the
+    number of rows.
+    """
+    import torch
+
+    on_gpu = torch.device(device).type == "cuda"
+    groups = [seeds[start : start + size].tolist() for start in range(0, len(seeds), size)]
+    with ThreadPoolExecutor(min(DRAWERS, os.cpu_count() or 1) if on_gpu else 1) as pool:
+        waiting: deque[Sequence[Future[Mapping[str, NDArray[np.float32]]]]] = deque()
+        for number in range(len(groups)):
+            for group in groups[number + len(waiting) : number + AHEAD + 1]:
+                waiting.append([pool.submit(draw, seed) for seed in group])
+            rows = [future.result() for future in waiting.popleft()]
+            rows += rows[-1:] * (size - len(rows))
+            stacked = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+            yield {name: values.pin_memory() for name, values in stacked.items()} if on_gpu else stacked
 
 
 def digests(parts: tuple[bytes, ...], seeds: NDArray[np.int64]) -> NDArray[np.void]:

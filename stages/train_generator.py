@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipeline.errors import StageError
-from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, row_setting, setting
 from stages.generators.training_recipes import AnyRecipe, Growing, Recipe
 
 if TYPE_CHECKING:
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 MODULES = {
     "progan": ("stages.generators.progan", "stages.generators.progan_discriminator", "stages.generators.games"),
     "stylegan": ("stages.generators.stylegan", "stages.generators.stylegan_discriminator", "stages.generators.games"),
-    "stylegan2": ("stages.generators.stylegan2", "stages.generators.stylegan2_discriminator", "stages.generators.games"),
+    "stylegan2": (
+        "stages.generators.stylegan2",
+        "stages.generators.stylegan2_discriminator",
+        "stages.generators.games",
+    ),
     "stargan2": (
         "stages.generators.stargan2",
         "stages.generators.stargan2_discriminator",
@@ -44,7 +48,7 @@ class TrainGeneratorConfig(StageConfig):
     )
     seed: int = setting(0, ge=0, description="seed of initial weights, latents, noise and the order of images")
     mixed_precision: bool = setting(False, description="networks in bfloat16 where the device is a GPU")
-    save_kimg: float = setting(50.0, gt=0, description="thousands of images between two savings of the progress")
+    save_kimg: float = row_setting(50.0, gt=0, description="thousands of images between two savings of the progress")
     pictures: int = setting(4, ge=1, le=64, description="pictures of samples made on the way")
 
 
@@ -78,9 +82,7 @@ class TrainGenerator(Stage):
                 )
         return {}
 
-    def modules(
-        self, config: TrainGeneratorConfig, files: Mapping[str, Any] = MappingProxyType({})
-    ) -> tuple[str, ...]:
+    def modules(self, config: TrainGeneratorConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's networks and its game."""
         return MODULES[config.recipe.family]
 
@@ -123,7 +125,9 @@ def side_of(schema: Schema) -> int:
     field = schema.get("image")
     if field is None or len(field.shape) != 3 or field.shape[0] != field.shape[1] or field.dtype != "uint8":
         found = "no field 'image'" if field is None else f"'image' {field.dtype} {field.shape}"
-        raise ValueError(f"a generator learns from square uint8 images of one size, found {found}; put `equalize` before")
+        raise ValueError(
+            f"a generator learns from square uint8 images of one size, found {found}; put `equalize` before"
+        )
     side = field.shape[0]
     if side not in [1 << power for power in range(3, 13)]:
         raise ValueError(f"the side of the images is {side}; a generator needs a power of two from 8 to 4096")
@@ -169,12 +173,23 @@ def new_network(family: str, player: str, architecture: Mapping[str, Any]) -> nn
 
 
 def new_game(
-    recipe: Recipe, players: Mapping[str, nn.Module], images: Any, random: Any, device: str, mixed: bool, spectral: Any = None
+    recipe: Recipe,
+    players: Mapping[str, nn.Module],
+    images: Any,
+    random: Any,
+    device: str,
+    mixed: bool,
+    spectral: Any = None,
 ) -> Any:
     """The game of the recipe's family, its networks on the device and in training mode."""
+    import torch
+
     from stages.generators.games import NoiseGame
 
-    players = {name: network.to(device).train() for name, network in players.items()}
+    players = {
+        name: network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        for name, network in players.items()
+    }
     if recipe.family == "stargan2":  # type: ignore[attr-defined]
         from stages.generators.stargan2_game import TranslationGame
 
@@ -202,11 +217,16 @@ def publish(
     from stages.train import fingerprint
 
     family = config.recipe.family
-    names = {"domains": [str(name) for name in images.domains]} if config.recipe.conditional else {}
+    domains = [str(name) for name in images.domains] if config.recipe.conditional else []
     networks = {"generator": game.average, "discriminator": game.discriminator}
     for name, network in networks.items():
         weights.save(
-            ctx.out / f"{name}.safetensors", family, architectures[name], trainer.tensors_of(network), network=name, **names
+            ctx.out / f"{name}.safetensors",
+            family,
+            architectures[name],
+            trainer.tensors_of(network),
+            network=name,
+            domains=domains,
         )
     for picture in sorted(ctx.scratch.glob("samples-*.png")):
         write_bytes(ctx.out / picture.name, picture.read_bytes())

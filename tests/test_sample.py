@@ -1,37 +1,58 @@
-"""The source of fakes: ids, protocol, bytes that do not depend on neighbors, and settings."""
+"""The source of fakes: ids, protocol, bytes that do not depend on neighbors, settings, and what a run computes."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import Golden
+from toy_project import Project
 
+from pipeline.closure import closure
 from pipeline.errors import StageError
 from pipeline.stage import FAKE, Batch, Context, Field
-from stages.generators import stylegan2, weights
+from stages import GENERATORS
+from stages.generators import generator_file, weights
 from stages.networks import in_micro_batches
-from stages.sample import Sample, SampleConfig
+from stages.sample import AHEAD, Sample, SampleConfig, drawn_ahead, layers
 
+TINY: dict[str, dict[str, Any]] = {
+    "progan": {"z_dim": 6, "c_dim": 0, "resolution": 8, "fmap_base": 64, "fmap_max": 8},
+    "stylegan": {"z_dim": 6, "c_dim": 0, "w_dim": 5, "resolution": 8, "fmap_base": 64, "fmap_max": 8,
+                 "mapping_layers": 2, "mapping_features": 7},
+    "stylegan2": {"z_dim": 6, "c_dim": 0, "w_dim": 6, "resolution": 8, "channel_base": 128, "channel_max": 8},
+}  # fmt: skip
 ARCHITECTURE = {"z_dim": 6, "c_dim": 0, "w_dim": 6, "resolution": 16, "channel_base": 128, "channel_max": 12}
 
 
 def save(path: Path, **more: int) -> Path:
-    """A generator with random weights and noticeable noise."""
+    """A StyleGAN2 with random weights and noticeable noise."""
+    return save_family(path, "stylegan2", {**ARCHITECTURE, **more})
+
+
+def save_family(
+    path: Path, family: str, architecture: dict[str, Any], seed: int = 0, truncation: dict[str, Any] | None = None
+) -> Path:
+    """A generator of a family with random weights, noticeable noise and an average style."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    architecture = {**ARCHITECTURE, **more}
-    generator = stylegan2.Generator(**architecture)  # type: ignore[arg-type]
+    torch.manual_seed(seed)
+    generator = import_module(f"stages.generators.{family}").Generator(**architecture)
     tensors = {name: tensor.detach().numpy().copy() for name, tensor in generator.state_dict().items()}
     for name in tensors:
-        if name.endswith("noise_strength"):
-            tensors[name] = np.float32(0.5).reshape(())
-    weights.save(path, "stylegan2", architecture, tensors)
+        if name.endswith(("noise_strength", "w_avg")):
+            tensors[name] += np.float32(0.5)
+    weights.save(path, family, architecture, tensors, truncation)
     return path
 
 
@@ -167,3 +188,308 @@ def test_micro_batches_are_full_and_results_keep_their_order() -> None:
         in_micro_batches(double, {"x": np.arange(0)}, 3)
     with pytest.raises(ValueError, match="a function of 3 rows returned 1"):
         in_micro_batches(lambda rows: rows["x"][:1], {"x": np.arange(2)}, 3)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """A generator of 8 pixels of each family that draws images."""
+    folder = tmp_path_factory.mktemp("tiny")
+    made = {family: save_family(folder / f"{family}.safetensors", family, TINY[family]) for family in ("progan",)}
+    for family in ("stylegan", "stylegan2"):
+        made[family] = save_family(
+            folder / f"{family}.safetensors", family, TINY[family], truncation={"psi": 0.6, "cutoff": 3}
+        )
+    return made
+
+
+def test_every_family_that_draws_images_is_tested(tiny: Mapping[str, Path]) -> None:
+    assert {*tiny, "stargan2"} == set(GENERATORS)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_a_family_gives_the_image_of_its_seed_by_its_own_rule(tiny: Mapping[str, Path], family: str) -> None:
+    """z, then noise maps in stored order, from one RandomState; ProGAN rounds half to even, the others truncate."""
+    _, loaded = weights.load(tiny[family])
+    generator: Any = loaded
+    state = np.random.RandomState(11)
+    z = torch.from_numpy(state.randn(1, 6).astype(np.float32))
+    sides = {"progan": (), "stylegan": (4, 4, 8, 8), "stylegan2": (4, 8, 8)}[family]
+    noise = [torch.from_numpy(state.randn(1, 1, side, side).astype(np.float32)) for side in sides]
+    with torch.no_grad():
+        raw = (generator(z, noise=noise) if sides else generator(z))[0].permute(1, 2, 0).numpy()
+    if family == "progan":
+        expected = np.clip(np.rint(raw * np.float32(127.5) + np.float32(127.5)), 0, 255).astype(np.uint8)
+    else:
+        expected = np.clip(raw * np.float32(127.5) + 128, 0, 255).astype(np.uint8)
+    found = images(tiny[family], [11])[0]
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert (found == expected).mean() > 0.99
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_bytes_of_every_family_do_not_depend_on_neighbors(tiny: Mapping[str, Path], family: str) -> None:
+    alone = [images(tiny[family], [seed])[0] for seed in range(10)]
+    for chosen in (list(range(10)), [9, 4, 4, 0]):
+        assert np.array_equal(images(tiny[family], chosen), np.stack([alone[seed] for seed in chosen]))
+
+
+@pytest.mark.parametrize("family", ["stylegan", "stylegan2"])
+def test_default_truncation_is_what_the_checkpoint_suggests(tiny: Mapping[str, Path], family: str) -> None:
+    stated = images(tiny[family], [0, 1], truncation_psi=0.6, truncation_cutoff=3)
+    assert np.array_equal(images(tiny[family], [0, 1], truncation_psi="default"), stated)
+    assert not np.array_equal(images(tiny[family], [0, 1]), stated)
+    assert not np.array_equal(images(tiny[family], [0, 1], truncation_psi=0.6), stated)
+    with pytest.raises(ValueError, match="truncation_cutoff has no effect at truncation_psi default"):
+        SampleConfig(checkpoint="x", count=1, truncation_psi="default", truncation_cutoff=2)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_layers_without_torch_are_those_of_the_network(tiny: Mapping[str, Path], family: str) -> None:
+    header = weights.read_header(tiny[family])
+    module = import_module(header.module)
+    assert layers(header) == module.styles(header.architecture)
+    assert bool(layers(header)) == bool(module.NOISES)
+
+
+def test_a_generator_without_styles_refuses_truncation_and_stored_noise(tiny: Mapping[str, Path]) -> None:
+    files = {"checkpoint": tiny["progan"]}
+    with pytest.raises(ValueError, match="has no styles to truncate; drop truncation_psi, which is"):
+        Sample().check(SampleConfig(checkpoint="x", count=1, truncation_psi=0.7), files)
+    with pytest.raises(ValueError, match="has no stored noise maps, so noise: const is not possible"):
+        Sample().check(SampleConfig(checkpoint="x", count=1, noise="const"), files)
+    Sample().check(SampleConfig(checkpoint="x", count=1, truncation_psi="default", noise="none"), files)
+    assert np.array_equal(images(tiny["progan"], [3], noise="none"), images(tiny["progan"], [3]))
+
+
+def test_files_of_other_networks_are_refused(tmp_path: Path) -> None:
+    from stages.generators.stylegan2_discriminator import Discriminator
+
+    judge: dict[str, Any] = {"c_dim": 0, "resolution": 8, "channel_base": 64, "channel_max": 8}
+    tensors = {name: tensor.detach().numpy() for name, tensor in Discriminator(**judge).state_dict().items()}
+    weights.save(tmp_path / "judge.safetensors", "stylegan2", judge, tensors, network="discriminator")
+    gray = save_family(tmp_path / "gray.safetensors", "progan", {**TINY["progan"], "colors": 1})
+    star = {"resolution": 32, "z_dim": 4, "w_dim": 4, "c_dim": 2, "width": 2, "max_width": 2, "mapping_width": 4}
+    save_family(tmp_path / "star.safetensors", "stargan2", star)
+    for path, sentence in (
+        (tmp_path / "judge.safetensors", "holds a discriminator; give the weights of a generator"),
+        (tmp_path / "star.safetensors", "is a StarGAN2, which changes photographs; use the stage translate"),
+        (gray, "makes images of 1 colors, expected RGB"),
+    ):
+        with pytest.raises(ValueError, match=sentence) as caught:
+            Sample().check(SampleConfig(checkpoint="x", count=1), {"checkpoint": path})
+        assert str(path) in str(caught.value)
+
+
+def foreign(family: str) -> set[str]:
+    """Modules of other families; StyleGAN is a ProGAN with another generator and takes its growing from there."""
+    own = {family, "progan"} if family == "stylegan" else {family}
+    others = [other for other in GENERATORS if other not in own]
+    return {f"stages.generators.{other}{end}" for other in others for end in ("", "_official", "_discriminator")}
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_a_recipe_has_the_code_of_its_own_family_only(tiny: Mapping[str, Path], family: str) -> None:
+    config = SampleConfig(checkpoint="x", count=1)
+    found = closure(("stages.sample", *Sample().modules(config, {"checkpoint": tiny[family]})))
+    assert {f"stages.generators.{family}", "stages.generators.layers", "stages.generators.weights"} < set(found)
+    assert not foreign(family) & set(found)
+    assert not any(name.endswith(("_official", "_discriminator", "official", "checkpoints")) for name in found)
+    assert "stages" not in found  # the list of families: a fifth one changes no recipe
+
+
+FAKES = """
+nodes:
+  fakes:
+    stage: sample
+    matrix: {generator: [first, second, third, fourth]}
+    checkpoint: "{generator}.safetensors"
+    count: 1000
+    micro_batch: 64
+"""
+
+
+def test_a_fifth_generator_and_ten_more_seeds_compute_only_their_own_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[tuple[str, list[int]]] = []
+    original = Sample.compute
+
+    def counted(self: Sample, config: SampleConfig, batch: Batch, ctx: Context) -> Any:
+        computed.append((ctx.files["checkpoint"].stem, batch.payload["seed"].tolist()))
+        return original(self, config, batch, ctx)
+
+    def seeds() -> dict[str, list[int]]:
+        """Generator -> seeds that were really drawn since the last call."""
+        found: dict[str, list[int]] = {}
+        for name, numbers in computed:
+            found[name] = sorted([*found.get(name, []), *numbers])
+        computed.clear()
+        return found
+
+    monkeypatch.setattr(Sample, "compute", counted)
+    project = Project(tmp_path, monkeypatch, FAKES)
+    words = ("first", "second", "third", "fourth", "fifth")
+    for number, (word, family) in enumerate(zip(words, [*TINY, "progan", "progan"], strict=True)):
+        save_family(tmp_path / f"{word}.safetensors", family, TINY[family], seed=number)
+    small = ("nodes.fakes.count=20",)
+    project.run(overrides=small)
+    assert seeds() == {word: list(range(20)) for word in words[:4]}
+    project.replace("fourth]", "fourth, fifth]")
+    project.run(overrides=small)
+    assert seeds() == {"fifth": list(range(20))}
+    project.run("fakes[first]")
+    assert seeds() == {"first": list(range(20, 1000))}
+    more = ("nodes.fakes.count=1010",)
+    project.run("fakes[first]", overrides=more)
+    assert seeds() == {"first": list(range(1000, 1010))}
+    grown = {key: value for key, value in project.rows(*more).items() if key[0] == "fakes[first]"}
+    project.remove_store()
+    project.run("fakes[first]", overrides=more)
+    assert seeds() == {"first": list(range(1010))}
+    cold = {key: value for key, value in project.rows(*more).items() if key[0] == "fakes[first]"}
+    assert len(cold) == 1010
+    assert cold == grown
+
+
+def test_calls_hold_whole_micro_batches_however_large_the_images_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def compute(self: Sample, config: SampleConfig, batch: Batch, ctx: Context) -> Any:
+        sizes.append(len(batch))
+        return {"image": np.zeros((len(batch), 8, 8, 3), np.uint8)}
+
+    monkeypatch.setattr("pipeline.tasks.BLOCK_BYTES", 1000)  # as if an image of 8 pixels were a large one
+    monkeypatch.setattr(Sample, "compute", compute)
+    save_family(tmp_path / "g.safetensors", "progan", TINY["progan"])
+    text = "nodes: {fakes: {stage: sample, checkpoint: g.safetensors, count: 40, micro_batch: 5}}"
+    Project(tmp_path, monkeypatch, text).run()
+    assert sizes == [15, 15, 10]
+
+
+def test_drawing_goes_on_while_a_micro_batch_is_in_use_but_not_far_ahead() -> None:
+    drawn, lock = [], threading.Lock()
+
+    def draw(seed: int) -> dict[str, Any]:
+        with lock:
+            drawn.append(seed)
+        return {"z": np.full(2, seed, np.float32)}
+
+    seeds = np.arange(100, 123)
+    made = []
+    for number, rows in enumerate(drawn_ahead(draw, seeds, 4, "cpu")):
+        made.append(rows["z"][:, 0].tolist())
+        assert len(drawn) <= 4 * (number + 1 + AHEAD)
+    assert sorted(drawn) == seeds.tolist()  # nothing twice
+    assert made == [[float(100 + min(start + k, 22)) for k in range(4)] for start in range(0, 23, 4)]
+
+
+def test_an_error_of_a_drawing_thread_reaches_the_caller() -> None:
+    def draw(seed: int) -> dict[str, Any]:
+        raise RuntimeError(f"no luck with {seed}")
+
+    with pytest.raises(RuntimeError, match="no luck with 0"):
+        list(drawn_ahead(draw, np.arange(9), 4, "cpu"))
+
+
+OFFICIAL = ("generators", "*[!zd]")  # checkpoints as they were published: neither .npz, .gz nor .md
+
+
+def settings_of(header: weights.Header) -> dict[str, Any]:
+    return {"label_index": header.dimensions["c_dim"] - 1} if header.dimensions["c_dim"] else {}
+
+
+@pytest.mark.golden(*OFFICIAL)
+def test_an_official_checkpoint_gives_the_images_of_its_conversion(golden_path: Path, tmp_path: Path) -> None:
+    assert golden_path is not None
+    converted = import_module("stages.generators.official").open_checkpoint(golden_path)
+    ours = tmp_path / "ours.safetensors"
+    weights.save(ours, converted.family, converted.architecture, converted.tensors, converted.truncation)
+    header = generator_file.read_header(golden_path)
+    stated = weights.read_header(ours)
+    assert (header.dimensions, header.truncation) == (stated.dimensions, stated.truncation)
+    config = SampleConfig(checkpoint="x", count=1, **settings_of(header))
+    Sample().check(config, {"checkpoint": golden_path})
+    side = header.resolution
+    assert Sample().schema(config, {"checkpoint": golden_path})["image"].shape == (side, side, 3)
+    for psi in (1.0, "default"):
+        settings = {**settings_of(header), "truncation_psi": psi, "micro_batch": 2}
+        assert np.array_equal(images(golden_path, [4, 7], **settings), images(ours, [4, 7], **settings))
+
+
+@pytest.mark.golden(*OFFICIAL)
+def test_a_recipe_of_an_official_checkpoint_has_the_code_that_reads_it(golden_path: Path) -> None:
+    family = generator_file.read_header(golden_path).family
+    modules = Sample().modules(SampleConfig(checkpoint="x", count=1), {"checkpoint": golden_path})
+    found = closure(("stages.sample", *modules))
+    wanted = {"official", "checkpoints", "pickle_machine", family, f"{family}_official"}
+    assert {f"stages.generators.{name}" for name in wanted} < set(found)
+    assert not foreign(family) & set(found)
+
+
+@pytest.mark.golden("generators", "*.npz")
+def test_seeds_give_the_images_of_the_official_samplers(golden: Golden) -> None:
+    """Files of the set without images of the sampling protocol have none to compare."""
+    checkpoints = [
+        path for path in golden.path.parent.glob(f"{golden.path.stem}.*") if path.suffix not in (".npz", ".gz", ".md")
+    ]
+    for key in golden.keys():  # noqa: SIM118
+        match = re.fullmatch(r"seed(\d+)(?:_class(\d+))?_(psi1_const_uint8_nhwc|redrawn_noise_image)", key)
+        if match is None:
+            continue
+        settings: dict[str, Any] = {"noise": "const"} if "const" in match[3] else {"truncation_psi": "default"}
+        (path,) = checkpoints
+        header = generator_file.read_header(path)
+        if header.dimensions["c_dim"]:
+            settings["label_index"] = int(match[2] or 0)
+        expected = golden[key]
+        if expected.dtype != np.uint8:
+            expected = np.clip(expected * np.float32(127.5) + 128, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        found = images(path, [int(match[1])], **settings)
+        assert np.abs(found.astype(int) - expected).max() <= 1, key
+        assert (found == expected).mean() >= 0.995, key
+
+
+def test_the_header_of_an_official_checkpoint_is_read_once_while_the_file_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    converted = SimpleNamespace(
+        family="progan", architecture=TINY["progan"], tensors={}, truncation={"psi": 1.0, "cutoff": None}
+    )
+
+    def reading(path: Path) -> Any:
+        read.append(path)
+        return converted
+
+    monkeypatch.setattr("stages.generators.official.open_checkpoint", reading)
+
+    path = tmp_path / "official.pkl"
+    path.write_bytes(b"\x80\x04 whatever it is")
+    config = SampleConfig(checkpoint="x", count=1)
+    for _ in range(3):
+        Sample().check(config, {"checkpoint": path})
+        assert Sample().schema(config, {"checkpoint": path})["image"].shape == (8, 8, 3)
+    assert read == [path]
+    path.write_bytes(b"\x80\x04 something else, and longer")
+    Sample().check(config, {"checkpoint": path})
+    assert read == [path, path]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("weights.pkl", b"<!DOCTYPE html>", "HTML or XML page"),
+        ("weights.pkl", b"\x80\x04K\x01.", "without a network of a known kind"),
+        ("weights.bin", b"", "is empty"),
+        ("weights.safetensors", b"\x80\x04K\x01.", "no safetensors file|not safetensors"),
+        ("weights.pkl", (2).to_bytes(8, "little") + b"{}", "no description of a network"),
+    ],
+)
+def test_a_file_that_is_no_generator_is_named(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(weights.WeightsError, match=sentence) as caught:
+        Sample().check(SampleConfig(checkpoint="x", count=1), {"checkpoint": path})
+    assert str(path) in str(caught.value)

@@ -1,9 +1,16 @@
-"""StyleGAN2 against outputs of its authors' code, and against closed forms."""
+"""StyleGAN2 against outputs of its authors' code, and against closed forms.
+
+Golden files are checkpoints of any form with an .npz of outputs beside them; the outputs of a file "genforce_NAME" may
+be those of NAME, the TensorFlow file with the same numbers.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,24 +18,70 @@ import torch
 from conftest import Golden
 
 from stages.generators import stylegan2, weights
-from stages.generators.pickles import read_pickle
+from stages.generators.checkpoints import Contents, Converted, read_contents
+from stages.generators.layers import parameters
 from stages.generators.stylegan2_discriminator import Discriminator
-from stages.generators.stylegan2_official import discriminator_architecture, drop_constants, generator_architecture
+from stages.generators.stylegan2_official import discriminator, generator, recognize
+from stages.generators.weights import WeightsError
 
-ADA = ("generators", "stylegan2ada_torch_*.npz")
+CHECKPOINTS = ("generators", "*stylegan2*.p*")
+ADA = ("generators", "stylegan2ada*.p*")
 SMALL: dict[str, Any] = {"z_dim": 5, "c_dim": 0, "w_dim": 7, "resolution": 16, "channel_base": 128, "channel_max": 12}
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+    torch.manual_seed(0)
 
 
-def official_generator(golden: Golden) -> stylegan2.Generator:
-    network = read_pickle(golden.path.with_suffix(".pkl"))["G_ema"]
-    generator = stylegan2.build(generator_architecture(network))
-    weights.fill("golden", generator, drop_constants(network.tensors))
-    return generator
+def generator_of(converted: Converted) -> stylegan2.Generator:
+    network = stylegan2.build(converted.architecture)
+    weights.fill("golden", network, converted.tensors)
+    return network
+
+
+def discriminator_of(converted: Converted) -> Discriminator:
+    network = Discriminator(**converted.architecture)
+    weights.fill("golden", network, converted.tensors)
+    return network
+
+
+@dataclass
+class Case:
+    """A checkpoint of the golden set, its average generator, and the outputs of its authors' code."""
+
+    contents: Contents
+    converted: Converted
+    network: stylegan2.Generator
+    golden: Golden
+
+    def inputs(self) -> tuple[torch.Tensor, torch.Tensor]:
+        z = torch.tensor(self.golden["z"]).float()
+        return z, torch.tensor(self.golden["labels"]) if "labels" in self.golden.keys() else torch.zeros(len(z), 0)  # noqa: SIM118
+
+    def truncation(self, psi: str | None, cutoff: str | None) -> dict[str, Any]:
+        """Of the words in a key: a number, "default" or nothing."""
+        usual = self.converted.truncation
+        cut = usual["cutoff"] if cutoff == "default" else None if cutoff is None else int(cutoff)
+        return {"psi": usual["psi"] if psi in (None, "default") else float(psi), "cutoff": cut}
+
+
+@lru_cache(maxsize=4)
+def read(path: Path) -> Case:
+    outputs = path.with_suffix(".npz")
+    if not outputs.exists():
+        outputs = outputs.with_name(outputs.name.removeprefix("genforce_"))
+    contents = read_contents(path)
+    converted = generator(contents)
+    return Case(contents, converted, generator_of(converted), Golden(outputs))
+
+
+@pytest.fixture
+def case(golden_path: Path | None, request: pytest.FixtureRequest) -> Case:
+    if golden_path is None:
+        pytest.fail(f"no checkpoint of StyleGAN2 in {request.config.getoption('--golden')}")
+    return read(golden_path)
 
 
 def assert_close(found: torch.Tensor, expected: np.ndarray[Any, Any]) -> None:
@@ -37,60 +90,106 @@ def assert_close(found: torch.Tensor, expected: np.ndarray[Any, Any]) -> None:
     assert difference.mean() <= 1e-5
 
 
-@pytest.mark.golden(*ADA)
-def test_mapping_gives_the_official_w(golden: Golden) -> None:
-    generator = official_generator(golden)
-    assert_close(generator.mapping(torch.tensor(golden["z"]).float(), torch.tensor(golden["labels"])), golden["w"])
+def assert_bytes_close(found: torch.Tensor, expected: np.ndarray[Any, Any]) -> None:
+    difference = np.abs(found.numpy().astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference == 0).mean() >= 0.995
 
 
-@pytest.mark.golden(*ADA)
-def test_images_are_the_official_ones_for_each_truncation_and_noise_mode(golden: Golden) -> None:
-    generator = official_generator(golden)
-    z, label = torch.tensor(golden["z"]).float(), torch.tensor(golden["labels"])
-    found = [re.fullmatch(r"image_psi_([\d.]+)(?:_cut_(\d+))?_(const|none)", key) for key in golden.keys()]  # noqa: SIM118
-    assert any(found)
-    for match in filter(None, found):
-        psi, cutoff, noise = float(match[1]), int(match[2]) if match[2] else None, match[3]
+@pytest.mark.golden(*CHECKPOINTS)
+def test_mapping_gives_the_official_w(case: Case) -> None:
+    if "w" in case.golden:
         with torch.no_grad():
-            images = generator(z, label, psi=psi, cutoff=cutoff, noise=noise)
-        assert_close(images, golden[match[0]])
+            assert_close(case.network.mapping(*case.inputs()), case.golden["w"])
 
 
-@pytest.mark.golden(*ADA)
-def test_bytes_follow_the_official_rule(golden: Golden) -> None:
-    if "uint8_of_image_psi_1_const" in golden:
-        found = stylegan2.to_uint8(torch.tensor(golden["image_psi_1_const"])).numpy()
-        assert np.array_equal(found.transpose(0, 3, 1, 2), golden["uint8_of_image_psi_1_const"])
+@pytest.mark.golden(*CHECKPOINTS)
+def test_images_are_the_official_ones_for_each_truncation_and_noise_mode(case: Case) -> None:
+    compared = 0
+    for key in case.golden.keys():  # noqa: SIM118
+        match = re.fullmatch(r"image(?:_psi_?([\dp.]+|default)(?:_cut_(\d+|default))?(?:_(const|none))?)?", key)
+        if match is None or (match[1] == "default" and recognize(case.contents) == "genforce"):  # it has no default
+            continue
+        truncation = case.truncation((match[1] or "1").replace("p", "."), match[2])
+        with torch.no_grad():
+            assert_close(case.network(*case.inputs(), **truncation, noise=match[3] or "const"), case.golden[key])
+        compared += 1
+    assert compared
 
 
-@pytest.mark.golden(*ADA)
-def test_a_seed_gives_the_image_of_the_official_sampler(golden: Golden) -> None:
-    generator = official_generator(golden)
-    keys = [re.fullmatch(r"seed(\d+)(?:_class(\d+))?_psi1_const_uint8_nhwc", key) for key in golden.keys()]  # noqa: SIM118
-    assert any(keys)
-    for match in filter(None, keys):
-        drawn = stylegan2.draw({"z_dim": generator.z_dim}, int(match[1]), "const")
-        label = torch.zeros(1, generator.c_dim)
+@pytest.mark.golden(*CHECKPOINTS)
+def test_bytes_follow_the_official_rule(case: Case) -> None:
+    for key in case.golden.keys():  # noqa: SIM118
+        if key.startswith("uint8_of_"):
+            found = stylegan2.to_uint8(torch.tensor(case.golden[key.removeprefix("uint8_of_")])).numpy()
+            assert np.array_equal(found.transpose(0, 3, 1, 2), case.golden[key])
+
+
+@pytest.mark.golden(*CHECKPOINTS)
+def test_a_seed_gives_the_image_of_the_official_sampler(case: Case) -> None:
+    """TensorFlow's redraws all noise for each seed, after z; the torch version uses the stored noise."""
+    pattern = r"seed(\d+)(?:_class(\d+))?_(?:redrawn_noise_(image|uint8)|psi([\d.]+)_const_uint8_nhwc)"
+    for key in case.golden.keys():  # noqa: SIM118
+        match = re.fullmatch(pattern, key)
+        if match is None or (match[3] and recognize(case.contents) == "genforce"):
+            continue
+        noise: Literal["per-seed", "const"] = "per-seed" if match[3] else "const"
+        rows = stylegan2.draw(case.converted.architecture, int(match[1]), noise)
+        batch = {name: torch.from_numpy(array)[None] for name, array in rows.items()}
+        batch["label"] = torch.zeros(1, case.network.c_dim)
         if match[2]:
-            label[0, int(match[2])] = 1
-        rows = {"z": torch.from_numpy(drawn["z"])[None], "label": label}
-        image = stylegan2.to_uint8(stylegan2.render(generator, rows, noise="const")).numpy()
-        difference = np.abs(image.astype(int) - golden[match[0]])
-        assert difference.max() <= 1
-        assert (difference == 0).mean() >= 0.995
+            batch["label"][0, int(match[2])] = 1
+        truncation = case.truncation(match[4], "default" if match[3] else None)
+        image = stylegan2.render(case.network, batch, **truncation, noise=noise)
+        if match[3] == "image":
+            assert_close(image, case.golden[key])
+        else:
+            expected = case.golden[key].transpose(0, 2, 3, 1) if match[3] else case.golden[key]
+            assert_bytes_close(stylegan2.to_uint8(image), expected)
+
+
+@pytest.mark.golden(*CHECKPOINTS)
+def test_scores_and_gradient_norms_are_the_official_ones(case: Case) -> None:
+    converted = discriminator(case.contents)
+    assert (converted is None) == (not {"D", "d", "discriminator"} & case.contents.networks.keys())
+    if converted is None:
+        return
+    network, outputs = discriminator_of(converted), case.golden
+    images = outputs["d_reals"] if "d_reals" in outputs.keys() else outputs["d_in"]  # noqa: SIM118
+    reals = torch.tensor(images).requires_grad_(True)
+    label = torch.tensor(outputs["d_labels"]) if network.c_dim else None
+    scores = network(reals, label)
+    expected = outputs["d_score"] if "d_score" in outputs.keys() else outputs["d_out"]  # noqa: SIM118
+    np.testing.assert_allclose(scores.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+    if "r1_sqnorm" in outputs:
+        (gradient,) = torch.autograd.grad(scores.sum(), reals)
+        norms = gradient.square().sum(dim=(1, 2, 3)).numpy()
+        np.testing.assert_allclose(norms, outputs["r1_sqnorm"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.golden(*CHECKPOINTS)
+def test_the_raw_generator_is_another_one_of_the_same_shape(case: Case) -> None:
+    if len(case.contents.networks) < 3:
+        with pytest.raises(WeightsError, match=r"it has no raw generator \(network \w+\); it has \w+"):
+            generator(case.contents, "raw")
+        return
+    raw = generator(case.contents, "raw")
+    assert raw.architecture == case.converted.architecture
+    assert raw.source != case.converted.source
+    assert any(not np.array_equal(raw.tensors[name], array) for name, array in case.converted.tensors.items())
 
 
 @pytest.mark.golden(*ADA)
-def test_scores_and_gradient_norms_are_the_official_ones(golden: Golden) -> None:
-    network = read_pickle(golden.path.with_suffix(".pkl"))["D"]
-    discriminator = Discriminator(**discriminator_architecture(network))
-    weights.fill("golden", discriminator, drop_constants(network.tensors))
-    reals = torch.tensor(golden["d_reals"]).requires_grad_(True)
-    scores = discriminator(reals, torch.tensor(golden["d_labels"]))
-    np.testing.assert_allclose(scores.detach().numpy(), golden["d_score"], rtol=1e-4, atol=1e-5)
-    (gradient,) = torch.autograd.grad(scores.sum(), reals)
-    norms = gradient.square().sum(dim=(1, 2, 3)).numpy()
-    np.testing.assert_allclose(norms, golden["r1_sqnorm"], rtol=1e-4, atol=1e-5)
+def test_settings_of_the_later_torch_code_stand_flat(case: Case) -> None:
+    """stylegan3's StyleGAN2 takes the arguments of its synthesis network as its own."""
+    network = case.contents.networks["G_ema"]
+    settings = dict(network.settings)
+    synthesis = dict(settings.pop("synthesis_kwargs"))
+    synthesis |= synthesis.pop("block_kwargs", {})
+    flat = replace(network, settings={**settings, **synthesis, "fused_modconv_default": "inference_only"})
+    found = generator(replace(case.contents, networks={**case.contents.networks, "G_ema": flat}))
+    assert found.architecture == case.converted.architecture
+    assert found.tensors.keys() == case.converted.tensors.keys()
 
 
 @pytest.mark.parametrize(
@@ -154,6 +253,45 @@ def test_a_latent_and_its_noise_come_from_one_random_state_in_stored_order() -> 
         assert np.array_equal(array, value[0].astype(np.float32))
 
 
+def test_there_are_two_styles_for_each_side_to_cut_off() -> None:
+    assert stylegan2.styles(SMALL) == stylegan2.Generator(**SMALL).styles == 6
+    assert stylegan2.styles({"resolution": 1024}) == 18
+    assert stylegan2.NOISES == ("per-seed", "const", "none")
+
+
+def test_concatenated_labels_are_normalized_together_with_z() -> None:
+    """G_mapping of the TensorFlow version; the golden conditional file has it too."""
+    mapping = stylegan2.MappingNetwork(5, 3, 7, layers=1, labels="concat")
+    z, matrix = torch.randn(2, 5), mapping.get_parameter("concat.weight")
+    label = torch.eye(3)[:2]
+    x = torch.stack([torch.cat([z[image], matrix[:, image]]) for image in range(2)])
+    x = x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+    expected = torch.nn.functional.leaky_relu(x @ mapping.get_parameter("fc0.weight").T * 0.01 / 10**0.5, 0.2) * 2**0.5
+    torch.testing.assert_close(mapping(z, label), expected)
+
+
+def test_a_selecting_discriminator_gives_the_score_of_the_class_and_a_projecting_one_needs_no_layers() -> None:
+    settings = {**{key: SMALL[key] for key in ("resolution", "channel_base", "channel_max")}, "c_dim": 3}
+    images, label = torch.randn(4, 3, 16, 16), torch.eye(3)[[0, 2, 1, 1]]
+    selecting = Discriminator(**settings, labels="select", end_features=5)
+    scores = selecting(images, torch.ones(4, 3))
+    parts = [selecting(images, row.expand(4, 3)) for row in torch.eye(3)]
+    torch.testing.assert_close(scores, sum(parts))
+    torch.testing.assert_close(selecting(images, label)[:, 0], torch.cat(parts, dim=1)[range(4), [0, 2, 1, 1]])
+    assert selecting.b4.fc.weight.shape == (5, 12 * 16)
+    projecting = Discriminator(**settings, mapping_layers=0)
+    torch.testing.assert_close(projecting.mapping(None, label).square().mean(dim=1), torch.ones(4))
+    assert projecting(images, label).shape == (4, 1)
+
+
+def test_feature_maps_may_be_listed() -> None:
+    listed = {key: value for key, value in SMALL.items() if not key.startswith("channel")}
+    generator = stylegan2.Generator(**listed, features=[6, 3, 5])
+    assert [block.conv1.weight.shape[0] for block in generator.synthesis.blocks()] == [6, 3, 5]
+    with pytest.raises(ValueError, match=r"16 pixels need 3 positive numbers of feature maps, not \[6, 3\]"):
+        stylegan2.Generator(**listed, features=[6, 3])
+
+
 def test_truncation_draws_the_first_styles_to_the_average_only() -> None:
     generator = stylegan2.Generator(**SMALL).requires_grad_(False)
     generator.mapping.get_buffer("w_avg").fill_(2)
@@ -190,3 +328,9 @@ def test_impossible_networks_are_refused_in_a_sentence() -> None:
     discriminator = Discriminator(c_dim=0, resolution=16, channel_base=128, channel_max=12)
     with pytest.raises(ValueError, match="groups of 4 images, and 6 is no multiple"):
         discriminator(torch.zeros(6, 3, 16, 16))
+    with pytest.raises(ValueError, match="labels are mapped by embed or concat"):
+        stylegan2.Generator(**SMALL, mapping_labels="added")
+    with pytest.raises(ValueError, match="uses labels to project or select, not to 'ignore'"):
+        Discriminator(c_dim=2, resolution=16, labels="ignore")
+    with pytest.raises(ValueError, match="it needs a label of width 2"):
+        Discriminator(c_dim=2, resolution=8, channel_max=4, labels="select")(torch.zeros(4, 3, 8, 8))

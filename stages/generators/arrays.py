@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import zipfile
 import zlib
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, put_items, scalars
+from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, put_items, scalars, shown
 from stages.generators.weights import WeightsError
 
 DTYPES = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
@@ -35,6 +36,8 @@ STORAGES = {
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 DEEPEST = 2  # files in files
 DEFLATE_RATIO = 200
+MEMBER = 1000  # bytes charged for what zipfile keeps of a member
+ENTRY = 120  # bytes charged for an entry of a dictionary or set
 
 
 class DataType(Stub):
@@ -42,7 +45,7 @@ class DataType(Stub):
 
     def __init__(self, code: Any, align: Any = False, copy: Any = True) -> None:
         if not isinstance(code, str) or code not in DTYPES:
-            raise WeightsError(f"it has an array of dtype {code!r}; expected one of {', '.join(sorted(DTYPES))}")
+            raise WeightsError(f"it has an array of dtype {shown(code)}; expected one of {', '.join(sorted(DTYPES))}")
         self.dtype = np.dtype("<" + code)
 
     def set_state(self, state: Any) -> None:
@@ -59,6 +62,8 @@ class DataType(Stub):
     def read(self, data: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of these bytes; they must be exactly as many as the shape needs."""
         size = math.prod(shape) * self.dtype.itemsize
+        if isinstance(data, str) and len(data) == size:  # Python 2 has one type for text and bytes
+            data = latin1(data, "latin1")
         if not isinstance(data, bytes | memoryview) or len(data) != size:
             found = f"{len(data)} bytes" if isinstance(data, bytes | memoryview) else type(data).__name__
             raise WeightsError(f"it has an array of shape {shape} that needs {size} bytes and has {found}")
@@ -77,17 +82,17 @@ class NumpyArray(Stub):
         if not (isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], DataType)):
             raise WeightsError("it has a numpy array whose state is not version, shape, dtype, order and bytes")
         _, shape, dtype, fortran, data = state
-        checked = sizes(shape)
-        array = dtype.read(data, checked[::-1]).T if fortran else dtype.read(data, checked)
+        checked = axes(shape)
+        array = dtype.read(data, checked[::-1]).T if fortran is True else dtype.read(data, checked)
         self.budget.spend(array.nbytes)
-        self.array = np.ascontiguousarray(array, dtype=dtype.dtype.newbyteorder("<"))
+        self.array = np.ascontiguousarray(array, dtype=dtype.dtype.newbyteorder("<")).reshape(checked)
 
 
 class Storage:
     """Numbers of a torch file; their bytes come later in the older form."""
 
-    def __init__(self, code: str, count: int) -> None:
-        self.code, self.count, self.values = code, count, None
+    def __init__(self, budget: Budget, code: str, count: int) -> None:
+        self.budget, self.code, self.count, self.values = budget, code, count, None
         self.item_bytes = 2 if code == "bf16" else int(code[1])
 
     values: NDArray[Any] | None
@@ -98,6 +103,7 @@ class Storage:
                 f"a storage of {self.count} values has {len(data)} bytes, not {self.count * self.item_bytes}"
             )
         if self.code == "bf16":
+            self.budget.spend(4 * self.count)
             self.values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
         else:
             self.values = np.frombuffer(data, "<" + self.code)
@@ -107,7 +113,7 @@ class Tensor:
     """A view of a storage, made into an array when the file is read to its end."""
 
     def __init__(self, budget: Budget, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> None:
-        size, stride, (offset,) = sizes(size), sizes(stride), sizes((offset,))
+        size, stride, (offset,) = axes(size), sizes(stride), sizes((offset,))
         if not isinstance(storage, Storage) or len(size) != len(stride) or len(rest) > 3:
             raise WeightsError("it has a tensor without storage, or with a stride that is not of its shape")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
@@ -120,36 +126,61 @@ class Tensor:
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
     def array(self) -> NDArray[Any]:
+        """The values in order; a view of the file's bytes where they stand in order."""
         values = self.storage.values
         if values is None:
             raise WeightsError("it has a tensor whose storage is not in the file")
         if not math.prod(self.size):
             return np.zeros(self.size, values.dtype)
         steps = [step * values.itemsize for step in self.stride]
-        return np.lib.stride_tricks.as_strided(values[self.offset :], self.size, steps, writeable=False).copy()
+        view = np.lib.stride_tricks.as_strided(values[self.offset :], self.size, steps, writeable=False)
+        return np.ascontiguousarray(view).reshape(self.size)
+
+
+class Record(Stub):
+    """Stands for an object of settings that belongs to a training program, as a dictionary of its attributes."""
+
+    def __init__(self) -> None:
+        self.state: dict[Any, Any] = {}
+
+    def set_state(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise WeightsError("it has a record of settings whose state is no dictionary")
+        self.state = state
 
 
 def sizes(value: Any) -> tuple[int, ...]:
     """`value` as a shape, stride or offset: at most 32 integers from 0 to 2**48."""
     if not isinstance(value, tuple) or len(value) > 32 or not all(type(n) is int and 0 <= n < 1 << 48 for n in value):
-        raise WeightsError(f"it has an array of shape, stride or offset {str(value)[:100]}; expected integers >= 0")
+        found = ", ".join(shown(n) for n in value[:8]) if isinstance(value, tuple) else shown(value)
+        raise WeightsError(f"it has an array of shape, stride or offset ({found}); expected integers >= 0")
     return value
 
 
-def dictionary(pairs: Any = ()) -> dict[Any, Any]:
+def axes(value: Any) -> tuple[int, ...]:
+    """`value` as a shape that numpy can have, even where one side is 0."""
+    checked = sizes(value)
+    if math.prod(max(n, 1) for n in checked) > 1 << 56:
+        raise WeightsError(f"it has an array of shape {checked}, which no computer can hold")
+    return checked
+
+
+def dictionary(budget: Budget, pairs: Any = ()) -> dict[Any, Any]:
     """Stands for collections.OrderedDict (the order is kept by dict)."""
     if not isinstance(pairs, list | tuple) or not all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
     ):
         raise WeightsError("it has a dictionary that is not made of pairs")
+    budget.spend(ENTRY * len(pairs))
     made: dict[Any, Any] = {}
     put_items(made, [tuple(pair) for pair in pairs])
     return made
 
 
-def set_of(items: Any = ()) -> set[Any]:
+def set_of(budget: Budget, items: Any = ()) -> set[Any]:
     if not isinstance(items, list | tuple):
         raise WeightsError("it has a set that is not made of a list")
+    budget.spend(ENTRY * len(items))
     return set(scalars(items))
 
 
@@ -163,15 +194,19 @@ def latin1(text: Any, encoding: Any) -> bytes:
         raise WeightsError("it has a byte string with characters that are no bytes") from error
 
 
-def scalar(dtype: Any, data: Any) -> int | float | bool:
-    """Stands for numpy.core.multiarray.scalar; a Python number."""
+def scalar(dtype: Any, data: Any) -> Any:
+    """Stands for numpy.core.multiarray.scalar; a numpy number."""
     if not isinstance(dtype, DataType):
         raise WeightsError("it has a number without a dtype")
-    return dtype.read(data, ()).item()  # type: ignore[no-any-return]
+    return dtype.read(data, ())[()]
 
 
 def numpy_calls(budget: Budget) -> dict[tuple[str, str], Call]:
     """Symbols of numpy 1 and 2."""
+
+    def encode(text: Any, encoding: Any) -> bytes:
+        budget.spend(len(text) if isinstance(text, str) else 0)
+        return latin1(text, encoding)
 
     def reconstruct(kind: Any, shape: Any, code: Any) -> NumpyArray:
         if kind != Symbol("numpy", "ndarray") or shape != (0,):
@@ -181,12 +216,12 @@ def numpy_calls(budget: Budget) -> dict[tuple[str, str], Call]:
     def from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
         if not isinstance(dtype, DataType) or order not in ("C", "F"):
             raise WeightsError("it has a numpy array without a dtype or order")
-        checked = sizes(shape)
+        checked = axes(shape)
         array = dtype.read(data, checked) if order == "C" else dtype.read(data, checked[::-1]).T
         budget.spend(array.nbytes)
-        return np.ascontiguousarray(array)
+        return np.ascontiguousarray(array).reshape(checked)
 
-    calls: dict[tuple[str, str], Call] = {("numpy", "dtype"): DataType, ("_codecs", "encode"): latin1}
+    calls: dict[tuple[str, str], Call] = {("numpy", "dtype"): DataType, ("_codecs", "encode"): encode}
     for core in ("numpy.core", "numpy._core"):
         calls[f"{core}.multiarray", "_reconstruct"] = reconstruct
         calls[f"{core}.multiarray", "scalar"] = scalar
@@ -195,6 +230,7 @@ def numpy_calls(budget: Budget) -> dict[tuple[str, str], Call]:
 
 
 NUMPY_NAMES = frozenset({("numpy", "ndarray")})
+RECORDS = (("argparse", "Namespace"), ("models.utils.config", "BaseConfig"))
 TORCH_NAMES = frozenset(("torch", name) for name in STORAGES)
 
 
@@ -209,8 +245,13 @@ def tensor_calls(budget: Budget) -> dict[tuple[str, str], Call]:
     return {
         ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: Tensor(budget, *arguments),
         ("torch._utils", "_rebuild_parameter"): parameter,
-        ("collections", "OrderedDict"): dictionary,
+        ("collections", "OrderedDict"): lambda *arguments: dictionary(budget, *arguments),
     }
+
+
+def file_calls(budget: Budget) -> dict[tuple[str, str], Call]:
+    """All symbols that may be called in a torch file."""
+    return {**tensor_calls(budget), **dict.fromkeys(RECORDS, Record)}
 
 
 def read_torch(data: memoryview, budget: Budget, depth: int) -> Any:
@@ -242,15 +283,14 @@ def _read_legacy(data: memoryview, budget: Budget) -> Any:
 
     def storage(identity: Any) -> Storage:
         code, key, count = _storage(identity, 6)
-        made = found.setdefault(key, Storage(code, count))
+        made = found.setdefault(key, Storage(budget, code, count))
         if (made.code, made.count) != (code, count) or made.count * made.item_bytes > len(data):
             raise WeightsError(
                 f"a storage of {count} values is larger than the file around it, or is named in two ways"
             )
         return made
 
-    calls = tensor_calls(budget)
-    machine = PickleMachine(data, budget, calls, storage, TORCH_NAMES)
+    machine = PickleMachine(data, budget, file_calls(budget), storage, TORCH_NAMES)
     magic = machine.load()
     version = machine.load(machine.position)
     if magic != LEGACY_MAGIC or version != LEGACY_PROTOCOL:
@@ -268,41 +308,55 @@ def _read_legacy(data: memoryview, budget: Budget) -> Any:
             raise WeightsError(
                 f"its torch file has a storage of {count} values where {found[key].count} were announced"
             )
-        budget.spend(count * 4 if found[key].code == "bf16" else 0)
         found[key].fill(machine.take(count * found[key].item_bytes))
     return result
 
 
 def _read_zip(data: memoryview, budget: Budget) -> Any:
     """The zip form: NAME/data.pkl and one member NAME/data/KEY per storage."""
-    budget.spend(len(data) + 1000 * bytes(data).count(b"PK\x01\x02"))  # a copy, and the list of members
+    whole = data.obj if isinstance(data.obj, bytes) and len(data.obj) == len(data) else bytes(data)
+    budget.spend((0 if whole is data.obj else len(data)) + MEMBER * whole.count(b"PK\x01\x02"))
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _read_members(archive, budget)
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:  # shares the bytes
+            return _read_members(data, archive, budget)
     except WeightsError:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, zlib.error) as error:
-        raise WeightsError(f"its torch file is a damaged archive: {error}") from error
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, OverflowError) as error:
+        raise WeightsError(f"its torch file is a damaged or cut archive, download it again: {error}") from error
+    except (zlib.error, struct.error) as error:
+        raise WeightsError(f"its torch file is a damaged archive, download it again: {error}") from error
 
 
-def _read_members(archive: zipfile.ZipFile, budget: Budget) -> Any:
+def _member(data: memoryview, archive: zipfile.ZipFile, member: zipfile.ZipInfo, budget: Budget) -> memoryview:
+    """Bytes of a member; a view where they are not packed, as torch writes them. Their checksum is verified."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise WeightsError(f"its member {shown(member.filename)} is packed in a way that torch files do not use")
+    if member.file_size > DEFLATE_RATIO * max(member.compress_size, 1):
+        raise WeightsError(f"its member {shown(member.filename)} says it is packed more than {DEFLATE_RATIO} times")
+    budget.spend(member.file_size)  # in the view, for the time that it takes: members may overlap
+    if member.compress_type == zipfile.ZIP_DEFLATED:
+        with archive.open(member) as file:
+            return memoryview(file.read(member.file_size))
+    head = bytes(data[member.header_offset : member.header_offset + 30])
+    if len(head) < 30 or head[:4] != b"PK\x03\x04" or member.flag_bits & 1:
+        raise WeightsError(f"its member {shown(member.filename)} is not where the archive's directory says")
+    start = member.header_offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+    content = data[start : start + member.file_size]
+    if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
+        raise WeightsError(f"its member {shown(member.filename)} is damaged: its checksum differs; download it again")
+    return content
+
+
+def _read_members(data: memoryview, archive: zipfile.ZipFile, budget: Budget) -> Any:
     members = {member.filename: member for member in archive.infolist()}
     roots = [name.removesuffix("data.pkl") for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1 or len(members) != len(archive.infolist()):
         raise WeightsError("its archive is no torch file: it needs exactly one data.pkl, and each member once")
 
     def read(name: str) -> memoryview:
-        member = members.get(name)
-        if member is None:
-            raise WeightsError(f"its torch file lacks {name.removeprefix(roots[0])!r}")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise WeightsError(f"its member {name!r} is packed in a way that torch files do not use")
-        if member.file_size > DEFLATE_RATIO * max(member.compress_size, 1):
-            raise WeightsError(f"its member {name!r} says it is packed more than {DEFLATE_RATIO} times")
-        budget.spend(member.file_size)
-        with archive.open(member) as file:
-            content = file.read(member.file_size)
-        return memoryview(content)
+        if name not in members:
+            raise WeightsError(f"its torch file lacks {shown(name.removeprefix(roots[0]))}")
+        return _member(data, archive, members[name], budget)
 
     if roots[0] + "byteorder" in members and bytes(read(roots[0] + "byteorder")).strip() != b"little":
         raise WeightsError("its torch file was written by a big-endian machine, which is not read")
@@ -311,7 +365,7 @@ def _read_members(archive: zipfile.ZipFile, budget: Budget) -> Any:
     def storage(identity: Any) -> Storage:
         code, key, count = _storage(identity, 5)
         if key not in found:
-            made = Storage(code, count)
+            made = Storage(budget, code, count)
             member = members.get(f"{roots[0]}data/{key}")
             if member is None or member.file_size != count * made.item_bytes:
                 size = "no" if member is None else str(member.file_size)
@@ -319,7 +373,7 @@ def _read_members(archive: zipfile.ZipFile, budget: Budget) -> Any:
             made.fill(read(member.filename))
             found[key] = made
         if (found[key].code, found[key].count) != (code, count):
-            raise WeightsError(f"its storage {key!r} is named in two ways")
+            raise WeightsError(f"its storage {shown(key)} is named in two ways")
         return found[key]
 
-    return PickleMachine(read(roots[0] + "data.pkl"), budget, tensor_calls(budget), storage, TORCH_NAMES).load()
+    return PickleMachine(read(roots[0] + "data.pkl"), budget, file_calls(budget), storage, TORCH_NAMES).load()

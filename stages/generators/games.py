@@ -57,7 +57,7 @@ class Game:
         spectral: SpectralTerm | None = None,
     ) -> None:
         self.recipe, self.images, self.random, self.spectral = recipe, images, random, spectral
-        self.device, self.mixed_precision = images.device, mixed_precision and images.device.type == "cuda"
+        self.device, self.mixed_precision = images.device, mixed_precision
         self.players = dict(players)
         self.average = copy.deepcopy(players["generator"]).eval().requires_grad_(False)
         self.numbers: dict[str, float] = {}  # further state
@@ -146,7 +146,9 @@ class Game:
 class NoiseGame(Game):
     """ProGAN, StyleGAN, StyleGAN2: latents and, where the family has them, noise maps to images."""
 
-    def __init__(self, recipe: Recipe, players: Mapping[str, nn.Module], images: TrainingImages, *rest: Any, **more: Any):
+    def __init__(
+        self, recipe: Recipe, players: Mapping[str, nn.Module], images: TrainingImages, *rest: Any, **more: Any
+    ):
         super().__init__(recipe, players, images, *rest, **more)
         self.loss = loss_of(recipe)
         self.level = -1.0  # of the growth for which the optimizers were made
@@ -257,7 +259,7 @@ class NoiseGame(Game):
         return images
 
     def _mixed(self, w: Tensor, label: Tensor | None) -> Tensor:
-        """Styles of all layers (N, styles, w_dim): with the recipe's probability those from one layer on of a second w."""
+        """Styles of all layers (N, styles, w_dim): with the recipe's probability from one layer on of a second w."""
         styles = w[:, None].repeat(1, self.generator.styles, 1)
         if self.chance() < self.recipe.mixing:  # type: ignore[attr-defined]
             (cut,) = self.below(1, self.generator.styles, 1)

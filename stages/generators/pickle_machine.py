@@ -103,7 +103,8 @@ class PickleMachine:
         if count < 0 or count > len(self.data) - self.position:
             left = len(self.data) - self.position
             raise WeightsError(
-                f"its pickle wants {count} bytes at byte {self.position} and {left} are left; it is damaged"
+                f"its pickle wants {count} bytes at byte {self.position} and {left} are left; it is damaged or cut off,"
+                " download it again"
             )
         self.position += count
         return self.data[self.position - count : self.position]
@@ -128,6 +129,11 @@ class PickleMachine:
             self.stack.append(str(self.take(count), "utf-8", "surrogatepass"))
         except UnicodeDecodeError as error:
             raise WeightsError(f"its pickle has text that is not UTF-8 before byte {self.position}") from error
+
+    def old_text(self, count: int) -> None:
+        """A string of Python 2, which may be text or bytes."""
+        self.budget.spend(max(0, min(count, len(self.data))))
+        self.stack.append(str(self.take(count), "latin-1"))
 
     def bytes_(self, count: int) -> None:
         self.stack.append(self.take(count))  # a view: nested tensors are not copied
@@ -289,11 +295,21 @@ class PickleMachine:
             raise WeightsError(f"its pickle has a frame of {count} bytes, more than the file; it is damaged")
 
 
+def shown(value: Any) -> str:
+    """`value` in an error message: its text if it is short and plain, else its type. Nested values could be endless."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 100 else value[:100] + "...")
+    return repr(value) if isinstance(value, SCALARS) else f"a {type(value).__name__}"
+
+
 def scalars(items: Any) -> list[Any]:
-    """`items`, if all are text, numbers or None: hashing nested tuples of a hostile file could take forever."""
+    """`items`, if all can be keys: text, None or numbers of 64 bits.
+
+    Hashing nested tuples of a hostile file could take forever, and so could large integers with equal hashes.
+    """
     items = list(items)
     for item in items:
-        if not isinstance(item, SCALARS):
+        if not isinstance(item, SCALARS) or (isinstance(item, int) and item.bit_length() > 64):
             raise WeightsError(f"a dictionary or set has a key of type {type(item).__name__}; expected text or numbers")
     return items
 
@@ -331,6 +347,8 @@ ACTIONS: dict[int, Callable[[PickleMachine], None]] = {
         "X": lambda m: m.text(m.number("<I")),
         "\x8c": lambda m: m.text(m.number("<B")),
         "\x8d": lambda m: m.text(m.number("<Q")),
+        "T": lambda m: m.old_text(m.number("<i")),
+        "U": lambda m: m.old_text(m.number("<B")),
         "B": lambda m: m.bytes_(m.number("<I")),
         "C": lambda m: m.bytes_(m.number("<B")),
         "\x8e": lambda m: m.bytes_(m.number("<Q")),

@@ -1,15 +1,16 @@
-"""Official checkpoints that are pickles, read as data: the persistent modules of stylegan2-ada-pytorch.
+"""Networks in pickles, read as data: TensorFlow networks of dnnlib and persistent modules of stylegan2-ada-pytorch.
 
-Such a file is a pickle of a dictionary G, D, G_ema; each network is a call that carries the source text of its class
-and the `__dict__` of the module. The source is dropped unread; names, numbers and tensors are kept. Nothing of the file
-is imported or run (see `pickle_machine`). The networks themselves are built by the family's own module.
+A TensorFlow pickle holds (G, D, Gs), or one network: its build function's name, the settings of the call and the
+variables; parts of the network are networks of their own. A persistence pickle is a dictionary G, D, G_ema; each
+network is a call that carries the class's source and the module's `__dict__`. Both carry Python source that the
+original readers execute. Here it is dropped unread; names, numbers and tensors are kept. Nothing of the file is
+imported or run (see `pickle_machine`). The networks themselves are built by the family's own module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,12 @@ from stages.generators.arrays import (
     set_of,
     tensor_calls,
 )
-from stages.generators.pickle_machine import Budget, Call, PickleMachine, Symbol
+from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, shown
 from stages.generators.weights import WeightsError
 
 PERSISTENCE_VERSION = 6
+TENSORFLOW_VERSIONS = range(2, 6)  # ProGAN 2, StyleGAN 3, StyleGAN2 4, its later version with augmentation 5
+TENSORFLOW_CLASSES = (("tfutil", "Network"), ("dnnlib.tflib.network", "Network"), ("network", "Network"))
 CLASSES = frozenset(
     (
         "Generator",
@@ -48,21 +51,62 @@ CLASSES = frozenset(
     )
 )
 PLAIN_NODES = 10_000  # of one network's settings; real ones have hundreds
+NAME_LENGTH = 200  # of a tensor, in characters; real ones have less than 60
+ATTRIBUTE_LENGTH = 100  # of a plain text among the attributes
+DEEPEST_PART = 8
 
 
 @dataclass(frozen=True)
-class PickledNetwork:
+class NetworkData:
     """One network of a checkpoint as plain data.
 
-    settings    keyword arguments that it was built from
-    attributes  further plain values of its parts, by dotted name: "synthesis.b8.conv0.conv_clamp"
-    tensors     arrays by the dotted name of a state dict
+    class_name  name of the build function of a TensorFlow network ("G_style") or of the class of a persistent module
+                ("Generator"); "" for a state dict
+    settings    keyword arguments that it was built from (tuples as lists)
+    tensors     arrays, often read-only views of the file's bytes: variables of TensorFlow by their names, those of
+                parts as "synthesis/4x4/Const/const"; otherwise by the dotted name of a state dict
+    attributes  further plain values. TensorFlow: "name", and "mapping/class_name", "mapping/settings" of parts;
+                persistent modules: by dotted name, as "synthesis.b8.conv0.conv_clamp"
     """
 
     class_name: str
     settings: Mapping[str, Any]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TensorFlowNetwork(Stub):
+    """A TensorFlow network as it stands in the pickle; its source text is already gone."""
+
+    state: Mapping[str, Any] | None = None
+
+    def set_state(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise WeightsError("it has a TensorFlow network whose state is no dictionary")
+        if "version" not in state and ("build_func_spec" in state or "param_values" in state):
+            raise WeightsError(
+                "it is a ProGAN of the authors' older Theano version, which is not supported; "
+                "take the file of their TensorFlow version"
+            )
+        if state.get("version") not in TENSORFLOW_VERSIONS:
+            raise WeightsError(
+                f"it has a TensorFlow network of version {shown(state.get('version'))}; expected "
+                f"{TENSORFLOW_VERSIONS.start} to {TENSORFLOW_VERSIONS.stop - 1}"
+            )
+        wanted = {"name": str, "static_kwargs": dict, "build_func_name": str, "variables": list}
+        for key, kind in wanted.items():
+            if not isinstance(state.get(key), kind):
+                raise WeightsError(
+                    f"it has a TensorFlow network whose {key} is {shown(state.get(key))}; expected a {kind.__name__}"
+                )
+        if not isinstance(state.get("components", {}), dict):
+            raise WeightsError("it has a TensorFlow network whose components are no dictionary")
+        self.state = {key: state.get(key, {}) for key in (*wanted, "components", "version")}
+
+    def said(self) -> Mapping[str, Any]:
+        if self.state is None:
+            raise WeightsError("it has a TensorFlow network without a state")
+        return self.state
 
 
 class Module:
@@ -73,7 +117,7 @@ class Module:
             raise WeightsError("it has a persistent object that is no class with a state")
         if meta.get("version") != PERSISTENCE_VERSION:
             raise WeightsError(
-                f"it has a persistent object of version {meta.get('version')!r}; expected {PERSISTENCE_VERSION}"
+                f"it has a persistent object of version {shown(meta.get('version'))}; expected {PERSISTENCE_VERSION}"
             )
         if not isinstance(meta.get("class_name"), str):
             raise WeightsError("it has a persistent object without a class name")
@@ -83,50 +127,20 @@ class Module:
             raise WeightsError("it is an alias-free StyleGAN3 network, which is not supported; StyleGAN2 networks are")
         if self.class_name not in CLASSES:
             raise WeightsError(
-                f"its network has a part of class {self.class_name[:100]!r}, which is not one of StyleGAN2"
+                f"its network has a part of class {shown(self.class_name)}, which is not one of StyleGAN2"
             )
 
 
-def read_pickle(path: Path) -> dict[str, PickledNetwork]:
-    """Networks "G_ema" and "D" of an official StyleGAN2 checkpoint in the torch form (.pkl); raises WeightsError.
-
-    Later containers (TensorFlow pickles, torch files) get their place here, chosen by what the file holds.
-    """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    if data[:1] != b"\x80":
-        kind = "an HTML or XML page" if data.lstrip()[:1] == b"<" else "not a pickle of protocol 2 or higher"
-        raise WeightsError(f"{path} is {kind}; expected the .pkl file of a StyleGAN2 (stylegan2-ada-pytorch)")
-    try:
-        return read_persistent(memoryview(data))
-    except WeightsError as error:
-        raise WeightsError(f"{path} is refused: {error}") from error
-
-
-def read_persistent(data: memoryview) -> dict[str, PickledNetwork]:
-    """As `read_pickle`, for the bytes of the file."""
-    budget = Budget(len(data))
-    machine = PickleMachine(data, budget, persistent_calls(budget), None, NUMPY_NAMES)
+def read_object(data: memoryview, budget: Budget) -> Any:
+    """The object of a pickle of either kind: containers, numbers, arrays, `TensorFlowNetwork` and `Module`."""
+    machine = PickleMachine(data, budget, calls(budget), None, NUMPY_NAMES)
     content = machine.load()
     if machine.position != len(data):
         raise WeightsError(f"it has {len(data) - machine.position} bytes behind its pickle")
-    if not isinstance(content, dict) or not {"D", "G_ema"} <= set(content):
-        raise WeightsError("it is a pickle, but not of a dictionary with the networks G_ema and D")
-    for name, value in content.items():
-        if not isinstance(value, Module):
-            plain(name), plain(value)
-    networks = {}
-    for name, expected in (("G_ema", "Generator"), ("D", "Discriminator")):
-        if not isinstance(content[name], Module) or content[name].class_name != expected:
-            raise WeightsError(f"its {name} is not a {expected}")
-        networks[name] = collect(content[name])
-    return networks
+    return content
 
 
-def persistent_calls(budget: Budget) -> dict[tuple[str, str], Call]:
+def calls(budget: Budget) -> dict[tuple[str, str], Call]:
     """All symbols that may be called in such a file."""
 
     def storage(content: Any) -> Storage:
@@ -137,77 +151,160 @@ def persistent_calls(budget: Budget) -> dict[tuple[str, str], Call]:
             raise WeightsError("it has a nested torch file that holds more than one storage")
         return found
 
+    def new_dictionary(*arguments: Any) -> dict[Any, Any]:
+        return dictionary(budget, *arguments)
+
+    def new_set(*arguments: Any) -> set[Any]:
+        return set_of(budget, *arguments)
+
     return {
         **numpy_calls(budget),
         **tensor_calls(budget),
+        **dict.fromkeys(TENSORFLOW_CLASSES, TensorFlowNetwork),
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): Module,
         ("torch.storage", "_load_from_bytes"): storage,
-        ("builtins", "set"): set_of,
-        ("__builtin__", "set"): set_of,
-        ("dnnlib.util", "EasyDict"): dictionary,
+        ("builtins", "set"): new_set,
+        ("__builtin__", "set"): new_set,
+        ("dnnlib.util", "EasyDict"): new_dictionary,
     }
 
 
-def collect(module: Module) -> PickledNetwork:
-    """Settings, attributes and tensors of a module and its parts."""
+class Names:
+    """Joined names of tensors: of bounded length, and each once."""
+
+    def __init__(self, separator: str) -> None:
+        self.separator = separator
+        self.tensors: dict[str, NDArray[Any]] = {}
+        self.parts: set[int] = set()
+
+    def join(self, prefix: str, name: Any) -> str:
+        if not isinstance(name, str) or not name or len(prefix) + len(name) > NAME_LENGTH:
+            raise WeightsError(
+                f"its network has a tensor or part of the name {shown(name)}; expected at most {NAME_LENGTH} characters"
+            )
+        return prefix + name
+
+    def enter(self, part: Any, kind: type, prefix: str) -> None:
+        """Refuse a part that is there twice (a circle never ends) or too deep."""
+        if not isinstance(part, kind) or id(part) in self.parts or prefix.count(self.separator) > DEEPEST_PART:
+            raise WeightsError(
+                f"its part {shown(prefix)} is no network, is deeper than {DEEPEST_PART} levels or occurs twice"
+            )
+        self.parts.add(id(part))
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        if name in self.tensors:
+            raise WeightsError(f"its tensor {name} occurs twice")
+        self.tensors[name] = array
+
+
+def of_tensorflow(network: TensorFlowNetwork) -> NetworkData:
+    """Variables of a TensorFlow network and its parts under one roof."""
+    names = Names("/")
     attributes: dict[str, Any] = {}
-    tensors: dict[str, NDArray[Any]] = {}
-    seen: set[int] = set()
 
     def visit(part: Any, prefix: str) -> None:
-        if not isinstance(part, Module) or id(part) in seen or prefix.count(".") > 8:
-            raise WeightsError(f"its part {prefix[:100]!r} is no module, is deeper than 8 levels or occurs twice")
-        seen.add(id(part))
+        names.enter(part, TensorFlowNetwork, prefix)
+        said = part.said()
+        attributes[f"{prefix}name"] = said["name"][:ATTRIBUTE_LENGTH]
+        if prefix:
+            attributes[f"{prefix}class_name"] = said["build_func_name"][:ATTRIBUTE_LENGTH]
+            attributes[f"{prefix}settings"] = plain(said["static_kwargs"])
+        for variable in said["variables"]:
+            if not isinstance(variable, list | tuple) or len(variable) != 2:
+                raise WeightsError(f"its part {shown(prefix)} has a variable that is not a pair of name and values")
+            name = names.join(prefix, variable[0])
+            names.add(name, values(name, variable[1]))
+        for name, component in said["components"].items():
+            visit(component, names.join(prefix, name) + "/")
+
+    visit(network, "")
+    said = network.said()
+    return NetworkData(
+        said["build_func_name"][:ATTRIBUTE_LENGTH], plain(said["static_kwargs"]), names.tensors, attributes
+    )
+
+
+def values(name: str, value: Any) -> NDArray[Any]:
+    """An array of a TensorFlow variable; those without axes are pickled as numbers."""
+    if isinstance(value, NumpyArray) and value.array is not None:
+        return value.array
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, np.generic | float) or (isinstance(value, int) and value.bit_length() < 64):
+        return np.asarray(value)
+    raise WeightsError(f"its tensor {name} is {shown(value)}; expected numbers")
+
+
+def of_module(module: Module) -> NetworkData:
+    """Settings, attributes and tensors of a persistent module and its parts."""
+    names = Names(".")
+    attributes: dict[str, Any] = {}
+
+    def visit(part: Any, prefix: str) -> None:
+        names.enter(part, Module, prefix)
         for kind in ("_parameters", "_buffers", "_modules"):
             entries = part.state.get(kind)
             if not isinstance(entries, dict) or not all(isinstance(name, str) and "." not in name for name in entries):
-                raise WeightsError(f"its part {prefix[:100]!r} has no dictionary {kind}")
-            for name, entry in entries.items():
+                raise WeightsError(f"its part {shown(prefix)} has no dictionary {kind}")
+            for key, entry in entries.items():
+                name = names.join(prefix, key)
                 if entry is None:
                     continue
                 if kind == "_modules":
-                    visit(entry, f"{prefix}{name}.")
+                    visit(entry, f"{name}.")
                 elif not isinstance(entry, Tensor):
-                    raise WeightsError(f"its entry {prefix}{name} is no tensor")
-                elif prefix + name in tensors:
-                    raise WeightsError(f"its tensor {prefix}{name} occurs twice")
+                    raise WeightsError(f"its entry {name} is no tensor")
                 else:
-                    tensors[prefix + name] = finite(prefix + name, entry.array())
-        for name, value in part.state.items():
-            if isinstance(name, str) and isinstance(value, str | int | float | type(None)):
-                attributes[prefix + name] = value
+                    names.add(name, entry.array())
+        for key, value in part.state.items():
+            number = value.item() if isinstance(value, np.generic) else value
+            short = isinstance(number, int | float | type(None)) or (
+                isinstance(number, str) and len(number) <= ATTRIBUTE_LENGTH
+            )
+            if short and isinstance(key, str):
+                attributes[names.join(prefix, key)] = number
 
     visit(module, "")
     settings = plain(module.state.get("_init_kwargs", {}))
     if plain(module.state.get("_init_args", ())) != [] or not isinstance(settings, dict):
         raise WeightsError("its network was built from unnamed arguments, which are not read")
-    return PickledNetwork(module.class_name, settings, attributes, tensors)
-
-
-def finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise WeightsError(f"its tensor {name} has {int((~np.isfinite(array)).sum())} values that are not finite")
-    return array
+    return NetworkData(module.class_name, settings, names.tensors, attributes)
 
 
 def plain(value: Any) -> Any:
-    """A copy of nested dictionaries, lists and numbers (tuples as lists), of bounded size."""
+    """A copy of nested dictionaries, lists and numbers (tuples as lists, arrays too), of bounded size."""
     left = PLAIN_NODES
 
     def copy(value: Any, depth: int) -> Any:
         nonlocal left
-        left -= 1
+        if isinstance(value, NumpyArray) and value.array is not None:
+            value = value.array
+        left -= value.size if isinstance(value, np.ndarray) else 1
         if left < 0 or depth > 16:
             raise WeightsError("its settings are nested too deeply or are too many")
         if isinstance(value, dict):
             return {copy(key, depth + 1): copy(entry, depth + 1) for key, entry in value.items()}
         if isinstance(value, list | tuple):
             return [copy(entry, depth + 1) for entry in value]
-        if isinstance(value, NumpyArray) and value.array is not None:
-            return value.array.tolist() if value.array.size < PLAIN_NODES else copy(None, 99)
+        if isinstance(value, np.ndarray):
+            return value.tolist()
+        if isinstance(value, np.generic):
+            return value.item()
         if isinstance(value, str | int | float | type(None)):
             return value
-        kind = value if isinstance(value, Symbol) else type(value).__name__
+        kind = str(value) if isinstance(value, Symbol) else type(value).__name__
         raise WeightsError(f"its settings hold a {kind}; expected text and numbers")
 
     return copy(value, 0)
+
+
+PickledNetwork = NetworkData
+
+
+def read_pickle(path: Any) -> dict[str, NetworkData]:
+    """Networks of a persistence pickle."""
+    from stages.generators.checkpoints import read_contents
+
+    contents = read_contents(path)
+    return {name: contents.networks[name] for name in ("G_ema", "D")}

@@ -1,8 +1,8 @@
 """ProGAN: a generator that grows by doubling its resolution (Karras et al. 2018, arXiv:1710.10196).
 
 Written from the paper in plain torch operations: section 2 for growing, section 4 for normalization, table 2 for the
-layers. Released networks differ from it in widths, in fused resampling and in their state of growing; arguments that
-only a foreign version of the network needs say so. The discriminator is in `progan_discriminator`.
+layers. The authors' code varies widths, fused resampling and the state of growing, and so do the arguments here; those
+that only a foreign version of the network needs say so. The discriminator is in `progan_discriminator`.
 
 Growing: `lod` (level of detail) says how much of the resolution is still missing. An image at lod k + f has side
 resolution / 2^k and is faded with the next coarser one by the fraction f; lod 0 is the finished network.

@@ -59,25 +59,27 @@ class Block(nn.Module):
 class LastBlock(nn.Module):
     """4x4 features to a score and label logits (N, outputs)."""
 
-    def __init__(self, inputs: int, width: int, outputs: int, colors: int, deviation: nn.Module) -> None:
+    def __init__(self, inputs: int, width: int, outputs: int, colors: int, deviation: nn.Module | None) -> None:
         super().__init__()
         self.fromrgb = Convolution(colors, inputs, 1)
         self.deviation = deviation
-        self.conv = Convolution(inputs + 1, inputs)
+        self.conv = Convolution(inputs + (deviation is not None), inputs)
         self.dense = Linear(inputs * 16, width)
         self.out = Linear(width, outputs, gain=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.leaky_relu(self.conv(self.deviation(x)), SLOPE)
+        x = x if self.deviation is None else self.deviation(x)
+        x = F.leaky_relu(self.conv(x), SLOPE)
         return self.out(F.leaky_relu(self.dense(x.flatten(1)), SLOPE))
 
 
 class Discriminator(nn.Module):
     """Image to a score (N, 1): higher means more real.
 
-    group     images compared by the minibatch deviation; None: the whole batch
+    group     images compared by the minibatch deviation; None: the whole batch; 0: without this layer
     grouping  "interleaved", or "consecutive" for networks of pytorch_GAN_zoo
     features  feature maps at 4, 8, ... pixels, for networks that do not follow the rule of the authors
+    hidden    width of the fully connected layer at 4x4 pixels; None: by the rule, or as many as there are feature maps
     """
 
     lod: Tensor
@@ -95,6 +97,7 @@ class Discriminator(nn.Module):
         fused: bool = False,
         group: int | None = 4,
         grouping: str = "interleaved",
+        hidden: int | None = None,
     ) -> None:
         super().__init__()
         if grouping not in GROUPINGS:
@@ -103,8 +106,10 @@ class Discriminator(nn.Module):
         width = widths(resolution, fmap_base, fmap_decay, fmap_max, features)
         for side in self.sides[:-1]:
             self.add_module(f"b{side}", Block(width[side], width[side // 2], colors, fused))
-        deviation = ConsecutiveDeviation(group) if grouping == "consecutive" else MinibatchDeviation(group)
-        self.b4 = LastBlock(width[4], width[2], 1 + c_dim, colors, deviation)
+        deviation: nn.Module | None = None
+        if group != 0:
+            deviation = ConsecutiveDeviation(group) if grouping == "consecutive" else MinibatchDeviation(group)
+        self.b4 = LastBlock(width[4], hidden or width[2], 1 + c_dim, colors, deviation)
         self.register_buffer("lod", torch.zeros(()))
 
     def forward(self, image: Tensor, label: Tensor | None = None, *, lod: float | None = None) -> Tensor:

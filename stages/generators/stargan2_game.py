@@ -105,6 +105,7 @@ class TranslationGame(Game):
         recipe, bundle = self.recipe, self.generator
         learning = PARTS if latents is not None else PARTS[:1]
         self.discriminator.requires_grad_(False)
+        pairs: list[tuple[Tensor | None, Tensor | None]]
         pairs = [(latent, None) for latent in latents] if latents is not None else []
         pairs += [(None, reference) for reference in references] if references is not None else []
         style = self._style(*pairs[0], targets)
@@ -143,7 +144,8 @@ class TranslationGame(Game):
         domains = (self.images.class_of(rows) + 1) % self.images.count_of_classes
         drawn = [stargan2.draw({"z_dim": self.generator.z_dim}, int(seed), "none")["z"] for seed in seeds]
         latents = torch.from_numpy(np.stack(drawn)).to(self.device)
+        average: Any = self.average
         made = stargan2.render(
-            self.average, {"source": sources, "domain": domains, "z": latents}, psi=1.0, cutoff=None, noise="none"
+            average, {"source": sources, "domain": domains, "z": latents}, psi=1.0, cutoff=None, noise="none"
         )
         return stargan2.to_uint8(made).cpu().numpy()

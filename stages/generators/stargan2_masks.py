@@ -157,7 +157,13 @@ def combined(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def edge_masks(network: LandmarkNetwork, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Masks of faces (N, 3, H, W) in -1..1: for features of side 32, and for those of larger sides."""
-    faces = F.interpolate(source, size=(SIDE, SIDE), mode="bilinear") * 0.5 + 0.5
-    heatmaps = network(faces)[:, :LANDMARKS]
-    return combined(F.interpolate(heatmaps, size=(SIDE, SIDE), mode="bilinear", align_corners=True))
+    """Masks of faces (N, 3, H, W) in -1..1: for features of side 32, and for those of larger sides; float32.
+
+    Computed in float64, because threshold, scaling and powers enlarge the rounding of the heatmaps, and the high-pass
+    filter that of the masks: in float32 the images would differ by machine and number of threads.
+    """
+    state = {name: tensor.double() for name, tensor in network.state_dict().items()}
+    faces = F.interpolate(source.double(), size=(SIDE, SIDE), mode="bilinear") * 0.5 + 0.5
+    heatmaps: Tensor = torch.func.functional_call(network, state, (faces,))[:, :LANDMARKS]
+    coarse, fine = combined(F.interpolate(heatmaps, size=(SIDE, SIDE), mode="bilinear", align_corners=True))
+    return coarse.float(), fine.float()

@@ -2,8 +2,8 @@
 
 Written from the paper in plain torch operations. Tensors have the names of the public torch version of the network
 (stylegan2-ada-pytorch, Karras et al. 2020, arXiv:2006.06676), so that its weights load by name; the discriminator is in
-`stylegan2_discriminator`. All computation is in
-float32: half precision blocks of a training run are a matter of speed and are not repeated here.
+`stylegan2_discriminator`, the conversion of other public forms in `stylegan2_official`. All computation is in float32:
+half precision blocks of a training run are a matter of speed and are not repeated here.
 
 Notation: images are (N, 3, H, W) float32, about -1..1, RGB; z, w and labels are (N, dimensions) float32.
 """
@@ -20,17 +20,33 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stages.generators import layers as shared
 from stages.generators.layers import SLOPE, normalize, resolutions, truncating_uint8
 
 FloatArray = NDArray[np.float32]
 
 NETWORKS = ("skip", "resnet", "orig")  # ways to combine resolutions, figure 7 of the paper
+LABELS = ("embed", "concat")  # ways to give a label to the mapping network
+NOISES: tuple[str, ...] = ("per-seed", "const", "none")
 FIR = (1.0, 3.0, 3.0, 1.0)  # resampling filter, appendix B
 
 
 def channels(resolution: int, channel_base: int, channel_max: int) -> int:
     """Feature maps at one resolution."""
     return min(channel_base // resolution, channel_max)
+
+
+def widths(resolution: int, channel_base: int, channel_max: int, features: Sequence[int] | None) -> dict[int, int]:
+    """Feature maps by side 4, 8, ..., `resolution`: `features` if given, else those of `channels`.
+
+    Raises ValueError if these are not as many positive numbers as there are sides.
+    """
+    sides = resolutions(resolution)
+    if features is None:
+        features = [channels(side, channel_base, channel_max) for side in sides]
+    if len(features) != len(sides) or min(features) < 1:
+        raise ValueError(f"{resolution} pixels need {len(sides)} positive numbers of feature maps, not {features}")
+    return dict(zip(sides, features, strict=True))
 
 
 def activate(
@@ -118,7 +134,9 @@ class Convolution(nn.Module):
 class MappingNetwork(nn.Module):
     """z (and a label) to w: normalized, concatenated, then fully connected layers at a hundredth of the learning rate.
 
-    With `z_dim` 0 it maps labels only, as the conditional discriminator wants.
+    With `z_dim` 0 it maps labels only, as the conditional discriminator wants; then it may have no layers.
+    labels  "embed": an affine map of the label, normalized apart from z, as in stylegan2-ada; "concat": a linear map to
+            as many numbers as z has, normalized together with z, as in the first TensorFlow version
     """
 
     def __init__(
@@ -130,16 +148,27 @@ class MappingNetwork(nn.Module):
         layers: int = 8,
         features: int | None = None,
         embedding: int | None = None,
+        labels: str = "embed",
         rate: float = 0.01,
         average: bool = True,
     ) -> None:
         super().__init__()
-        if layers not in range(1, 65):
+        if layers not in range(1 if z_dim else 0, 65):
             raise ValueError(f"a mapping network has 1 to 64 layers, not {layers!r}")
+        if labels not in LABELS or (labels == "concat" and embedding):
+            raise ValueError(
+                f"labels are mapped by {' or '.join(LABELS)}, the latter without a width, not {labels!r} {embedding!r}"
+            )
         self.z_dim, self.c_dim = z_dim, c_dim
-        label_width = (embedding or w_dim) if c_dim else 0
-        if c_dim:
+        label_width, self.concat = 0, None
+        if c_dim and labels == "concat":
+            label_width = z_dim
+            self.concat = shared.Linear(c_dim, z_dim, gain=math.sqrt(c_dim), bias=False)  # the scale is 1
+        elif c_dim:
+            label_width = embedding or w_dim
             self.embed = Linear(c_dim, label_width)
+        if layers == 0 and label_width != w_dim:
+            raise ValueError(f"without layers, labels are embedded as {w_dim} numbers, not {label_width}")
         widths = [z_dim + label_width, *[features or w_dim] * (layers - 1), w_dim]
         self.layers = layers
         for index in range(layers):
@@ -148,12 +177,15 @@ class MappingNetwork(nn.Module):
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(self, z: Tensor | None, label: Tensor | None = None) -> Tensor:
-        parts = [normalize(z)] if self.z_dim and z is not None else []
-        if self.c_dim:
-            if label is None:
-                raise ValueError(f"this network is conditional: it needs a label of width {self.c_dim}")
-            parts.append(normalize(self.embed(label)))
-        x = torch.cat(parts, dim=1)
+        if self.c_dim and label is None:
+            raise ValueError(f"this network is conditional: it needs a label of width {self.c_dim}")
+        if self.concat is not None and z is not None:
+            x = normalize(torch.cat([z, self.concat(label)], dim=1))
+        else:
+            parts = [normalize(z)] if self.z_dim and z is not None else []
+            if self.c_dim:
+                parts.append(normalize(self.embed(label)))
+            x = torch.cat(parts, dim=1)
         for index in range(self.layers):
             x = self.get_submodule(f"fc{index}")(x)
         return x
@@ -270,21 +302,18 @@ class SynthesisNetwork(nn.Module):
     def __init__(
         self,
         w_dim: int,
-        resolution: int,
+        widths: Mapping[int, int],
         colors: int,
-        channel_base: int,
-        channel_max: int,
         network: str,
         clamp: float | None,
     ) -> None:
         super().__init__()
         if network not in NETWORKS:
             raise ValueError(f"a StyleGAN2 generator is one of {', '.join(NETWORKS)}, not {network!r}")
-        self.sizes = resolutions(resolution)
+        self.sizes = list(widths)
         inputs = 0
-        for size in self.sizes:
-            outputs = channels(size, channel_base, channel_max)
-            block = SynthesisBlock(inputs, outputs, w_dim, size, colors, network, size == resolution, clamp)
+        for size, outputs in widths.items():
+            block = SynthesisBlock(inputs, outputs, w_dim, size, colors, network, size == self.sizes[-1], clamp)
             self.add_module(f"b{size}", block)
             inputs = outputs
 
@@ -309,7 +338,13 @@ class SynthesisNetwork(nn.Module):
 
 
 class Generator(nn.Module):
-    """z and label to an image. The keyword arguments are the `architecture` of a weights file."""
+    """z and label to an image. The keyword arguments are the `architecture` of a weights file.
+
+    network         one of NETWORKS
+    features        feature maps at 4, 8, ... pixels; None: min(channel_base / side, channel_max)
+    mapping_...     see `MappingNetwork`
+    conv_clamp      bound of the values of feature maps and colors, or None
+    """
 
     def __init__(
         self,
@@ -322,15 +357,18 @@ class Generator(nn.Module):
         network: str = "skip",
         channel_base: int = 32768,
         channel_max: int = 512,
+        features: Sequence[int] | None = None,
         mapping_layers: int = 8,
         mapping_features: int | None = None,
         mapping_embedding: int | None = None,
+        mapping_labels: str = "embed",
         mapping_rate: float = 0.01,
         conv_clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.resolution = z_dim, c_dim, w_dim, resolution
-        self.styles = 2 * len(resolutions(resolution))
+        maps = widths(resolution, channel_base, channel_max, features)
+        self.styles = 2 * len(maps)
         self.mapping = MappingNetwork(
             z_dim,
             c_dim,
@@ -338,9 +376,10 @@ class Generator(nn.Module):
             layers=mapping_layers,
             features=mapping_features,
             embedding=mapping_embedding,
+            labels=mapping_labels,
             rate=mapping_rate,
         )
-        self.synthesis = SynthesisNetwork(w_dim, resolution, colors, channel_base, channel_max, network, conv_clamp)
+        self.synthesis = SynthesisNetwork(w_dim, maps, colors, network, conv_clamp)
 
     def noise_shapes(self) -> list[tuple[int, int, int]]:
         """Shapes (1, side, side) of the noise maps in stored order: 4, 8, 8, 16, 16, ..."""
@@ -380,6 +419,11 @@ def noise_shapes(resolution: int) -> list[tuple[int, int, int]]:
 def build(architecture: Mapping[str, Any]) -> Generator:
     """The generator of an `architecture`; unknown keys raise TypeError, impossible values ValueError."""
     return Generator(**architecture)
+
+
+def styles(architecture: Mapping[str, Any]) -> int:
+    """Number of styles that truncation can cut off: two for each side 4, 8, ..., `resolution`."""
+    return 2 * len(resolutions(architecture["resolution"]))
 
 
 def draw(

@@ -6,11 +6,14 @@ Apart from the generator, because sampling has no need of it. Tensors have the n
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from stages.generators.layers import MinibatchDeviation, resolutions
-from stages.generators.stylegan2 import NETWORKS, Convolution, Linear, MappingNetwork, channels, downsample
+from stages.generators.layers import MinibatchDeviation
+from stages.generators.stylegan2 import NETWORKS, Convolution, Linear, MappingNetwork, downsample, widths
+
+LABELS = ("project", "select")  # ways to make one score of the image's features and its label
 
 
 class DiscriminatorBlock(nn.Module):
@@ -42,14 +45,22 @@ class DiscriminatorEnd(nn.Module):
     """4x4 features to a score, or to the features that a label selects."""
 
     def __init__(
-        self, width: int, outputs: int, colors: int, network: str, group: int | None, features: int, clamp: float | None
+        self,
+        width: int,
+        hidden: int,
+        outputs: int,
+        colors: int,
+        network: str,
+        group: int | None,
+        features: int,
+        clamp: float | None,
     ) -> None:
         super().__init__()
         self.fromrgb = Convolution(colors, width, 1) if network == "skip" else None
         self.mbstd = MinibatchDeviation(group, features) if features else None
         self.conv = Convolution(width + features, width, 3, clamp=clamp)
-        self.fc = Linear(width * 16, width, linear=False)
-        self.out = Linear(width, outputs)
+        self.fc = Linear(width * 16, hidden, linear=False)
+        self.out = Linear(hidden, outputs)
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
         if self.fromrgb is not None:
@@ -59,7 +70,14 @@ class DiscriminatorEnd(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image (and label) to a score (N, 1): higher means more real."""
+    """Image (and label) to a score (N, 1): higher means more real. The arguments are as in `stylegan2.Generator`.
+
+    end_features    width of the last hidden layer; None: as many as there are feature maps at 4x4
+    labels          "project": inner product of image and label, both as `label_width` numbers (stylegan2-ada);
+                    "select": one score for each class (Mescheder et al. 2018, arXiv:1801.04406; TensorFlow version)
+    group           images that are compared with each other; None: the whole batch
+    group_features  feature maps that this comparison adds, 0: none
+    """
 
     def __init__(
         self,
@@ -70,25 +88,44 @@ class Discriminator(nn.Module):
         network: str = "resnet",
         channel_base: int = 32768,
         channel_max: int = 512,
+        features: Sequence[int] | None = None,
+        end_features: int | None = None,
         conv_clamp: float | None = None,
+        labels: str = "project",
         label_width: int | None = None,
         mapping_layers: int = 8,
+        mapping_features: int | None = None,
+        mapping_embedding: int | None = None,
+        mapping_rate: float = 0.01,
         group: int | None = 4,
         group_features: int = 1,
     ) -> None:
         super().__init__()
         if network not in NETWORKS:
             raise ValueError(f"a StyleGAN2 discriminator is one of {', '.join(NETWORKS)}, not {network!r}")
-        self.network, self.sizes = network, resolutions(resolution)[:0:-1]
-        self.label_width = 0 if c_dim == 0 else label_width or channels(4, channel_base, channel_max)
+        if labels not in LABELS:
+            raise ValueError(f"a StyleGAN2 discriminator uses labels to {' or '.join(LABELS)}, not to {labels!r}")
+        maps = widths(resolution, channel_base, channel_max, features)
+        self.c_dim, self.resolution = c_dim, resolution
+        self.network, self.sizes = network, list(maps)[:0:-1]
+        self.label_width = (label_width or maps[4]) if c_dim and labels == "project" else 0
         for size in self.sizes:
-            middle, outputs = (channels(side, channel_base, channel_max) for side in (size, size // 2))
             from_rgb = size == resolution or network == "skip"
-            self.add_module(f"b{size}", DiscriminatorBlock(middle, outputs, colors, network, from_rgb, conv_clamp))
-        if c_dim:
-            self.mapping = MappingNetwork(0, c_dim, self.label_width, layers=mapping_layers, average=False)
-        width = channels(4, channel_base, channel_max)
-        self.b4 = DiscriminatorEnd(width, self.label_width or 1, colors, network, group, group_features, conv_clamp)
+            block = DiscriminatorBlock(maps[size], maps[size // 2], colors, network, from_rgb, conv_clamp)
+            self.add_module(f"b{size}", block)
+        if self.label_width:
+            self.mapping = MappingNetwork(
+                0,
+                c_dim,
+                self.label_width,
+                layers=mapping_layers,
+                features=mapping_features,
+                embedding=mapping_embedding,
+                rate=mapping_rate,
+                average=False,
+            )
+        hidden, outputs = end_features or maps[4], self.label_width or c_dim or 1
+        self.b4 = DiscriminatorEnd(maps[4], hidden, outputs, colors, network, group, group_features, conv_clamp)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         x: Tensor | None = None
@@ -99,4 +136,8 @@ class Discriminator(nn.Module):
         if self.label_width:
             selected = (x * self.mapping(None, label)).sum(dim=1, keepdim=True)
             return selected / math.sqrt(self.label_width)
+        if self.c_dim:
+            if label is None:
+                raise ValueError(f"this discriminator is conditional: it needs a label of width {self.c_dim}")
+            return (x * label).sum(dim=1, keepdim=True)
         return x

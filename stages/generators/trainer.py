@@ -159,7 +159,9 @@ def restore(game: Game, path: Path) -> Course:
         game.spectral.numbers.update(plain["spectral"])
     for name, network in game.networks().items():
         start = f"network/{name}/"
-        network.load_state_dict({key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)})
+        network.load_state_dict(
+            {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+        )
     for name, optimizer in game.all_optimizers().items():
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():

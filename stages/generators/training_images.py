@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,6 +80,11 @@ class TrainingImages:
 
     def pixels(self, chosen: NDArray[np.integer]) -> NDArray[np.uint8]:  # type: ignore[type-arg]
         return self._kept[chosen] if self._kept is not None else self.rows.array("image", chosen)
+
+    def blocks(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """All images in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.pixels(np.arange(start, min(start + size, len(self))))
 
     def floats(self, pixels: NDArray[np.uint8]) -> Tensor:
         """(N, H, W, 3) uint8 to (N, 3, H, W) float32 by x / 127.5 - 1, on the device."""

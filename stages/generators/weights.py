@@ -9,6 +9,7 @@ anything; `load` compares every tensor's name and shape with the network that th
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages import GENERATORS
+
 if TYPE_CHECKING:
     from torch import nn
 
 FORMAT = 1
-FAMILIES = {name: f"stages.generators.{name}" for name in ("progan", "stylegan", "stylegan2", "stargan2")}
+FAMILIES = {name: f"stages.generators.{name}" for name in GENERATORS}
 DISCRIMINATORS = {name: f"{module}_discriminator" for name, module in FAMILIES.items()}
 NETWORKS = {"generator": FAMILIES, "discriminator": DISCRIMINATORS}
 METADATA_KEY = "touchstone"
@@ -171,12 +174,16 @@ def _described(path: Path, metadata: Any, shapes: Mapping[str, tuple[int, ...]])
         raise WeightsError(f"{path}: its description lacks one of the dimensions {', '.join(DIMENSIONS)}")
     if any(architecture.get(key, 0) != dimensions[key] for key in DIMENSIONS):
         raise WeightsError(f"{path}: its dimensions {dimensions} are not those of its architecture {architecture}")
-    if not isinstance(truncation, dict) or set(truncation) != {"psi", "cutoff"}:
-        raise WeightsError(f"{path}: its truncation is {truncation!r}, expected psi and cutoff")
+    if not isinstance(truncation, dict) or set(truncation) != {"psi", "cutoff"} or not _truncates(**truncation):
+        raise WeightsError(f"{path}: its truncation is {truncation!r}, expected psi, a number, and cutoff, a count")
     domains = about.get("domains", [])
     if not isinstance(domains, list) or not _named(domains, dimensions["c_dim"]):
         raise WeightsError(f"{path}: its domains are {domains!r}, expected {dimensions['c_dim']} different names")
     return Header(family, architecture, dimensions, truncation, shapes, network, tuple(domains))
+
+
+def _truncates(psi: Any, cutoff: Any) -> bool:
+    return type(psi) in (int, float) and math.isfinite(psi) and (cutoff is None or (type(cutoff) is int and cutoff > 0))
 
 
 def _named(domains: Sequence[Any], classes: int) -> bool:
@@ -232,7 +239,7 @@ def build(where: str, header: Header) -> tuple[ModuleType, nn.Module]:
         raise WeightsError(f"{where}: its architecture {dict(header.architecture)} cannot be built: {error}") from error
     for key, stated in header.dimensions.items():
         if getattr(network, key, stated) != stated:
-            raise WeightsError(f"{where}: its network has {key} {getattr(network, key)}, its architecture {stated}")
+            raise WeightsError(f"{where}: its architecture must name {key}, which is {getattr(network, key)}")
     return module, network
 
 

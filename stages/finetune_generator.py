@@ -1,0 +1,250 @@
+"""Finetune a generator so that the spectra of its images resemble those of photographs: variants +R and +A.
+
+Starts from a file of any supported form or from a generator trained in the same pipeline, goes on with the family's own
+losses and adds one term (see `stages.generators.spectral_training`). The card tells the distance of the mean spectral
+profiles from that of the training photographs before and after, the log the ratio of the gradients.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import model_validator
+
+from pipeline.errors import StageError
+from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, row_setting, setting
+from stages.generators.training_recipes import AnyRecipe, Growing, Recipe, by_size
+from stages.train_generator import (
+    MODULES,
+    discriminator_architecture,
+    new_game,
+    new_network,
+    publish,
+    real_rows,
+    side_of,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pipeline.dataset import Dataset
+
+WARM_UP_KIMG = 10.0
+"""Thousands of images that a new discriminator sees before the generator learns from it."""
+
+
+class FinetuneGeneratorConfig(StageConfig):
+    """From which weights, with which term, for how long."""
+
+    checkpoint: str = file_setting(
+        description="a node that trains a generator, a weights file of any supported form, or MANIFEST.yaml#ENTRY"
+    )
+    method: Literal["regularization", "adversarial", "none"] = setting(
+        description="regularization: +R; adversarial: +A; none: only go on, for comparison"
+    )
+    recipe: AnyRecipe = setting(
+        description="as in train_generator, of the checkpoint's family; widths count for a new discriminator only"
+    )
+    weight: float | None = setting(
+        None, gt=0, description="+R: weight of the spectral loss; none: chosen in the first steps by gradient_ratio"
+    )
+    gradient_ratio: float = setting(
+        0.1,
+        gt=0,
+        description="+R: norm of the weighted spectral gradient over that of the adversarial one, at the start",
+    )
+    share: float = setting(0.5, gt=0, lt=1, description="+A: share of the spectral discriminator in the loss")
+    warm_up_kimg: float | None = setting(
+        None,
+        ge=0,
+        description=f"images before the generator learns; none: {WARM_UP_KIMG:g} if its discriminator is new",
+    )
+    seed: int = setting(0, ge=0, description="seed of latents, noise, new networks and the order of images")
+    mixed_precision: bool = setting(False, description="networks in bfloat16")
+    save_kimg: float = row_setting(50.0, gt=0, description="thousands of images between two savings of the progress")
+    pictures: int = setting(4, ge=1, le=64, description="pictures of samples made on the way")
+
+    @model_validator(mode="after")
+    def _without_effect(self) -> FinetuneGeneratorConfig:
+        given = self.model_fields_set
+        of = {"weight": "regularization", "gradient_ratio": "regularization", "share": "adversarial"}
+        for name, method in of.items():
+            if name in given and self.method != method:
+                raise ValueError(f"{name} has no effect with method {self.method}; drop it")
+        if self.weight is not None and "gradient_ratio" in given:
+            raise ValueError("weight and gradient_ratio are two ways to say the same; drop one")
+        return self
+
+
+class FinetuneGenerator(Stage):
+    """Artifact: as that of train_generator."""
+
+    name: ClassVar[str] = "finetune_generator"
+    kind: ClassVar[Kind] = Kind.FIT
+    Config: ClassVar[type[StageConfig]] = FinetuneGeneratorConfig
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "on": Input("rows", description="real images of the generator's size; only train rows are read"),
+        "checkpoint": Input(
+            "artifact", required=False, stages=("train_generator", "finetune_generator"), description="where to start"
+        ),
+    }
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow", "torch", "safetensors")
+    network: ClassVar[bool] = True
+    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "domain")
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+
+    def schema(self, config: FinetuneGeneratorConfig, inputs: Mapping[str, Any]) -> Schema:
+        """No rows come out; raises ValueError where the inputs are no square images of a fitting size."""
+        side_of(inputs["on"])
+        return {}
+
+    def modules(
+        self, config: FinetuneGeneratorConfig, files: Mapping[str, Any] = MappingProxyType({})
+    ) -> tuple[str, ...]:
+        """The family's networks, its game, the spectral terms, and the readers of the checkpoint."""
+        from stages.generators import generator_file
+
+        readers = generator_file.modules(Path(files["checkpoint"])) if "checkpoint" in files else ()
+        return (*MODULES[config.recipe.family], "stages.generators.spectral_training", *readers)
+
+    def check(self, config: FinetuneGeneratorConfig, files: Mapping[str, Path]) -> None:
+        """The family of the file is the recipe's."""
+        from stages.generators import generator_file
+
+        if "checkpoint" in files:
+            found = generator_file.read_header(Path(files["checkpoint"])).family
+            if found != config.recipe.family:
+                raise ValueError(
+                    f"{files['checkpoint']} holds a generator of family {found}, but the recipe is one of "
+                    f"{config.recipe.family}"
+                )
+
+    def fit(
+        self, config: FinetuneGeneratorConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
+    ) -> None:
+        """Write the artifact; progress is kept in `ctx.scratch`."""
+        import torch
+
+        from stages.generators import trainer
+        from stages.generators.generator_metrics import profile_distance_of
+        from stages.generators.training_images import TrainingImages
+        from stages.networks import prepare
+
+        prepare(ctx.device, ctx.threads)
+        rows = real_rows(views["on"])
+        torch.manual_seed(config.seed)  # new networks
+        random = torch.Generator(device=ctx.device).manual_seed(config.seed)
+        recipe = grown(config.recipe)
+        images = TrainingImages(rows, ctx.device, random, flips=recipe.flips, conditional=recipe.conditional)
+        artifact = ctx.artifacts["checkpoint"][0].path if "checkpoint" in ctx.artifacts else None
+        start = artifact / "generator.safetensors" if artifact else Path(ctx.files["checkpoint"])
+        architectures, players, fresh = opened(start, artifact, recipe, images)
+        spectral = _term(config, recipe, images, ctx.device)
+        game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision, spectral)
+        before = profile_distance_of(game, images)  # of the weights given, also after a kill: progress comes later
+        warm_up = config.warm_up_kimg if config.warm_up_kimg is not None else WARM_UP_KIMG * fresh
+        log = trainer.train(
+            game,
+            recipe.kimg + warm_up,
+            ctx.scratch,
+            save_images=round(config.save_kimg * 1000),
+            pictures=config.pictures,
+            warm_up=round(warm_up * 1000),
+            report=ctx.report,
+            stopping=ctx.stopping,
+        )
+        numbers = spectral.numbers if spectral is not None else {}
+        publish(
+            ctx, config, architectures, game, log, rows, images,
+            method=config.method,
+            started_from={"file": start.name, "sha256": _sha256(start), "new_discriminator": fresh},
+            profile_distance_before=before,
+            spectral={name: number for name, number in numbers.items() if name == "weight"},
+        )  # fmt: skip
+
+
+def grown(recipe: Recipe) -> Any:
+    """The recipe without growing: a finished generator stays at full resolution."""
+    return recipe.model_copy(update={"grow_kimg": 0.0, "fade_kimg": 0.0}) if isinstance(recipe, Growing) else recipe
+
+
+def opened(
+    path: Path, artifact: Path | None, recipe: Any, images: Any
+) -> tuple[dict[str, dict[str, Any]], dict[str, nn.Module], bool]:
+    """Architectures and networks of both players, and whether the discriminator is new.
+
+    Raises StageError where the checkpoint is of another family, size or number of classes than the images.
+    """
+    from stages.generators import generator_file
+
+    _, generator, header = generator_file.load(path, "cpu")
+    if header.family != recipe.family:
+        raise StageError(
+            f"{path} holds a generator of family {header.family}, but the recipe is one of {recipe.family}"
+        )
+    if header.resolution != images.side:
+        raise StageError(
+            f"{path} makes images of {header.resolution} pixels, but those of 'on' have {images.side}; equalize the "
+            f"photographs to {header.resolution}"
+        )
+    if header.dimensions["c_dim"] != images.count_of_classes:
+        raise StageError(
+            f"{path} has {header.dimensions['c_dim']} classes, the images of 'on' {images.count_of_classes}; set "
+            "conditional in the recipe and give each row its domain"
+        )
+    architectures = {"generator": dict(header.architecture)}
+    players: dict[str, nn.Module] = {"generator": copy.deepcopy(generator)}  # the loaded one may be kept for others
+    found = _discriminator(path, artifact)
+    if found is not None:
+        architectures["discriminator"], players["discriminator"] = found
+    else:
+        given = discriminator_architecture(recipe, images.side, images.count_of_classes)
+        architectures["discriminator"] = given
+        players["discriminator"] = new_network(recipe.family, "discriminator", given)
+    for name, player in players.items():
+        players[name] = player.requires_grad_(True)
+    fixed = getattr(players["generator"], "fan", None)  # landmarks of StarGAN v2: not trained
+    if fixed is not None:
+        fixed.requires_grad_(False)
+    return architectures, players, found is None
+
+
+def _discriminator(path: Path, artifact: Path | None) -> tuple[dict[str, Any], nn.Module] | None:
+    """The discriminator beside a trained generator, or in the same official file."""
+    from importlib import import_module
+
+    from stages.generators import generator_file, weights
+
+    if artifact is not None:
+        beside = artifact / "discriminator.safetensors"
+        return dict(weights.read_header(beside).architecture), weights.load(beside, "discriminator")[1]
+    if generator_file.is_official(path):
+        converted = import_module(generator_file.OFFICIAL).discriminator(path)
+        if converted is not None:
+            network = new_network(converted.family, "discriminator", converted.architecture)
+            return dict(converted.architecture), weights.fill(str(path), network, converted.tensors)
+    return None
+
+
+def _term(config: FinetuneGeneratorConfig, recipe: Any, images: Any, device: str) -> Any:
+    """The spectral term, or None."""
+    from stages.generators.games import loss_of
+    from stages.generators.spectral_training import Adversary, Regularization, mean_profile
+
+    if config.method == "regularization":
+        return Regularization(mean_profile(images), images.side, config.weight, config.gradient_ratio)
+    if config.method == "adversarial":
+        rate = float(by_size(recipe.learning_rate, images.side))
+        return Adversary(loss_of(recipe), images.side, rate, recipe.betas, config.share, device)
+    return None
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

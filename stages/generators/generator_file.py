@@ -1,0 +1,86 @@
+"""A generator from a file: our own weights, or an official checkpoint of any container as it was published.
+
+Which family a file holds is found in the file, and only the modules of this family are imported: they alone enter the
+recipes of what is made with it. An official checkpoint is read whole to know its header, so headers are kept while
+the file is the same.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from stages.generators import weights
+from stages.generators.weights import Header, WeightsError
+
+OFFICIAL = "stages.generators.official"
+
+
+def is_official(path: Path) -> bool:
+    """Whether a file is to be read as an official checkpoint: it is not named and does not begin like safetensors."""
+    if path.suffix == ".safetensors":
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    return int.from_bytes(start[:8], "little") > weights.HEADER_LIMIT or start[8:] != b"{"
+
+
+def read_header(path: Path) -> Header:
+    """What a file holds; our own files are not read beyond their header. Raises WeightsError."""
+    path = Path(path)
+    if not is_official(path):
+        return weights.read_header(path)
+    status = path.stat()
+    return _official_header(path, status.st_mtime_ns, status.st_size)
+
+
+def modules(path: Path) -> tuple[str, ...]:
+    """Modules that an image of this file depends on: the family, and the reader of official files if it is one."""
+    module = read_header(path).module
+    return (module, OFFICIAL, f"{module}_official") if is_official(Path(path)) else (module,)
+
+
+def load(path: Path, device: str) -> tuple[Any, Any, Header]:
+    """Family module, generator on its device (float32, evaluation mode) and header; kept while the file is the same.
+
+    Raises WeightsError.
+    """
+    path = Path(path)
+    status = path.stat()
+    return _loaded(path, status.st_mtime_ns, status.st_size, device)
+
+
+@lru_cache(maxsize=64)
+def _official_header(path: Path, modified_ns: int, size: int) -> Header:
+    del modified_ns, size  # cache keys
+    return _header(_open(path))
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, modified_ns: int, size: int, device: str) -> tuple[Any, Any, Header]:
+    del modified_ns, size  # cache keys
+    if is_official(path):
+        converted = _open(path)
+        header = _header(converted)
+        family, empty = weights.build(str(path), header)
+        generator = weights.fill(str(path), empty, converted.tensors)
+    else:
+        header = weights.read_header(path)
+        family, generator = weights.load(path, "generator")
+    return family, generator.to(device), header
+
+
+def _open(path: Path) -> Any:
+    """An official checkpoint as our architecture and tensors."""
+    return import_module(OFFICIAL).open_checkpoint(path)
+
+
+def _header(converted: Any) -> Header:
+    dimensions = {key: converted.architecture.get(key, 0) for key in weights.DIMENSIONS}
+    shapes = {name: tuple(array.shape) for name, array in converted.tensors.items()}
+    return Header(converted.family, converted.architecture, dimensions, converted.truncation, shapes)

@@ -1,0 +1,102 @@
+"""An official checkpoint of any family as a network of ours.
+
+`checkpoints` reads the file, each family's `*_official` says whether it is one of its own and converts it; the families
+are found by name, so that a new one changes nothing here. Images come from the average of the generator over its
+training (Karras et al. 2018, arXiv:1710.10196, appendix A), and a file that has only the generator as it was trained
+last is used on the user's word alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from stages import GENERATORS
+from stages.generators.checkpoints import Contents, Converted, read_contents
+from stages.generators.weights import WeightsError
+
+AVERAGES = frozenset(("Gs", "G_ema", "generator_smooth", "g_running", "g_ema", "avgG", ""))
+TRAINED = frozenset(("G", "generator", "g", "netG", "nets"))
+JUDGES = frozenset(("D", "discriminator", "d", "netD"))
+SHOWN = 3  # tensors named in an error
+
+
+def open_checkpoint(path: Path, which: str = "average") -> Converted:
+    """The generator of an official checkpoint; raises WeightsError, one sentence that begins with the path.
+
+    which  "average": averaged over the training, the one to sample from; "raw": as trained last
+    """
+    path = Path(path)
+    contents = read_contents(path)
+    return generator(path, contents, which)
+
+
+def discriminator(path: Path) -> Converted | None:
+    """The discriminator of an official checkpoint, None if it has none; raises WeightsError."""
+    path = Path(path)
+    contents = read_contents(path)
+    return judge(path, contents)
+
+
+def recognize(path: Path, contents: Contents) -> tuple[ModuleType, str, str]:
+    """Module that converts a checkpoint, name of its family, name of its form; raises WeightsError."""
+    for family in GENERATORS:
+        module = import_module(f"stages.generators.{family}_official")
+        form = module.recognize(contents)
+        if form is not None:
+            return module, family, form
+    names = ", ".join(map(repr, contents.networks))
+    classes = sorted({network.class_name for network in contents.networks.values()} - {""})
+    found = f"classes {', '.join(classes)}" if classes else f"tensors like {_some(contents)}"
+    raise WeightsError(
+        f"{path} holds networks of no known family ({', '.join(GENERATORS)}): its networks are {names} with {found}"
+    )
+
+
+def _some(contents: Contents) -> str:
+    names = [name for network in contents.networks.values() for name in network.tensors]
+    return ", ".join(repr(name) for name in names[:SHOWN])
+
+
+def generator(path: Path, contents: Contents, which: str = "average") -> Converted:
+    """As `open_checkpoint`, for what was read of the file."""
+    if which not in ("average", "raw"):
+        raise ValueError(f"which is {which!r}; expected 'average' or 'raw'")
+    module, _, form = recognize(path, contents)
+    names = set(contents.networks)
+    if judges_only(contents, form):
+        raise WeightsError(f"{path} holds a discriminator only; images need the file with the generator beside it")
+    trained_only = bool(names & TRAINED) and not names & AVERAGES
+    try:
+        converted: Converted = module.generator(contents, which)
+    except WeightsError as error:
+        if which == "average" and trained_only:
+            raise _snapshot(path, contents) from error
+        raise WeightsError(f"{path} is refused: {error}") from error
+    if which == "average" and converted.source in TRAINED:
+        raise _snapshot(path, contents)
+    return converted
+
+
+def judges_only(contents: Contents, form: str) -> bool:
+    """Whether a file of this form has discriminators and nothing else."""
+    return form == "discriminator" or contents.networks.keys() <= JUDGES
+
+
+def _snapshot(path: Path, contents: Contents) -> WeightsError:
+    names = ", ".join(map(repr, contents.networks))
+    return WeightsError(
+        f"{path} is a snapshot of a training without the averaged generator (its networks are {names}); take the file "
+        "that has it, or convert the generator as it is: touchstone checkpoint FILE --network raw --to safetensors"
+    )
+
+
+def judge(path: Path, contents: Contents) -> Converted | None:
+    """As `discriminator`, for what was read of the file."""
+    module, _, _ = recognize(path, contents)
+    try:
+        converted: Converted | None = module.discriminator(contents)
+    except WeightsError as error:
+        raise WeightsError(f"{path} is refused: {error}") from error
+    return converted

@@ -1,0 +1,115 @@
+"""What +R and +A add to a training: a term of the generator's loss that sees the power spectrum of its images.
+
++R, spectral regularization (Durall et al. 2020, arXiv:2003.01826, section 4): the radial profile of each generated
+image is compared with the mean profile of the real ones, by a loss through which gradients flow into the generator.
++A, spectral adversarial training (Chen et al. 2020, arXiv:2012.04125; used by He et al. 2021): a second discriminator
+sees profiles only. Both look at images of full size before any augmentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.generators.losses import Loss
+from stages.generators.spectral import (
+    CHUNK,
+    Profile,
+    SpectralDiscriminator,
+    gradient_norm_ratio,
+    regularization,
+    starting_weight,
+    target_profile,
+)
+from stages.generators.training_images import TrainingImages
+
+MEASURED_STEPS = 8
+MEASURE_EVERY = 50
+
+
+class Regularization:
+    """+R. Without a given weight, the first steps choose it so that its gradient is `ratio` times the adversarial one.
+
+    target  (V,) mean profile of the real images
+    """
+
+    def __init__(self, target: Tensor, side: int, weight: float | None, ratio: float) -> None:
+        self.target, self.profile, self.ratio = target, Profile(side).to(target.device), ratio
+        self.networks: Mapping[str, nn.Module] = {}
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {}
+        self.numbers: dict[str, float] = {
+            "weight": weight or 0.0,
+            "unweighted": 0.0,
+            "measured": 0.0,
+            "calls": 0.0,
+        }
+        self.fixed = weight is not None
+        self.log: dict[str, float] = {}
+
+    def generator(self, adversarial: Tensor, fakes: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+        """Adversarial loss plus weight times the spectral one."""
+        numbers = self.numbers
+        with torch.autocast(fakes.device.type, enabled=False):
+            spectral = regularization(self.profile(fakes.float()), self.target)
+        self.log = {"spectral": spectral.item()}
+        choosing = not self.fixed and numbers["measured"] < MEASURED_STEPS
+        if choosing or numbers["calls"] % MEASURE_EVERY == 0:
+            unweighted = gradient_norm_ratio(adversarial, spectral, parameters)
+            if choosing:
+                count, mean = numbers["measured"], numbers["unweighted"]
+                numbers["unweighted"] = mean + (unweighted - mean) / (count + 1)
+                numbers["measured"] = count + 1
+                numbers["weight"] = starting_weight(numbers["unweighted"], self.ratio)
+            self.log["gradient_ratio"] = unweighted * numbers["weight"]
+        numbers["calls"] += 1
+        return adversarial + numbers["weight"] * spectral
+
+    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
+        """Nothing to learn; the numbers of the last generator step."""
+        log, self.log = self.log, {}
+        return log
+
+
+class Adversary:
+    """+A. The generator's adversarial loss becomes the mean of those against both discriminators."""
+
+    def __init__(
+        self, loss: Loss, side: int, rate: float, betas: tuple[float, float], share: float, device: Any
+    ) -> None:
+        network = SpectralDiscriminator(side).to(device)
+        self.network, self.loss, self.share = network, loss, share
+        self.networks: Mapping[str, nn.Module] = {"spectral": network}
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=betas, eps=1e-8)
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"spectral": self.optimizer}
+        self.numbers: dict[str, float] = {"calls": 0.0}
+        self.log: dict[str, float] = {}
+
+    def generator(self, adversarial: Tensor, fakes: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+        """(1 - share) of the adversarial loss plus share of the one against the spectral discriminator."""
+        self.network.requires_grad_(False)
+        spectral = self.loss.generator(self.network(fakes.float()))
+        self.network.requires_grad_(True)
+        self.log = {"spectral": spectral.item()}
+        if self.numbers["calls"] % MEASURE_EVERY == 0:
+            ratio = gradient_norm_ratio(adversarial, spectral, parameters)
+            self.log["gradient_ratio"] = ratio * self.share / (1 - self.share)
+        self.numbers["calls"] += 1
+        return (1 - self.share) * adversarial + self.share * spectral
+
+    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
+        """One step on profiles of real and generated images."""
+        loss, log = self.loss.discriminator(self.network, reals.float(), fakes.float(), step, random)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        merged = {**self.log, "spectral_discriminator": log["discriminator"]}
+        self.log = {}
+        return merged
+
+
+def mean_profile(images: TrainingImages) -> Tensor:
+    """(V,) mean profile of all training images, on their device."""
+    return target_profile(images.floats(pixels) for pixels in images.blocks(CHUNK))
