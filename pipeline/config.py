@@ -362,7 +362,9 @@ def _node(
     artifacts: dict[str, tuple[str, ...]] = {}
     body = {key: value for key, value in raw.items() if key not in ENGINE_KEYS}
     by_content = {
-        key for key, info in stage.Config.model_fields.items() if (info.json_schema_extra or {}) == {"recipe": "content"}
+        key
+        for key, info in stage.Config.model_fields.items()
+        if (info.json_schema_extra or {}) == {"recipe": "content"}
     }
     for key, declared in stage.inputs.items():
         if key in by_content:
@@ -392,7 +394,8 @@ def _node(
             else:
                 files[key] = _file(text, (*place, key), document)
     try:
-        stage.check(config, {key: reference.path for key, reference in files.items()})
+        if not by_content & set(artifacts):  # with a node for a file, planning checks what it promises
+            stage.check(config, {key: reference.path for key, reference in files.items()})
     except ValueError as error:
         raise document.error(place, f"({name}): {error}") from None
     failed = options["max_failed_rows"]

@@ -23,7 +23,7 @@ from pipeline.pins import Pin
 from pipeline.recipes import Recipe, artifact_key, chain_of, differences, digest, make_recipe, rows_digest
 from pipeline.rows import Names, Rows, check_leaks, tabulate
 from pipeline.selection import Branch, Evaluator, Selection, Side, origin
-from pipeline.stage import CONTENT, ID, SPLITS, Artifact, Children, Field, Kind, Parents, Schema
+from pipeline.stage import CONTENT, ID, SPLITS, Artifact, Children, Field, Kind, Parents, Promise, Schema
 
 if TYPE_CHECKING:
     from pipeline.scan import Scan
@@ -47,6 +47,7 @@ class ArtifactPlan:
     splits_seen: frozenset[str] = frozenset()
     found: Artifact | None = None
     pin: Pin | None = None
+    promise: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -128,6 +129,7 @@ class _Planner:
     def add(self, node: Node) -> None:
         self.node = node
         files = self._file_digests(node)
+        self._check_promises(node)
         if node.stage.kind in (Kind.FIT, Kind.REDUCE):
             self.plan.artifacts[node.name] = self._artifact(node, files)
             return
@@ -179,7 +181,7 @@ class _Planner:
     def _file_digests(self, node: Node) -> dict[str, str]:
         digests = {}
         for name, reference in node.files.items():
-            found = self.scan.digest(reference.path).hex()
+            found = self.scan.digest(reference.path.absolute()).hex()
             if reference.sha256 and reference.sha256 != found:
                 raise self._problem(
                     f"reads {reference.path.name}, whose SHA-256 is {found[:12]}..., but the manifest promises "
@@ -224,7 +226,23 @@ class _Planner:
         return recipe, bytes.fromhex(alias) if alias else recipe.digest
 
     def _paths(self, node: Node) -> dict[str, Any]:
-        return {key: reference.path for key, reference in node.files.items()}
+        """Places of file settings, and promises where a setting names a node."""
+        return {key: reference.path for key, reference in node.files.items()} | self._promises(node)
+
+    def _promises(self, node: Node) -> dict[str, Promise]:
+        return {
+            key: Promise(names[0], self.plan.artifacts[names[0]].promise)
+            for key, names in node.artifacts.items()
+            if key in type(node.config).model_fields
+        }
+
+    def _check_promises(self, node: Node) -> None:
+        """The stage's check of its files, where some are still to be made."""
+        if self._promises(node):
+            try:
+                node.stage.check(node.config, self._paths(node))
+            except ValueError as error:
+                raise self._problem(str(error)) from None
 
     def _step(self, node: Node, recipe: Recipe) -> dict[str, Any]:
         parts = recipe.components
@@ -388,6 +406,7 @@ class _Planner:
                     schemas[f"{name}.{label}" if label else name] = _common_schema(found)
                 consumed[f"{name}/{label}"] = [self._consumed(node, one) for one in found]
         self._schema(node, schemas)  # a missing feature is an error before anything runs
+        promise = node.stage.promise(node.config, {**self._paths(node), **schemas})
         inputs = self._artifact_inputs(node)
         seen = self._splits_seen(node, views, inputs)
         if node.stage.kind is Kind.REDUCE:
@@ -395,7 +414,8 @@ class _Planner:
             if lost:
                 consumed["failed"] = lost
         key = artifact_key(accepted, consumed)
-        result = ArtifactPlan(node, key, recipe, views, inputs, files, seen, pin=self.pins.get(node.name))
+        pin = self.pins.get(node.name)
+        result = ArtifactPlan(node, key, recipe, views, inputs, files, seen, pin=pin, promise=promise)
         if result.pin:
             result.key = result.pin.key
             result.found = result.pin.artifact(self.scan)

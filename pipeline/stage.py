@@ -212,6 +212,17 @@ class Artifact:
     info: Mapping[str, Any] = field(default_factory=dict)  # artifact.json: consumed rows, files, `facts` of the stage
 
 
+@dataclass(frozen=True)
+class Promise:
+    """What is known of a fit's artifact before it exists: plain data that its stage promises for its config."""
+
+    node: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"node '{self.node}'"
+
+
 @dataclass
 class FitContext(Context):
     """Context of `fit` and `reduce`: where files go, and how a long fit survives a kill."""
@@ -264,6 +275,14 @@ class Stage:
     def least_rows(self, config: Any) -> int:
         """Rows that `compute` handles at once, e.g. a micro-batch: a call has a multiple of them where possible."""
         return 1
+
+    def promise(self, config: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Of a fit: facts of its artifact that others need for planning; `inputs` as in `schema`.
+
+        A file setting of another stage may name the fit's node, if that stage declares an input of the setting's name;
+        it then gets a `Promise` wherever it would get the file's path.
+        """
+        return {}
 
     def fan_out(self, config: Any) -> int:
         """Rows per parent of an expand stage."""

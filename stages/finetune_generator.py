@@ -17,6 +17,7 @@ from pydantic import model_validator
 
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, row_setting, setting
+from stages.generators import generator_file
 from stages.generators.training_recipes import AnyRecipe, Growing, Recipe, by_size
 from stages.train_generator import (
     MODULES,
@@ -26,6 +27,7 @@ from stages.train_generator import (
     publish,
     real_rows,
     side_of,
+    training_images,
 )
 
 if TYPE_CHECKING:
@@ -102,26 +104,29 @@ class FinetuneGenerator(Stage):
         side_of(inputs["on"])
         return {}
 
+    def promise(self, config: FinetuneGeneratorConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the checkpoint is or promises."""
+        header = generator_file.read_header(inputs["checkpoint"])
+        domains = config.recipe.domains or header.domains
+        return generator_file.promised(header.family, header.architecture, domains)
+
     def modules(
         self, config: FinetuneGeneratorConfig, files: Mapping[str, Any] = MappingProxyType({})
     ) -> tuple[str, ...]:
         """The family's networks, its game, the spectral terms, and the readers of the checkpoint."""
-        from stages.generators import generator_file
-
-        readers = generator_file.modules(Path(files["checkpoint"])) if "checkpoint" in files else ()
+        readers = generator_file.modules(files["checkpoint"])
         return (*MODULES[config.recipe.family], "stages.generators.spectral_training", *readers)
 
     def check(self, config: FinetuneGeneratorConfig, files: Mapping[str, Path]) -> None:
         """The family of the file is the recipe's."""
-        from stages.generators import generator_file
-
-        if "checkpoint" in files:
-            found = generator_file.read_header(Path(files["checkpoint"])).family
-            if found != config.recipe.family:
-                raise ValueError(
-                    f"{files['checkpoint']} holds a generator of family {found}, but the recipe is one of "
-                    f"{config.recipe.family}"
-                )
+        found = generator_file.read_header(files["checkpoint"])
+        if found.network != "generator":
+            raise ValueError(f"{files['checkpoint']} holds a {found.network}; give the weights of a generator")
+        if found.family != config.recipe.family:
+            raise ValueError(
+                f"{files['checkpoint']} holds a generator of family {found.family}, but the recipe is one of "
+                f"{config.recipe.family}"
+            )
 
     def fit(
         self, config: FinetuneGeneratorConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
@@ -131,7 +136,6 @@ class FinetuneGenerator(Stage):
 
         from stages.generators import trainer
         from stages.generators.generator_metrics import profile_distance_of
-        from stages.generators.training_images import TrainingImages
         from stages.networks import prepare
 
         prepare(ctx.device, ctx.threads)
@@ -139,9 +143,9 @@ class FinetuneGenerator(Stage):
         torch.manual_seed(config.seed)  # new networks
         random = torch.Generator(device=ctx.device).manual_seed(config.seed)
         recipe = grown(config.recipe)
-        images = TrainingImages(rows, ctx.device, random, flips=recipe.flips, conditional=recipe.conditional)
+        images = training_images(rows, ctx.device, random, recipe)
         artifact = ctx.artifacts["checkpoint"][0].path if "checkpoint" in ctx.artifacts else None
-        start = artifact / "generator.safetensors" if artifact else Path(ctx.files["checkpoint"])
+        start = generator_file.place(ctx)
         architectures, players, fresh = opened(start, artifact, recipe, images)
         spectral = _term(config, recipe, images, ctx.device)
         game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision, spectral)
@@ -179,8 +183,6 @@ def opened(
 
     Raises StageError where the checkpoint is of another family, size or number of classes than the images.
     """
-    from stages.generators import generator_file
-
     _, generator, header = generator_file.load(path, "cpu")
     if header.family != recipe.family:
         raise StageError(
@@ -217,7 +219,7 @@ def _discriminator(path: Path, artifact: Path | None) -> tuple[dict[str, Any], n
     """The discriminator beside a trained generator, or in the same official file."""
     from importlib import import_module
 
-    from stages.generators import generator_file, weights
+    from stages.generators import weights
 
     if artifact is not None:
         beside = artifact / "discriminator.safetensors"

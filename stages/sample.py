@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from pipeline.stage import (
     Batch,
     Context,
     Field,
+    Input,
     Kind,
     Schema,
     SourceRows,
@@ -56,7 +57,7 @@ class SampleConfig(StageConfig):
     """Settings of `sample`."""
 
     checkpoint: str = file_setting(
-        description="weights: a .safetensors file, an official checkpoint, or MANIFEST.yaml#ENTRY"
+        description="a .safetensors file, an official checkpoint, MANIFEST.yaml#ENTRY, or a training node"
     )
     count: int = row_setting(ge=1, description="number of images")
     seeds: int = row_setting(0, ge=0, description="first seed; image k has seed seeds + k")
@@ -96,6 +97,11 @@ class Sample(Stage):
     name = "sample"
     kind = Kind.SOURCE
     Config = SampleConfig
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "checkpoint": Input(
+            "artifact", required=False, stages=("train_generator", "finetune_generator"), description="the generator"
+        )
+    }
     libraries = ("numpy", "torch", "safetensors")
     network = True
     block_rows = 64
@@ -111,7 +117,7 @@ class Sample(Stage):
         return (1 + AHEAD) * config.micro_batch
 
     def check(self, config: SampleConfig, files: Mapping[str, Path]) -> None:
-        path = Path(files["checkpoint"])
+        path = files["checkpoint"]
         header = generator_file.read_header(path)
         if header.network != "generator":
             raise ValueError(f"sample: {path} holds a {header.network}; give the weights of a generator")
@@ -127,7 +133,11 @@ class Sample(Stage):
             )
         if cutoff is not None and styles and cutoff > styles:
             raise ValueError(f"sample: truncation_cutoff is {cutoff}; {path} has {styles} layers")
-        if config.noise == "const" and not any(name.endswith("noise_const") for name in header.shapes):
+        if (
+            config.noise == "const"
+            and header.shapes
+            and not any(name.endswith("noise_const") for name in header.shapes)
+        ):
             raise ValueError(f"sample: {path} has no stored noise maps, so noise: const is not possible; drop it")
 
     def _check_label(self, config: SampleConfig, path: Path, header: Header) -> None:
@@ -151,7 +161,7 @@ class Sample(Stage):
         import torch
 
         prepare(ctx.device, ctx.threads)
-        path = Path(ctx.files["checkpoint"])
+        path = generator_file.place(ctx)
         family, generator, header = generator_file.load(path, ctx.device)
         psi, cutoff = truncation(config, header)
         label = torch.zeros((config.micro_batch, header.dimensions["c_dim"]), device=ctx.device)

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, row_setting, setting
+from stages.generators import generator_file
 from stages.generators.training_recipes import AnyRecipe, Growing, Recipe
 
 if TYPE_CHECKING:
@@ -22,21 +23,21 @@ if TYPE_CHECKING:
 
     from pipeline.dataset import Dataset
 
+GAMES = {
+    "progan": ("stages.generators.games", "NoiseGame"),
+    "stylegan": ("stages.generators.games", "NoiseGame"),
+    "stylegan2": ("stages.generators.games", "NoiseGame"),
+    "stargan2": ("stages.generators.stargan2_game", "TranslationGame"),
+}
+"""Module and name of a family's game, imported by name: no family's code is part of another one's recipe."""
+
 MODULES = {
-    "progan": ("stages.generators.progan", "stages.generators.progan_discriminator", "stages.generators.games"),
-    "stylegan": ("stages.generators.stylegan", "stages.generators.stylegan_discriminator", "stages.generators.games"),
-    "stylegan2": (
-        "stages.generators.stylegan2",
-        "stages.generators.stylegan2_discriminator",
-        "stages.generators.games",
-    ),
-    "stargan2": (
-        "stages.generators.stargan2",
-        "stages.generators.stargan2_discriminator",
-        "stages.generators.stargan2_game",
-    ),
+    family: (f"stages.generators.{family}", f"stages.generators.{family}_discriminator", game)
+    for family, (game, _) in GAMES.items()
 }
 """Code that a family's training reaches."""
+
+LEAST_TRANSLATED = 32  # pixels; StarGAN v2 halves its images at least once before the bottleneck of 16
 
 
 class TrainGeneratorConfig(StageConfig):
@@ -47,7 +48,7 @@ class TrainGeneratorConfig(StageConfig):
         "given is as published"
     )
     seed: int = setting(0, ge=0, description="seed of initial weights, latents, noise and the order of images")
-    mixed_precision: bool = setting(False, description="networks in bfloat16 where the device is a GPU")
+    mixed_precision: bool = setting(False, description="networks in bfloat16")
     save_kimg: float = row_setting(50.0, gt=0, description="thousands of images between two savings of the progress")
     pictures: int = setting(4, ge=1, le=64, description="pictures of samples made on the way")
 
@@ -70,6 +71,10 @@ class TrainGenerator(Stage):
         """No rows come out; raises ValueError where the inputs are no square images of a fitting size."""
         side = side_of(inputs["on"])
         recipe = config.recipe
+        if recipe.family == "stargan2" and side < LEAST_TRANSLATED:
+            raise ValueError(
+                f"stargan2 translates images of {LEAST_TRANSLATED} pixels or more, those of 'on' have {side}"
+            )
         if isinstance(recipe, Growing):
             if recipe.grow_from > side:
                 raise ValueError(f"grow_from is {recipe.grow_from}, but the images of 'on' have {side} pixels")
@@ -82,6 +87,13 @@ class TrainGenerator(Stage):
                 )
         return {}
 
+    def promise(self, config: TrainGeneratorConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Family and architecture; classes as far as the recipe names them."""
+        recipe = config.recipe
+        classes = len(recipe.domains) if recipe.domains else None if recipe.conditional else 0
+        architecture = generator_architecture(recipe, side_of(inputs["on"]), classes)
+        return generator_file.promised(recipe.family, architecture, recipe.domains)
+
     def modules(self, config: TrainGeneratorConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's networks and its game."""
         return MODULES[config.recipe.family]
@@ -93,7 +105,6 @@ class TrainGenerator(Stage):
         import torch
 
         from stages.generators import trainer
-        from stages.generators.training_images import TrainingImages
         from stages.networks import prepare
 
         prepare(ctx.device, ctx.threads)
@@ -101,7 +112,7 @@ class TrainGenerator(Stage):
         torch.manual_seed(config.seed)  # initial weights
         random = torch.Generator(device=ctx.device).manual_seed(config.seed)
         recipe = config.recipe
-        images = TrainingImages(rows, ctx.device, random, flips=recipe.flips, conditional=recipe.conditional)
+        images = training_images(rows, ctx.device, random, recipe)
         architectures = {
             "generator": generator_architecture(recipe, images.side, images.count_of_classes),
             "discriminator": discriminator_architecture(recipe, images.side, images.count_of_classes),
@@ -120,13 +131,22 @@ class TrainGenerator(Stage):
         publish(ctx, config, architectures, game, log, rows, images)
 
 
+def training_images(rows: Dataset, device: str, random: Any, recipe: Recipe) -> Any:
+    """The training rows as the recipe wants them."""
+    from stages.generators.training_images import TrainingImages
+
+    return TrainingImages(
+        rows, device, random, flips=recipe.flips, conditional=recipe.conditional, domains=recipe.domains
+    )
+
+
 def side_of(schema: Schema) -> int:
     """Side of the square images of a schema; raises ValueError."""
     field = schema.get("image")
-    if field is None or len(field.shape) != 3 or field.shape[0] != field.shape[1] or field.dtype != "uint8":
+    if field is None or field.shape != (*field.shape[:1] * 2, 3) or field.dtype != "uint8":
         found = "no field 'image'" if field is None else f"'image' {field.dtype} {field.shape}"
         raise ValueError(
-            f"a generator learns from square uint8 images of one size, found {found}; put `equalize` before"
+            f"a generator learns from square uint8 RGB images of one size, found {found}; put `equalize` before"
         )
     side = field.shape[0]
     if side not in [1 << power for power in range(3, 13)]:
@@ -147,7 +167,7 @@ def real_rows(view: Any) -> Dataset:
     return rows
 
 
-def generator_architecture(recipe: Recipe, side: int, classes: int) -> dict[str, Any]:
+def generator_architecture(recipe: Recipe, side: int, classes: int | None) -> dict[str, Any]:
     """Arguments of the family's Generator."""
     given: dict[str, Any] = recipe.network.model_dump()  # type: ignore[attr-defined]
     if given.get("width", 0) is None:
@@ -182,19 +202,18 @@ def new_game(
     spectral: Any = None,
 ) -> Any:
     """The game of the recipe's family, its networks on the device and in training mode."""
-    import torch
+    from importlib import import_module
 
-    from stages.generators.games import NoiseGame
+    import torch
 
     players = {
         name: network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         for name, network in players.items()
     }
-    if recipe.family == "stargan2":  # type: ignore[attr-defined]
-        from stages.generators.stargan2_game import TranslationGame
-
-        return TranslationGame(recipe, players, images, random, mixed_precision=mixed, spectral=spectral)  # type: ignore[arg-type]
-    return NoiseGame(recipe, players, images, random, mixed_precision=mixed, spectral=spectral)
+    module, name = GAMES[recipe.family]  # type: ignore[attr-defined]
+    return getattr(import_module(module), name)(
+        recipe, players, images, random, mixed_precision=mixed, spectral=spectral
+    )
 
 
 def publish(

@@ -53,7 +53,7 @@ class TranslateConfig(StageConfig):
     """Settings of `translate`."""
 
     checkpoint: str = file_setting(
-        description="weights of a StarGAN2: a .safetensors file, an official checkpoint, or MANIFEST.yaml#ENTRY"
+        description="a StarGAN2: a .safetensors file, an official checkpoint, MANIFEST.yaml#ENTRY, or a node"
     )
     guide: Literal["latent", "reference"] = setting(
         "latent", description="where styles come from: drawn latents, or rows of `references`"
@@ -87,6 +87,9 @@ class Translate(Stage):
     Config: ClassVar[type[StageConfig]] = TranslateConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "of": Input("rows", description="real rows with an `image` of the network's size"),
+        "checkpoint": Input(
+            "artifact", required=False, stages=("train_generator", "finetune_generator"), description="the StarGAN2"
+        ),
         "references": Input("rows", required=False, description="real rows that show the style, for guide: reference"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "safetensors")
@@ -113,7 +116,7 @@ class Translate(Stage):
         return config.micro_batch
 
     def check(self, config: TranslateConfig, files: Mapping[str, Path]) -> None:
-        path = Path(files["checkpoint"])
+        path = files["checkpoint"]
         header = generator_file.read_header(path)
         if header.network != "generator":
             raise ValueError(f"translate: {path} holds a {header.network}; give the weights of a generator")
@@ -167,7 +170,7 @@ class Translate(Stage):
 
         assert batch.index is not None
         prepare(ctx.device, ctx.threads)
-        path = Path(ctx.files["checkpoint"])
+        path = generator_file.place(ctx)
         family, generator, header = generator_file.load(path, ctx.device)
         rows = {"source": batch.inputs[0]["image"], "domain": batch.index % header.dimensions["c_dim"]}
         averages = None

@@ -168,15 +168,15 @@ def test_scores_and_gradient_norms_are_the_official_ones(case: Case) -> None:
 
 
 @pytest.mark.golden(*CHECKPOINTS)
-def test_the_raw_generator_is_another_one_of_the_same_shape(case: Case) -> None:
-    if len(case.contents.networks) < 3:
-        with pytest.raises(WeightsError, match=r"it has no raw generator \(network \w+\); it has \w+"):
+def test_the_raw_generator_comes_from_another_network_of_the_same_shape(case: Case) -> None:
+    if not {"G", "g", "generator"} & case.contents.networks.keys():
+        with pytest.raises(WeightsError, match=r"it has no raw generator \(network \w+\); it has "):
             generator(case.contents, "raw")
         return
     raw = generator(case.contents, "raw")
     assert raw.architecture == case.converted.architecture
-    assert raw.source != case.converted.source
-    assert any(not np.array_equal(raw.tensors[name], array) for name, array in case.converted.tensors.items())
+    assert raw.source in {"G", "g", "generator"}
+    assert case.converted.source not in {"G", "g", "generator"}
 
 
 @pytest.mark.golden(*ADA)

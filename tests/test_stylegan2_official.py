@@ -6,7 +6,7 @@ The rules are those of the public codes (names, layouts, constants); `test_style
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -205,6 +205,39 @@ def test_the_usual_truncation_is_that_of_the_file(given: dict[str, Any], expecte
     assert found.truncation == {"psi": expected[0], "cutoff": expected[1]}
 
 
+@pytest.mark.parametrize("classes", [0, 3])
+def test_persistent_modules_have_their_tensors_and_their_settings(classes: int) -> None:
+    """The bound of values, the default of which depends on the public code, is what the layers say."""
+    made = stylegan2.Generator(**{**SMALL, "c_dim": classes, "mapping_embedding": 4}, network="resnet", conv_clamp=0.3)
+    tensors = randomized(made)
+    filters = {"synthesis.b8.resample_filter": FILTER, "synthesis.b16.conv0.resample_filter": FILTER}
+    top: dict[str, Any] = {"z_dim": 5, "c_dim": classes, "w_dim": 7, "img_resolution": 16, "img_channels": 3}
+    top["mapping_kwargs"] = {"num_layers": 3, "layer_features": 6, "embed_features": 4, "activation": "lrelu"}
+    widths = {"channel_base": 128, "channel_max": 12, "num_fp16_res": 4}
+    clamp = {"synthesis.b4.conv1.conv_clamp": 0.3}
+    for settings in (
+        {**top, "synthesis_kwargs": {**widths, "block_kwargs": {"architecture": "resnet"}}},  # stylegan2-ada-pytorch
+        {**top, **widths, "architecture": "resnet", "fused_modconv_default": "inference_only"},  # stylegan3
+    ):
+        network = NetworkData("Generator", settings, {**tensors, **filters}, clamp)
+        assert_same(generator(Contents("persistence pickle", 6, {"G_ema": network})), made, tensors)
+    width: dict[str, Any] = {"mapping_features": 6, "mapping_embedding": 4, "label_width": 5, "mapping_layers": 2}
+    critic = Discriminator(**WIDTHS, c_dim=classes, **width, group=2, group_features=3, conv_clamp=0.3)
+    tensors = randomized(critic)
+    for name in ("z_dim", "w_dim"):
+        del top[name]
+    settings = {
+        **top,
+        **widths,
+        "cmap_dim": 5,
+        "block_kwargs": {"freeze_layers": 0},
+        "mapping_kwargs": {"num_layers": 2, "layer_features": 6, "embed_features": 4},
+        "epilogue_kwargs": {"mbstd_group_size": 2, "mbstd_num_channels": 3},
+    }
+    network = NetworkData("Discriminator", settings, tensors, {"b4.conv.conv_clamp": 0.3})
+    assert_same(discriminator(Contents("persistence pickle", 6, {"D": network})), critic, tensors)
+
+
 def genforce_variables(tensors: Tensors) -> Tensors:
     made: Tensors = {
         "truncation.w_avg": tensors["mapping.w_avg"],
@@ -328,9 +361,6 @@ def test_networks_of_other_families_are_not_recognized() -> None:
         generator(tensorflow({}, {}, "G_style"))
 
 
-Change = Callable[[Contents], Contents]
-
-
 def changed(contents: Contents, **changes: Any) -> Contents:
     name, network = next(iter(contents.networks.items()))
     changes = {
@@ -358,7 +388,7 @@ def changed(contents: Contents, **changes: Any) -> Contents:
         ({"settings": {"mapping_layers": "many"}}, "its generator Gs: its architecture .* cannot be built"),
         (
             {"settings": {"fmap_max": 11}},
-            r"tensor 'synthesis.b4.const' has shape \(12, 4, 4\), its network needs \(11, 4, 4\)",
+            r"tensor 'synthesis.b4.const' has shape \(1, 12, 4, 4\), its network needs \(11, 4, 4\)",
         ),
         (
             {"settings": {"architecture": "resnet"}},

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from conftest import Golden
 from toy_project import Project
 
 from pipeline.errors import ConfigError, StageError
 from pipeline.stage import (
     FAKE,
     Batch,
+    Children,
     Context,
     Field,
+    Input,
     Kind,
     Parents,
     SourceRows,
@@ -25,7 +31,9 @@ from pipeline.stage import (
     StageConfig,
     row_setting,
 )
-from stages.generators import stargan2, weights
+from stages.generators import progan, stargan2, weights
+from stages.generators.stargan2_discriminator import Discriminator
+from stages.sample import Sample, SampleConfig
 from stages.translate import Translate, TranslateConfig, ranked
 
 SIDE = 32
@@ -195,6 +203,58 @@ def test_each_source_is_translated_to_each_other_domain_as_a_fake_of_its_group(l
     assert set(fakes) < set(every)
 
 
+def test_views_find_fakes_by_their_domain_label_and_node(latent: Project) -> None:
+    where = "domain = dog and source = fakes and label = fake"
+    latent.write(
+        f"{latent.file.read_text()}"
+        f"  dogs: {{stage: equalize, size: 32, of: {{of: fakes, where: {where}}}}}\n"
+        "  both: {stage: equalize, size: 32, of: [photos, fakes]}\n"
+    )
+    fakes = table(latent)
+    assert set(table(latent, node="dogs")) == {row_id for row_id, row in fakes.items() if row["domain"] == "dog"}
+    both = table(latent, node="both")
+    assert {row["label"] for row in both.values()} == {0, FAKE}
+    assert {row_id: row["group"] for row_id, row in both.items() if row["label"]} == {
+        row_id: row["group"] for row_id, row in fakes.items()
+    }
+
+
+class CarelessConfig(StageConfig):
+    copies: int = row_setting(1, description="times that each row is made")
+
+
+class Careless(Stage):
+    """An expand that pairs each row with the first partner, whatever its split, and makes `copies` of it."""
+
+    name, kind, Config = "careless", Kind.EXPAND, CarelessConfig
+    inputs: ClassVar[Any] = {"of": Input("rows"), "partners": Input("rows", required=False)}
+
+    def schema(self, config: Any, inputs: Mapping[str, Any]) -> dict[str, Field]:
+        return {"image": Field("uint8", (SIDE, SIDE, 3), "sRGB, 0..255")}
+
+    def children(
+        self, config: Any, files: Mapping[str, Path], parents: Parents, partners: Parents | None, seed: int
+    ) -> Children:
+        parent = np.repeat(np.arange(len(parents)), config.copies)
+        return Children(parent, parent * 0, None if partners is None else parent * 0)
+
+
+def test_the_engine_refuses_children_of_two_splits_and_children_that_stand_twice(latent: Project) -> None:
+    latent.replace("stage: translate", 'stage: "test_translate:Careless"')
+    latent.replace(", checkpoint: star.safetensors, domains: [cat, dog], per_source: 2", "")
+    assert len(table(latent)) == 12
+    assert {row["label"] for row in table(latent).values()} == {0}  # without a label of their own they stay real
+    assert {row["source"] for row in table(latent).values()} == {"photos"}
+    refused(latent, "makes the same row twice", "nodes.fakes.copies=2")
+    refused(latent, "makes rows of parents in different splits", "nodes.fakes.partners=photos")
+    alike = ("nodes.fakes.partners=photos", "nodes.photos.splits=[val]")
+    assert {row["parents"][1] for row in table(latent, *alike).values()} == {identity_of_first(latent)}
+
+
+def identity_of_first(project: Project) -> bytes:
+    return project.plan().branches["photos"][0].rows.id[0].tobytes()
+
+
 def test_more_draws_domains_and_sources_add_rows_and_move_none(latent: Project) -> None:
     before = set(table(latent))
     for override in ("per_source=3", "domains=[dog, wild, cat]"):
@@ -226,6 +286,7 @@ def test_references_are_of_the_split_and_the_target_domain(reference: Project) -
         source, style = photos[row["parents"][0]], styles[row["parents"][1]]
         assert row["split"] == source["split"] == style["split"]
         assert row["domain"] == style["domain"] != source["domain"]
+        assert (row["label"], row["source"]) == (FAKE, "fakes")
         assert row["group"] == source["group"]
         assert row_id == expanded(*row["parents"], index=NAMES.index(row["domain"]))
     assert len({row["parents"] for row in fakes.values()}) == 36  # a source's references differ
@@ -411,9 +472,7 @@ def test_weights_without_names_number_their_domains(tmp_path: Path) -> None:
 
 
 def test_other_networks_are_refused(tmp_path: Path) -> None:
-    judge = {"resolution": SIDE, "c_dim": 2, "width": 4, "max_width": 8}
-    from stages.generators.stargan2_discriminator import Discriminator
-
+    judge: dict[str, Any] = {"resolution": SIDE, "c_dim": 2, "width": 4, "max_width": 8}
     tensors = {name: tensor.detach().numpy() for name, tensor in Discriminator(**judge).state_dict().items()}
     path = tmp_path / "judge.safetensors"
     weights.save(path, "stargan2", judge, tensors, network="discriminator")
@@ -429,3 +488,65 @@ def test_weights_that_make_no_numbers_are_reported(checkpoint: Path, tmp_path: P
     weights.save(tmp_path / "huge.safetensors", "stargan2", ARCHITECTURE, tensors)
     with pytest.raises(StageError, match="makes values that are not finite"):
         images(tmp_path / "huge.safetensors", [(identity(1), 0)])
+
+
+class GivenLatents(Context):
+    """A context whose draws are those of a golden file, row by row."""
+
+    latents: np.ndarray[Any, Any]
+
+    def rng(self, row_id: Any, draw: str) -> Any:
+        number = int.from_bytes(bytes(row_id), "little")
+        return SimpleNamespace(standard_normal=lambda width: self.latents[number, :width])
+
+
+def unpacked(npz: Path, folder: Path) -> Path:
+    """The checkpoint beside a golden file."""
+    (path,) = (one for one in npz.parent.glob(f"{npz.stem}.*") if one.suffix not in (".npz", ".md"))
+    if path.suffix != ".gz":
+        return path
+    (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    return folder / path.stem
+
+
+@pytest.mark.golden("generators", "stargan2_*.npz")
+def test_an_official_checkpoint_gives_the_images_of_its_authors(golden: Golden, tmp_path: Path) -> None:
+    path = unpacked(golden.path, tmp_path)
+    own = np.frombuffer(b"".join(number.to_bytes(16, "little") for number in range(len(golden["z"]))), "V16")
+    sources, references = (golden[name].transpose(0, 2, 3, 1) for name in ("x_src_uint8", "x_ref_uint8"))
+    context = GivenLatents(0, "translate", files={"checkpoint": path})
+    context.latents = golden["z"].astype(np.float64)
+    compared = 0
+    for guide, inputs in (("latent", [sources]), ("reference", [sources, references])):
+        config = TranslateConfig(checkpoint="given", guide=guide, micro_batch=2)  # type: ignore[arg-type]
+        Translate().check(config, {"checkpoint": path})
+        batch = Batch(own, (own,) * len(inputs), tuple({"image": one} for one in inputs), golden["y_trg"])
+        found = Translate().compute(config, batch, context)["image"]
+        for key in golden.keys():  # noqa: SIM118
+            match = re.fullmatch(rf"(image|uint8)_{guide}_(\d+)(?:_stride(\d+))?", key)
+            if match is None:
+                continue
+            step = int(match[3] or 1)
+            expected = golden[key][0].transpose(1, 2, 0)
+            if match[1] == "image":
+                expected = np.floor(np.clip((expected + 1) / 2, 0, 1) * np.float32(255) + np.float32(0.5))
+            difference = np.abs(found[int(match[2]), ::step, ::step].astype(int) - expected)
+            assert difference.max() <= 1, key
+            assert (difference == 0).mean() >= 0.995, key
+            compared += 1
+    assert compared >= 2
+
+
+@pytest.mark.golden("generators", "stargan2_*.npz")
+def test_sample_names_the_stage_for_an_official_stargan2(golden: Golden, tmp_path: Path) -> None:
+    path = unpacked(golden.path, tmp_path)
+    with pytest.raises(ValueError, match="is a StarGAN2, which changes photographs; use the stage translate"):
+        Sample().check(SampleConfig(checkpoint="x", count=1), {"checkpoint": path})
+
+
+def test_generators_of_other_families_name_the_other_stage(tmp_path: Path) -> None:
+    architecture: dict[str, Any] = {"z_dim": 4, "c_dim": 0, "resolution": 8, "fmap_base": 16, "fmap_max": 4}
+    tensors = {name: tensor.detach().numpy() for name, tensor in progan.Generator(**architecture).state_dict().items()}
+    weights.save(tmp_path / "progan.safetensors", "progan", architecture, tensors)
+    with pytest.raises(ValueError, match="is no StarGAN2 but of family progan; use the stage sample"):
+        Translate().check(TranslateConfig(checkpoint="x"), {"checkpoint": tmp_path / "progan.safetensors"})

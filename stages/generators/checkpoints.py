@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from stages.generators.arrays import Record, Tensor, read_torch
 from stages.generators.pickle_machine import Budget, shown
 from stages.generators.pickles import (
+    ForeignError,
     Module,
     NetworkData,
     TensorFlowNetwork,
@@ -180,7 +181,7 @@ def of_torch(content: Any, container: str) -> Contents:
         else:
             try:
                 extra[name] = plain(value.state if isinstance(value, Record) else value)
-            except WeightsError:
+            except ForeignError:
                 ignored.append(name)
     if not networks:
         raise WeightsError("it is a torch file without a dictionary of tensors (a state dict)")

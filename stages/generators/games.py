@@ -85,13 +85,20 @@ class Game:
         """One step of each player after `seen` images; returns real images used and numbers for the log."""
         raise NotImplementedError
 
+    def finish(self, seen: int) -> None:
+        """What the end of the training changes in the networks, after `seen` images."""
+
     def sample(self, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Images (N, side, side, 3) of the averaged generator, one per seed."""
         raise NotImplementedError
 
     def precision(self) -> AbstractContextManager[Any]:
-        """Half precision (bfloat16) in the networks on a GPU, if the recipe wants it."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.mixed_precision)
+        """Half precision (bfloat16) in the networks, if that is wanted.
+
+        Weights are converted at each use: a cache of them would outlive the optimizer steps of one game step.
+        """
+        enabled = self.mixed_precision
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False)
 
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.random, device=self.device)
@@ -191,6 +198,13 @@ class NoiseGame(Game):
         self.set_rates(side)
         return lod, side
 
+    def finish(self, seen: int) -> None:
+        """The level of detail is that after the last step, not that at its beginning."""
+        if isinstance(self.recipe, Growing):
+            networks: tuple[Any, ...] = (self.generator, self.discriminator, self.average)
+            for network in networks:
+                network.lod.fill_(self.lod(seen))
+
     def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
         lod, side = self._grow(seen)
         batch = int(by_size(self.recipe.batch, side))  # type: ignore[arg-type]
@@ -255,8 +269,7 @@ class NoiseGame(Game):
         with torch.no_grad():
             average = self.generator.mapping.w_avg
             average.copy_(w.detach().float().mean(dim=0).lerp(average, W_AVERAGE))
-        images = self.generator.synthesis(self._mixed(w, label), self._noise(batch), **growth)
-        return images
+        return self.generator.synthesis(self._mixed(w, label), self._noise(batch), **growth)  # type: ignore[no-any-return]
 
     def _mixed(self, w: Tensor, label: Tensor | None) -> Tensor:
         """Styles of all layers (N, styles, w_dim): with the recipe's probability from one layer on of a second w."""

@@ -7,13 +7,17 @@ the file is the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline.stage import Context, Promise
 from stages.generators import weights
 from stages.generators.weights import Header, WeightsError
+
+GENERATOR = "generator.safetensors"  # in the artifact of a training
 
 OFFICIAL = "stages.generators.official"
 
@@ -30,8 +34,22 @@ def is_official(path: Path) -> bool:
     return int.from_bytes(start[:8], "little") > weights.HEADER_LIMIT or start[8:] != b"{"
 
 
-def read_header(path: Path) -> Header:
-    """What a file holds; our own files are not read beyond their header. Raises WeightsError."""
+def promised(family: str, architecture: Mapping[str, Any], domains: Sequence[str] | None) -> dict[str, Any]:
+    """What a training promises about its generator, for `read_header`."""
+    return {"family": family, "architecture": dict(architecture), "domains": list(domains or ())}
+
+
+def place(ctx: Context) -> Path:
+    """Where the generator of the setting `checkpoint` lies: a file, or in the artifact of a node."""
+    if "checkpoint" in ctx.artifacts:
+        return ctx.artifacts["checkpoint"][0].path / GENERATOR
+    return Path(ctx.files["checkpoint"])
+
+
+def read_header(path: Path | Promise) -> Header:
+    """What a file holds, or will hold; our own files are not read beyond their header. Raises WeightsError."""
+    if isinstance(path, Promise):
+        return _promised_header(path)
     path = Path(path)
     if not is_official(path):
         return weights.read_header(path)
@@ -39,8 +57,23 @@ def read_header(path: Path) -> Header:
     return _official_header(path, status.st_mtime_ns, status.st_size)
 
 
-def modules(path: Path) -> tuple[str, ...]:
-    """Modules that an image of this file depends on: the family, and the reader of official files if it is one."""
+def _promised_header(promise: Promise) -> Header:
+    if "family" not in promise.facts:
+        raise WeightsError(f"{promise} does not train a generator; name one that does, or a file of weights")
+    architecture = promise.facts["architecture"]
+    dimensions = {key: architecture.get(key, 0) for key in weights.DIMENSIONS}
+    if dimensions["c_dim"] is None:
+        raise WeightsError(f"{promise} does not say which classes it has; name them in its recipe as `domains`")
+    return Header(promise.facts["family"], architecture, dimensions, domains=tuple(promise.facts["domains"]))
+
+
+def modules(path: Path | Promise) -> tuple[str, ...]:
+    """Modules that an image of this file depends on: the family, and the reader of official files if it is one.
+
+    None for a node: whoever reads an artifact has the code of its stage in the recipe, and this holds the family.
+    """
+    if isinstance(path, Promise):
+        return ()
     module = read_header(path).module
     return (module, OFFICIAL, f"{module}_official") if is_official(Path(path)) else (module,)
 

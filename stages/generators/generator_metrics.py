@@ -135,15 +135,14 @@ def ms_ssim(a: Images, b: Images) -> NDArray[np.float64]:
     return product
 
 
-def _similarity(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+def _similarity(x: Floats, y: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
     """Maps of luminance and of contrast times structure (Wang et al. 2004, equations 6 and 9 with 10)."""
     mean_x, mean_y = _windowed(x), _windowed(y)
     squares, product = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
     variances = _windowed(x * x + y * y) - squares
     covariance = _windowed(x * y) - product
-    luminance: Floats = (2 * product + LUMINANCE_FLOOR) / (squares + LUMINANCE_FLOOR)
-    structure: Floats = (2 * covariance + CONTRAST_FLOOR) / (variances + CONTRAST_FLOOR)
-    return luminance, structure
+    luminance = (2 * product + LUMINANCE_FLOOR) / (squares + LUMINANCE_FLOOR)
+    return luminance, (2 * covariance + CONTRAST_FLOOR) / (variances + CONTRAST_FLOOR)
 
 
 def _windowed(x: Floats) -> Floats:

@@ -75,6 +75,10 @@ class NetworkData:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
+class ForeignError(WeightsError):
+    """Something that is no plain data stands where it could be."""
+
+
 class TensorFlowNetwork(Stub):
     """A TensorFlow network as it stands in the pickle; its source text is already gone."""
 
@@ -273,7 +277,10 @@ def of_module(module: Module) -> NetworkData:
 
 
 def plain(value: Any) -> Any:
-    """A copy of nested dictionaries, lists and numbers (tuples as lists, arrays too), of bounded size."""
+    """A copy of nested dictionaries, lists and numbers (tuples as lists, arrays too), of bounded size.
+
+    Raises ForeignError for other things, WeightsError where there is too much.
+    """
     left = PLAIN_NODES
 
     def copy(value: Any, depth: int) -> Any:
@@ -294,7 +301,7 @@ def plain(value: Any) -> Any:
         if isinstance(value, str | int | float | type(None)):
             return value
         kind = str(value) if isinstance(value, Symbol) else type(value).__name__
-        raise WeightsError(f"its settings hold a {kind}; expected text and numbers")
+        raise ForeignError(f"its settings hold a {kind}; expected text and numbers")
 
     return copy(value, 0)
 

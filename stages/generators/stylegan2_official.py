@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from stages.generators import stylegan2, weights
 from stages.generators.checkpoints import Contents, Converted, NetworkData
+from stages.generators.pickle_machine import shown
 from stages.generators.stylegan2_tensors import (
     GENFORCE_GENERATOR,
     ROSINALITY_GENERATOR,
@@ -79,6 +80,7 @@ LABEL_MAPPING = {
 }
 FMAPS = {name: name for name in ("fmap_base", "fmap_decay", "fmap_min", "fmap_max")}
 PROGRESSIVE = {"G_synthesis_stylegan_revised", "D_stylegan", "D_basic"}  # of the paper's configurations A to D
+NUMBERS = {"conv_clamp", "mapping_rate", "group", "group_features"}  # which shapes do not show
 AVERAGED_LATENTS = 10_000  # for the average style, where a file has none
 
 
@@ -167,6 +169,9 @@ def _checked(
 ) -> Converted:
     """Compare names and shapes with the network; axes of length 1, which the forms add and drop, do not count."""
     where = f"its {kind} {source}".rstrip()
+    for key in NUMBERS & architecture.keys():
+        if architecture[key] is not None and not _is_number(architecture[key]):
+            raise WeightsError(f"{where} has {key} {shown(architecture[key])}; expected a number")
     header = weights.Header("stylegan2", architecture, {}, network=kind)
     _, network = weights.build(where, header)
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
@@ -182,6 +187,10 @@ def _checked(
 # Settings
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1 << 30
+
+
 def _settings(where: str, given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Rename known settings; refuse unknown ones and values that our network does not have."""
     result = {}
@@ -191,9 +200,9 @@ def _settings(where: str, given: Mapping[str, Any], names: Mapping[str, str]) ->
                 result[names[key]] = value
         elif key in FIXED:
             if value != FIXED[key]:
-                raise WeightsError(f"its {where} has {key} {value!r}; only {FIXED[key]!r} is supported")
+                raise WeightsError(f"its {where} has {key} {shown(value)}; only {FIXED[key]!r} is supported")
         elif key not in WITHOUT_EFFECT:
-            raise WeightsError(f"its {where} has the setting {key!r}, which is not one of StyleGAN2")
+            raise WeightsError(f"its {where} has the setting {shown(key)}, which is not one of StyleGAN2")
     return result
 
 
@@ -256,6 +265,8 @@ def tensorflow_generator(network: NetworkData) -> tuple[dict[str, Any], dict[str
     """Keyword arguments of `stylegan2.Generator`, and the usual truncation, for a pickled `G_main`."""
     given = {"truncation_psi": 0.5, "truncation_cutoff": None, "synthesis_func": None, **network.settings}
     psi, cutoff, function = (given.pop(key) for key in ("truncation_psi", "truncation_cutoff", "synthesis_func"))
+    if not isinstance(function, str | None):
+        raise WeightsError(f"its synthesis function is {shown(function)}; expected a name")
     functions = {function, network.attributes.get("synthesis/class_name")} - {None} or {"G_synthesis_stylegan2"}
     if functions & PROGRESSIVE:
         raise WeightsError(
@@ -263,9 +274,10 @@ def tensorflow_generator(network: NetworkData) -> tuple[dict[str, Any], dict[str
             "they are trained; these are not supported, configurations E and F are"
         )
     if network.class_name != "G_main" or not functions <= {"G_synthesis_stylegan2", "G_synthesis"}:
+        made = " and ".join(sorted(map(repr, functions)))
         raise WeightsError(
-            f"its generator is made by {network.class_name!r} with {' and '.join(map(repr, functions))}; expected "
-            "'G_main' with 'G_synthesis_stylegan2'"
+            f"its generator is made by {network.class_name!r} with {made}; expected 'G_main' with "
+            "'G_synthesis_stylegan2'"
         )
     first_code = "G_synthesis_stylegan2" in functions
     usual = {
@@ -309,9 +321,10 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _truncation(psi: Any, cutoff: Any) -> dict[str, Any]:
     """The authors' settings in our form; there, None or a cutoff of 0 also mean that nothing is truncated."""
-    if not isinstance(psi, int | float | None) or not isinstance(cutoff, int | None):
-        raise WeightsError(f"its truncation is {psi!r} with cutoff {cutoff!r}; expected numbers")
-    return {"psi": 1.0, "cutoff": None} if psi in (None, 1) or cutoff == 0 else {"psi": float(psi), "cutoff": cutoff}
+    psi = 1.0 if psi is None else psi
+    if not _is_number(psi) or not (cutoff is None or (isinstance(cutoff, int) and 0 <= cutoff <= 64)):
+        raise WeightsError(f"its truncation is {shown(psi)} with cutoff {shown(cutoff)}; expected numbers")
+    return {"psi": 1.0, "cutoff": None} if psi == 1 or cutoff == 0 else {"psi": float(psi), "cutoff": cutoff}
 
 
 def tensorflow_discriminator(network: NetworkData) -> dict[str, Any]:
@@ -356,14 +369,16 @@ def _put_features(found: dict[str, Any]) -> int:
     """Replace the four fmap settings by ours; returns the number of features at side 2, a discriminator's last."""
     usual = {"fmap_base": 16384, "fmap_decay": 1.0, "fmap_min": 1, "fmap_max": 512}
     base, decay, least, most = (found.pop(key, value) for key, value in usual.items())
-    numbers = all(isinstance(value, int | float) and 0 <= value <= 1 << 30 for value in (base, decay, least, most))
-    if not numbers or decay > 8:
-        raise WeightsError(f"its numbers of feature maps are set by {base!r}, {decay!r}, {least!r}, {most!r}")
+    if not all(map(_is_number, (base, decay, least, most))) or decay > 8:
+        given = ", ".join(map(shown, (base, decay, least, most)))
+        raise WeightsError(f"its numbers of feature maps are set by {given}; expected fmap_base, _decay, _min, _max")
     stages = range(12)
     features = [int(min(max(int(base / 2.0 ** (stage * decay)), least), most)) for stage in stages]
     resolution = found["resolution"]
     if type(resolution) is not int or resolution not in (1 << power for power in range(3, len(stages) + 1)):
-        raise WeightsError(f"its resolution is {resolution!r}; expected a power of two from 8 to {1 << len(stages)}")
+        raise WeightsError(
+            f"its resolution is {shown(resolution)}; expected a power of two from 8 to {1 << len(stages)}"
+        )
     found |= width_rule(features[1 : resolution.bit_length() - 1], int(2 * base), int(most))
     return features[0]
 

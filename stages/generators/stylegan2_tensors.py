@@ -111,7 +111,7 @@ def genforce_discriminator(tensors: Mapping[str, Array]) -> Names:
         index = int(found[1])
         part = f"b{side >> index // 2}.conv{index % 2}"
         if index >= last - 2:
-            part = ("b4.conv", "b4.fc", "b4.out")[index - last + 2]
+            part = ("b4.conv", "b4.fc", "b4.out")[min(index, last) - last + 2]
         return f"{part}.{found[2]}"
 
     return {
@@ -186,7 +186,7 @@ def renamed(
             array = array.T
         elif kernel and turned:
             array = array.transpose(3, 2, 0, 1)
-        if mirrored and kernel and ours.endswith(("conv0.weight", "skip.weight")):
+        if mirrored and kernel and ours.endswith("conv0.weight"):
             array = array[:, :, ::-1, ::-1]
         elif mirrored and ours.endswith("affine.bias"):
             array = array + np.float32(1)

@@ -31,7 +31,6 @@ SOURCES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "rosinality": {"average": ("g_running", ""), "raw": ("generator",)},
 }
 FUNCTIONS = ("G_style", "D_basic")
-PARTS = {"synthesis": "G_synthesis", "mapping": "G_mapping"}
 # Settings of the authors' functions that a network depends on: our argument and the default.
 SHARED: Mapping[str, tuple[str, Any]] = {
     "label_size": ("c_dim", 0),
@@ -74,6 +73,7 @@ FIXED: Mapping[str, Any] = {
 WITHOUT_EFFECT = {"dlatent_avg_beta", "dlatent_broadcast", "dtype", "randomize_noise", "structure", "style_mixing_prob"}
 WITHOUT_EFFECT |= {"force_clean_graph", "is_template_graph", "is_training", "is_validation"}
 WITHOUT_EFFECT |= {"truncation_cutoff_val", "truncation_psi_val"}
+LARGEST = 1e9  # of settings that may be fractions
 BLUR = np.outer([1, 2, 1], [1, 2, 1]) / 16
 
 
@@ -246,12 +246,13 @@ def tensorflow_settings(where: str, given: Mapping[str, Any], known: Mapping[str
         if key not in {*FIXED, *GENERATOR, *DISCRIMINATOR, *TRUNCATION, *WITHOUT_EFFECT}:
             raise WeightsError(f"{where} has the setting {key!r}, which is not one of StyleGAN")
     found = {key: given.get(key, default) for key, (_, default) in known.items()}
-    kinds: dict[type, tuple[type, ...]] = {str: (str, bool), float: (int, float)}
     for key, value in found.items():
         default = known[key][1]
-        allowed = kinds.get(type(default), (type(default),))
-        if type(value) not in allowed or (isinstance(value, float) and not math.isfinite(value)):
+        number = isinstance(default, float)
+        kinds = (int, float) if number else (str, bool) if isinstance(default, str) else (type(default),)
+        if type(value) not in kinds or (number and not abs(value) < LARGEST):
             raise WeightsError(f"{where} has {key} {value!r}; expected something like {default!r}")
+        found[key] = float(value) if number else value
     return {ours: found[key] for key, (ours, _) in known.items()}
 
 
@@ -260,10 +261,10 @@ def tensorflow_generator(network: NetworkData, where: str) -> Plan:
     if network.class_name != FUNCTIONS[0]:
         raise WeightsError(f"{where} is made by {network.class_name!r}; expected {FUNCTIONS[0]!r}")
     settings = dict(network.settings)
-    for component, function in PARTS.items():
-        found = network.attributes.get(f"{component}/class_name", function)
-        if found != function:
-            raise WeightsError(f"{where} has a {component} network made by {found!r}; expected {function!r}")
+    for component in ("synthesis", "mapping"):
+        found = network.attributes.get(f"{component}/class_name", f"G_{component}")
+        if found != f"G_{component}":
+            raise WeightsError(f"{where} has a {component} network made by {found!r}; expected 'G_{component}'")
         settings.update(network.attributes.get(f"{component}/settings", {}))
     architecture = tensorflow_settings(where, settings, GENERATOR)
     moves: Moves = {"lod": ("lod", same), "mapping.w_avg": ("dlatent_avg", same)}
@@ -495,5 +496,5 @@ def scaled_strength(array: Array) -> Array:
 
 def difference_from_one(array: Array) -> Array:
     """The first half are factors, the second half shifts."""
-    half = len(array) // 2
-    return np.concatenate([array[:half] - 1, array[half:]])
+    factors, shifts = np.split(array, 2)
+    return np.concatenate([factors - 1, shifts])

@@ -62,7 +62,7 @@ def train(
     """Train to `kimg` thousand images, from the progress in `scratch` if there is any; returns the log.
 
     save_images  images between two savings of the progress
-    pictures     pictures of samples, evenly spaced; `scratch`/samples-KIMG.png
+    pictures     pictures of samples, evenly spaced; `scratch`/samples-IMAGES.png
     warm_up      first images during which only the discriminator learns
     Raises Interrupted (progress is saved) when asked to stop, StageError when a loss is not finite.
     """
@@ -78,20 +78,22 @@ def train(
             if not np.isfinite(number):
                 raise StageError(
                     f"training diverged: '{name}' is {number} after {before / 1000:.1f} thousand images; lower "
-                    "learning_rate or raise r1_gamma"
+                    "learning_rate, or raise the weight of the gradient penalty"
                 )
         course.seen = before + batch
         course.add(numbers)
         if _passed(before, course.seen, total, LOG_ENTRIES) or course.seen >= total:
             course.close_entry()
         if _passed(before, course.seen, total, pictures) or course.seen >= total:
-            write_picture(scratch / f"samples-{min(course.seen, total) // 1000:06d}.png", game)
+            write_picture(scratch / f"samples-{min(course.seen, total):09d}.png", game)
         report(min(course.seen, total), total)
-        if stopping() or course.seen - saved >= save_images:
+        stop = stopping()
+        if stop or course.seen - saved >= save_images or course.seen >= total:
             save(game, course, path)
             saved = course.seen
-        if stopping() and course.seen < total:
+        if stop and course.seen < total:
             raise Interrupted("training stopped; what was learned so far is kept and the same command goes on")
+    game.finish(course.seen)
     return course.log
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,25 +22,40 @@ IN_MEMORY = 4 << 30  # bytes; larger sets are read batch by batch
 class TrainingImages:
     """Rows with a field `image` (side, side, 3) uint8, drawn with replacement, as (N, 3, side, side) float32, -1..1.
 
-    Classes are the rows' domains in alphabetical order. Rows must come in an order that does not depend on shards.
+    Classes are the rows' domains, in the order of `domains` or by name. Rows must come in an order that does not depend
+    on shards.
     """
 
     def __init__(
-        self, rows: Dataset, device: str, random: torch.Generator, *, flips: bool = False, conditional: bool = False
+        self,
+        rows: Dataset,
+        device: str,
+        random: torch.Generator,
+        *,
+        flips: bool = False,
+        conditional: bool = False,
+        domains: Sequence[str] | None = None,
     ) -> None:
         self.rows, self.device, self.random = rows, torch.device(device), random
         self.flips, self.conditional = flips, conditional
         field = rows.fields["image"]
         self.side = field.shape[0]
         self._kept = rows.array("image") if len(rows) * field.row_bytes <= IN_MEMORY else None
-        domains = rows.column("domain").astype(str) if conditional else np.zeros(len(rows), dtype=str)
-        self.domains, numbers = np.unique(domains, return_inverse=True)
-        self._class = torch.from_numpy(numbers.astype(np.int64))
-        if conditional and ("" in self.domains or len(self.domains) < 2):
+        column = rows.column("domain").astype(str).tolist() if conditional else [""] * len(rows)
+        found = sorted(set(column))
+        if conditional and ("" in found or len(found) < 2):
             raise StageError(
-                f"conditional training needs rows of two or more domains, found {', '.join(self.domains) or 'none'!r}; "
+                f"conditional training needs rows of two or more domains, found {', '.join(found) or 'none'!r}; "
                 "give each row a domain in its manifest"
             )
+        self.domains = list(domains or found)
+        if domains is not None and found != sorted(domains):
+            raise StageError(
+                f"the recipe's domains are {', '.join(domains)}, those of the training rows {', '.join(found)}; they "
+                "must be the same"
+            )
+        numbers = {name: number for number, name in enumerate(self.domains)}
+        self._class = torch.tensor([numbers[name] for name in column], dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.rows)

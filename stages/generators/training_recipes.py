@@ -9,24 +9,45 @@ trained: {4: 128, 64: 32} holds from 4 and from 64 pixels on. Importing this mod
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
-
-FAMILY_NAMES = ("progan", "stylegan", "stylegan2", "stargan2")
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 class Settings(BaseModel):
     """Base of all models here: frozen, unknown keys rejected, no silent conversion of types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-BySize = Annotated[dict[int, float], Field(min_length=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _sizes(value: Any) -> Any:
+    """A mapping with whole keys, which are text in YAML and JSON; refuses others in one sentence about the whole."""
+    if not isinstance(value, Mapping):
+        return value
+    known = all(str(size).isdecimal() for size in value)
+    if not value or not known or any(type(one) not in (int, float) or one <= 0 for one in value.values()):
+        raise ValueError("expected numbers above 0 by resolution, such as {4: 64, 32: 16}")
+    return {int(size): one for size, one in value.items()}
+
+
+def _two(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("expected two numbers, such as [0.0, 0.99]")
+    return tuple(value)
+
+
+Batch = Annotated[Count | dict[int, int], BeforeValidator(_sizes)]
+Rate = Annotated[Positive | dict[int, float], BeforeValidator(_sizes)]
+Betas = Annotated[tuple[Beta, Beta], BeforeValidator(_two)]
 
 
 def by_size(value: float | dict[int, float], side: int) -> float:
@@ -117,20 +138,45 @@ class Recipe(Settings):
     """What all families have in common."""
 
     kimg: Positive = Field(description="length: thousands of real images shown to the discriminator")
-    batch: Count | dict[int, int] = Field(description="images per step, or {resolution: images}")
-    learning_rate: Positive | BySize = Field(description="of Adam, or {resolution: rate}")
-    betas: tuple[Share, Share] = Field((0.0, 0.99), description="of Adam")
+    batch: Batch = Field(description="images per step, or {resolution: images}")
+    learning_rate: Rate = Field(description="of Adam, or {resolution: rate}")
+    betas: Betas = Field((0.0, 0.99), description="of Adam")
     flips: bool = Field(False, description="mirror half of the real images")
     augment: Augmentation | None = Field(None, description="differentiable augmentation; none: off")
     average_beta: Share | None = Field(None, description="share kept of the averaged generator in each step")
     average_kimg: Positive | None = Field(None, description="or its half-life in thousands of images")
     average_ramp: Share | None = Field(None, description="half-life at most this part of the images seen so far")
     conditional: bool = Field(False, description="classes are the rows' domains")
+    domains: Annotated[list[str], Field(min_length=2)] | None = Field(
+        None, description="classes in this order; none: the domains of the training rows by name"
+    )
 
     @model_validator(mode="after")
     def _one_average(self) -> Recipe:
         if (self.average_beta is None) == (self.average_kimg is None):
-            raise ValueError("one of average_beta and average_kimg is needed, and not both")
+            raise ValueError(
+                f"one of average_beta and average_kimg is needed and the other null, not {self.average_beta} and "
+                f"{self.average_kimg}"
+            )
+        if self.average_ramp is not None and self.average_kimg is None:
+            raise ValueError("average_ramp has no effect without average_kimg; drop it")
+        return self
+
+    @model_validator(mode="after")
+    def _named_classes(self) -> Recipe:
+        if self.domains is not None and not self.conditional:
+            raise ValueError("domains has no effect without conditional: true; drop it")
+        if self.domains is not None and len(set(self.domains)) < len(self.domains):
+            raise ValueError(f"domains are {', '.join(self.domains)}; expected different ones")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Recipe:
+        """The discriminator's minibatch deviation compares groups of images."""
+        group = getattr(getattr(self, "discriminator", None), "group", 1)
+        for batch in self.batch.values() if isinstance(self.batch, dict) else (self.batch,):
+            if batch % min(group, batch):
+                raise ValueError(f"batch is {batch}, no multiple of the discriminator's group of {group} images")
         return self
 
 
@@ -149,8 +195,8 @@ class ProganRecipe(Growing):
     network: ProganNetwork = ProganNetwork()
     discriminator: ProganDiscriminator = ProganDiscriminator()
     kimg: Positive = 12000.0
-    batch: Count | dict[int, int] = {4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}
-    learning_rate: Positive | BySize = {4: 0.001, 1024: 0.0015}
+    batch: Batch = {4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}
+    learning_rate: Rate = {4: 0.001, 1024: 0.0015}
     average_beta: Share | None = 0.999
     gradient_penalty: Weight = Field(10.0, description="lambda of WGAN-GP")
     drift: Weight = Field(0.001, description="weight of the squared score of real images")
@@ -163,8 +209,8 @@ class StyleganRecipe(Growing):
     network: StyleganNetwork = StyleganNetwork()
     discriminator: StyleganDiscriminator = StyleganDiscriminator()
     kimg: Positive = 25000.0
-    batch: Count | dict[int, int] = {4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}
-    learning_rate: Positive | BySize = {4: 0.001, 128: 0.0015, 256: 0.002, 512: 0.003}
+    batch: Batch = {4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}
+    learning_rate: Rate = {4: 0.001, 128: 0.0015, 256: 0.002, 512: 0.003}
     grow_from: Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024] = 8
     average_kimg: Positive | None = 10.0
     r1_gamma: Weight = Field(10.0, description="weight of the R1 penalty is gamma / 2")
@@ -179,8 +225,8 @@ class Stylegan2Recipe(Recipe):
     network: Stylegan2Network = Stylegan2Network()
     discriminator: Stylegan2Discriminator = Stylegan2Discriminator()
     kimg: Positive = 25000.0
-    batch: Count | dict[int, int] = 32
-    learning_rate: Positive | BySize = 0.002
+    batch: Batch = 32
+    learning_rate: Rate = 0.002
     average_kimg: Positive | None = 10.0
     r1_gamma: Weight = Field(10.0, description="weight of the R1 penalty is gamma / 2")
     r1_interval: Count = Field(16, description="discriminator steps between penalties")
@@ -196,8 +242,8 @@ class Stargan2Recipe(Recipe):
     network: Stargan2Network = Stargan2Network()
     discriminator: Stargan2Discriminator = Stargan2Discriminator()
     kimg: Positive = 800.0
-    batch: Count | dict[int, int] = 8
-    learning_rate: Positive | BySize = 0.0001
+    batch: Batch = 8
+    learning_rate: Rate = 0.0001
     mapping_rate: Positive = Field(1e-6, description="learning rate of the mapping network")
     weight_decay: Weight = 0.0001
     average_beta: Share | None = 0.999
@@ -207,6 +253,37 @@ class Stargan2Recipe(Recipe):
     diversity_weight: Weight = Field(1.0, description="falls to 0 over diversity_kimg")
     diversity_kimg: Positive = 800.0
     cycle_weight: Weight = 1.0
+
+
+FAMILIES: Mapping[str, type[Recipe]] = {
+    "progan": ProganRecipe,
+    "stylegan": StyleganRecipe,
+    "stylegan2": Stylegan2Recipe,
+    "stargan2": Stargan2Recipe,
+}
+
+
+def _known(value: Any) -> Any:
+    """Refuse what is no recipe of any family, or has a setting of another one, in words of the pipeline file."""
+    if isinstance(value, Recipe):
+        return value
+    names = ", ".join(FAMILIES)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a mapping with 'family' (one of {names}) and its settings")
+    family = value.get("family")
+    if family is None:
+        raise ValueError(f"lacks 'family', one of {names}")
+    if family not in FAMILIES:
+        near = difflib.get_close_matches(str(family), FAMILIES, n=1)
+        raise ValueError(
+            f"its family is {family!r}; expected one of {names}" + (f"; did you mean '{near[0]}'?" if near else "")
+        )
+    for name in value:
+        if name not in FAMILIES[family].model_fields:
+            others = [other for other, model in FAMILIES.items() if name in model.model_fields]
+            if others:
+                raise ValueError(f"'{name}' is a setting of {' and '.join(others)}, not of {family}; drop it")
+    return value
 
 
 def _family(value: Any) -> str | None:
@@ -219,5 +296,6 @@ AnyRecipe = Annotated[
     | Annotated[Stylegan2Recipe, Tag("stylegan2")]
     | Annotated[Stargan2Recipe, Tag("stargan2")],
     Discriminator(_family),
+    BeforeValidator(_known),
 ]
 """One of the four, chosen by `family`."""

@@ -1,0 +1,122 @@
+"""Copy the small generators from the store of experiments/generators.yaml to manifests/weights, with cards.
+
+    python -m experiments.publish_generators
+
+For each family and variant: NAME.safetensors (the averaged generator), NAME.json (the card: recipe, data fingerprint,
+steps, device, figures, how they compare with the raw generator's) and NAME.png (samples), and an entry in
+manifests/generators.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.atomic import write_bytes
+from pipeline.config import load_pipeline
+from pipeline.pins import read_pins
+from pipeline.plan import make_plan
+from pipeline.run import open_scan
+from pipeline.store import Store
+from stages.generators import weights
+
+FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")
+VARIANTS = ("raw", "R", "A")
+MOST_BYTES = 4_000_000
+ALLOWED = 0.25  # how much worse than the raw one diversity and quality may be without a word
+LICENCE = "Apache-2.0; trained on CC0-1.0 and MIT photographs"
+
+
+def artifacts(file: Path) -> dict[str, Path]:
+    """Finished artifacts by node, as the pipeline file stands now."""
+    pipeline = load_pipeline(file, None)
+    names = [f"{family}_{variant}" for family in FAMILIES for variant in VARIANTS]
+    wanted = pipeline.select([name for name in names if name in pipeline.nodes])
+    store = Store(pipeline.store)
+    plan = make_plan(pipeline, store, open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
+    found = {}
+    for name in names:
+        made = plan.artifacts.get(name)
+        if made is not None and made.found is not None:
+            found[name] = made.found.path
+    return found
+
+
+def comparison(figures: Mapping[str, float], raw: Mapping[str, float]) -> dict[str, Any]:
+    """Figures relative to the raw generator's, and one sentence."""
+    ratios = {name: figures[name] / raw[name] for name in ("profile_distance", "diversity", "swd")}
+    worse = []
+    if ratios["diversity"] < 1 - ALLOWED:
+        worse.append(f"its diversity is {1 - ratios['diversity']:.0%} lower")
+    if ratios["swd"] > 1 + ALLOWED:
+        worse.append(f"its sliced Wasserstein distance to photographs is {ratios['swd'] - 1:.0%} higher")
+    verdict = f"Worse than the raw generator: {' and '.join(worse)}." if worse else (
+        f"Diversity and sliced Wasserstein distance are within {ALLOWED:.0%} of the raw generator's, or better."
+    )  # fmt: skip
+    return {"ratios": {name: round(value, 4) for name, value in ratios.items()}, "verdict": verdict}
+
+
+def publish(place: Path, family: str, variant: str, raw: Mapping[str, float], out: Path) -> dict[str, Any]:
+    """Files of one generator; returns its manifest entry."""
+    name = f"{family}-small-{variant}"
+    content = (place / "generator.safetensors").read_bytes()
+    if len(content) > MOST_BYTES:
+        raise SystemExit(f"{name} has {len(content):,} bytes; at most {MOST_BYTES:,} are shipped, train a narrower one")
+    card = json.loads((place / "card.json").read_text())
+    if variant != "raw":
+        card["compared_with_raw"] = comparison(card["figures"], raw)
+    card["data"] = (
+        "CC0 1.0 and MIT photographs of garments, groceries and desktop backgrounds at 64 pixels, none of a val or "
+        "test group of manifests/photos.csv; the project's own train split is a subset"
+    )
+    card["licence"] = LICENCE
+    card["samples"] = f"{name}.png"
+    card["note"] = "A small generator that shows the pipeline at work; it is no evidence about detectors."
+    write_bytes(out / f"{name}.safetensors", content)
+    write_bytes(out / f"{name}.png", sorted(place.glob("samples-*.png"))[-1].read_bytes())
+    write_bytes(out / f"{name}.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+    header = weights.read_header(out / f"{name}.safetensors")
+    return {
+        "family": family,
+        "variant": variant,
+        "file": f"{out.name}/{name}.safetensors",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        "resolution": header.resolution,
+        "licence": LICENCE,
+        "origin": "experiments/generators.yaml",
+        "card": f"{out.name}/{name}.json",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--file", type=Path, default=Path("experiments/generators.yaml"))
+    parser.add_argument("--out", type=Path, default=Path("manifests/weights"))
+    parser.add_argument("--manifest", type=Path, default=Path("manifests/generators.yaml"))
+    arguments = parser.parse_args()
+    found = artifacts(arguments.file)
+    entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
+    for family in FAMILIES:
+        raw_place = found.get(f"{family}_raw")
+        for variant in VARIANTS:
+            place = found.get(f"{family}_{variant}")
+            if place is None or raw_place is None:
+                print(f"{family}-{variant}: not trained yet")
+                continue
+            raw = json.loads((raw_place / "card.json").read_text())["figures"]
+            entries[f"{family}-{variant}"] = publish(place, family, variant, raw, arguments.out)
+            print(f"{family}-{variant}: {entries[f'{family}-{variant}']['size']:,} bytes")
+    order = {f"{family}-{variant}": None for family in FAMILIES for variant in VARIANTS}
+    ordered = {name: entries[name] for name in (*order, *sorted(set(entries) - set(order))) if name in entries}
+    write_bytes(arguments.manifest, yaml.safe_dump(ordered, sort_keys=False, width=120).encode())
+
+
+if __name__ == "__main__":
+    main()

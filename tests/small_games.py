@@ -1,0 +1,91 @@
+"""The smallest trainings of each family: rows of flat images, recipes with a few feature maps, games made of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from memory_rows import MemoryRows, rows_of
+
+from stages.generators.training_images import TrainingImages
+from stages.generators.training_recipes import FAMILIES, Recipe
+from stages.train_generator import (
+    TrainGeneratorConfig,
+    discriminator_architecture,
+    generator_architecture,
+    new_game,
+    new_network,
+)
+
+SIDES = {"progan": 8, "stylegan": 8, "stylegan2": 8, "stargan2": 32}
+NAMES = tuple(FAMILIES)
+GROWING = ("progan", "stylegan")
+STYLED = ("stylegan", "stylegan2")
+FEATURES = {"fmap_base": 64, "fmap_max": 8}
+SMALL: dict[str, dict[str, Any]] = {
+    "progan": {"network": {"z_dim": 4, **FEATURES}, "discriminator": FEATURES},
+    "stylegan": {
+        "network": {"z_dim": 4, "w_dim": 6, "mapping_layers": 2, "mapping_features": 6, **FEATURES},
+        "discriminator": FEATURES,
+    },
+    "stylegan2": {
+        "network": {"z_dim": 4, "w_dim": 6, "mapping_layers": 2, "channel_base": 64, "channel_max": 8},
+        "discriminator": {"channel_base": 64, "channel_max": 8},
+    },
+    "stargan2": {
+        "network": {"z_dim": 4, "w_dim": 6, "width": 4, "max_width": 8, "mapping_width": 8},
+        "discriminator": {"width": 4, "max_width": 8},
+    },
+}
+
+
+def settings_of(family: str, **more: Any) -> dict[str, Any]:
+    """A recipe as it stands in a pipeline file; `more` replaces settings."""
+    growing = {"grow_from": 4, "grow_kimg": 0.008, "fade_kimg": 0.008} if family in GROWING else {}
+    return {"family": family, **SMALL[family], "batch": 4, "learning_rate": 0.002, "kimg": 0.032, **growing, **more}
+
+
+def recipe_of(family: str, **more: Any) -> Any:
+    """The same, validated."""
+    config = TrainGeneratorConfig.model_validate_json(json.dumps({"recipe": settings_of(family, **more)}))
+    assert isinstance(config.recipe, Recipe)
+    return config.recipe
+
+
+def photos(side: int, count: int = 6, domains: tuple[str, ...] = ("ape", "bee"), split: str | None = "train") -> Any:
+    """Real rows of noise, in domains in turn."""
+    pixels = np.random.default_rng(side).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    rows: MemoryRows = rows_of("photos", 0, {"image": pixels}, split=split)
+    rows.column("domain")[:] = np.array(domains)[np.arange(count) % len(domains)]
+    return rows
+
+
+def game_of(
+    family: str, *, side: int | None = None, seed: int = 0, rows: Any = None, mixed: bool = False, **more: Any
+) -> Any:
+    """A game at its beginning, as `TrainGenerator.fit` makes it."""
+    torch.set_num_threads(1)
+    recipe = recipe_of(family, **more)
+    rows = photos(side or SIDES[family]) if rows is None else rows
+    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
+    images = TrainingImages(rows, "cpu", random, flips=recipe.flips, conditional=recipe.conditional)
+    classes = images.count_of_classes
+    players = {
+        "generator": new_network(family, "generator", generator_architecture(recipe, images.side, classes)),
+        "discriminator": new_network(family, "discriminator", discriminator_architecture(recipe, images.side, classes)),
+    }
+    return new_game(recipe, players, images, random, "cpu", mixed)
+
+
+def state_of(game: Any) -> dict[str, bytes]:
+    """Everything that a training has learned, as bytes by name."""
+    found = {"random": game.random.get_state().numpy().tobytes(), "numbers": repr(game.numbers).encode()}
+    for name, network in game.networks().items():
+        found |= {f"{name}.{key}": value.numpy().tobytes() for key, value in network.state_dict().items()}
+    for name, optimizer in game.all_optimizers().items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            found |= {f"{name} {index} {key}": value.numpy().tobytes() for key, value in moments.items()}
+    return found

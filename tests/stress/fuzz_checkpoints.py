@@ -1,0 +1,329 @@
+"""`make fuzz`: damaged checkpoints of every container. A file is read or refused with a WeightsError, nothing else.
+
+Each case takes a golden file (or a small one made here), changes it in one to three ways and reads and converts it.
+Changes know the format: opcodes and lengths of pickles, members of archives (whose checksums are made right again),
+torch files nested in pickles. Case k of seed s is always the same: `--seed s --only k` repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import os
+import pickletools
+import random
+import resource
+import signal
+import struct
+import time
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from checkpoint_files import MEBIBYTE, progan_bytes, torch_bytes
+
+from stages.generators import official
+from stages.generators.checkpoints import read_bytes
+from stages.generators.stargan2 import Generator
+from stages.generators.stargan2_discriminator import Discriminator
+from stages.generators.weights import WeightsError
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "fuzz_checkpoints.json"
+SUFFIXES = (".pkl", ".pth", ".pt", ".model", ".ckpt")
+OPCODES = bytes(ord(opcode.code) for opcode in pickletools.opcodes)
+EDGES = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 64) - 1)
+NESTED = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46"  # start of a torch file of the older form
+SPAN = 6  # bytes behind an opcode that hold its lengths and numbers
+
+
+def golden_files(folder: Path, largest: int) -> dict[str, bytes]:
+    """Golden checkpoints up to a size, unpacked."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        packed = path.suffix == ".gz"
+        if path.name.removesuffix(".gz").endswith(SUFFIXES):
+            data = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
+            if len(data) <= largest:
+                found[path.name] = data
+    if not found:
+        raise FileNotFoundError(f"{folder} has no golden checkpoint of at most {largest} bytes")
+    return found
+
+
+def made_files() -> dict[str, bytes]:
+    """Small files of forms whose golden ones are large or missing."""
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"resolution": 64, "width": 4, "max_width": 4, "z_dim": 4, "w_dim": 4, "c_dim": 2}
+    network = Generator(**settings, mapping_width=8, w_hpf=0.0)
+    parts: dict[str, dict[str, Any]] = {}
+    for name, tensor in network.state_dict().items():
+        part, _, inner = name.partition(".")
+        parts.setdefault(part, {})[inner] = tensor
+    judge = Discriminator(resolution=64, width=4, max_width=4, c_dim=2).state_dict()
+    nets = {**parts, "discriminator": {f"module.{name}": tensor for name, tensor in judge.items()}}
+    return {
+        "made progan": progan_bytes(4),
+        "made progan, protocol 2": progan_bytes(2),
+        "made stargan2": torch_bytes(parts),
+        "made stargan2 with discriminator, older file": torch_bytes(nets, zipped=False),
+    }
+
+
+@dataclass
+class Sample:
+    """A file with the places in it that are worth a change."""
+
+    name: str
+    data: bytes
+    root: str = ""  # of a torch archive
+    members: Mapping[str, bytes] = field(default_factory=dict)
+    pickled: bytes = b""
+    opcodes: list[int] = field(default_factory=list)
+    nested: list[int] = field(default_factory=list)
+
+
+def sample(name: str, data: bytes) -> Sample:
+    made = Sample(name, data, pickled=data)
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            made.members = {member: archive.read(member) for member in archive.namelist()}
+        made.root = next(member for member in made.members if member.endswith("/data.pkl"))
+        made.pickled = made.members[made.root]
+    position = 0
+    for _ in range(5 if data[2:14].startswith(NESTED[2:]) else 1):
+        for _, _, place in pickletools.genops(io.BytesIO(made.pickled[position:])):
+            made.opcodes.append(position + place)  # type: ignore[operator]
+        position = made.opcodes[-1] + 1
+    place = made.pickled.find(NESTED, 1)
+    while place >= 0:
+        made.nested.append(place)
+        place = made.pickled.find(NESTED, place + 1)
+    return made
+
+
+class Fuzzer:
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.samples = [sample(name, data) for name, data in {**files, **made_files()}.items()]
+        self.weights = [1 / len(one.data) ** 0.5 for one in self.samples]  # small files are as good, and quicker
+        for one in self.samples:
+            attempt(one.data)  # imports everything before memory is measured
+
+    def case(self, seed: int, number: int) -> tuple[str, list[str], bytes]:
+        """Name of a file, names of the changes, and the changed file."""
+        chance = random.Random(f"{seed} {number}")
+        one = chance.choices(self.samples, self.weights)[0]
+        other = chance.choice(self.samples)
+        if one.members and chance.random() < 0.8:
+            return self._inside_archive(one, other, chance)
+        names, data = changed(one.data, one, other.data, chance)
+        return one.name, names, data
+
+    def _inside_archive(self, one: Sample, other: Sample, chance: random.Random) -> tuple[str, list[str], bytes]:
+        """Members are changed, and the archive around them is right."""
+        members = dict(one.members)
+        kind = chance.random()
+        if kind < 0.75:
+            names, members[one.root] = changed(one.pickled, one, other.pickled, chance)
+        elif kind < 0.85:
+            name = chance.choice(list(members))
+            names, members[name] = changed(members[name], None, other.pickled, chance)
+        elif kind < 0.95:
+            name, twin = chance.choice(list(members)), chance.choice(list(members))
+            names, members[name] = ["member of another"], members[twin]
+        else:
+            name = chance.choice(list(members))
+            names = ["member lost"]
+            del members[name]
+        made = io.BytesIO()
+        method = chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+        with zipfile.ZipFile(made, "w", method) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return one.name, [f"inside: {name}" for name in names], made.getvalue()
+
+    def run(self, seed: int, count: int, seconds_per_case: float, only: int | None = None) -> dict[str, Any]:
+        """Outcomes of cases 0 to count - 1 (or of one)."""
+        tally: Counter[str] = Counter()
+        errors: list[dict[str, Any]] = []
+        slowest = 0.0
+        begun, before = time.monotonic(), peak_mebibytes()
+        for number in range(count) if only is None else [only]:
+            name, changes, data = self.case(seed, number)
+            start = time.process_time()
+            signal.signal(signal.SIGPROF, too_slow)
+            signal.setitimer(signal.ITIMER_PROF, seconds_per_case)  # of work: other programs may keep the machine busy
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")
+                    tally[attempt(data)] += 1
+            except Exception as error:
+                found = f"{type(error).__name__}: {str(error)[:200]}"
+                errors.append({"case": number, "file": name, "changes": changes, "error": found})
+                if only is not None:
+                    raise
+            finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
+            slowest = max(slowest, time.process_time() - start)
+        return {
+            "seed": seed,
+            "cases": count,
+            "refused": tally["refused"],
+            "read_and_refused_in_conversion": tally["refused in conversion"],
+            "converted": tally["converted"],
+            "other_errors": errors[:50],
+            "other_errors_in_all": len(errors),
+            "slowest_case_s": round(slowest, 2),
+            "peak_memory_growth_mib": peak_mebibytes() - before,
+            "seconds": round(time.monotonic() - begun, 1),
+        }
+
+
+def too_slow(number: int, frame: Any) -> None:
+    raise TimeoutError("the case takes too long")
+
+
+def peak_mebibytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def attempt(data: bytes) -> str:
+    """Read and convert a file; only WeightsError may come out."""
+    try:
+        contents = read_bytes(data)
+    except WeightsError:
+        return "refused"
+    outcome = "refused in conversion"
+    for convert in (official.generator, official.judge):
+        try:
+            if convert(Path("case"), contents) is not None:
+                outcome = "converted"
+        except WeightsError:
+            pass
+    return outcome
+
+
+# Changes
+
+
+Change = Callable[[bytearray, int, bytes, random.Random], None]
+
+
+def changed(data: bytes, one: Sample | None, other: bytes, chance: random.Random) -> tuple[list[str], bytes]:
+    """One to three changes, most of them at an opcode or inside a nested file."""
+    result = bytearray(data)
+    names = []
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        if not result:
+            break
+        kind = chance.random()
+        if one is not None and one.opcodes and kind < 0.7:
+            place = chance.choice(one.opcodes)
+            place += 0 if chance.random() < 0.4 else chance.randrange(SPAN)
+        elif one is not None and one.nested and kind < 0.85:
+            place = chance.choice(one.nested) + chance.randrange(300)
+        else:
+            place = chance.randrange(len(result))
+        name = chance.choice(list(CHANGES))
+        CHANGES[name](result, min(place, len(result) - 1), other, chance)
+        names.append(name)
+    return names, bytes(result)
+
+
+def flip(data: bytearray, place: int, other: bytes, chance: random.Random) -> None:
+    data[place] ^= 1 << chance.randrange(8)
+
+
+def put(data: bytearray, place: int, other: bytes, chance: random.Random) -> None:
+    data[place] = chance.randrange(256)
+
+
+def opcode(data: bytearray, place: int, other: bytes, chance: random.Random) -> None:
+    data[place] = chance.choice(OPCODES)
+
+
+def length(data: bytearray, place: int, other: bytes, chance: random.Random) -> None:
+    code = chance.choice(("<B", "<H", "<I", "<Q", ">Q"))
+    size = struct.calcsize(code)
+    if place + size <= len(data):
+        old = struct.unpack_from(code, data, place)[0]
+        new = chance.choice((chance.choice(EDGES), old + 1, old - 1, old * 2))
+        struct.pack_into(code, data, place, new % (1 << 8 * size))
+
+
+def cut(data: bytearray, place: int, other: bytes, chance: random.Random) -> None:
+    del data[place:]
+
+
+def delete(data: bytearray, place: int, other: bytes, chance: random.Random) -> None:
+    del data[place : place + chance.choice((1, 2, 4, 16, 200))]
+
+
+def double(data: bytearray, place: int, other: bytes, chance: random.Random) -> None:
+    data[place:place] = data[place : place + chance.choice((1, 2, 4, 16, 200))]
+
+
+def splice(data: bytearray, place: int, other: bytes, chance: random.Random) -> None:
+    start = chance.randrange(len(other))
+    piece = other[start : start + chance.choice((1, 4, 16, 64, 1000))]
+    end = place + (len(piece) if chance.random() < 0.5 else 0)
+    data[place:end] = piece
+
+
+def swap(data: bytearray, place: int, other: bytes, chance: random.Random) -> None:
+    size, there = chance.choice((1, 2, 8, 40)), chance.randrange(len(data))
+    first, second = bytes(data[place : place + size]), bytes(data[there : there + size])
+    if len(first) == len(second):
+        data[place : place + size], data[there : there + size] = second, first
+
+
+CHANGES: dict[str, Change] = {
+    "flip": flip,
+    "byte": put,
+    "opcode": opcode,
+    "length": length,
+    "cut": cut,
+    "delete": delete,
+    "double": double,
+    "splice": splice,
+    "swap": swap,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--golden", type=Path, default=ROOT / "tests" / "golden" / "generators")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=50_000)
+    parser.add_argument("--only", type=int, help="repeat one case and show its traceback")
+    parser.add_argument("--memory-mib", type=int, default=1024, help="address space beyond what the start takes")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    fuzzer = Fuzzer(golden_files(options.golden, largest=MEBIBYTE))
+    with open("/proc/self/statm", encoding="ascii") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    limit = used + (options.memory_mib << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    outcome = fuzzer.run(options.seed, options.count, seconds_per_case=20, only=options.only)
+    if options.only is not None:
+        print(json.dumps(outcome, indent=2))
+        return
+    command = f"make fuzz FUZZ_SEED={options.seed} FUZZ_COUNT={options.count}"
+    files = [one.name for one in fuzzer.samples]
+    facts = {"command": command, **outcome, "memory_limit_mib": options.memory_mib, "files": files}
+    facts |= {"cpus": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}
+    RESULTS.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(facts, indent=2))
+    if outcome["other_errors_in_all"]:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
