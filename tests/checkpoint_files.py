@@ -126,9 +126,9 @@ def tensorflow_bytes(content: Any, protocol: int = 4, module: str = "tfutil") ->
                 result = network()
                 result.__dict__.update({key: made(entry) for key, entry in value.items()})
                 return result
-            if isinstance(value, dict):
+            if type(value) is dict and any(isinstance(entry, State) for entry in value.values()):
                 return {key: made(entry) for key, entry in value.items()}
-            return type(value)(made(entry) for entry in value) if type(value) in (tuple, list) else value
+            return tuple(made(entry) for entry in value) if type(value) is tuple else value
 
         return dumps(made(content), protocol)
 

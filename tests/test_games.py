@@ -353,7 +353,7 @@ def test_the_discriminator_of_a_conditional_progan_also_names_the_class(monkeypa
     assert game._class_loss(images, classes, 0.0).item() == pytest.approx(expected, rel=1e-5)
     assert game_of("progan")._class_loss(images, classes, 0.0) == 0
     terms: list[tuple[Any, Tensor]] = []
-    losses: list[tuple[Any, tuple[Tensor, Any]]] = []
+    losses: list[tuple[Any, Any]] = []
     updates: list[tuple[Any, None]] = []
     monkeypatch.setattr(game, "_class_loss", watched(game._class_loss, terms))
     monkeypatch.setattr(game, "update", watched(game.update, updates))

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import os
 import pickle
 import struct
 import sys
@@ -334,7 +332,7 @@ def equal_hashes(count: int = 100_000) -> bytes:
 
 def growing_names() -> bytes:
     """Parts in parts whose joined names would be long without end."""
-    name = "n" * MEBIBYTE
+    name = "n" * (MEBIBYTE // 10)
     state = module_state({f"{name}{k}": torch.zeros(1) for k in range(40)})
     content = persistence_content()
     content["G_ema"]["state"]["_modules"][name] = meta("SynthesisBlock", state)
@@ -389,7 +387,7 @@ class Place:
 
 def flooded_directory(count: int = 100_000) -> bytes:
     """An archive of many empty members."""
-    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, *([0] * 13))
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, *([0] * 14))
     directory = b"".join(entry for _ in range(count))
     end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count & 0xFFFF, count & 0xFFFF, len(directory), 4, 0)
     return b"PK\x03\x04" + directory + end
@@ -474,7 +472,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a million sets": (lambda: b"\x80\x04" + b"\x8f" * 1_000_000 + b".", "more than 67108864 bytes of memory"),
     "text encoded often": (encoded_often, "more than 67108864 bytes of memory"),
     "list copied often": (copied_often, "more than 67108864 bytes of memory"),
-    "equal hashes": (equal_hashes, "a key of type int"),
+    "equal hashes": (equal_hashes, "an integer of more than 64 bits as a key"),
     "growing names": (growing_names, "at most 200 characters"),
     "overlapping members": (overlapping_members, "more than 67108864 bytes of memory"),
     "flooded directory": (flooded_directory, "more than 67108864 bytes of memory"),
@@ -500,12 +498,12 @@ def test_opcodes_are_counted_over_nested_files(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_reported_by_name(folder: Path, value: float) -> None:
     states = progan_states()
-    states[2]["variables"][3][1][0, 0, 0, 0] = value
-    name = "8x8" if "8x8" in states[2]["variables"][3][0] else "4x4"
+    name, array = states[2]["variables"][3]
+    array[0, 0, 0, 0] = value
     path = write(folder / "g.pkl", tensorflow_bytes(tuple(State(state) for state in states)))
-    with pytest.raises(WeightsError, match=r"1 values that are not finite"):
+    with pytest.raises(WeightsError, match=r"g.pkl is refused: .*1 values that are not finite"):
         official.open_checkpoint(path)
-    assert name
+    assert name.endswith("weight")
 
 
 def test_two_tensors_of_one_name_are_refused() -> None:
@@ -529,5 +527,3 @@ def test_mutated_files_are_read_or_refused_and_nothing_else(request: pytest.Fixt
     outcome = fuzzer.run(seed=20, count=300, seconds_per_case=5)
     assert outcome["other_errors"] == []
     assert outcome["refused"] > 100
-    json.dumps(outcome)
-    assert os.getcwd()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from stages.generators import stylegan2, weights
+from stages.generators import stargan2, stylegan2, weights
 from stages.generators.stylegan2_discriminator import Discriminator
 
 ARCHITECTURE: dict[str, Any] = {
@@ -273,3 +273,12 @@ def test_a_dimension_that_the_architecture_leaves_to_a_default_must_be_named(jud
     with pytest.raises(weights.WeightsError, match="holds a 'critic' of family 'stylegan2'; known are generator and"):
         weights.save(tmp_path / "critic.safetensors", "stylegan2", DISCRIMINATOR, state, network="critic")
     assert not list(tmp_path.glob("[sc]*.safetensors"))
+
+
+def test_a_dimension_that_the_network_has_by_default_must_be_named(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"resolution": 32, "c_dim": 2, "width": 2, "max_width": 2, "mapping_width": 4}
+    tensors = {name: tensor.detach().numpy() for name, tensor in stargan2.Generator(**sizes).state_dict().items()}
+    with pytest.raises(weights.WeightsError, match="its architecture must name z_dim, which is 16"):
+        weights.save(tmp_path / "star.safetensors", "stargan2", sizes, tensors)
+    weights.save(tmp_path / "star.safetensors", "stargan2", {**sizes, "z_dim": 16, "w_dim": 64}, tensors)
+    assert weights.read_header(tmp_path / "star.safetensors").dimensions["z_dim"] == 16

@@ -309,8 +309,10 @@ def scalars(items: Any) -> list[Any]:
     """
     items = list(items)
     for item in items:
-        if not isinstance(item, SCALARS) or (isinstance(item, int) and item.bit_length() > 64):
+        if not isinstance(item, SCALARS):
             raise WeightsError(f"a dictionary or set has a key of type {type(item).__name__}; expected text or numbers")
+        if isinstance(item, int) and item.bit_length() > 64:
+            raise WeightsError("a dictionary or set has an integer of more than 64 bits as a key")
     return items
 
 

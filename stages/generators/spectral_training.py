@@ -2,12 +2,13 @@
 
 +R, spectral regularization (Durall et al. 2020, arXiv:2003.01826, section 4): the radial profile of each generated
 image is compared with the mean profile of the real ones, by a loss through which gradients flow into the generator.
-+A, spectral adversarial training (Chen et al. 2020, arXiv:2012.04125; used by He et al. 2021): a second discriminator
-sees profiles only. Both look at images of full size before any augmentation.
++A, spectral adversarial training (Jung and Keuper 2021, arXiv:2012.03110, section 3): a second discriminator sees
+profiles only. Both look at images of full size before any augmentation.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,12 +59,13 @@ class Regularization:
         choosing = not self.fixed and numbers["measured"] < MEASURED_STEPS
         if choosing or numbers["calls"] % MEASURE_EVERY == 0:
             unweighted = gradient_norm_ratio(adversarial, spectral, parameters)
-            if choosing:
+            if choosing and 0 < unweighted < math.inf:
                 count, mean = numbers["measured"], numbers["unweighted"]
                 numbers["unweighted"] = mean + (unweighted - mean) / (count + 1)
                 numbers["measured"] = count + 1
                 numbers["weight"] = starting_weight(numbers["unweighted"], self.ratio)
-            self.log["gradient_ratio"] = unweighted * numbers["weight"]
+            if unweighted < math.inf:
+                self.log["gradient_ratio"] = unweighted * numbers["weight"]
         numbers["calls"] += 1
         return adversarial + numbers["weight"] * spectral
 
@@ -95,7 +97,8 @@ class Adversary:
         self.log = {"spectral": spectral.item()}
         if self.numbers["calls"] % MEASURE_EVERY == 0:
             ratio = gradient_norm_ratio(adversarial, spectral, parameters)
-            self.log["gradient_ratio"] = ratio * self.share / (1 - self.share)
+            if ratio < math.inf:
+                self.log["gradient_ratio"] = ratio * self.share / (1 - self.share)
         self.numbers["calls"] += 1
         return (1 - self.share) * adversarial + self.share * spectral
 
