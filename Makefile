@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test stress experiments bench lint lock clean
+.PHONY: demo test stress experiments generators bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -16,14 +16,15 @@ test: $(READY)
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q
 
-# What takes longer than a test: trains a small generator on the project's photographs (75 minutes on one core) into
-# scratch/experiments; stop it and call it again as you like.
-MINUTES ?= 75
-experiments: $(READY)
-	mkdir -p scratch/experiments
-	$(BIN)/python -m experiments.train_small_stylegan2 --minutes $(MINUTES) \
-	  --out scratch/experiments/stylegan2.safetensors --manifest scratch/experiments/generators.yaml \
-	  --scratch scratch/experiments/stylegan2
+# What takes longer than a test: trains the twelve small generators (four hours on one core) on the project's photographs,
+# or on DATA, a folder with a manifest.csv; stop it and call it again as you like. What it made lies in scratch/generators.
+experiments: generators
+
+generators: $(READY)
+	$(BIN)/python -m experiments.training_photos $(if $(DATA),--data $(DATA))
+	$(BIN)/touchstone run -f experiments/generators.yaml
+	$(BIN)/python -m experiments.publish_generators --out scratch/generators/weights \
+	  --manifest scratch/generators/generators.yaml
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run_all

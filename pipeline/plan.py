@@ -7,10 +7,9 @@ reads them, so that an artifact's key always names the ids it is really made fro
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +18,12 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.config import Node, Pipeline
 from pipeline.errors import ConfigError, SourceError, TouchstoneError
+from pipeline.expand import Made, expanded
 from pipeline.pins import Pin
 from pipeline.recipes import Recipe, artifact_key, chain_of, differences, digest, make_recipe, rows_digest
 from pipeline.rows import Names, Rows, check_leaks, tabulate
-from pipeline.selection import Branch, Evaluator, Selection, Side, origin
-from pipeline.stage import CONTENT, ID, SPLITS, Artifact, Children, Field, Kind, Parents, Promise, Schema
+from pipeline.selection import Branch, Evaluator, Selection, origin
+from pipeline.stage import CONTENT, SPLITS, Artifact, Children, Field, Kind, Parents, Promise, Schema
 
 if TYPE_CHECKING:
     from pipeline.scan import Scan
@@ -287,64 +287,18 @@ class _Planner:
 
     def _expanded(
         self, node: Node, selections: list[Selection], partners: list[Selection] | None = None
-    ) -> Iterator[tuple[Selection, Rows, NDArray[np.int64]]]:
-        """Rows of an expand, by branch of the parents and of the partners: parents, row table and draw numbers."""
-        others = None if partners is None else self._parents(partners)
-        if others is not None and any(len(one.sides) > 1 for one in (*selections, *(partners or []))):
-            raise self._problem(f"reads pairs in one of {' and '.join(node.views)}; two inputs are two plain views")
-        ends = np.cumsum([len(one) for one in partners or []])
+    ) -> Iterator[Made]:
+        """Parents, row table and draw numbers of an expand, by branch."""
+
+        def children(parents: Parents, others: Parents | None) -> Children:
+            return node.stage.children(node.config, self._paths(node), parents, others, self.settings.seed)
+
         empty = True
-        for selection in selections:
-            try:
-                made = node.stage.children(
-                    node.config, self._paths(node), self._parents([selection]), others, self.settings.seed
-                )
-            except ValueError as error:
-                raise self._problem(str(error)) from None
-            empty &= not len(made.parent)
-            if made.partner is None:
-                yield self._born(node, selection.take(made.parent), made)
-                continue
-            of_branch = np.searchsorted(ends, made.partner, side="right")
-            for number in np.unique(of_branch).tolist():
-                which = np.flatnonzero(of_branch == number)
-                side = partners[number].sides[0]  # type: ignore[index]
-                chosen = side.positions[made.partner[which] - (ends[number] - len(side.positions))]
-                parents = selection.take(made.parent[which]).sides
-                yield self._born(node, Selection((*parents, Side(side.branch, chosen))), made, which)
+        for made in expanded(children, selections, partners, node.name, self.plan.names, self._problem):
+            empty = False
+            yield made
         if empty and not self._lost(node):
             raise self._problem("makes no rows")
-
-    def _parents(self, selections: list[Selection]) -> Parents:
-        """Columns of the row table that an expand stage sees."""
-        tables = [one.table() for one in selections]
-        words, splits = np.array([*self.plan.names.words, ""], dtype=str), np.array(SPLITS)
-        return Parents(
-            np.concatenate([t.id for t in tables]) if tables else np.zeros(0, ID),
-            np.concatenate([t.label for t in tables]) if tables else np.zeros(0, np.uint8),
-            splits[np.concatenate([t.split for t in tables])] if tables else splits[:0],
-            words[np.concatenate([t.domain for t in tables])] if tables else words[:0],
-        )
-
-    def _born(
-        self, node: Node, selection: Selection, made: Children, which: NDArray[np.int64] | slice = slice(None)
-    ) -> tuple[Selection, Rows, NDArray[np.int64]]:
-        """Row table of some children of one branch (or pair of branches), whose parents are the `selection`."""
-        index = made.index[which]
-        table = selection.table()
-        if any((side.branch.rows.split[side.positions] != table.split).any() for side in selection.sides):
-            raise self._problem("makes rows of parents in different splits; a row's parents are of one split")
-        table = replace(table, id=expanded_ids(selection, index))
-        if len(ids.unique(table.id)) < len(table):
-            raise self._problem("makes the same row twice")
-        if made.label is not None:
-            born = np.full(len(table), self.plan.names.number(node.name), dtype=np.int32)
-            table = replace(table, label=np.full(len(table), made.label, dtype=np.uint8), source=born)
-        if made.domain is not None:
-            words, places = np.unique(np.asarray(made.domain, dtype=str)[which], return_inverse=True)
-            numbers = np.array([self.plan.names.number(str(word)) for word in words], dtype=np.int32)
-            table = replace(table, domain=numbers[places])
-        return selection, table, index
 
     def _derived(
         self,
@@ -502,14 +456,3 @@ def _common_schema(selections: list[Selection]) -> Schema:
     schemas = [one.sides[0].branch.schema for one in selections]
     first = schemas[0] if schemas else {}
     return {name: field for name, field in first.items() if all(other.get(name) == field for other in schemas)}
-
-
-def expanded_ids(selection: Selection, index: NDArray[np.int64]) -> NDArray[np.void]:
-    """Ids of an expand: H(parent ids, index), 16 bytes each."""
-    columns = [side.ids.tobytes() for side in selection.sides]
-    prefix = b"touchstone/expand" + len(columns).to_bytes(8, "little")
-    parts = []
-    for row, number in enumerate(index.tolist()):
-        parents = b"".join(column[16 * row : 16 * row + 16] for column in columns)
-        parts.append(hashlib.sha256(prefix + parents + number.to_bytes(8, "little")).digest()[:16])
-    return ids.from_bytes(parts)

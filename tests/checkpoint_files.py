@@ -44,12 +44,13 @@ def stand_ins(*names: tuple[str, str]) -> Iterator[list[Any]]:
     before = dict(sys.modules)
     made = []
     try:
-        for module, name in names:
+        for module in {module for module, _ in names}:
             parts = module.split(".")
             for end in range(1, len(parts) + 1):
                 whole = ".".join(parts[:end])
                 if end == len(parts) or whole not in sys.modules:
                     sys.modules[whole] = types.ModuleType(whole)
+        for module, name in names:
             kind: Any = type(name, (), {}) if name[0].isupper() else types.FunctionType(must_not_run.__code__, {})
             kind.__module__, kind.__qualname__, kind.__name__ = module, name, name
             setattr(sys.modules[module], name, kind)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from memory_rows import MemoryRows, rows_of
 
-from stages.generators.training_images import TrainingImages
 from stages.generators.training_recipes import FAMILIES, Recipe
+from stages.networks import prepare
 from stages.train_generator import (
     TrainGeneratorConfig,
     discriminator_architecture,
     generator_architecture,
     new_game,
     new_network,
+    training_images,
 )
 
 SIDES = {"progan": 8, "stylegan": 8, "stylegan2": 8, "stargan2": 32}
@@ -63,29 +65,46 @@ def photos(side: int, count: int = 6, domains: tuple[str, ...] = ("ape", "bee"),
 
 
 def game_of(
-    family: str, *, side: int | None = None, seed: int = 0, rows: Any = None, mixed: bool = False, **more: Any
+    family: str,
+    *,
+    side: int | None = None,
+    seed: int = 0,
+    rows: Any = None,
+    mixed: bool = False,
+    device: str = "cpu",
+    **more: Any,
 ) -> Any:
-    """A game at its beginning, as `TrainGenerator.fit` makes it."""
-    torch.set_num_threads(1)
+    """A game at its beginning, as `TrainGenerator.fit` makes it; `more` replaces settings of its recipe."""
+    prepare(device, 1)
     recipe = recipe_of(family, **more)
     rows = photos(side or SIDES[family]) if rows is None else rows
     torch.manual_seed(seed)
-    random = torch.Generator().manual_seed(seed)
-    images = TrainingImages(rows, "cpu", random, flips=recipe.flips, conditional=recipe.conditional)
+    random = torch.Generator(device).manual_seed(seed)
+    images = training_images(rows, device, random, recipe)
     classes = images.count_of_classes
     players = {
         "generator": new_network(family, "generator", generator_architecture(recipe, images.side, classes)),
         "discriminator": new_network(family, "discriminator", discriminator_architecture(recipe, images.side, classes)),
     }
-    return new_game(recipe, players, images, random, "cpu", mixed)
+    return new_game(recipe, players, images, random, device, mixed)
 
 
 def state_of(game: Any) -> dict[str, bytes]:
     """Everything that a training has learned, as bytes by name."""
     found = {"random": game.random.get_state().numpy().tobytes(), "numbers": repr(game.numbers).encode()}
     for name, network in game.networks().items():
-        found |= {f"{name}.{key}": value.numpy().tobytes() for key, value in network.state_dict().items()}
+        found |= {f"{name}.{key}": value.cpu().numpy().tobytes() for key, value in network.state_dict().items()}
     for name, optimizer in game.all_optimizers().items():
         for index, moments in optimizer.state_dict()["state"].items():
-            found |= {f"{name} {index} {key}": value.numpy().tobytes() for key, value in moments.items()}
+            found |= {f"{name} {index} {key}": value.cpu().numpy().tobytes() for key, value in moments.items()}
     return found
+
+
+def watched(function: Callable[..., Any], calls: list[tuple[Any, Any]]) -> Callable[..., Any]:
+    """The same function, which notes the positional arguments and the result of each call."""
+
+    def inner(*given: Any, **more: Any) -> Any:
+        calls.append((given, function(*given, **more)))
+        return calls[-1][1]
+
+    return inner

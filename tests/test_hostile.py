@@ -191,7 +191,7 @@ def test_only_exact_pairs_of_module_and_name_are_known(text: bytes, name: str) -
         (b"\x80\x02(X\x02\x00\x00\x00lsios\nsystem\n.", "opcode 0x69"),  # INST
         (b"\x80\x02(cos\nsystem\no.", "asks for 'os.system'"),  # OBJ
         (b"\x80\x04(ccollections\nOrderedDict\no.", "opcode 0x6f"),
-        (b"\x80\x04\x8c\x01ctfutil\nNetwork\n)}\x92.", "opcode 0x92"),  # NEWOBJ_EX
+        (b"\x80\x04ctfutil\nNetwork\n)}\x92.", "opcode 0x92"),  # NEWOBJ_EX
         (b"\x80\x02Pkey\n.", "opcode 0x50"),
         (b"\x80\x02X\x01\x00\x00\x00kQ.", "a persistent id"),
         (b"\x80\x02(X\x07\x00\x00\x00storageNNNNtQ.", "a persistent id"),
@@ -323,7 +323,7 @@ def copied_often(count: int = 100_000) -> bytes:
     return b"\x80\x02]ccollections\nOrderedDict\nq\x00](" + pairs + b"e\x85q\x01R0" + b"h\x00h\x01R0" * count + b"."
 
 
-def equal_hashes(count: int = 100_000) -> bytes:
+def equal_hashes(count: int = 30_000) -> bytes:
     """Integers whose hashes are equal: a dictionary of them takes the square of their number."""
     step = (1 << 61) - 1
     keys = b"".join(b"\x8a\x14" + (k * step).to_bytes(20, "little") + b"N" for k in range(1, count))
@@ -472,6 +472,14 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a million sets": (lambda: b"\x80\x04" + b"\x8f" * 1_000_000 + b".", "more than 67108864 bytes of memory"),
     "text encoded often": (encoded_often, "more than 67108864 bytes of memory"),
     "list copied often": (copied_often, "more than 67108864 bytes of memory"),
+    "endless layers": (
+        lambda: of_tensorflow(lambda s: s[2]["static_kwargs"].update(mapping_layers=10**6)),
+        "its setting 'mapping_layers' is 1000000",
+    ),
+    "endless power": (
+        lambda: of_tensorflow(lambda s: s[2]["static_kwargs"].update(fmap_decay=10**9)),
+        "its setting 'fmap_decay' is 1000000000",
+    ),
     "equal hashes": (equal_hashes, "an integer of more than 64 bits as a key"),
     "growing names": (growing_names, "at most 200 characters"),
     "overlapping members": (overlapping_members, "more than 67108864 bytes of memory"),

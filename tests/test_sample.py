@@ -434,7 +434,9 @@ def test_seeds_give_the_images_of_the_official_samplers(request: pytest.FixtureR
     for file in sorted((request.config.getoption("--golden") / "generators").glob("*.npz")):
         golden = Golden(file)
         for key in golden.keys():  # noqa: SIM118
-            match = re.fullmatch(r"seed(\d+)(?:_class(\d+))?_(psi1_const_uint8_nhwc|redrawn_noise_(?:image|uint8))", key)
+            match = re.fullmatch(
+                r"seed(\d+)(?:_class(\d+))?_(psi1_const_uint8_nhwc|redrawn_noise_(?:image|uint8))", key
+            )
             if match is None:
                 continue
             (path,) = (one for one in file.parent.glob(f"{file.stem}.*") if one.suffix not in (".npz", ".md"))

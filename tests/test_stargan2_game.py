@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_games import game_of, state_of
+from small_games import game_of, state_of, watched
 from torch import Tensor
 
 from stages.generators import stargan2
@@ -101,20 +101,16 @@ def test_the_discriminators_loss_is_logistic_with_a_penalty_on_reals_of_their_ow
 
 def test_who_learns_in_which_part_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     game = game_of("stargan2")
-    order: list[str] = []
+    order: list[tuple[Any, str]] = []
     for name, optimizer in game.optimizers.items():
-
-        def step(name: str = name, step: Any = optimizer.step) -> None:
-            order.append(name)
-            step()
-
-        monkeypatch.setattr(optimizer, "step", step)
+        step = optimizer.step
+        monkeypatch.setattr(optimizer, "step", watched(lambda name=name, step=step: step() or name, order))
     game.step(0)
-    assert order == ["discriminator"] * 2 + [*PARTS, "generator"]
+    assert [name for _, name in order] == ["discriminator"] * 2 + [*PARTS, "generator"]
     order.clear()
     before = {name: tensor.clone() for name, tensor in game.generator.state_dict().items()}
     game.step(4, train_generator=False)
-    assert order == ["discriminator"] * 2
+    assert [name for _, name in order] == ["discriminator"] * 2
     assert all(torch.equal(tensor, before[name]) for name, tensor in game.generator.state_dict().items())
     assert all(one.requires_grad for one in game.discriminator.parameters())
 
@@ -123,29 +119,24 @@ def test_the_parts_of_a_step_see_the_same_photographs_and_references_of_the_want
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     game = game_of("stargan2", batch=8)
-    calls: list[tuple[Any, ...]] = []
-    for name in ("_discriminator_step", "_generator_step"):
-
-        def watched(*given: Any, of: str = name, step: Any = getattr(game, name)) -> Any:
-            calls.append((of, *given))
-            return step(*given)
-
-        monkeypatch.setattr(game, name, watched)
+    calls: dict[str, list[tuple[Any, Any]]] = {"_discriminator_step": [], "_generator_step": []}
+    for name, noted in calls.items():
+        monkeypatch.setattr(game, name, watched(getattr(game, name), noted))
     game.step(0)
-    judged, judged_again, made, made_again = calls
-    assert [call[0] for call in calls] == ["_discriminator_step"] * 2 + ["_generator_step"] * 2
-    for call in calls[1:]:
-        assert call[1] is judged[1]  # photographs
-        assert call[2] is judged[2]  # their domains
-        assert call[3] is judged[3]  # the wanted domains
-    latents, (reference, other) = made[4], made_again[5]
-    assert torch.equal(judged[4], latents[0])
-    assert judged_again[5] is reference
-    assert (judged[5], judged_again[4], made[5], made_again[4]) == (None, None, None, None)
+    judged, judged_again = (given for given, _ in calls["_discriminator_step"])
+    made, made_again = (given for given, _ in calls["_generator_step"])
+    for call in (judged_again, made, made_again):
+        assert call[0] is judged[0]  # photographs
+        assert call[1] is judged[1]  # their domains
+        assert call[2] is judged[2]  # the wanted domains
+    latents, (reference, other) = made[3], made_again[4]
+    assert torch.equal(judged[3], latents[0])
+    assert judged_again[4] is reference
+    assert (judged[4], judged_again[3], made[4], made_again[3]) == (None, None, None, None)
     assert not torch.equal(latents[0], latents[1])
     rows = game.images.rows
     whole = game.images.floats(rows.array("image"))
-    for images, classes in ((judged[1], judged[2]), (reference, judged[3]), (other, judged[3])):
+    for images, classes in ((judged[0], judged[1]), (reference, judged[2]), (other, judged[2])):
         for image, of_class in zip(images, classes, strict=True):
             (row,) = [k for k in range(len(rows)) if torch.equal(whole[k], image)]
             assert rows.column("domain")[row] == game.images.domains[of_class]
@@ -157,11 +148,11 @@ def test_the_parts_of_a_step_see_the_same_photographs_and_references_of_the_want
 )
 def test_the_weight_of_diversity_falls_to_zero(seen: int, weight: float, monkeypatch: pytest.MonkeyPatch) -> None:
     game = game_of("stargan2", diversity_weight=2.0, diversity_kimg=40.0)
-    given: list[float] = []
-    monkeypatch.setattr(game, "_discriminator_step", lambda *arguments: {})
-    monkeypatch.setattr(game, "_generator_step", lambda *arguments: given.append(arguments[-1]) or {})  # type: ignore[func-returns-value]
+    calls: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(game, "_discriminator_step", lambda *given: {})
+    monkeypatch.setattr(game, "_generator_step", watched(lambda *given: {}, calls))
     game.step(seen)
-    assert given == [pytest.approx(weight)] * 2
+    assert [given[-1] for given, _ in calls] == [pytest.approx(weight)] * 2
 
 
 def test_the_mapping_network_has_a_rate_of_its_own_and_all_decay() -> None:

@@ -278,7 +278,7 @@ def test_a_dimension_that_the_architecture_leaves_to_a_default_must_be_named(jud
 def test_a_dimension_that_the_network_has_by_default_must_be_named(tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"resolution": 32, "c_dim": 2, "width": 2, "max_width": 2, "mapping_width": 4}
     tensors = {name: tensor.detach().numpy() for name, tensor in stargan2.Generator(**sizes).state_dict().items()}
-    with pytest.raises(weights.WeightsError, match="its architecture must name z_dim, which is 16"):
+    with pytest.raises(weights.WeightsError, match="its architecture must name w_dim, which is 64"):
         weights.save(tmp_path / "star.safetensors", "stargan2", sizes, tensors)
     weights.save(tmp_path / "star.safetensors", "stargan2", {**sizes, "z_dim": 16, "w_dim": 64}, tensors)
     assert weights.read_header(tmp_path / "star.safetensors").dimensions["z_dim"] == 16

@@ -28,6 +28,7 @@ from stages.generators.pickles import (
     of_tensorflow,
     plain,
     read_object,
+    settings,
 )
 from stages.generators.weights import WeightsError
 
@@ -180,7 +181,7 @@ def of_torch(content: Any, container: str) -> Contents:
             networks[name] = _state(value)
         else:
             try:
-                extra[name] = plain(value.state if isinstance(value, Record) else value)
+                extra[name] = settings(value.state) if isinstance(value, Record) else plain(value)
             except ForeignError:
                 ignored.append(name)
     if not networks:

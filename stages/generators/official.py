@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from stages import GENERATORS
 from stages.generators.checkpoints import Contents, Converted, read_contents
 from stages.generators.weights import WeightsError
@@ -69,7 +71,8 @@ def generator(path: Path, contents: Contents, which: str = "average") -> Convert
         raise WeightsError(f"{path} holds a discriminator only; images need the file with the generator beside it")
     trained_only = bool(names & TRAINED) and not names & AVERAGES
     try:
-        converted: Converted = module.generator(contents, which)
+        with np.errstate(over="ignore", invalid="ignore"):  # values that become too large are found as not finite
+            converted: Converted = module.generator(contents, which)
     except WeightsError as error:
         if which == "average" and trained_only:
             raise _snapshot(path, contents) from error
@@ -96,7 +99,8 @@ def judge(path: Path, contents: Contents) -> Converted | None:
     """As `discriminator`, for what was read of the file."""
     module, _, _ = recognize(path, contents)
     try:
-        converted: Converted | None = module.discriminator(contents)
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted: Converted | None = module.discriminator(contents)
     except WeightsError as error:
         raise WeightsError(f"{path} is refused: {error}") from error
     return converted

@@ -54,6 +54,7 @@ PLAIN_NODES = 10_000  # of one network's settings; real ones have hundreds
 NAME_LENGTH = 200  # of a tensor, in characters; real ones have less than 60
 ATTRIBUTE_LENGTH = 100  # of a plain text among the attributes
 DEEPEST_PART = 8
+LARGEST, LAYERS = 1_000_000, 100  # largest number in the settings of a network; of those that count layers
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def of_tensorflow(network: TensorFlowNetwork) -> NetworkData:
         attributes[f"{prefix}name"] = said["name"][:ATTRIBUTE_LENGTH]
         if prefix:
             attributes[f"{prefix}class_name"] = said["build_func_name"][:ATTRIBUTE_LENGTH]
-            attributes[f"{prefix}settings"] = plain(said["static_kwargs"])
+            attributes[f"{prefix}settings"] = settings(said["static_kwargs"])
         for variable in said["variables"]:
             if not isinstance(variable, list | tuple) or len(variable) != 2:
                 raise WeightsError(f"its part {shown(prefix)} has a variable that is not a pair of name and values")
@@ -225,8 +226,29 @@ def of_tensorflow(network: TensorFlowNetwork) -> NetworkData:
     visit(network, "")
     said = network.said()
     return NetworkData(
-        said["build_func_name"][:ATTRIBUTE_LENGTH], plain(said["static_kwargs"]), names.tensors, attributes
+        said["build_func_name"][:ATTRIBUTE_LENGTH], settings(said["static_kwargs"]), names.tensors, attributes
     )
+
+
+def settings(value: Any) -> Any:
+    """Settings that a network was built from, as plain data; numbers that no network has are refused.
+
+    Networks are built to be compared with their tensors, and some grow with a setting before they can be compared.
+    """
+    made = plain(value)
+
+    def check(name: str, inner: Any) -> None:
+        if isinstance(inner, dict):
+            for key, entry in inner.items():
+                check(str(key)[:NAME_LENGTH], entry)
+        elif isinstance(inner, list):
+            for entry in inner:
+                check(name, entry)
+        elif isinstance(inner, int | float) and not abs(inner) <= (LAYERS if "layers" in name else LARGEST):
+            raise WeightsError(f"its setting {name!r} is {shown(inner)}, which no network of these families has")
+
+    check("", made)
+    return made
 
 
 def values(name: str, value: Any) -> NDArray[Any]:
@@ -270,10 +292,10 @@ def of_module(module: Module) -> NetworkData:
                 attributes[names.join(prefix, key)] = number
 
     visit(module, "")
-    settings = plain(module.state.get("_init_kwargs", {}))
-    if plain(module.state.get("_init_args", ())) != [] or not isinstance(settings, dict):
+    given = settings(module.state.get("_init_kwargs", {}))
+    if plain(module.state.get("_init_args", ())) != [] or not isinstance(given, dict):
         raise WeightsError("its network was built from unnamed arguments, which are not read")
-    return NetworkData(module.class_name, settings, names.tensors, attributes)
+    return NetworkData(module.class_name, given, names.tensors, attributes)
 
 
 def plain(value: Any) -> Any:
@@ -304,14 +326,3 @@ def plain(value: Any) -> Any:
         raise ForeignError(f"its settings hold a {kind}; expected text and numbers")
 
     return copy(value, 0)
-
-
-PickledNetwork = NetworkData
-
-
-def read_pickle(path: Any) -> dict[str, NetworkData]:
-    """Networks of a persistence pickle."""
-    from stages.generators.checkpoints import read_contents
-
-    contents = read_contents(path)
-    return {name: contents.networks[name] for name in ("G_ema", "D")}

@@ -1,0 +1,174 @@
+"""The twelve embedded generators: files, cards and what +R and +A did; and what they were trained on."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from experiments.publish_generators import comparison
+from experiments.training_photos import curated, shipped
+from pipeline.config import load_pipeline
+from stages.generators import weights
+from stages.profiles import profiles
+from stages.translate import as_float
+
+ROOT = Path(__file__).parents[1]
+MANIFESTS = ROOT / "manifests"
+ENTRIES: dict[str, Any] = yaml.safe_load((MANIFESTS / "generators.yaml").read_text())
+FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")
+NAMES = [f"{family}-{variant}" for family in FAMILIES for variant in ("raw", "R", "A")]
+SAMPLES = 96
+TOLD = {"recipe", "seed", "data_fingerprint", "steps", "device", "figures", "samples", "licence", "photographs", "note"}
+
+
+def card_of(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((MANIFESTS / ENTRIES[name]["card"]).read_text())
+    return found
+
+
+def test_there_are_four_families_each_raw_regularized_and_adversarial() -> None:
+    assert set(NAMES) <= set(ENTRIES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_file_is_the_one_of_its_entry_small_and_told_about(name: str) -> None:
+    entry = ENTRIES[name]
+    content = (MANIFESTS / entry["file"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+    assert len(content) == entry["size"] <= 4_000_000
+    header = weights.read_header(MANIFESTS / entry["file"])
+    assert (header.family, header.resolution) == (entry["family"], 64)
+    card = card_of(name)
+    assert set(card) >= TOLD
+    with Image.open(MANIFESTS / Path(entry["card"]).parent / card["samples"]) as picture:
+        assert picture.size == (7 * 64, 4 * 64)
+    given = {key: value for key, value in header.architecture.items() if key in card["architecture"]}
+    assert given == card["architecture"]
+
+
+def photographs() -> np.ndarray[Any, Any]:
+    """Training photographs of the project at 64 pixels, of both domains of the StarGAN2."""
+    with (MANIFESTS / "photos.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train" and row["domain"] != "budgie"]
+    pictures = []
+    for row in rows[:: max(len(rows) // SAMPLES, 1)][:SAMPLES]:
+        with Image.open(MANIFESTS / row["file"]) as image:
+            pictures.append(np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS)))
+    return np.stack(pictures)
+
+
+def samples_of(name: str, reals: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """One image per photograph: of seed k, or photograph k in the other domain."""
+    torch.set_num_threads(1)
+    header = weights.read_header(MANIFESTS / ENTRIES[name]["file"])
+    family, generator = weights.load(MANIFESTS / ENTRIES[name]["file"])
+    noise = family.NOISES[0] if family.NOISES else "none"
+    drawn = [family.draw(header.architecture, seed, noise) for seed in range(len(reals))]
+    rows = {key: torch.from_numpy(np.stack([row[key] for row in drawn])) for key in drawn[0]}
+    if header.family == "stargan2":
+        rows |= {"source": as_float(torch.from_numpy(reals)), "domain": torch.arange(len(reals)) % 2}
+    made: np.ndarray[Any, Any] = family.to_uint8(
+        family.render(generator, rows, psi=1.0, cutoff=None, noise=noise)
+    ).numpy()
+    return made
+
+
+def mean_profile(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    found = profiles(images, "jung21").astype(np.float64)
+    low, high = found.min(axis=1, keepdims=True), found.max(axis=1, keepdims=True)
+    mean: np.ndarray[Any, Any] = ((found - low) / (high - low)).mean(axis=0)
+    return mean
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_regularization_halves_the_distance_of_spectra_and_the_adversary_lowers_it(family: str) -> None:
+    """On photographs of the project and fresh samples, and in the cards, which were written by the training stages."""
+    reals = photographs()
+    wanted = mean_profile(reals)
+    images = {variant: samples_of(f"{family}-{variant}", reals) for variant in ("raw", "R", "A")}
+    distances = {variant: float(np.abs(mean_profile(made) - wanted).sum()) for variant, made in images.items()}
+    told = {variant: card_of(f"{family}-{variant}")["figures"]["profile_distance"] for variant in images}
+    assert told["R"] <= told["raw"] / 2
+    assert told["A"] < told["raw"]
+    assert distances["R"] < distances["raw"]
+    assert distances["A"] < distances["raw"]
+    for made in images.values():  # no single image: pixels differ between samples by far more than rounding
+        assert made.std(axis=0).mean() > 10
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("variant", ["R", "A"])
+def test_a_card_says_plainly_whether_finetuning_made_the_images_worse(family: str, variant: str) -> None:
+    raw, card = card_of(f"{family}-raw")["figures"], card_of(f"{family}-{variant}")
+    figures = card["figures"]
+    worse = figures["diversity"] < 0.75 * raw["diversity"] or figures["swd"] > 1.25 * raw["swd"]
+    assert card["compared_with_raw"]["verdict"].startswith("Worse") == worse
+
+
+def test_a_comparison_names_what_is_worse() -> None:
+    raw = {"profile_distance": 2.0, "diversity": 0.8, "swd": 20.0}
+    fine = comparison({"profile_distance": 1.0, "diversity": 0.7, "swd": 24.0}, raw)
+    assert fine["ratios"] == {"profile_distance": 0.5, "diversity": 0.875, "swd": 1.2}
+    assert fine["verdict"].startswith("Diversity and sliced Wasserstein distance are within 25%")
+    bad = comparison({"profile_distance": 1.0, "diversity": 0.4, "swd": 30.0}, raw)
+    assert bad["verdict"] == (
+        "Worse than the raw generator: its diversity is 50% lower and its sliced Wasserstein distance to photographs is "
+        "50% higher."
+    )
+
+
+# What they are trained on
+
+FILES = {
+    "grocery_0001.png": "dataset/train/Apple/Apple_001.jpg",
+    "grocery_0002.png": "dataset/test/Apple/Apple_017.jpg",
+    "grocery_0003.png": "dataset/test/Pear/Pear_001.jpg",
+    "clothing_0001.png": "images/aa-bb_cc.jpg",
+    "clothing_0002.png": "images/dd.jpg",
+    "flowers_0001.png": "roses/1.jpg",
+}
+
+
+def test_no_photograph_of_a_held_out_group_is_trained_on(tmp_path: Path) -> None:
+    """Apple_017 is in val, a photograph with the bytes of clothing_0002 in test."""
+    digests = {}
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "sha256", "original_path", "licence"])
+        for name, original in FILES.items():
+            (tmp_path / name).write_bytes(name.encode())
+            digests[name] = hashlib.sha256(name.encode()).hexdigest()
+            writer.writerow([name, digests[name], original, "CC0"])
+    with (tmp_path / "photos.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "sha256", "split", "group"])
+        writer.writerow(["a", digests["grocery_0002.png"], "val", "grocery/Apple"])
+        writer.writerow(["b", digests["clothing_0002.png"], "test", "clothing/another"])
+        writer.writerow(["c", digests["clothing_0001.png"], "train", "clothing/aa-bb_cc"])
+    found = list(curated(tmp_path, ["grocery", "clothing"], tmp_path / "photos.csv"))
+    assert [Path(row["file"]).name for row in found] == ["grocery_0003.png", "clothing_0001.png"]
+    assert [(row["group"], row["domain"]) for row in found] == [
+        ("grocery/Pear", "grocery"),
+        ("clothing/aa-bb_cc", "clothing"),
+    ]
+
+
+def test_the_shipped_photographs_give_their_train_split_only() -> None:
+    rows = list(shipped(MANIFESTS / "photos.csv"))
+    assert {row["split"] for row in rows} == {"train"}
+    assert len(rows) > 200
+    assert all(Path(row["file"]).is_file() for row in rows)
+
+
+def test_the_pipeline_of_the_small_generators_is_valid() -> None:
+    pipeline = load_pipeline(ROOT / "experiments" / "generators.yaml")
+    assert {name.replace("_", "-") for name in pipeline.nodes} >= set(NAMES)
