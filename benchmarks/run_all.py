@@ -40,6 +40,8 @@ CLAIMS = (
     Claim("feature_kernels", "the spectrum stage adds little to its kernels", "at least 0.85 of the bare kernel"),
     Claim("feature_shards", "what a whole spectrum shard through the engine costs beside the bare kernel",
           "no goal: measured only"),
+    Claim("sample_speed", "sampling through the stage keeps the generator busy",
+          "on a GPU at least 0.95 of the bare generator"),
     Claim("random_gather", "random batches come from shards as from memory", "at least 0.5 of memory"),
     Claim("small_cnn_epoch", "an epoch from shards takes as long as from memory", "at most 1.10 of memory"),
 )  # fmt: skip

@@ -454,7 +454,7 @@ def doctor(file: File = PIPELINE_FILE, json: Json = False) -> None:
     raise typer.Exit(0 if all(finding["ok"] for finding in findings) else 1)
 
 
-@verb(*(f"touchstone checkpoint manifests/weights/stylegan2-small-raw.safetensors{end}" for end in ("", " --json")))
+@verb(*(f"touchstone checkpoint tests/golden/generators/progan_tf_32_nofuse.pkl{end}" for end in ("", " --json")))
 def checkpoint(
     weights: Annotated[Path, typer.Argument(metavar="FILE", help="an official checkpoint, or a file of this project")],
     network: Annotated[Literal["average", "raw", "discriminator"], typer.Option(help="which network")] = "average",

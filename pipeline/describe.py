@@ -179,6 +179,7 @@ def stages_markdown() -> str:
     """Reference of all stages: inputs, and settings with type, default and description."""
     about = "Made by `touchstone config stages`. Settings marked * choose rows, or name files that count by content."
     lines = ["# Stages", "", about, ""]
+    listed: dict[str, str] = {}
     for name in importlib.import_module("stages").STAGES:
         stage = load_stage(name)
         lines += [f"## {name}", "", (type(stage).__doc__ or "").strip().splitlines()[0], ""]
@@ -190,18 +191,22 @@ def stages_markdown() -> str:
                 for key, one in stage.inputs.items()
             ]
             lines.append("")
-        lines += _settings_table(stage.Config)
+        lines += _settings_table(stage.Config, name, listed)
         lines.append("")
     return "\n".join(lines).rstrip()
 
 
-def _settings_table(model: Any) -> list[str]:
-    """Settings of a model as a table, then those of the models inside it."""
+def _settings_table(model: Any, stage: str, listed: dict[str, str]) -> list[str]:
+    """Settings of a model as a table, then those of the models inside it; `listed`: models by the stage that has them."""
     schema = model.model_json_schema()
     lines: list[str] = []
+    before: dict[str, list[str]] = {}
     for title, one in [("", schema), *schema.get("$defs", {}).items()]:
         properties = one.get("properties", {})
         if not properties:
+            continue
+        if title and listed.setdefault(title, stage) != stage:
+            before.setdefault(listed[title], []).append(f"`{title}`")
             continue
         lines += [f"`{title}`:", ""] if title else []
         lines += ["| setting | type | default | what |", "|---|---|---|---|"]
@@ -211,6 +216,7 @@ def _settings_table(model: Any) -> list[str]:
             cells = [f"`{key}`{mark}", _type(facts), default, facts.get("description", "")]
             lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         lines.append("")
+    lines += [line for other, titles in before.items() for line in (f"{', '.join(titles)}: see {other}.", "")]
     return lines[:-1] if lines else []
 
 

@@ -219,7 +219,6 @@ SHELLS: dict[str, tuple[Any, Any]] = {
     "builtins.__import__": (__import__, ("antigravity",)),
     "subprocess.Popen": (subprocess.Popen, (["touch", "marker"],)),
     "torch.hub.load": (torch.hub.load, ("owner/name", "model")),
-    "torch.load": (torch.load, ("marker",)),
     "numpy.load": (np.load, ("marker",)),
 }
 """Symbol as pickle names it -> function and arguments."""

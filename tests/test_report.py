@@ -292,6 +292,40 @@ def test_series_with_steps_of_the_same_name_are_told_apart_by_settings() -> None
     assert (alone.name, alone.steps) == ("x", "as generated or read")
 
 
+def trained(folder: Path) -> Artifact:
+    """The artifact of a finetuning, as its stage writes it."""
+    folder.mkdir()
+    card = {
+        "family": "progan", "method": "regularization", "kimg": 3.0, "photographs": 471, "parameters": 720447,
+        "device": "cpu", "figures": {"diversity": 0.93, "profile_distance": 0.875}, "profile_distance_before": 1.75,
+    }  # fmt: skip
+    log = [{"kimg": 0.5 * n, "discriminator": 1 / n, "generator": 0.1 * n, "lod": 0.0} for n in (1, 2, 3)]
+    log[1]["gradient_ratio"] = 0.1
+    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "log.json").write_text(json.dumps(log))
+    for name, level in (("samples-000001000.png", 10), ("samples-000003000.png", 200)):
+        Image.fromarray(np.full((8, 8, 3), level, dtype=np.uint8)).save(folder / name)
+    return Artifact("fine <R>", "0" * 32, folder)
+
+
+def test_generators_are_shown_with_figures_losses_and_the_last_samples(
+    evaluations: tuple[Artifact, ...], tmp_path: Path
+) -> None:
+    ctx = context(tmp_path, "report", artifacts={"of": evaluations, "generators": (trained(tmp_path / "fine"),)})
+    Report().fit(ReportConfig(), {}, ctx)
+    page = (ctx.out / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="generators">') : page.index('<section id="lineage">')]
+    assert "fine &lt;R&gt;" in section
+    for text in ("3 thousand images of 471 photographs", "720,447 parameters", "profile distance 0.875", "before 1.75"):
+        assert text in section
+    pictures = [base64.b64decode(text) for text in re.findall(r"data:image/png;base64,([^\"]+)", section)]
+    with Image.open(io.BytesIO(pictures[0])) as image:
+        assert np.asarray(image).mean() == 200
+    curves = base64.b64decode(re.findall(r"data:image/svg\+xml;base64,([^\"]+)", section)[0]).decode()
+    assert "gradient ratio" in curves
+    assert "lod" not in curves
+
+
 def test_only_evaluations_are_reported() -> None:
     assert Report.inputs["of"].stages == ("evaluate",)
 

@@ -300,7 +300,8 @@ class NoiseGame(Game):
         from importlib import import_module
 
         family: Any = import_module(f"stages.generators.{self.recipe.family}")  # type: ignore[attr-defined]
-        architecture = {"z_dim": self.generator.z_dim, "resolution": self.generator.resolution}
+        facts = ("z_dim", "resolution", "shared_noise")  # all that drawing depends on, in any of the families
+        architecture = {name: getattr(self.generator, name) for name in facts if hasattr(self.generator, name)}
         noise = family.NOISES[0] if family.NOISES else "none"
         drawn = [family.draw(architecture, int(seed), noise) for seed in seeds]
         rows = {name: torch.from_numpy(np.stack([row[name] for row in drawn])).to(self.device) for name in drawn[0]}

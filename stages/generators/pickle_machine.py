@@ -292,7 +292,7 @@ class PickleMachine:
     def frame(self) -> None:
         count = self.number("<Q")
         if count > len(self.data) - self.position:
-            raise WeightsError(f"its pickle has a frame of {count} bytes, more than the file; it is damaged")
+            raise WeightsError(f"its pickle has a frame of {count} bytes, it is damaged or cut off, download it again")
 
 
 def shown(value: Any) -> str:

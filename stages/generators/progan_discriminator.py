@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.generators.growing import level_of, widths
 from stages.generators.layers import SLOPE, Convolution, Linear, MinibatchDeviation, resolutions
-from stages.generators.progan import level_of, widths
 
 GROUPINGS = ("interleaved", "consecutive")
 

@@ -142,6 +142,7 @@ def carried_out(source: str, where: str, plan: Plan, lod: float) -> Converted:
     import torch
 
     from stages.generators import progan
+    from stages.generators.growing import level_of
     from stages.generators.progan_discriminator import Discriminator
 
     lod = float(taken(where, plan.tensors, "lod", 0)) if "lod" in plan.tensors else lod
@@ -150,7 +151,7 @@ def carried_out(source: str, where: str, plan: Plan, lod: float) -> Converted:
         with torch.device("meta"):
             judge = "z_dim" not in plan.architecture
             network = Discriminator(**plan.architecture) if judge else progan.Generator(**plan.architecture)
-        progan.level_of(network.lod, lod, network.resolution)
+        level_of(network.lod, lod, network.resolution)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(f"{where} has an impossible architecture: {error}") from error
     ours: dict[str, Array] = {"lod": np.array(lod, dtype=np.float32)}

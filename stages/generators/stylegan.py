@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stages.generators.growing import level_of, upsample, widths
 from stages.generators.layers import SLOPE, Convolution, Linear, normalize, resolutions, truncating_uint8
-from stages.generators.progan import level_of, upsample, widths
 
 FloatArray = NDArray[np.float32]
 Fused = Literal["auto"] | bool

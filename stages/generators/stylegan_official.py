@@ -149,7 +149,7 @@ def carried_out(where: str, plan: Plan, theirs: Mapping[str, Array]) -> dict[str
     """Our tensors, compared with a network that is built without values."""
     import torch
 
-    from stages.generators.progan import level_of
+    from stages.generators.growing import level_of
     from stages.generators.stylegan import Generator
     from stages.generators.stylegan_discriminator import Discriminator
 
