@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test stress experiments generators bench lint lock clean
+.PHONY: demo test stress fuzz experiments generators bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -15,6 +15,13 @@ test: $(READY)
 
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q
+
+# Damaged checkpoints, minutes on one core; the result is kept in benchmarks/results.
+FUZZ_SEED ?= 1
+FUZZ_COUNT ?= 50000
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.fuzz_checkpoints \
+	  --seed $(FUZZ_SEED) --count $(FUZZ_COUNT)
 
 # What takes longer than a test: trains the twelve small generators (four hours on one core) on the project's photographs,
 # or on DATA, a folder with a manifest.csv; stop it and call it again as you like. What it made lies in scratch/generators.

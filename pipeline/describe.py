@@ -197,7 +197,7 @@ def stages_markdown() -> str:
 
 
 def _settings_table(model: Any, stage: str, listed: dict[str, str]) -> list[str]:
-    """Settings of a model as a table, then those of the models inside it; `listed`: models by the stage that has them."""
+    """Settings of a model as a table, then those of the models inside; `listed`: models by the stage that has them."""
     schema = model.model_json_schema()
     lines: list[str] = []
     before: dict[str, list[str]] = {}

@@ -60,6 +60,9 @@ class FinetuneGeneratorConfig(StageConfig):
         description="+R: norm of the weighted spectral gradient over that of the adversarial one, at the start",
     )
     share: float = setting(0.5, gt=0, lt=1, description="+A: share of the spectral discriminator in the loss")
+    spectral_learning_rate: float | None = setting(
+        None, gt=0, description="+A: of the spectral discriminator; none: that of the recipe"
+    )
     warm_up_kimg: float | None = setting(
         None,
         ge=0,
@@ -74,6 +77,7 @@ class FinetuneGeneratorConfig(StageConfig):
     def _without_effect(self) -> FinetuneGeneratorConfig:
         given = self.model_fields_set
         of = {"weight": "regularization", "gradient_ratio": "regularization", "share": "adversarial"}
+        of["spectral_learning_rate"] = "adversarial"
         for name, method in of.items():
             if name in given and self.method != method:
                 raise ValueError(f"{name} has no effect with method {self.method}; drop it")
@@ -240,7 +244,7 @@ def _term(config: FinetuneGeneratorConfig, recipe: Any, images: Any, device: str
     if config.method == "regularization":
         return Regularization(mean_profile(images), images.side, config.weight, config.gradient_ratio)
     if config.method == "adversarial":
-        rate = float(by_size(recipe.learning_rate, images.side))
+        rate = config.spectral_learning_rate or float(by_size(recipe.learning_rate, images.side))
         return Adversary(loss_of(recipe), images.side, rate, recipe.betas, config.share, device)
     return None
 

@@ -229,7 +229,7 @@ def test_a_file_of_ours_is_described_without_being_converted(touchstone: Command
         resolution=64, width=4, max_width=4, z_dim=4, w_dim=6, c_dim=2, mapping_width=8, w_hpf=0.0
     )
     tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    architecture = {"resolution": 64, "width": 4, "max_width": 4, "z_dim": 4, "w_dim": 6, "c_dim": 2}
+    architecture: dict[str, Any] = {"resolution": 64, "width": 4, "max_width": 4, "z_dim": 4, "w_dim": 6, "c_dim": 2}
     architecture |= {"mapping_width": 8, "w_hpf": 0.0}
     weights.save(tmp_path / "g.safetensors", "stargan2", architecture, tensors, domains=("cat", "dog"))
     facts = touchstone("checkpoint", "g.safetensors", "--json").facts()

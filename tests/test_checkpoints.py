@@ -112,7 +112,7 @@ def test_a_bare_state_dict_is_one_network_without_a_name(zipped: bool) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_networks_plain_values_and_single_tensors_are_told_apart(zipped: bool) -> None:
-    config = argparse.Namespace(size=64, arch="stylegan2", nested={"a": (1, None)})
+    config = argparse.Namespace(size=64, arch="stylegan2", nested={"a": (1, None)}, iter=10**7)
     content = {
         "g_ema": state_dict("x"),
         "d": {**state_dict("y"), "step": torch.tensor(3)},
@@ -126,7 +126,7 @@ def test_networks_plain_values_and_single_tensors_are_told_apart(zipped: bool) -
     assert list(contents.networks) == ["g_ema", "d"]
     assert contents.networks["d"].tensors["step"].shape == ()
     assert contents.extra["latent_avg"].tolist() == [0, 1, 2, 3]
-    assert contents.extra["args"] == {"size": 64, "arch": "stylegan2", "nested": {"a": [1, None]}}
+    assert contents.extra["args"] == {"size": 64, "arch": "stylegan2", "nested": {"a": [1, None]}, "iter": 10**7}
     assert (contents.extra["ada_aug_p"], contents.extra["empty"]) == (0.5, {})
     assert contents.ignored == ("g_optim",)
 

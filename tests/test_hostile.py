@@ -307,6 +307,14 @@ def doubled(levels: int = 60) -> Any:
     return value
 
 
+LARGE = np.zeros((512, 512), np.float32)
+
+
+def turned() -> torch.Tensor:
+    """A tensor of a megabyte whose values do not stand in order."""
+    return torch.zeros(512, 512).T
+
+
 def variable(value: Any) -> bytes:
     return of_tensorflow(lambda s: s[2]["variables"].append(("x", value)))
 
@@ -482,7 +490,19 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "equal hashes": (equal_hashes, "an integer of more than 64 bits as a key"),
     "growing names": (growing_names, "at most 200 characters"),
-    "overlapping members": (overlapping_members, "more than 67108864 bytes of memory"),
+    "overlapping members": (overlapping_members, "members that lie over each other"),
+    "tensor of many names": (
+        lambda: of_torch(lambda c: c["generator"].update(dict.fromkeys(map(str, range(1000)), turned())), False),
+        "more than 67108864 bytes of memory",
+    ),
+    "array of many names": (
+        lambda: of_tensorflow(lambda s: s[2].update(variables=[(f"x{k}", LARGE) for k in range(1000)])),
+        "more than 67108864 bytes of memory",
+    ),
+    "array of many names, protocol 5": (
+        lambda: of_tensorflow(lambda s: s[2].update(variables=[(f"x{k}", LARGE) for k in range(1000)]), 5),
+        "more than 67108864 bytes of memory",
+    ),
     "flooded directory": (flooded_directory, "more than 67108864 bytes of memory"),
 }
 

@@ -121,8 +121,8 @@ def test_a_comparison_names_what_is_worse() -> None:
     assert fine["verdict"].startswith("Diversity and sliced Wasserstein distance are within 25%")
     bad = comparison({"profile_distance": 1.0, "diversity": 0.4, "swd": 30.0}, raw)
     assert bad["verdict"] == (
-        "Worse than the raw generator: its diversity is 50% lower and its sliced Wasserstein distance to photographs is "
-        "50% higher."
+        "Worse than the raw generator: its diversity is 50% lower and its sliced Wasserstein distance to photographs "
+        "is 50% higher."
     )
 
 

@@ -21,7 +21,7 @@ from pipeline.closure import closure
 from pipeline.errors import ConfigError, Interrupted, StageError
 from pipeline.recipes import recipe_config
 from pipeline.stage import Batch, Context, Field, Kind, SourceRows, Stage, StageConfig, row_setting
-from stages.generators import stylegan2, weights
+from stages.generators import generator_metrics, stylegan2, weights
 from stages.generators.training_recipes import by_size
 from stages.train_generator import (
     TrainGenerator,
@@ -30,6 +30,15 @@ from stages.train_generator import (
     generator_architecture,
     new_network,
 )
+
+
+@pytest.fixture(autouse=True)
+def _quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few draws behind the figures of a card, which have tests of their own."""
+    monkeypatch.setattr(generator_metrics, "PAIRS", 10)
+    monkeypatch.setattr(generator_metrics, "PATCHES", 8)
+    monkeypatch.setattr(generator_metrics, "DIRECTIONS", generator_metrics.DIRECTIONS_AT_ONCE)
+
 
 SHORT = {"grow_kimg": 0.004, "fade_kimg": 0.004}
 

@@ -74,9 +74,17 @@ class NumpyArray(Stub):
     """Stands for an array that `_reconstruct` made empty and whose state is its content."""
 
     array: NDArray[Any] | None = None
+    named = False
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
+
+    def named_array(self) -> NDArray[Any] | None:
+        """The array as a tensor of a network; each further name of the same array costs its bytes again."""
+        if self.named and self.array is not None:
+            self.budget.spend(self.array.nbytes)
+        self.named = True
+        return self.array
 
     def set_state(self, state: Any) -> None:
         if not (isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], DataType)):
@@ -122,14 +130,17 @@ class Tensor:
             raise WeightsError(
                 f"it has a tensor of shape {size}, stride {stride}, offset {offset} on {storage.count} values"
             )
-        budget.spend(count * max(storage.item_bytes, 4 if storage.code == "bf16" else 1))
+        budget.spend(count * storage.item_bytes)
+        self.budget, self.named = budget, False
         self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
 
     def array(self) -> NDArray[Any]:
-        """The values in order; a view of the file's bytes where they stand in order."""
+        """The values in order; a view of the file's bytes where they stand in order. A second call costs again."""
         values = self.storage.values
         if values is None:
             raise WeightsError("it has a tensor whose storage is not in the file")
+        self.budget.spend(math.prod(self.size) * values.itemsize if self.named else 0)
+        self.named = True
         if not math.prod(self.size):
             return np.zeros(self.size, values.dtype)
         steps = [step * values.itemsize for step in self.stride]
@@ -333,8 +344,8 @@ def _member(data: memoryview, archive: zipfile.ZipFile, member: zipfile.ZipInfo,
         raise WeightsError(f"its member {shown(member.filename)} is packed in a way that torch files do not use")
     if member.file_size > DEFLATE_RATIO * max(member.compress_size, 1):
         raise WeightsError(f"its member {shown(member.filename)} says it is packed more than {DEFLATE_RATIO} times")
-    budget.spend(member.file_size)  # in the view, for the time that it takes: members may overlap
     if member.compress_type == zipfile.ZIP_DEFLATED:
+        budget.spend(member.file_size)
         with archive.open(member) as file:
             return memoryview(file.read(member.file_size))
     head = bytes(data[member.header_offset : member.header_offset + 30])
@@ -353,9 +364,15 @@ def _read_members(data: memoryview, archive: zipfile.ZipFile, budget: Budget) ->
     if len(roots) != 1 or len(members) != len(archive.infolist()):
         raise WeightsError("its archive is no torch file: it needs exactly one data.pkl, and each member once")
 
+    left = len(data)
+
     def read(name: str) -> memoryview:
+        nonlocal left
         if name not in members:
             raise WeightsError(f"its torch file lacks {shown(name.removeprefix(roots[0]))}")
+        left -= members[name].compress_size
+        if left < 0:
+            raise WeightsError("its archive has members that lie over each other")
         return _member(data, archive, members[name], budget)
 
     if roots[0] + "byteorder" in members and bytes(read(roots[0] + "byteorder")).strip() != b"little":

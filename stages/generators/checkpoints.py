@@ -28,7 +28,6 @@ from stages.generators.pickles import (
     of_tensorflow,
     plain,
     read_object,
-    settings,
 )
 from stages.generators.weights import WeightsError
 
@@ -38,6 +37,7 @@ TENSORFLOW, PERSISTENCE = "tensorflow pickle", "persistence pickle"
 TORCH_ZIP, TORCH_LEGACY = "torch zip", "torch legacy"
 LEGACY_START = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # behind the protocol: the magic number
 TUPLE_NAMES = ("G", "D", "Gs")
+START = 4096  # bytes that show what a file is
 NAME_LENGTH = 200  # of a tensor of a state dict
 EXPECTED = "expected an official checkpoint: a .pkl of NVIDIA's networks or a torch file"
 ZIP_END = b"PK\x05\x06"
@@ -86,10 +86,13 @@ def read_contents(path: Path) -> Contents:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            kind = other_kind(file.read(START))
+            file.seek(0)
+            data = b"" if kind else file.read()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    if kind := other_kind(data[:4096]):
+    if kind:
         raise WeightsError(f"{path} {kind}")
     try:
         return read_bytes(data)
@@ -181,7 +184,7 @@ def of_torch(content: Any, container: str) -> Contents:
             networks[name] = _state(value)
         else:
             try:
-                extra[name] = settings(value.state) if isinstance(value, Record) else plain(value)
+                extra[name] = plain(value.state if isinstance(value, Record) else value)
             except ForeignError:
                 ignored.append(name)
     if not networks:

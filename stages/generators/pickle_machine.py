@@ -8,6 +8,7 @@ means is said by a table of functions of ours, and a symbol that is not in the t
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,10 @@ class Budget:
         if count > self.bytes_left:
             raise WeightsError(f"it would need more than {self.limit} bytes of memory, too much for a file of its size")
         self.bytes_left -= count
+
+    def give_back(self, count: int) -> None:
+        """Bytes that were spent in advance and not taken."""
+        self.bytes_left += count
 
 
 Call = Callable[..., Any]
@@ -124,16 +129,20 @@ class PickleMachine:
             raise WeightsError(f"its pickle has a line that is not ASCII before byte {self.position}") from error
 
     def text(self, count: int) -> None:
-        self.budget.spend(4 * min(count, len(self.data)))
+        content = self.take(count)
+        self.budget.spend(4 * count)
         try:
-            self.stack.append(str(self.take(count), "utf-8", "surrogatepass"))
+            text = str(content, "utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
             raise WeightsError(f"its pickle has text that is not UTF-8 before byte {self.position}") from error
+        self.budget.give_back(4 * count - min(4 * count, sys.getsizeof(text)))
+        self.stack.append(text)
 
     def old_text(self, count: int) -> None:
         """A string of Python 2, which may be text or bytes."""
-        self.budget.spend(max(0, min(count, len(self.data))))
-        self.stack.append(str(self.take(count), "latin-1"))
+        content = self.take(count)
+        self.budget.spend(count)
+        self.stack.append(str(content, "latin-1"))
 
     def bytes_(self, count: int) -> None:
         self.stack.append(self.take(count))  # a view: nested tensors are not copied

@@ -253,10 +253,9 @@ def settings(value: Any) -> Any:
 
 def values(name: str, value: Any) -> NDArray[Any]:
     """An array of a TensorFlow variable; those without axes are pickled as numbers."""
-    if isinstance(value, NumpyArray) and value.array is not None:
-        return value.array
-    if isinstance(value, np.ndarray):
-        return value
+    array = value.named_array() if isinstance(value, NumpyArray) else value
+    if isinstance(array, np.ndarray):
+        return array
     if isinstance(value, np.generic | float) or (isinstance(value, int) and value.bit_length() < 64):
         return np.asarray(value)
     raise WeightsError(f"its tensor {name} is {shown(value)}; expected numbers")

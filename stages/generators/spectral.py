@@ -187,8 +187,12 @@ class SpectralDiscriminator(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
-            x = self.profile(images)
-            x = x if self.hidden is None else F.leaky_relu(self.hidden(x), SLOPE)
+            return self.scores(self.profile(images))
+
+    def scores(self, profiles: Tensor) -> Tensor:
+        """(N, length) profiles to (N, 1) scores."""
+        with torch.autocast(profiles.device.type, enabled=False):
+            x = profiles if self.hidden is None else F.leaky_relu(self.hidden(profiles), SLOPE)
             scores: Tensor = self.output(x)
         return scores
 

@@ -252,7 +252,11 @@ def changed_contents(contents: Contents, chance: random.Random) -> tuple[list[st
             while inner := [value for value in place.values() if isinstance(value, dict) and chance.random() < 0.7]:
                 place = chance.choice(inner)
             name = chance.choice([*place, "fmap_base", "mapping_layers", "resolution", "truncation_psi"])
-            place[name] = chance.choice(STRANGE)
+            new = chance.choice(STRANGE)
+            text_or_nested = isinstance(place.get(name, 0), dict | str) or isinstance(new, dict | list)
+            if place is given and kind == "attribute" and text_or_nested:
+                continue  # the reader keeps texts as texts, and no nested values there
+            place[name] = new
             kind = f"{kind} {name} {place[name]!r}"
             part = {"settings": given} if kind.startswith("setting") else {"attributes": given}
             networks[key] = replace(one, **part)  # type: ignore[arg-type]
@@ -262,7 +266,7 @@ def changed_contents(contents: Contents, chance: random.Random) -> tuple[list[st
             array = tensors.pop(name)
             shape = tuple(chance.choice((0, 1, 2, 3, side, side + 1)) for side in array.shape)
             kind = chance.choice(("lost", "renamed", "turned", "other shape", "other axes", "not finite", "other type"))
-            new = {
+            others = {
                 "turned": array.T,
                 "other shape": np.zeros(shape, array.dtype),
                 "other axes": np.zeros((1,) * chance.randrange(6), array.dtype),
@@ -271,8 +275,8 @@ def changed_contents(contents: Contents, chance: random.Random) -> tuple[list[st
             }
             if kind == "renamed":
                 tensors[name[: chance.randrange(len(name) + 1)] + chance.choice(("", "0", "/x", ".y"))] = array
-            elif kind in new:
-                tensors[name] = new[kind]
+            elif kind in others:
+                tensors[name] = others[kind]
             kind = f"{name} {kind}"
             if tensors:
                 networks[key] = replace(one, tensors=tensors)
