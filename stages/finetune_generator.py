@@ -59,6 +59,9 @@ class FinetuneGeneratorConfig(StageConfig):
         gt=0,
         description="+R: norm of the weighted spectral gradient over that of the adversarial one, at the start",
     )
+    compare: Literal["images", "batch"] = setting(
+        "images", description="+R: the profile of each image, as published, or the mean profile of a batch"
+    )
     share: float = setting(0.5, gt=0, lt=1, description="+A: share of the spectral discriminator in the loss")
     spectral_learning_rate: float | None = setting(
         None, gt=0, description="+A: of the spectral discriminator; none: that of the recipe"
@@ -77,7 +80,7 @@ class FinetuneGeneratorConfig(StageConfig):
     def _without_effect(self) -> FinetuneGeneratorConfig:
         given = self.model_fields_set
         of = {"weight": "regularization", "gradient_ratio": "regularization", "share": "adversarial"}
-        of["spectral_learning_rate"] = "adversarial"
+        of |= {"spectral_learning_rate": "adversarial", "compare": "regularization"}
         for name, method in of.items():
             if name in given and self.method != method:
                 raise ValueError(f"{name} has no effect with method {self.method}; drop it")
@@ -242,7 +245,8 @@ def _term(config: FinetuneGeneratorConfig, recipe: Any, images: Any, device: str
     from stages.generators.spectral_training import Adversary, Regularization, mean_profile
 
     if config.method == "regularization":
-        return Regularization(mean_profile(images), images.side, config.weight, config.gradient_ratio)
+        target, of_batch = mean_profile(images), config.compare == "batch"
+        return Regularization(target, images.side, config.weight, config.gradient_ratio, of_batch)
     if config.method == "adversarial":
         rate = config.spectral_learning_rate or float(by_size(recipe.learning_rate, images.side))
         return Adversary(loss_of(recipe), images.side, rate, recipe.betas, config.share, device)

@@ -6,20 +6,27 @@ finds classes and functions of these names; none of them can be called.
 
 from __future__ import annotations
 
+import argparse
 import collections
 import io
 import os
 import pickle
 import subprocess
 import sys
+import time
+import tracemalloc
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+
+from stages.generators.checkpoints import read_bytes
+from stages.generators.weights import WeightsError
 
 MEBIBYTE = 1 << 20
 
@@ -222,6 +229,48 @@ SHELLS: dict[str, tuple[Any, Any]] = {
     "numpy.load": (np.load, ("marker",)),
 }
 """Symbol as pickle names it -> function and arguments."""
+
+
+@contextmanager
+def little_memory(file_bytes: int = 0) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 64 * MEBIBYTE + file_bytes
+    finally:
+        tracemalloc.stop()
+
+
+def refused(data: bytes, sentence: str) -> None:
+    """Within seconds of work, with little memory and in one line."""
+    begun = time.process_time()
+    with little_memory(), pytest.raises(WeightsError, match=sentence) as caught:
+        read_bytes(data)
+    assert time.process_time() - begun < 10
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def of_tensorflow(change: Callable[[list[Any]], Any], protocol: int = 4) -> bytes:
+    states: list[Any] = [State(state) for state in progan_states()]
+    change(states)
+    return tensorflow_bytes(tuple(states), protocol)
+
+
+def of_persistence(change: Callable[[dict[str, Any]], Any], protocol: int = 4) -> bytes:
+    content = persistence_content()
+    change(content)
+    return persistence_bytes(content, protocol)
+
+
+def of_torch(change: Callable[[dict[Any, Any]], Any], zipped: bool) -> bytes:
+    content: dict[Any, Any] = {"generator": state_dict("a", "b"), "args": argparse.Namespace(size=4)}
+    change(content)
+    return torch_bytes(content, zipped)
+
+
+def nested(value: Any, zipped: bool) -> Calls:
+    return Calls(torch.storage._load_from_bytes, torch_bytes({"a": value}, zipped))  # type: ignore[attr-defined]
 
 
 def write(path: Path, data: bytes) -> Path:

@@ -81,6 +81,38 @@ def test_the_weight_of_the_regularization_makes_its_gradient_the_wanted_share_of
     assert term.numbers["weight"] == chosen
 
 
+def test_of_a_batch_the_mean_profile_is_compared() -> None:
+    random, picture = torch.Generator().manual_seed(0), Picture()
+    target = torch.linspace(1, 0, Profile(SIDE).length)
+    term = Regularization(target, SIDE, 0.5, ratio=0.25, of_batch=True)
+    fakes = picture(random)
+    mean = Profile(SIDE)(fakes).detach().numpy().astype(np.float64).mean(axis=0, keepdims=True)
+    loss = term.generator((fakes * 0).sum(), fakes, [picture.amplitudes])
+    assert loss.item() == pytest.approx(0.5 * entropy_of(mean, target.numpy()), rel=1e-4)
+
+
+def test_the_penalty_of_the_logistic_adversary_is_taken_on_profiles() -> None:
+    """R1 of a linear function of the profile is the squared norm of its weights, whatever the images."""
+    random = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    term = Adversary(Logistic(2.0, 1), SIDE, rate=0.0, betas=(0.0, 0.99), share=0.5, device="cpu")
+    output = term.network.output
+    wanted = (output.weight * output.scale).square().sum().item()
+    seen: list[float] = []
+    original = term.loss.discriminator
+
+    class Recorded(Logistic):
+        def discriminator(self, *arguments: Any) -> Any:
+            loss, log = original(*arguments)
+            seen.append(log["r1"])
+            return loss, log
+
+    term.loss = Recorded(2.0, 1)
+    images = torch.randn((2, 4, 3, SIDE, SIDE), generator=random)
+    term.discriminator(images[0], images[1], 0, random)
+    assert seen == [pytest.approx(wanted, rel=1e-4)]
+
+
 def test_a_given_weight_stays_and_a_generator_without_adversarial_gradient_chooses_none() -> None:
     random, picture = torch.Generator().manual_seed(0), Picture()
     target = torch.linspace(1, 0, Profile(SIDE).length)

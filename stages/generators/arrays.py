@@ -90,10 +90,12 @@ class NumpyArray(Stub):
         if not (isinstance(state, tuple) and len(state) == 5 and isinstance(state[2], DataType)):
             raise WeightsError("it has a numpy array whose state is not version, shape, dtype, order and bytes")
         _, shape, dtype, fortran, data = state
-        checked = axes(shape)
-        array = dtype.read(data, checked[::-1]).T if fortran is True else dtype.read(data, checked)
+        self.fill(data, dtype, axes(shape), bool(fortran))
+
+    def fill(self, data: Any, dtype: DataType, shape: tuple[int, ...], fortran: bool) -> None:
+        array = dtype.read(data, shape[::-1]).T if fortran else dtype.read(data, shape)
         self.budget.spend(array.nbytes)
-        self.array = np.ascontiguousarray(array, dtype=dtype.dtype.newbyteorder("<")).reshape(checked)
+        self.array = np.ascontiguousarray(array, dtype=dtype.dtype.newbyteorder("<")).reshape(shape)
 
 
 class Storage:
@@ -224,13 +226,12 @@ def numpy_calls(budget: Budget) -> dict[tuple[str, str], Call]:
             raise WeightsError("it makes a numpy array of an unknown class")
         return NumpyArray(budget)
 
-    def from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+    def from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> NumpyArray:
         if not isinstance(dtype, DataType) or order not in ("C", "F"):
             raise WeightsError("it has a numpy array without a dtype or order")
-        checked = axes(shape)
-        array = dtype.read(data, checked) if order == "C" else dtype.read(data, checked[::-1]).T
-        budget.spend(array.nbytes)
-        return np.ascontiguousarray(array).reshape(checked)
+        made = NumpyArray(budget)
+        made.fill(data, dtype, axes(shape), order == "F")
+        return made
 
     calls: dict[tuple[str, str], Call] = {("numpy", "dtype"): DataType, ("_codecs", "encode"): encode}
     for core in ("numpy.core", "numpy._core"):

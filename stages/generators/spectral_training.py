@@ -34,10 +34,13 @@ MEASURE_EVERY = 50
 class Regularization:
     """+R. Without a given weight, the first steps choose it so that its gradient is `ratio` times the adversarial one.
 
-    target  (V,) mean profile of the real images
+    target    (V,) mean profile of the real images
+    of_batch  compare the mean profile of the generated images, not each one's: the cross-entropy of single images is
+              least where all have the same profile, so it moves their mean away from the target that it is measured by
     """
 
-    def __init__(self, target: Tensor, side: int, weight: float | None, ratio: float) -> None:
+    def __init__(self, target: Tensor, side: int, weight: float | None, ratio: float, of_batch: bool = False) -> None:
+        self.of_batch = of_batch
         self.target, self.profile, self.ratio = target, Profile(side).to(target.device), ratio
         self.networks: Mapping[str, nn.Module] = {}
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {}
@@ -54,7 +57,9 @@ class Regularization:
         """Adversarial loss plus weight times the spectral one."""
         numbers = self.numbers
         with torch.autocast(fakes.device.type, enabled=False):
-            spectral = regularization(self.profile(fakes.float()), self.target)
+            profiles = self.profile(fakes.float())
+            profiles = profiles.mean(dim=0, keepdim=True) if self.of_batch else profiles
+            spectral = regularization(profiles, self.target)
         self.log = {"spectral": spectral.item()}
         choosing = not self.fixed and numbers["measured"] < MEASURED_STEPS
         if choosing or numbers["calls"] % MEASURE_EVERY == 0:
