@@ -103,7 +103,7 @@ def test_the_text_names_what_the_json_names(touchstone: Command, progan: Path) -
     lines = {line.split("  ")[0].strip() or line.split()[0]: line for line in said.out.splitlines()}
     assert lines["container"].endswith("tensorflow pickle, version 2")
     assert lines["family"].endswith("progan (tensorflow)")
-    assert lines["generator"].endswith(f"Gs: {PARAMETERS['generator']:,} parameters and 1 constants")
+    assert lines["generator"].endswith(f"Gs: {PARAMETERS['generator']:,} parameters and 1 constant")
     assert hashlib.sha256(progan.read_bytes()).hexdigest() in lines["sha256"]
     for text in ("8 pixels", "z 4, w none, labels 0", "fmap_max 4", "D: D_paper, 15 tensors"):
         assert text in said.out
