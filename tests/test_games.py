@@ -77,7 +77,7 @@ def test_batch_rates_and_images_are_those_of_the_resolution_that_is_trained(fami
 
 
 @pytest.mark.parametrize("family", GROWING)
-def test_optimizers_are_renewed_when_a_resolution_is_complete_and_only_then(family: str) -> None:
+def test_optimizers_are_renewed_when_a_fade_begins_or_ends_and_only_then(family: str) -> None:
     game = game_of(family, side=16)  # 8 images, 8 more to fade, for each of two levels
     renewed = []
     for seen in range(0, 44, 4):
@@ -89,7 +89,7 @@ def test_optimizers_are_renewed_when_a_resolution_is_complete_and_only_then(fami
             assert sorted(fresh) == ["discriminator", "generator"]
             steps = {int(one["step"]) for name in fresh for one in game.optimizers[name].state.values()}
             assert steps == {1}
-    assert renewed == [16, 32]
+    assert renewed == [12, 16, 28, 32]
 
 
 @pytest.mark.parametrize(("family", "prefix"), [("progan", ""), ("stylegan", "synthesis.")])
@@ -102,6 +102,36 @@ def test_layers_of_resolutions_to_come_stay_as_they_are(family: str, prefix: str
         moved = changed(player, before[name])
         assert moved
         assert not [one for one in moved if one.startswith(later)]
+
+
+@pytest.mark.parametrize("family", GROWING)
+@pytest.mark.parametrize(("images", "factor"), [(0, 4), (12, 2), (32, 1)])
+def test_gradient_penalties_are_those_of_images_enlarged_to_the_full_side(
+    family: str, images: int, factor: int
+) -> None:
+    game = game_of(family, side=16, learning_rate=1e-12)
+    calls: list[tuple[Any, Any]] = []
+    loss = game.loss
+    game.loss = SimpleNamespace(discriminator=watched(loss.discriminator, calls), generator=loss.generator)
+    before = game.random.get_state()
+    lod = game.step(images)[1]["lod"]
+    (given, (_, log)) = calls[0]
+    reals, fakes = (F.interpolate(x / factor, scale_factor=factor) for x in given[1:3])
+    assert reals.shape == (4, 3, 16, 16)
+    share = torch.zeros(4, 1, 1, 1)
+    if family == "progan":
+        random = torch.Generator()
+        random.set_state(before)
+        game.images.random, after = random, game.random
+        game.random = random
+        game.images.draw(4)
+        game.normal(4, 4)
+        share, game.random = torch.rand((4, 1, 1, 1), generator=random), after
+    x = (reals + (fakes - reals) * share).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(game.discriminator(x, lod=lod).sum(), x)
+    squares = gradient.square().sum(dim=(1, 2, 3))
+    expected = squares.sqrt().mean() if family == "progan" else squares.mean()
+    assert log["gradient_norm" if family == "progan" else "r1"] == pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_the_end_of_a_training_is_at_full_resolution() -> None:
@@ -217,6 +247,20 @@ def test_styles_are_mixed_from_one_layer_on_as_often_as_the_recipe_says(family: 
     assert set(cuts) == {0, 1, 2, 3}
     assert np.mean(np.array(cuts) > 0) == pytest.approx(0.9, abs=0.06)
     assert np.bincount(cuts)[1:].min() > 20
+
+
+def test_styles_are_mixed_among_the_layers_that_are_run() -> None:
+    game = game_of("stylegan", side=16, mixing=1.0)
+    given_styles: list[Tensor] = []
+    game.generator.synthesis.register_forward_pre_hook(lambda module, given: given_styles.append(given[0]))
+    for lod, layers in ((2.0, 2), (1.5, 4), (1.0, 4), (0.5, 6), (0.0, 6)):
+        cuts = set()
+        with torch.no_grad():
+            for _ in range(60):
+                game.fakes(2, None, lod)
+                styles = given_styles.pop()
+                cuts.add(next(k for k in range(6) if not torch.equal(styles[:, k], styles[:, 0])))
+        assert cuts == set(range(1, layers))
 
 
 class LinearGenerator(nn.Module):

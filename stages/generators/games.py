@@ -190,7 +190,7 @@ class NoiseGame(Game):
         if isinstance(self.recipe, Growing):
             for network in (self.generator, self.discriminator):
                 network.lod.fill_(lod)
-            level = math.ceil(lod)
+            level = math.floor(lod) + math.ceil(lod)  # another one at the beginning and at the end of each fade
             if self.level not in (-1.0, level):
                 self._make_optimizers()  # moments of the layers of another resolution mean nothing
             self.level = level
@@ -228,7 +228,10 @@ class NoiseGame(Game):
             fakes = self.fakes(batch, label, lod)
         reals = faded(reals, side, lod - math.floor(lod))
         scores = self._scores(label, lod)
-        loss, log = self.loss.discriminator(scores, reals, fakes, self.steps, self.random)
+        larger = 1 << math.floor(lod)  # the authors' gradients are those of images enlarged to the full side
+        loss, log = self.loss.discriminator(
+            lambda images: scores(images / larger), reals * larger, fakes * larger, self.steps, self.random
+        )
         loss = loss + self._class_loss(reals, classes, lod) + self._class_loss(fakes, classes, lod)
         self.update("discriminator", loss)
         if self.spectral is not None:
@@ -269,13 +272,13 @@ class NoiseGame(Game):
         with torch.no_grad():
             average = self.generator.mapping.w_avg
             average.copy_(w.detach().float().mean(dim=0).lerp(average, W_AVERAGE))
-        return self.generator.synthesis(self._mixed(w, label), self._noise(batch), **growth)  # type: ignore[no-any-return]
+        return self.generator.synthesis(self._mixed(w, label, lod), self._noise(batch), **growth)  # type: ignore[no-any-return]
 
-    def _mixed(self, w: Tensor, label: Tensor | None) -> Tensor:
+    def _mixed(self, w: Tensor, label: Tensor | None, lod: float = 0.0) -> Tensor:
         """Styles of all layers (N, styles, w_dim): with the recipe's probability from one layer on of a second w."""
         styles = w[:, None].repeat(1, self.generator.styles, 1)
         if self.chance() < self.recipe.mixing:  # type: ignore[attr-defined]
-            (cut,) = self.below(1, self.generator.styles, 1)
+            (cut,) = self.below(1, self.generator.styles - 2 * math.floor(lod), 1)  # among the layers that are run
             other = self.generator.mapping(self.normal(len(w), self.generator.z_dim), label)
             styles = torch.cat([styles[:, :cut], other[:, None].repeat(1, self.generator.styles - cut, 1)], dim=1)
         return styles
