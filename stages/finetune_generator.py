@@ -60,7 +60,7 @@ class FinetuneGeneratorConfig(StageConfig):
         description="+R: norm of the weighted spectral gradient over that of the adversarial one, at the start",
     )
     compare: Literal["images", "batch"] = setting(
-        "images", description="+R: the profile of each image, as published, or the mean profile of a batch"
+        "images", description="+R: the profile of each image, as published, or their mean over batches"
     )
     share: float = setting(0.5, gt=0, lt=1, description="+A: share of the spectral discriminator in the loss")
     spectral_learning_rate: float | None = setting(

@@ -240,6 +240,10 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: of_tensorflow(lambda s: s[2]["static_kwargs"].update(x=doubled())),
         "nested too deeply or are too many",
     ),
+    "large array in settings, often": (
+        lambda: of_tensorflow(lambda s: s[2]["static_kwargs"].update(x=[np.arange(9000)] * 9000)),
+        "nested too deeply or are too many",
+    ),
     "doubled list as a version": (lambda: of_tensorflow(lambda s: s[2].update(version=doubled())), "version a list"),
     "doubled list of modules": (
         lambda: of_persistence(lambda c: c.update(training_set_kwargs=doubled())),

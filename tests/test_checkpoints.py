@@ -35,6 +35,7 @@ from checkpoint_files import (
     torch_bytes,
     write,
 )
+from stress.fuzz_checkpoints import made_files
 
 from stages import GENERATORS
 from stages.generators import official, weights
@@ -322,6 +323,10 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: persistence_bytes({name: persistence_content()[name] for name in ("G", "D")}),
         "is a snapshot of a training without the averaged generator .its networks are 'G', 'D'.",
     ),
+    "snapshot of a translator": (
+        lambda: made_files()["made stargan2 with discriminator, older file"],
+        "is a snapshot of a training without the averaged generator",
+    ),
     "other torch network": (
         lambda: torch_bytes({"model": state_dict("conv1.weight", "fc.bias")}),
         "no known family .progan, stylegan, stylegan2, stargan2.: its networks are 'model' with tensors like "
@@ -364,6 +369,23 @@ def test_the_averaged_generator_is_taken_and_the_raw_one_on_request(tmp_path: Pa
     assert judge.source == "D"
     with pytest.raises(ValueError, match="which is 'best'; expected 'average' or 'raw'"):
         official.open_checkpoint(path, "best")
+
+
+def test_a_snapshot_of_a_translator_is_raw(tmp_path: Path) -> None:
+    path = write(tmp_path / "nets.ckpt", made_files()["made stargan2 with discriminator, older file"])
+    assert official.open_checkpoint(path, "raw").source == "nets"
+    judge = official.discriminator(path)
+    assert judge is not None
+    assert judge.family == "stargan2"
+
+
+def test_large_arrays_of_protocol_2_stay_within_the_budget() -> None:
+    values = np.random.default_rng(0).integers(0, 256, 8 << 20, dtype=np.uint8).view("<i4")
+    states = [State({**state, "variables": [("x", values)]}) for state in progan_states()]
+    contents = read_bytes(
+        tensorflow_bytes((states[0], states[1], State({**states[2], "variables": [("y", values + 1)]})), 2)
+    )
+    assert np.array_equal(contents.networks["Gs"].tensors["y"], values + 1)
 
 
 def test_reading_needs_no_torch(tmp_path: Path) -> None:

@@ -89,6 +89,17 @@ def test_of_a_batch_the_mean_profile_is_compared() -> None:
     mean = Profile(SIDE)(fakes).detach().numpy().astype(np.float64).mean(axis=0, keepdims=True)
     loss = term.generator((fakes * 0).sum(), fakes, [picture.amplitudes])
     assert loss.item() == pytest.approx(0.5 * entropy_of(mean, target.numpy()), rel=1e-4)
+    others = picture(random)
+    present = Profile(SIDE)(others).mean(dim=0, keepdim=True)
+    running = 0.9 * mean + 0.1 * present.detach().numpy()
+    loss = term.generator((others * 0).sum(), others, [picture.amplitudes])
+    assert loss.item() == pytest.approx(0.5 * entropy_of(running, target.numpy()), rel=1e-4)
+    inside = (running[0] > 1e-6) & (running[0] < 1 - 1e-6)
+    p, t = np.where(inside, running[0], 0.5), target.numpy().astype(np.float64)
+    slope = torch.from_numpy(np.where(inside, -0.5 * (t / p - (1 - t) / (1 - p)) / len(t), 0.0)).float()
+    (wanted,) = torch.autograd.grad((present[0] * slope).sum(), [picture.amplitudes], retain_graph=True)
+    (found,) = torch.autograd.grad(loss, [picture.amplitudes])
+    torch.testing.assert_close(found, wanted, rtol=0.02, atol=1e-4)
 
 
 def test_the_penalty_of_the_logistic_adversary_is_taken_on_profiles() -> None:

@@ -29,6 +29,17 @@ from stages.generators.training_images import TrainingImages
 
 MEASURED_STEPS = 8
 MEASURE_EVERY = 50
+NEW_SHARE = 0.1  # of the present batch in the running mean profile
+
+
+class RunningMean(nn.Module):
+    """A mean profile (V,) that is saved with the progress."""
+
+    mean: Tensor
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(length))
 
 
 class Regularization:
@@ -36,13 +47,15 @@ class Regularization:
 
     target    (V,) mean profile of the real images
     of_batch  compare the mean profile of the generated images, not each one's: the cross-entropy of single images is
-              least where all have the same profile, so it moves their mean away from the target that it is measured by
+              least where all have the same profile, so it moves their mean away from the target that it is measured by.
+              The mean runs over batches, since that of a few images is mostly chance; the present one gets the gradient
     """
 
     def __init__(self, target: Tensor, side: int, weight: float | None, ratio: float, of_batch: bool = False) -> None:
         self.of_batch = of_batch
         self.target, self.profile, self.ratio = target, Profile(side).to(target.device), ratio
-        self.networks: Mapping[str, nn.Module] = {}
+        self.running = RunningMean(len(target)).to(target.device)
+        self.networks: Mapping[str, nn.Module] = {"profiles": self.running} if of_batch else {}
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {}
         self.numbers: dict[str, float] = {
             "weight": weight or 0.0,
@@ -58,7 +71,7 @@ class Regularization:
         numbers = self.numbers
         with torch.autocast(fakes.device.type, enabled=False):
             profiles = self.profile(fakes.float())
-            profiles = profiles.mean(dim=0, keepdim=True) if self.of_batch else profiles
+            profiles = self._running(profiles.mean(dim=0, keepdim=True)) if self.of_batch else profiles
             spectral = regularization(profiles, self.target)
         self.log = {"spectral": spectral.item()}
         choosing = not self.fixed and numbers["measured"] < MEASURED_STEPS
@@ -73,6 +86,13 @@ class Regularization:
                 self.log["gradient_ratio"] = unweighted * numbers["weight"]
         numbers["calls"] += 1
         return adversarial + numbers["weight"] * spectral
+
+    def _running(self, mean: Tensor) -> Tensor:
+        """The running mean profile (1, V), whose gradient is that of the present batch's mean."""
+        present = mean.detach()
+        smooth = self.running.mean.lerp(present[0], NEW_SHARE) if self.numbers["calls"] else present[0].clone()
+        self.running.mean.copy_(smooth)
+        return smooth + (mean - present)
 
     def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
         """Nothing to learn; the numbers of the last generator step."""
