@@ -6,6 +6,7 @@ import argparse
 import gzip
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -369,6 +370,16 @@ def test_the_averaged_generator_is_taken_and_the_raw_one_on_request(tmp_path: Pa
     assert judge.source == "D"
     with pytest.raises(ValueError, match="which is 'best'; expected 'average' or 'raw'"):
         official.open_checkpoint(path, "best")
+
+
+@pytest.mark.parametrize(("name", "shape"), [("4x4/Conv/weight", (3, 3, 0, 4)), ("4x4/Conv/bias", ()), ("lod", (0,))])
+def test_a_tensor_of_a_shape_that_no_layer_has_is_refused(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    states = [State(state) for state in progan_states()]
+    places = [place for place, _ in states[2]["variables"]]
+    states[2]["variables"][places.index(name)] = (name, np.zeros(shape, np.float32))
+    path = write(tmp_path / "g.pkl", tensorflow_bytes(tuple(states)))
+    with pytest.raises(WeightsError, match=re.escape(f"its tensor '{name}' has shape {shape}, as no layer has")):
+        official.open_checkpoint(path)
 
 
 def test_a_snapshot_of_a_translator_is_raw(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ def discriminator(path: Path) -> Converted | None:
 
 def recognize(path: Path, contents: Contents) -> tuple[ModuleType, str, str]:
     """Module that converts a checkpoint, name of its family, name of its form; raises WeightsError."""
+    for network in contents.networks.values():
+        for name, array in network.tensors.items():
+            if 0 in array.shape or (not array.shape and name.endswith(("weight", "bias"))):
+                raise WeightsError(f"{path} is refused: its tensor {name!r} has shape {array.shape}, as no layer has")
     for family in GENERATORS:
         module = import_module(f"stages.generators.{family}_official")
         form = module.recognize(contents)

@@ -137,7 +137,8 @@ class Fuzzer:
         other = chance.choice(self.samples)
         if chance.random() < 0.25:
             assert one.contents is not None
-            names, contents = changed_contents(one.contents, chance)
+            with np.errstate(all="ignore"):
+                names, contents = changed_contents(one.contents, chance)
             return one.name, names, contents
         if one.members and chance.random() < 0.8:
             return self._inside_archive(one, other, chance)
