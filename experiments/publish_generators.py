@@ -62,7 +62,23 @@ def comparison(figures: Mapping[str, float], raw: Mapping[str, float]) -> dict[s
     return {"ratios": {name: round(value, 4) for name, value in ratios.items()}, "verdict": verdict}
 
 
-def publish(place: Path, family: str, variant: str, raw: Mapping[str, float], out: Path) -> dict[str, Any]:
+def raw_of(card: Mapping[str, Any], family: str, found: Mapping[str, Path], out: Path) -> dict[str, float]:
+    """Figures of the raw generator that a finetuned one started from: one of the store, or the shipped one."""
+    started: str = card["started_from"]["sha256"]
+    beside = found.get(f"{family}_raw")
+    places = [(beside / "generator.safetensors", beside / "card.json")] if beside else []
+    shipped = out / f"{family}-small-raw"
+    places.append((shipped.with_suffix(".safetensors"), shipped.with_suffix(".json")))
+    for file, told in places:
+        if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == started:
+            figures: dict[str, float] = json.loads(told.read_text())["figures"]
+            return figures
+    raise SystemExit(
+        f"a {family} was finetuned from {started[:16]}..., which is neither trained nor shipped; train it again"
+    )
+
+
+def publish(place: Path, family: str, variant: str, found: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Files of one generator; returns its manifest entry."""
     name = f"{family}-small-{variant}"
     content = (place / "generator.safetensors").read_bytes()
@@ -70,7 +86,7 @@ def publish(place: Path, family: str, variant: str, raw: Mapping[str, float], ou
         raise SystemExit(f"{name} has {len(content):,} bytes; at most {MOST_BYTES:,} are shipped, train a narrower one")
     card = json.loads((place / "card.json").read_text())
     if variant != "raw":
-        card["compared_with_raw"] = comparison(card["figures"], raw)
+        card["compared_with_raw"] = comparison(card["figures"], raw_of(card, family, found, out))
     card["data"] = (
         "CC0 1.0 and MIT photographs of garments, groceries and desktop backgrounds at 64 pixels, none of a val or "
         "test group of manifests/photos.csv; the project's own train split is a subset"
@@ -104,14 +120,12 @@ def main() -> None:
     found = artifacts(arguments.file)
     entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
     for family in FAMILIES:
-        raw_place = found.get(f"{family}_raw")
         for variant in VARIANTS:
             place = found.get(f"{family}_{variant}")
-            if place is None or raw_place is None:
+            if place is None:
                 print(f"{family}-{variant}: not trained yet")
                 continue
-            raw = json.loads((raw_place / "card.json").read_text())["figures"]
-            entries[f"{family}-{variant}"] = publish(place, family, variant, raw, arguments.out)
+            entries[f"{family}-{variant}"] = publish(place, family, variant, found, arguments.out)
             print(f"{family}-{variant}: {entries[f'{family}-{variant}']['size']:,} bytes")
     order = {f"{family}-{variant}": None for family in FAMILIES for variant in VARIANTS}
     ordered = {name: entries[name] for name in (*order, *sorted(set(entries) - set(order))) if name in entries}

@@ -21,6 +21,7 @@ from stages.generators import generator_file
 from stages.generators.training_recipes import AnyRecipe, Growing, Recipe, by_size
 from stages.train_generator import (
     MODULES,
+    check_precision,
     discriminator_architecture,
     new_game,
     new_network,
@@ -62,14 +63,23 @@ class FinetuneGeneratorConfig(StageConfig):
     compare: Literal["images", "batch"] = setting(
         "images", description="+R: the profile of each image, as published, or their mean over batches"
     )
+    loss: Literal["cross-entropy", "l1"] = setting(
+        "cross-entropy", description="+R: of profiles against the mean real one; as published, or the mean difference"
+    )
     share: float = setting(0.5, gt=0, lt=1, description="+A: share of the spectral discriminator in the loss")
     spectral_learning_rate: float | None = setting(
         None, gt=0, description="+A: of the spectral discriminator; none: that of the recipe"
+    )
+    damping: float = setting(
+        0.0, ge=0, description="of the pull of weak coefficients, see stages.generators.spectral; 0: exact gradients"
     )
     warm_up_kimg: float | None = setting(
         None,
         ge=0,
         description=f"images before the generator learns; none: {WARM_UP_KIMG:g} if its discriminator is new",
+    )
+    warm_up_learning_rate: float | None = setting(
+        None, gt=0, description="of the discriminator while it learns alone; none: that of the recipe"
     )
     seed: int = setting(0, ge=0, description="seed of latents, noise, new networks and the order of images")
     mixed_precision: bool = setting(False, description="networks in bfloat16")
@@ -80,10 +90,12 @@ class FinetuneGeneratorConfig(StageConfig):
     def _without_effect(self) -> FinetuneGeneratorConfig:
         given = self.model_fields_set
         of = {"weight": "regularization", "gradient_ratio": "regularization", "share": "adversarial"}
-        of |= {"spectral_learning_rate": "adversarial", "compare": "regularization"}
+        of |= {"spectral_learning_rate": "adversarial", "compare": "regularization", "loss": "regularization"}
         for name, method in of.items():
             if name in given and self.method != method:
                 raise ValueError(f"{name} has no effect with method {self.method}; drop it")
+        if self.damping and self.method == "none":
+            raise ValueError("damping has no effect with method none; drop it")
         if self.weight is not None and "gradient_ratio" in given:
             raise ValueError("weight and gradient_ratio are two ways to say the same; drop one")
         return self
@@ -145,6 +157,7 @@ class FinetuneGenerator(Stage):
         from stages.generators.generator_metrics import profile_distance_of
         from stages.networks import prepare
 
+        check_precision(config.mixed_precision, ctx.device)
         prepare(ctx.device, ctx.threads)
         rows = real_rows(views["on"])
         torch.manual_seed(config.seed)  # new networks
@@ -156,6 +169,7 @@ class FinetuneGenerator(Stage):
         architectures, players, fresh = opened(start, artifact, recipe, images)
         spectral = _term(config, recipe, images, ctx.device)
         game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision, spectral)
+        game.warm_up_rate = config.warm_up_learning_rate
         before = profile_distance_of(game, images)  # of the weights given, also after a kill: progress comes later
         warm_up = config.warm_up_kimg if config.warm_up_kimg is not None else WARM_UP_KIMG * fresh
         log = trainer.train(
@@ -246,10 +260,12 @@ def _term(config: FinetuneGeneratorConfig, recipe: Any, images: Any, device: str
 
     if config.method == "regularization":
         target, of_batch = mean_profile(images), config.compare == "batch"
-        return Regularization(target, images.side, config.weight, config.gradient_ratio, of_batch)
+        return Regularization(
+            target, images.side, config.weight, config.gradient_ratio, of_batch, config.loss, config.damping
+        )
     if config.method == "adversarial":
         rate = config.spectral_learning_rate or float(by_size(recipe.learning_rate, images.side))
-        return Adversary(loss_of(recipe), images.side, rate, recipe.betas, config.share, device)
+        return Adversary(loss_of(recipe), images.side, rate, recipe.betas, config.share, device, config.damping)
     return None
 
 

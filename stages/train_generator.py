@@ -107,6 +107,7 @@ class TrainGenerator(Stage):
         from stages.generators import trainer
         from stages.networks import prepare
 
+        check_precision(config.mixed_precision, ctx.device)
         prepare(ctx.device, ctx.threads)
         rows = real_rows(views["on"])
         torch.manual_seed(config.seed)  # initial weights
@@ -190,6 +191,17 @@ def new_network(family: str, player: str, architecture: Mapping[str, Any]) -> nn
     module = import_module(f"stages.generators.{family}" + ("_discriminator" if player == "discriminator" else ""))
     network: nn.Module = getattr(module, player.capitalize())(**architecture)
     return network
+
+
+def check_precision(mixed: bool, device: str) -> None:
+    """Raise StageError where half precision would be computed in software."""
+    import torch
+
+    if mixed and torch.device(device).type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise StageError(
+            "mixed_precision: true needs bfloat16 instructions, which this CPU does not have: a training would be tens "
+            "of times slower than in float32; set mixed_precision: false or run on a GPU"
+        )
 
 
 def new_game(

@@ -22,7 +22,7 @@ from stages.generators import progan, trainer, weights
 from stages.generators.losses import Logistic
 from stages.generators.spectral import Profile
 from stages.generators.spectral_training import Adversary, Regularization, mean_profile
-from stages.train_generator import new_game
+from stages.train_generator import check_precision, new_game
 
 SIDE = 16
 
@@ -100,6 +100,27 @@ def test_of_a_batch_the_mean_profile_is_compared() -> None:
     (wanted,) = torch.autograd.grad((present[0] * slope).sum(), [picture.amplitudes], retain_graph=True)
     (found,) = torch.autograd.grad(loss, [picture.amplitudes])
     torch.testing.assert_close(found, wanted, rtol=0.02, atol=1e-4)
+
+
+def test_l1_of_a_batchs_mean_profile_is_the_distance_that_cards_report_over_the_rings() -> None:
+    random, picture = torch.Generator().manual_seed(0), Picture()
+    target = torch.linspace(1, 0, Profile(SIDE).length)
+    term = Regularization(target, SIDE, 0.5, ratio=0.25, of_batch=True, kind="l1", damping=1.0)
+    fakes = picture(random)
+    mean = Profile(SIDE)(fakes).detach().numpy().astype(np.float64).mean(axis=0)
+    loss = term.generator((fakes * 0).sum(), fakes, [picture.amplitudes])
+    assert loss.item() == pytest.approx(0.5 * np.abs(mean - target.numpy()).sum() / len(target), rel=1e-4)
+
+
+def test_half_precision_is_refused_where_a_cpu_computes_it_in_software(monkeypatch: pytest.MonkeyPatch) -> None:
+    supported = []
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bool(supported))
+    with pytest.raises(StageError, match="set mixed_precision: false or run on a GPU"):
+        check_precision(True, "cpu")
+    check_precision(False, "cpu")
+    check_precision(True, "cuda")
+    supported.append(True)
+    check_precision(True, "cpu")
 
 
 def test_the_penalty_of_the_logistic_adversary_is_taken_on_profiles() -> None:

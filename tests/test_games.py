@@ -351,7 +351,14 @@ def test_a_warm_up_step_trains_the_discriminator_only(family: str) -> None:
     assert changed(game.discriminator, before["discriminator"])
     assert changed(game.generator, before["generator"]) <= {"lod", "mapping.w_avg"}
     assert not changed(game.average, before["average"])
-    game.step(4)
+    assert {group["lr"] for group in game.optimizers["discriminator"].param_groups} == {
+        game.recipe.learning_rate * game.rates["discriminator"]
+    }
+    game.warm_up_rate = 0.5
+    game.step(4, train_generator=False)
+    assert game.optimizers["discriminator"].param_groups[0]["lr"] == 0.5 * game.rates["discriminator"]
+    game.step(8)
+    assert game.optimizers["discriminator"].param_groups[0]["lr"] < 0.5 * game.rates["discriminator"]
     assert len(changed(game.generator, before["generator"])) > 2
     assert all(parameter.requires_grad for parameter in game.discriminator.parameters())
 

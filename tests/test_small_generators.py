@@ -99,6 +99,19 @@ def test_samples_have_the_spectra_that_the_card_tells_and_are_not_one_image(name
     assert made.std(axis=0).mean() > 10  # pixels differ between samples by far more than rounding
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_regularization_halves_the_distance_of_mean_profiles_and_an_adversary_lowers_it(family: str) -> None:
+    """And a card whose diversity or quality is a quarter worse than the raw one's says so."""
+    raw = card_of(f"{family}-raw")["figures"]
+    for variant, most in (("R", 0.5), ("A", 1.0)):
+        card = card_of(f"{family}-{variant}")
+        assert card["started_from"]["sha256"] == ENTRIES[f"{family}-raw"]["sha256"]
+        assert card["profile_distance_before"] == pytest.approx(raw["profile_distance"], rel=0.01)
+        assert card["figures"]["profile_distance"] < most * raw["profile_distance"]
+        worse = card["figures"]["diversity"] < 0.75 * raw["diversity"] or card["figures"]["swd"] > 1.25 * raw["swd"]
+        assert card["compared_with_raw"]["verdict"].startswith("Worse than the raw generator") == worse
+
+
 def test_a_comparison_names_what_is_worse() -> None:
     raw = {"profile_distance": 2.0, "diversity": 0.8, "swd": 20.0}
     fine = comparison({"profile_distance": 1.0, "diversity": 0.7, "swd": 24.0}, raw)

@@ -94,6 +94,33 @@ def test_gradients_of_profiles_equal_finite_differences_to_second_order(side):
     assert torch.autograd.gradgradcheck(profile, images)
 
 
+def test_damping_bounds_the_slope_of_weak_coefficients_and_changes_no_value():
+    """Against differences of |F|^2 / (|F|^2 + half the ring's mean power), the latter held fixed, with another FFT."""
+    side, damping, step = 8, 0.5, 1e-6
+    images = tensor(noise(side, rows=3))
+    exact, damped = Profile(side), Profile(side, damping)
+    torch.testing.assert_close(damped(images), exact(images), rtol=0, atol=0)
+    down = np.minimum(np.arange(side), side - np.arange(side))
+    ring = np.floor(np.hypot(down[:, None], np.arange(side // 2 + 1))).astype(int)
+
+    def power(pixels):
+        gray = np.einsum("nchw,c->nhw", (pixels + 1) / 2, [0.299, 0.587, 0.114])
+        return np.abs(np.fft.rfft2(gray)) ** 2
+
+    start = images.numpy()
+    mean = np.array([power(start)[:, ring == r].mean() for r in range(ring.max() + 1)])
+    fixed = power(start) + damping * mean[ring] + 1e-8
+    seen = images.clone().requires_grad_(True)
+    wanted_ring = 3
+    damped.logs(seen)[:, wanted_ring].sum().backward()
+    for n, c, y, x in [(0, 0, 0, 0), (1, 1, 3, 5), (2, 2, 7, 2)]:
+        moved = [start.copy(), start.copy()]
+        moved[0][n, c, y, x] += step
+        moved[1][n, c, y, x] -= step
+        values = [20 * (power(one) / fixed)[n][ring == wanted_ring].mean() for one in moved]
+        assert seen.grad[n, c, y, x].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4, abs=1e-7)
+
+
 def test_profile_of_an_image_does_not_depend_on_its_batch():
     images = tensor(noise(32, rows=5), torch.float32)
     profile = Profile(32)

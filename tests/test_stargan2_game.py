@@ -12,6 +12,7 @@ from small_games import game_of, state_of, watched
 from torch import Tensor
 
 from stages.generators import stargan2
+from stages.generators.stargan2_game import moved
 
 BATCH, SIDE = 4, 32
 PARTS = ("generator", "mapping_network", "style_encoder")
@@ -208,3 +209,10 @@ def test_samples_translate_photographs_to_the_next_domain() -> None:
         with torch.no_grad():
             made = game.average.generator(sources[k : k + 1], game.average.mapping_network(z, target))
         assert np.abs(stargan2.to_uint8(made)[0].numpy().astype(int) - images[k]).max() <= 1
+
+
+def test_spectral_terms_see_the_translations_to_another_domain_if_there_are_any() -> None:
+    fakes = torch.arange(4.0)[:, None]
+    domains = torch.tensor([0, 1, 1, 0])
+    assert moved(fakes, domains, torch.tensor([1, 1, 0, 0])).flatten().tolist() == [0.0, 2.0]
+    assert moved(fakes, domains, domains).flatten().tolist() == [0.0, 1.0, 2.0, 3.0]

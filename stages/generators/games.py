@@ -64,6 +64,7 @@ class Game:
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.rates: dict[str, float] = {}  # factor of each optimizer on the learning rate
         self.steps = 0
+        self.warm_up_rate: float | None = None  # learning rate while the discriminator learns alone; none: the recipe's
 
     @property
     def generator(self) -> Any:
@@ -113,11 +114,12 @@ class Game:
     def augmented(self, x: Tensor) -> Tensor:
         return x if self.recipe.augment is None else augment(x, self.recipe.augment, self.random)
 
-    def set_rates(self, side: int) -> None:
+    def set_rates(self, side: int, warm_up: bool = False) -> None:
         """Learning rates for the resolution that is being trained."""
+        rate = self.warm_up_rate if warm_up else None
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = float(by_size(self.recipe.learning_rate, side)) * self.rates[name]
+                group["lr"] = (rate or float(by_size(self.recipe.learning_rate, side))) * self.rates[name]
 
     def adam(self, name: str, network: nn.Module, interval: int = 1, **more: Any) -> None:
         """An optimizer; one that includes a lazy penalty is slowed down by it (Karras et al. 2020, appendix B)."""
@@ -184,8 +186,8 @@ class NoiseGame(Game):
         faded = max(into - recipe.grow_kimg * 1000, 0) / (recipe.fade_kimg * 1000) if recipe.fade_kimg else 0.0
         return max(levels - phase - faded, 0.0)
 
-    def _grow(self, seen: int) -> tuple[float, int]:
-        """Set the level of detail of all networks; returns it and the side of images there."""
+    def _grow(self, seen: int, warm_up: bool) -> tuple[float, int]:
+        """Set the level of detail of all networks and the rates; returns the level and the side of images there."""
         lod = self.lod(seen)
         if isinstance(self.recipe, Growing):
             for network in (self.generator, self.discriminator):
@@ -195,7 +197,7 @@ class NoiseGame(Game):
                 self._make_optimizers()  # moments of the layers of another resolution mean nothing
             self.level = level
         side = self.generator.resolution >> math.floor(lod)
-        self.set_rates(side)
+        self.set_rates(side, warm_up)
         return lod, side
 
     def finish(self, seen: int) -> None:
@@ -206,7 +208,7 @@ class NoiseGame(Game):
                 network.lod.fill_(self.lod(seen))
 
     def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
-        lod, side = self._grow(seen)
+        lod, side = self._grow(seen, not train_generator)
         batch = int(by_size(self.recipe.batch, side))  # type: ignore[arg-type]
         with self.precision():
             log = self._discriminator_step(batch, lod, side)

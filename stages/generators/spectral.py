@@ -30,6 +30,8 @@ CLAMP = 1e-6  # distance of profiles from 0 and 1 inside the cross-entropy
 FLAT = 1e-4  # spread of a log profile, relative to its largest value, that is rounding only, as in detectors
 CHUNK = 64  # images at a time where no gradient is needed
 
+SpectralLoss = Literal["cross-entropy", "l1"]
+
 
 class _RingSums(torch.autograd.Function):
     """(N, cells) to (N, rings): sum over the cells of each ring, read by index."""
@@ -64,11 +66,16 @@ class Profile(nn.Module):
     over each whole-pixel ring around DC of the half plane, less its minimum, over its range. It has
     floor(side / sqrt(2)) + 1 entries where the side is even. A flat profile (of a black image) becomes zeros.
     float64 in, float64 out; everything else is computed in float32. Images of another side raise ValueError.
+
+    damping  0: exact gradients. The logarithm of a coefficient has a slope of 1 / |F|^2 in its power, so a batch's
+             gradient comes from the few coefficients that happen to be near zero, among them the corner that sets the
+             minimum of all profiles; at 64 pixels, training then stalled far from the target. Above 0 the slope is
+             1 / (|F|^2 + damping * m), with m the mean power of the ring in the batch. Values are the same.
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, damping: float = 0.0) -> None:
         super().__init__()
-        self.side, self.length = side, profile_length(side, side, "jung21")
+        self.side, self.length, self.damping = side, profile_length(side, side, "jung21"), damping
         down = torch.arange(side).view(-1, 1)
         across = torch.arange(side // 2 + 1)
         squares = (torch.minimum(down, side - down) ** 2 + across**2).flatten()
@@ -104,8 +111,14 @@ class Profile(nn.Module):
         level = gray.detach().mean(dim=(1, 2), keepdim=True)
         spectrum = torch.fft.rfft2(gray - level)
         spectrum[:, 0, 0] += (level[:, 0, 0] + 0.5) * self.side**2
-        power = torch.view_as_real(spectrum).square().sum(dim=-1)
-        sums: Tensor = _RingSums.apply((power + EPSILON).log().flatten(1), self.members, self.ring)
+        power = torch.view_as_real(spectrum).square().sum(dim=-1).flatten(1)
+        logs = (power + EPSILON).log()
+        if self.damping:
+            fixed = power.detach()
+            rings = _RingSums.apply(fixed.mean(dim=0, keepdim=True), self.members, self.ring) / self.counts
+            share = power / (fixed + self.damping * rings[:, self.ring] + EPSILON)
+            logs = logs.detach() + (share - share.detach())
+        sums: Tensor = _RingSums.apply(logs, self.members, self.ring)
         return sums * (20 / self.counts.to(sums.dtype))
 
 
@@ -132,7 +145,7 @@ def entropy(target: Tensor) -> Tensor:
     return -(torch.xlogy(target, target) + torch.special.xlog1py(1 - target, -target)).mean()
 
 
-def regularization(profiles: Tensor, target: Tensor, kind: Literal["cross-entropy", "l1"] = "cross-entropy") -> Tensor:
+def regularization(profiles: Tensor, target: Tensor, kind: SpectralLoss = "cross-entropy") -> Tensor:
     """The loss of +R: how far profiles (N, length) of generated images are from the mean real one (length,). -> scalar.
 
     cross-entropy  mean over images and rings of -t ln p - (1 - t) ln(1 - p), with p kept in 1e-6..1 - 1e-6, less its
@@ -177,11 +190,12 @@ class SpectralDiscriminator(nn.Module):
 
     hidden  0: one dense layer, as finetuning of StyleGAN2 used it and as recommended; else the width of a hidden layer
             with a leaky rectifier (published: as wide as the profile). Learning rates are equalized.
+    damping  see `Profile`
     """
 
-    def __init__(self, side: int, hidden: int = 0) -> None:
+    def __init__(self, side: int, hidden: int = 0, damping: float = 0.0) -> None:
         super().__init__()
-        self.profile = Profile(side)
+        self.profile = Profile(side, damping)
         self.hidden = Linear(self.profile.length, hidden) if hidden else None
         self.output = Linear(hidden or self.profile.length, 1, gain=1)
 

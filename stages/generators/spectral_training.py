@@ -20,6 +20,7 @@ from stages.generators.spectral import (
     CHUNK,
     Profile,
     SpectralDiscriminator,
+    SpectralLoss,
     gradient_norm_ratio,
     regularization,
     starting_weight,
@@ -48,12 +49,22 @@ class Regularization:
     target    (V,) mean profile of the real images
     of_batch  compare the mean profile of the generated images, not each one's: the cross-entropy of single images is
               least where all have the same profile, so it moves their mean away from the target that it is measured by.
-              The mean runs over batches, since that of a few images is mostly chance; the present one gets the gradient
+              The mean runs over batches, since that of a few images is partly chance; the present one gets the gradient
+    kind      see `regularization`; l1 of the mean is the distance that cards report
     """
 
-    def __init__(self, target: Tensor, side: int, weight: float | None, ratio: float, of_batch: bool = False) -> None:
-        self.of_batch = of_batch
-        self.target, self.profile, self.ratio = target, Profile(side).to(target.device), ratio
+    def __init__(
+        self,
+        target: Tensor,
+        side: int,
+        weight: float | None,
+        ratio: float,
+        of_batch: bool = False,
+        kind: SpectralLoss = "cross-entropy",
+        damping: float = 0.0,
+    ) -> None:
+        self.of_batch, self.kind = of_batch, kind
+        self.target, self.profile, self.ratio = target, Profile(side, damping).to(target.device), ratio
         self.running = RunningMean(len(target)).to(target.device)
         self.networks: Mapping[str, nn.Module] = {"profiles": self.running} if of_batch else {}
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {}
@@ -72,7 +83,7 @@ class Regularization:
         with torch.autocast(fakes.device.type, enabled=False):
             profiles = self.profile(fakes.float())
             profiles = self._running(profiles.mean(dim=0, keepdim=True)) if self.of_batch else profiles
-            spectral = regularization(profiles, self.target)
+            spectral = regularization(profiles, self.target, self.kind)
         self.log = {"spectral": spectral.item()}
         choosing = not self.fixed and numbers["measured"] < MEASURED_STEPS
         if choosing or numbers["calls"] % MEASURE_EVERY == 0:
@@ -104,9 +115,16 @@ class Adversary:
     """+A. The generator's adversarial loss becomes the mean of those against both discriminators."""
 
     def __init__(
-        self, loss: Loss, side: int, rate: float, betas: tuple[float, float], share: float, device: Any
+        self,
+        loss: Loss,
+        side: int,
+        rate: float,
+        betas: tuple[float, float],
+        share: float,
+        device: Any,
+        damping: float = 0.0,
     ) -> None:
-        network = SpectralDiscriminator(side).to(device)
+        network = SpectralDiscriminator(side, damping=damping).to(device)
         self.network, self.loss, self.share = network, loss, share
         self.networks: Mapping[str, nn.Module] = {"spectral": network}
         self.optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=betas, eps=1e-8)

@@ -37,8 +37,8 @@ class TranslationGame(Game):
             self.adam(name, network, weight_decay=recipe.weight_decay)
         self.rates["mapping_network"] = 1.0
 
-    def set_rates(self, side: int) -> None:
-        super().set_rates(side)
+    def set_rates(self, side: int, warm_up: bool = False) -> None:
+        super().set_rates(side, warm_up)
         for group in self.optimizers["mapping_network"].param_groups:
             group["lr"] = self.recipe.mapping_rate
 
@@ -46,7 +46,7 @@ class TranslationGame(Game):
         recipe = self.recipe
         side = self.generator.resolution
         batch = int(by_size(recipe.batch, side))  # type: ignore[arg-type]
-        self.set_rates(side)
+        self.set_rates(side, not train_generator)
         diversity = recipe.diversity_weight * max(1 - seen / (recipe.diversity_kimg * 1000), 0)
         with self.precision():
             reals, domains = self.images.draw(batch)
@@ -88,7 +88,7 @@ class TranslationGame(Game):
         loss, log = self.loss.discriminator(scores, reals, fakes, self.steps, self.random)
         self.update("discriminator", loss)
         if self.spectral is not None:
-            log |= self.spectral.discriminator(reals, fakes, self.steps, self.random)
+            log |= self.spectral.discriminator(reals, moved(fakes, domains, targets), self.steps, self.random)
         return log
 
     def _generator_step(
@@ -114,7 +114,7 @@ class TranslationGame(Game):
         loss = adversarial
         if self.spectral is not None:
             parameters = [one for name in learning for one in self.parts[name].parameters()]
-            loss = self.spectral.generator(adversarial, fakes, parameters)
+            loss = self.spectral.generator(adversarial, moved(fakes, domains, targets), parameters)
         style_error = (bundle.style_of_reference(fakes, targets) - style).abs().mean()
         with torch.no_grad():
             other = bundle.translate(reals, self._style(*pairs[1], targets), masks)
@@ -149,3 +149,13 @@ class TranslationGame(Game):
             average, {"source": sources, "domain": domains, "z": latents}, psi=1.0, cutoff=None, noise="none"
         )
         return stargan2.to_uint8(made).cpu().numpy()
+
+
+def moved(fakes: Tensor, domains: Tensor, targets: Tensor) -> Tensor:
+    """The translations to another domain, which is what the generator is used for; all of them if there is none.
+
+    A reconstruction in its own domain has almost the spectrum of the photograph, and a mean over both would hide that
+    the translations have not.
+    """
+    chosen = fakes[domains != targets]
+    return chosen if len(chosen) else fakes
