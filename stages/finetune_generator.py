@@ -8,6 +8,7 @@ profiles from that of the training photographs before and after, the log the rat
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -70,6 +71,9 @@ class FinetuneGeneratorConfig(StageConfig):
     spectral_learning_rate: float | None = setting(
         None, gt=0, description="+A: of the spectral discriminator; none: that of the recipe"
     )
+    spectral_r1_gamma: float | None = setting(
+        None, ge=0, description="+A: weight of R1 on profiles, of logistic losses; none: that of the recipe on images"
+    )
     damping: float = setting(
         0.0, ge=0, description="of the pull of weak coefficients, see stages.generators.spectral; 0: exact gradients"
     )
@@ -90,10 +94,17 @@ class FinetuneGeneratorConfig(StageConfig):
     def _without_effect(self) -> FinetuneGeneratorConfig:
         given = self.model_fields_set
         of = {"weight": "regularization", "gradient_ratio": "regularization", "share": "adversarial"}
-        of |= {"spectral_learning_rate": "adversarial", "compare": "regularization", "loss": "regularization"}
+        of |= {
+            "spectral_learning_rate": "adversarial",
+            "spectral_r1_gamma": "adversarial",
+            "compare": "regularization",
+            "loss": "regularization",
+        }
         for name, method in of.items():
             if name in given and self.method != method:
                 raise ValueError(f"{name} has no effect with method {self.method}; drop it")
+        if self.spectral_r1_gamma is not None and self.recipe.family == "progan":
+            raise ValueError("spectral_r1_gamma has no effect with the Wasserstein loss of progan; drop it")
         if self.damping and self.method == "none":
             raise ValueError("damping has no effect with method none; drop it")
         if self.weight is not None and "gradient_ratio" in given:
@@ -256,6 +267,7 @@ def _discriminator(path: Path, artifact: Path | None) -> tuple[dict[str, Any], n
 def _term(config: FinetuneGeneratorConfig, recipe: Any, images: Any, device: str) -> Any:
     """The spectral term, or None."""
     from stages.generators.games import loss_of
+    from stages.generators.losses import Logistic
     from stages.generators.spectral_training import Adversary, Regularization, mean_profile
 
     if config.method == "regularization":
@@ -265,7 +277,10 @@ def _term(config: FinetuneGeneratorConfig, recipe: Any, images: Any, device: str
         )
     if config.method == "adversarial":
         rate = config.spectral_learning_rate or float(by_size(recipe.learning_rate, images.side))
-        return Adversary(loss_of(recipe), images.side, rate, recipe.betas, config.share, device, config.damping)
+        loss = loss_of(recipe)
+        if config.spectral_r1_gamma is not None and isinstance(loss, Logistic):
+            loss = dataclasses.replace(loss, gamma=config.spectral_r1_gamma)
+        return Adversary(loss, images.side, rate, recipe.betas, config.share, device, config.damping)
     return None
 
 

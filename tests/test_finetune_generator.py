@@ -17,7 +17,7 @@ from torch import nn
 from toy_project import Project
 
 from pipeline.errors import ConfigError, Interrupted, StageError
-from stages.finetune_generator import FinetuneGeneratorConfig, opened
+from stages.finetune_generator import FinetuneGeneratorConfig, _term, opened
 from stages.generators import progan, trainer, weights
 from stages.generators.losses import Logistic
 from stages.generators.spectral import Profile
@@ -110,6 +110,17 @@ def test_l1_of_a_batchs_mean_profile_is_the_distance_that_cards_report_over_the_
     mean = Profile(SIDE)(fakes).detach().numpy().astype(np.float64).mean(axis=0)
     loss = term.generator((fakes * 0).sum(), fakes, [picture.amplitudes])
     assert loss.item() == pytest.approx(0.5 * np.abs(mean - target.numpy()).sum() / len(target), rel=1e-4)
+
+
+def test_the_penalty_on_profiles_has_a_weight_of_its_own() -> None:
+    recipe, images = recipe_of("stylegan2"), SimpleNamespace(side=SIDE)
+    given = {"checkpoint": "x", "method": "adversarial", "recipe": recipe.model_dump()}
+    for gamma, wanted in ((None, recipe.r1_gamma), (0.25, 0.25)):
+        config = FinetuneGeneratorConfig.model_validate({**given, "spectral_r1_gamma": gamma})
+        assert _term(config, recipe, images, "cpu").loss.gamma == wanted
+    of_progan = {**given, "recipe": recipe_of("progan").model_dump(), "spectral_r1_gamma": 0.25}
+    with pytest.raises(ValueError, match="no effect with the Wasserstein loss"):
+        FinetuneGeneratorConfig.model_validate(of_progan)
 
 
 def test_half_precision_is_refused_where_a_cpu_computes_it_in_software(monkeypatch: pytest.MonkeyPatch) -> None:
