@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test stress fuzz experiments generators bench lint lock clean
+.PHONY: demo test stress fuzz experiments generators resynthesizers upsampling bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -25,13 +25,25 @@ fuzz: $(READY)
 
 # What takes longer than a test: trains the twelve small generators (four hours on one core) on the project's photographs,
 # or on DATA, a folder with a manifest.csv; stop it and call it again as you like. What it made lies in scratch/generators.
-experiments: generators
+experiments: generators upsampling
 
 generators: $(READY)
 	$(BIN)/python -m experiments.training_photos $(if $(DATA),--data $(DATA))
 	$(BIN)/touchstone run -f experiments/generators.yaml
 	$(BIN)/python -m experiments.publish_generators --out scratch/generators/weights \
 	  --manifest scratch/generators/generators.yaml
+
+# The three small re-synthesizers: under an hour on one core, from the same photographs, into scratch/resynthesizers.
+resynthesizers: $(READY)
+	$(BIN)/python -m experiments.training_photos $(if $(DATA),--data $(DATA))
+	$(BIN)/touchstone run -f experiments/resynthesizers.yaml
+	$(BIN)/python -m experiments.publish_resynthesizers --out scratch/resynthesizers/weights \
+	  --manifest scratch/resynthesizers/networks.yaml
+
+# Traces of six methods of upsampling in the shipped photographs, and the transfer between them: minutes on one core.
+upsampling: $(READY)
+	$(BIN)/touchstone run -f experiments/upsampling.yaml
+	$(BIN)/python -m experiments.upsampling_result
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run_all

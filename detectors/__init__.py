@@ -9,6 +9,8 @@ FAMILIES = {
     "svm": "detectors.svm",
     "logistic": "detectors.logistic",
     "cnn": "detectors.cnn",
+    "prnu": "detectors.prnu",
+    "threshold": "detectors.threshold",
 }
 
 __all__ = ["FAMILIES", "PRESETS"]

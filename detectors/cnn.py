@@ -11,11 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from detectors.calibration import calibrated, platt
 from detectors.contract import Control, DetectorConfig, Examples, State
-from detectors.normalization import Moments
+from detectors.normalization import Band, Moments, inverse_deviation
+
+BLOCK_VALUES = 1 << 20
+"""Coefficients of one block of rows whose statistics are taken at once."""
 
 NETWORK = True
 """Whether it runs on torch: then the device, threads and kernels are fixed before."""
@@ -25,10 +28,16 @@ class Config(DetectorConfig):
     """Settings of a small convolutional network; the defaults of training are those of Frank et al. 2020."""
 
     family: Literal["cnn"] = Field("cnn", description="the family; written out unless `preset` is")
-    feature: str = Field(description="field of maps or images: H x W, H x W x C or C x H x W with 1 or 3 channels")
-    normalization: Literal["percentile", "standardize", "pixels"] = Field(
+    feature: str = Field(description="field of maps or images: H x W, C x H x W, or H x W x C with 1 or 3 channels")
+    normalization: Literal["percentile", "standardize", "pixels", "none"] = Field(
         description="percentile: 5th to 95th percentile of each image and channel to [-1, 1], clipped (FFT-2d); "
-        "standardize: per coefficient, with training statistics (DCT-2d); pixels: x / 127.5 - 1"
+        "standardize: per coefficient, with training statistics (DCT-2d); pixels: x / 127.5 - 1; none: as stored "
+        "(residuals)"
+    )
+    band: Band | None = Field(
+        None,
+        description="with percentile: which frequencies of an FFT-2d map stay, the others become 0: low, mid or high "
+        "(AutoGAN's squares at 224 pixels, other sizes in proportion); null: all",
     )
     widths: tuple[int, ...] = Field((8, 16, 32), min_length=1, description="channels of the convolutions")
     head: Literal["flatten", "pool"] = Field(
@@ -41,17 +50,28 @@ class Config(DetectorConfig):
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of Adam")
     micro_batch: int = Field(32, ge=1, description="rows per forward pass when scoring, padded to this size")
 
+    @property
+    def standardizes(self) -> bool:
+        """Whether a fit takes, or is given, statistics of the training rows."""
+        return self.normalization == "standardize"
+
+    @model_validator(mode="after")
+    def _no_idle_setting(self) -> Config:
+        if self.band is not None and self.normalization != "percentile":
+            raise ValueError(f"'band' has no effect with normalization '{self.normalization}'; remove it")
+        return self
+
 
 def describe(config: Config) -> str:
     """Name of the detector in a table."""
-    return f"CNN on {config.feature}"
+    return f"CNN on {config.feature}" + (f" ({config.band} band)" if config.band else "")
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:
     """Weights of the epoch with the lowest balanced validation loss, training statistics, calibration."""
     from detectors.network import Trainer
 
-    statistics = _statistics(train) if config.normalization == "standardize" else {}
+    statistics = _statistics(train, control) if config.standardizes else {}
     batches = train.batches(config.batch_size, control.seed, True, control.device)
     trainer = Trainer(config, train.shape, statistics, control.seed, control.device)
     history: list[float] = []
@@ -89,17 +109,19 @@ def _balanced_loss(decisions: NDArray[np.float64], labels: NDArray[np.uint8]) ->
     return float((loss[labels == 1].mean() + loss[labels == 0].mean()) / 2)
 
 
-def _statistics(train: Examples) -> dict[str, NDArray[np.float32]]:
-    """Mean and inverse population deviation (shape of a row) of all training rows, both classes together.
+def _statistics(train: Examples, control: Control) -> dict[str, NDArray[np.float32]]:
+    """Mean and inverse population deviation (shape of a row): those given, or of all training rows of both classes.
 
     A coefficient that never varies gets scale 0, so it becomes 0 instead of NaN.
     """
-    moments = Moments()
-    for block in train.blocks(256):
-        moments.update(block)
-    constant = moments.variance <= 0
-    scale = np.where(constant, 0, 1 / np.sqrt(np.where(constant, 1, moments.variance)))
-    return {"mean": moments.mean.astype(np.float32), "scale": scale.astype(np.float32)}
+    if control.moments is not None:
+        mean, variance = control.moments
+    else:
+        moments = Moments()
+        for block in train.blocks(max(1, BLOCK_VALUES // int(np.prod(train.shape)))):
+            moments.update(block)
+        mean, variance = moments.mean, moments.variance
+    return {"mean": mean.astype(np.float32), "scale": inverse_deviation(variance)}
 
 
 def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:

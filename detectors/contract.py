@@ -25,6 +25,16 @@ class DetectorConfig(BaseModel):
     family: str
     feature: str
 
+    @property
+    def fit_fields(self) -> Mapping[str, str]:
+        """Setting -> field that it names: all that a fit reads. A score reads `feature` alone."""
+        return {"feature": self.feature}
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether a fit takes mean and variance of each coefficient over the training rows, or is given them."""
+        return False
+
 
 @dataclass(frozen=True)
 class State:
@@ -66,6 +76,10 @@ class Examples(Protocol):
 
     def batches(self, size: int, seed: int, balanced: bool, device: str) -> Batches: ...
 
+    def field(self, name: str) -> Examples:
+        """Another field of the same rows."""
+        ...
+
 
 def _forget(state: State) -> None:
     del state
@@ -80,3 +94,4 @@ class Control:
     restore: Callable[[], State | None] = lambda: None
     save: Callable[[State], None] = _forget
     report: Callable[[int, int], None] = lambda done, total: None
+    moments: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # mean and variance to standardize with

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detectors.cnn import Config
+from detectors.normalization import band_mask
 
 
 class Network(nn.Module):
@@ -22,6 +23,7 @@ class Network(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    kept: Tensor | None  # (H, W) bool: frequencies of the band
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -32,6 +34,7 @@ class Network(nn.Module):
             self.register_buffer("mean", torch.empty(shape))
             self.register_buffer("scale", torch.empty(shape))
         channels, height, width = self.layout[1]
+        self.kept = None
         stages: list[nn.Module] = []
         for number, wide in enumerate(config.widths):
             if number:
@@ -55,6 +58,8 @@ class Network(nn.Module):
         images = values.reshape(-1, *shape) if order == "first" else values.movedim(-1, 1)
         if self.normalization == "percentile":
             images = percentile_scaled(images)
+        if self.kept is not None:
+            images = torch.where(self.kept, images, 0)
         maps = self.features(images.contiguous(memory_format=torch.channels_last))
         flat = maps.mean(dim=(2, 3)) if self.head == "pool" else maps.contiguous().flatten(1)
         # a sum per row, not a matrix product, whose order of additions may depend on the place in the batch
@@ -65,11 +70,11 @@ def layout(shape: tuple[int, ...]) -> tuple[str, tuple[int, int, int]]:
     """("first" or "last", (C, H, W)) of a row's shape. Raises ValueError unless it is a map or an image."""
     if len(shape) == 2:
         return "first", (1, shape[0], shape[1])
-    if len(shape) == 3 and shape[0] in (1, 3):
-        return "first", (shape[0], shape[1], shape[2])
-    if len(shape) == 3 and shape[2] in (1, 3):
+    if len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3) and shape[1] != shape[2]:
         return "last", (shape[2], shape[0], shape[1])
-    raise ValueError(f"a CNN reads maps H x W with 1 or 3 channels, not rows of shape {shape}; choose another feature")
+    if len(shape) == 3:
+        return "first", (shape[0], shape[1], shape[2])
+    raise ValueError(f"a CNN reads maps H x W of any channels, not rows of shape {shape}; choose another feature")
 
 
 def percentile_scaled(images: Tensor) -> Tensor:
@@ -94,7 +99,11 @@ def empty_network(config: Config, shape: tuple[int, ...], device: str) -> Networ
     """A network without values; nothing is drawn from torch's global generator."""
     with torch.device("meta"):
         network = Network(config, shape)
-    return network.to_empty(device=device)
+    network = network.to_empty(device=device)
+    if config.band is not None:
+        _, height, width = network.layout[1]
+        network.kept = torch.from_numpy(band_mask(height, width, config.band)).to(device)
+    return network
 
 
 def load_network(config: Config, shape: tuple[int, ...], tensors: Mapping[str, NDArray[Any]], device: str) -> Network:

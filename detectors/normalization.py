@@ -77,15 +77,23 @@ def percentile_scale(maps: Floats, low: float = 5, high: float = 95) -> tuple[ND
 def keep_band(maps: NDArray[np.float32], band: Band) -> NDArray[np.float32]:
     """Scaled, unshifted FFT maps with all frequencies but one band set to zero, that is mid-gray (AutoGAN modes 1-3).
 
-    (..., H, W) -> (..., H, W). At 224 px and with DC in the middle, `low` is the square from 57 to 177 (not quite
+    (..., H, W) -> (..., H, W).
+    """
+    return np.where(band_mask(maps.shape[-2], maps.shape[-1], band), maps, np.float32(0))
+
+
+def band_mask(height: int, width: int, band: Band) -> Flags:
+    """Which frequencies of an unshifted map belong to a band, (H, W).
+
+    At 224 px and with DC in the middle, `low` is the square from 57 to 177 (not quite
     centered in the published code), `high` all outside the square from 21 to 203, `mid` the rest; other sizes in
     proportion.
     """
-    masks = [_square(size, first, last) for size in maps.shape[-2:] for first, last in ((57, 177), (21, 203))]
+    masks = [_square(size, first, last) for size in (height, width) for first, last in ((57, 177), (21, 203))]
     inner = masks[0][:, None] & masks[2][None, :]
     outer = masks[1][:, None] & masks[3][None, :]
     kept = {"low": inner, "mid": outer & ~inner, "high": ~outer}[band]
-    return np.where(np.fft.ifftshift(kept), maps, np.float32(0))
+    return np.fft.ifftshift(kept)  # type: ignore[no-any-return]
 
 
 def _square(size: int, first: int, last: int) -> Flags:
@@ -128,6 +136,10 @@ class Moments:
 
 def standardize(rows: Floats, mean: Floats, variance: Floats) -> NDArray[np.float32]:
     """(x - mean) / sqrt(variance) per coefficient, in float32; a coefficient that never varies becomes zero."""
+    return (rows.astype(np.float32) - mean.astype(np.float32)) * inverse_deviation(variance)
+
+
+def inverse_deviation(variance: Floats) -> NDArray[np.float32]:
+    """1 / sqrt(variance) per coefficient, and 0 for one that never varies."""
     constant = variance <= 0
-    scale = np.where(constant, 0, 1 / np.sqrt(np.where(constant, 1, variance))).astype(np.float32)
-    return (rows.astype(np.float32) - mean.astype(np.float32)) * scale
+    return np.where(constant, 0, 1 / np.sqrt(np.where(constant, 1, variance))).astype(np.float32)

@@ -28,5 +28,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dct2d-cnn": {"family": "cnn", "feature": "dct2d", "normalization": "standardize", "head": "flatten"},
     # Zhang et al. 2019 (AutoGAN): log FFT magnitude scaled by its 5th and 95th percentile
     "fft2d-cnn": {"family": "cnn", "feature": "fft2d", "normalization": "percentile", "head": "flatten"},
+    # Marra et al. 2019; the fingerprint as in Frank et al. 2020, whose rule is the argmax
+    "prnu": {"family": "prnu", "feature": "prnu", "terms": "prnu_terms", "rule": "fake"},
+    "prnu-argmax": {"family": "prnu", "feature": "prnu", "terms": "prnu_terms", "rule": "difference"},
+    # He et al. 2021, Fig. 4: nothing is learned but a threshold on the mean pixel residual
+    "residual-mean": {"family": "threshold", "feature": "residual_pixel_mean", "larger": "fake"},
+    # features of He et al. 2021 as they come, in a small network instead of their ResNet-50
+    "residual-pixel": {"family": "cnn", "feature": "residual_pixel", "normalization": "none", "head": "pool"},
+    "residual-stage5": {
+        "family": "cnn",
+        "feature": "residual_stage5",
+        "normalization": "none",
+        "head": "pool",
+        "widths": [32, 32],
+    },
     "pixel-cnn": {"family": "cnn", "feature": "image", "normalization": "pixels", "head": "pool"},
 }

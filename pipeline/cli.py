@@ -113,10 +113,10 @@ def main() -> None:
         sys.exit(1)
 
 
-def read(file: Path, assignments: list[str] | None, device: str | None = None) -> Pipeline:
+def read(file: Path, assignments: list[str] | None, device: str | None = None, download: bool = False) -> Pipeline:
     from pipeline.config import load_pipeline
 
-    return load_pipeline(file, assignments, device=device)
+    return load_pipeline(file, assignments, download, device=device)
 
 
 def planned(
@@ -178,6 +178,7 @@ def run(
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="an existing Dask cluster, e.g. tcp://10.0.0.1:8786")] = None,
     device: Device = None,
+    download: Annotated[bool, typer.Option("--download", help="get missing files from the URLs of manifests")] = False,
     paranoid: Paranoid = False,
     json: Json = False,
 ) -> None:
@@ -185,7 +186,7 @@ def run(
     from pipeline.progress import Bars
     from pipeline.run import run as go
 
-    pipeline = read(file, assignments, device)
+    pipeline = read(file, assignments, device, download)
     bars = Bars(quiet=json)
     report = go(pipeline, nodes or [], workers, scheduler, paranoid, bars)
     for line in report.notes:

@@ -6,7 +6,6 @@ Precedence: the YAML file, then `--set a.b=c`, then the options of the command l
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
 import itertools
 import json
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.document import Document, Place, describe, load, nearest
 from pipeline.errors import ConfigError
+from pipeline.file_settings import FileReference, file_reference
 from pipeline.stage import SPLITS, Kind, Stage, StageConfig, setting
 from pipeline.views import View, parse
 
@@ -39,15 +39,6 @@ class Settings(StageConfig):
         {"train": 0.6, "val": 0.2, "test": 0.2},
         description="shares of rows whose split is not given, by hash of the group",
     )
-
-
-@dataclass(frozen=True)
-class FileReference:
-    """A file setting: the path, and the digest that a manifest entry promises."""
-
-    path: Path
-    sha256: str | None = None
-    entry: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,8 +141,11 @@ def _refuse_nested_files(model: type[BaseModel]) -> None:
                 )
 
 
-def load_pipeline(path: Path, overrides: list[str] | None = None, **options: Any) -> Pipeline:
-    """Read and validate a pipeline file. Raises ConfigError: one sentence with file, line and way out."""
+def load_pipeline(path: Path, overrides: list[str] | None = None, download: bool = False, **options: Any) -> Pipeline:
+    """Read and validate a pipeline file. Raises ConfigError: one sentence with file, line and way out.
+
+    download: get files that are missing from where their manifest says
+    """
     document = load(path)
     if not isinstance(document.data, dict):
         raise document.error((), f"is {describe(document.data)}; expected a mapping with 'nodes'")
@@ -178,7 +172,7 @@ def load_pipeline(path: Path, overrides: list[str] | None = None, **options: Any
             return family
         raise document.error(place, f"names '{text}', which is no node{nearest(text, [*names, *entries])}")
 
-    nodes = {name: _node(name, entry, raw, cell, document, settings, resolve, set(names) | set(entries))
+    nodes = {name: _node(name, entry, raw, cell, document, settings, resolve, set(names) | set(entries), download)
              for name, (entry, raw, cell) in instances.items()}  # fmt: skip
     return Pipeline(path.absolute(), document, settings, _ordered(nodes, document))
 
@@ -352,6 +346,7 @@ def _node(
     settings: Settings,
     resolve: Any,
     known: set[str],
+    download: bool,
 ) -> Node:
     place: Place = ("nodes", entry)
     try:
@@ -392,7 +387,7 @@ def _node(
             if text in known and key in stage.inputs:
                 artifacts[key] = _artifact_input(text, "artifact", (*place, key), document, resolve)
             else:
-                files[key] = _file(text, (*place, key), document)
+                files[key] = file_reference(text, (*place, key), document, download)
     try:
         if not by_content & set(artifacts):  # with a node for a file, planning checks what it promises
             stage.check(config, {key: reference.path for key, reference in files.items()})
@@ -423,37 +418,6 @@ def _engine_count(raw: Mapping[str, Any], key: str, place: Place, document: Docu
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
         raise document.error((*place, key), f"is {describe(value)}; expected a whole number, {least} or more")
     return value
-
-
-def _file(text: str, place: Place, document: Document) -> FileReference:
-    """A path relative to the YAML file, or `MANIFEST#ENTRY`."""
-    name, separator, entry = text.partition("#")
-    path = document.path.parent / name
-    if not path.is_file():
-        raise document.error(place, f"names {text}, but {name} is not a file beside {document.path.name}")
-    if not separator:
-        return FileReference(path)
-    manifest = load(path)
-    if not isinstance(manifest.data, dict) or entry not in manifest.data:
-        known = manifest.data if isinstance(manifest.data, dict) else {}
-        raise document.error(place, f"names {text}, but {name} has no entry '{entry}'{nearest(entry, known)}")
-    facts = manifest.data[entry]
-    if not isinstance(facts, dict) or not isinstance(facts.get("file"), str):
-        source = f"get it from {facts['page']}, then " if isinstance(facts, dict) and facts.get("page") else ""
-        raise manifest.error((entry,), f"lacks 'file', the path of the checkpoint; {source}add the line 'file: PATH'")
-    target = path.parent / facts["file"]
-    if not target.is_file():
-        raise manifest.error((entry, "file"), f"is {facts['file']}, which does not exist; put the file there")
-    digest = facts.get("sha256")
-    if digest is None:  # first use: the user says that this is the file, and from then on it is checked
-        with target.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        raise manifest.error(
-            (entry,), f"lacks 'sha256'; if {facts['file']} is the right file, add the line 'sha256: {found}'"
-        )
-    if not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
-        raise manifest.error((entry, "sha256"), f"is {describe(digest)}; expected 64 hexadecimal digits")
-    return FileReference(target, digest, facts)
 
 
 def _ordered(nodes: Mapping[str, Node], document: Document) -> dict[str, Node]:

@@ -25,6 +25,8 @@ _TERM = re.compile(
     r"\s*(\w+)\s*(==|=|!=|not\s+in\b|in\b)\s*(\[(?:[^\[\]]|\[[^\]]*\])*\]|[^\s\[\],=]+(?:\[[^\]]*\])?)\s*"
 )
 
+_WORD = re.compile(r"""'[^']*'|"[^"]*"|[^\s,\[\]'"]+(?:\[[^\]]*\])?""")
+
 
 @dataclass(frozen=True)
 class Term:
@@ -106,7 +108,7 @@ def _term(text: str, place: Place, document: Document) -> Term:
     many = "in" in operator
     if many != values_text.startswith("["):
         raise document.error(place, f"has '{text}'; 'in' wants a list [A, B], '=' one value")
-    inside = re.findall(r"[^\s,\[\]]+(?:\[[^\]]*\])?", values_text[1:-1]) if many else [values_text]
+    inside = _WORD.findall(values_text[1:-1]) if many else [values_text]
     values = tuple(word.strip("'\"") for word in inside)
     legal = LABELS if name == "label" else SPLITS if name == "split" else ()
     for word in values:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the two files; readers refuse another one."""
 
+BLOCK_BYTES = 2**28
+"""Feature values that are read at once."""
+
 MODEL, CARD = "model.safetensors", "card.json"
 
 
@@ -81,13 +84,13 @@ class DetectorSchema:
         return {"anyOf": [preset, *given["anyOf"], changed]}
 
 
-def no_feature(whose: str, feature: str, fields: Iterable[str]) -> str:
-    """One sentence about rows without the field that a detector reads."""
+def no_feature(whose: str, feature: str, fields: Iterable[str], setting: str = "feature") -> str:
+    """One sentence about rows without the field that a `setting` of a detector names."""
     names = sorted(fields)
     found = f"they have {', '.join(names)}" if names else "they have no fields"
     return (
-        f"{whose} have no field '{feature}', which the detector's 'feature' names; {found}: "
-        f"change 'feature' in 'detector', or compute the field in a node before{_near(feature, names)}"
+        f"{whose} have no field '{feature}', which the detector's '{setting}' names; {found}: "
+        f"change '{setting}' in 'detector', or compute the field in a node before{_near(feature, names)}"
     )
 
 
@@ -118,7 +121,9 @@ class FeatureRows:
         return self.dataset.array(self.feature)
 
     def blocks(self, size: int) -> Iterator[NDArray[Any]]:
-        yield from self.dataset.blocks(self.feature, size)
+        """At most `size` rows and about BLOCK_BYTES at a time."""
+        fitting = max(1, BLOCK_BYTES // max(self.dataset.fields[self.feature].row_bytes, 1))
+        yield from self.dataset.blocks(self.feature, min(size, fitting))
 
     def batches(self, size: int, seed: int, balanced: bool, device: str) -> LoaderBatches:
         from pipeline.loader import Loader
@@ -126,6 +131,9 @@ class FeatureRows:
         fields = [self.feature]
         loader = Loader(self.dataset, fields, batch_size=size, seed=seed, device=device, balanced=balanced)
         return LoaderBatches(loader, self.feature)
+
+    def field(self, name: str) -> FeatureRows:
+        return FeatureRows(self.dataset, name)
 
 
 class LoaderBatches:

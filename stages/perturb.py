@@ -11,6 +11,10 @@ frank2020-released  what their program does: noise with that *standard deviation
 wang2020         Wang et al. 2020, the training augmentation "Blur+JPEG (0.5)": blur, then JPEG
 custom           the list `operations`
 
+Where a program used OpenCV's JPEG (frank2020-released), or drew one of OpenCV's and Pillow's for each image (wang2020),
+`codecs` says so; Pillow's alone is the default, since OpenCV is optional. Spectrum equalization (+E), which learns from
+a training set, is a stage of its own: `equalize_spectrum`.
+
 JPEG blocks, kernels and noise are absolute, so the same protocol is milder on larger images: state the size with every
 number. Perturbing fakes only makes a detector of JPEG traces look like a detector of fakes: evaluate both.
 """
@@ -18,6 +22,7 @@ number. Perturbing fakes only makes a detector of JPEG traces look like a detect
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -26,9 +31,13 @@ from pydantic import Field as Discriminated
 from pydantic import field_validator, model_validator
 
 from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, row_setting, setting
+from stages import jpeg_codecs, perturbations
 
 OFF = -1.0
 """Value of a drawn parameter in rows that the operation was not applied to."""
+
+JPEG_LIMIT = 65500
+"""Greatest side in pixels that libjpeg encodes."""
 
 
 class Operation(StageConfig):
@@ -56,7 +65,7 @@ class Jpeg(Operation):
 class Blur(Operation):
     op: Literal["blur"] = "blur"
     kernels: list[int] = setting([1, 3, 5, 7, 9], description="sizes to choose from, odd", min_length=1)
-    sigma_px: float | None = setting(None, description="None: OpenCV's fixed kernel of that size", gt=0)
+    sigma_px: float | None = setting(None, description="None: OpenCV's fixed kernel of that size", ge=0.01, le=1000)
     unit: Literal["kernel size in pixels"] = "kernel size in pixels"
 
     @field_validator("kernels")
@@ -90,8 +99,8 @@ class Crop(Operation):
 
 class Noise(Operation):
     op: Literal["noise"] = "noise"
-    low: float = setting(5.0, description="least strength", ge=0)
-    high: float = setting(20.0, description="greatest strength", ge=0)
+    low: float = setting(5.0, description="least strength", ge=0, le=1e5)
+    high: float = setting(20.0, description="greatest strength", ge=0, le=1e5)
     unit: Literal["variance in gray levels squared", "standard deviation in gray levels"] = setting(
         "variance in gray levels squared", description="what the strength is"
     )
@@ -118,9 +127,21 @@ PROTOCOLS: dict[str, tuple[Literal["all", "one"], list[Operation]]] = {
 """Name -> how operations are combined, and the operations in order."""
 
 
+def _has_jpeg(operations: Any) -> bool:
+    """Whether unchecked operations, as mappings or models, hold a JPEG."""
+    steps = operations if isinstance(operations, list) else []
+    return any(isinstance(step, Jpeg) or (isinstance(step, Mapping) and step.get("op") == "jpeg") for step in steps)
+
+
 class PerturbConfig(StageConfig):
     protocol: Literal["yu2019", "he2021", "frank2020-paper", "frank2020-released", "wang2020", "custom"] = setting(
         description="a published protocol, or custom"
+    )
+    codecs: list[Literal["pillow", "opencv"]] | None = setting(
+        None,
+        description="JPEG codecs, one drawn per row: pillow, opencv (an optional library); [pillow] if left out",
+        min_length=1,
+        max_length=2,
     )
     combine: Literal["all", "one"] = setting(
         "all", description="all: each operation in order, by its own probability; one: a single one per row, by its id"
@@ -133,21 +154,36 @@ class PerturbConfig(StageConfig):
     def _resolve(cls, data: Any) -> Any:
         """Write a protocol's steps out, so that the resolved config states them; a resolved config stays as it is."""
         protocol = data.get("protocol") if isinstance(data, Mapping) else None
-        if protocol not in PROTOCOLS:
+        if protocol == "spectrum_equalization":
+            raise ValueError("protocol spectrum_equalization is a stage of its own; write stage: equalize_spectrum")
+        if not isinstance(protocol, str):
             return data
-        combine, operations = PROTOCOLS[protocol]
-        stated = [operation.model_dump() for operation in operations]
-        for key, value in (("combine", combine), ("operations", stated)):
-            given = data.get(key, value)
-            if given not in (value, operations):
-                raise ValueError(f"protocol {protocol} fixes {key}; use protocol: custom to change it")
-        return {**data, "combine": combine, "operations": stated}
+        if protocol in PROTOCOLS:
+            combine, operations = PROTOCOLS[protocol]
+            stated = [operation.model_dump() for operation in operations]
+            for key, value in (("combine", combine), ("operations", stated)):
+                given = data.get(key, value)
+                if given not in (value, operations):
+                    raise ValueError(f"protocol {protocol} fixes {key}; use protocol: custom to change it")
+            data = {**data, "combine": combine, "operations": stated}
+        if data.get("codecs") is None and _has_jpeg(data.get("operations")):
+            data = {**data, "codecs": ["pillow"]}
+        return data
 
     @model_validator(mode="after")
-    def _some(self) -> PerturbConfig:
+    def _consistent(self) -> PerturbConfig:
         if not self.operations:
             raise ValueError("protocol custom needs operations, found none")
+        if self.codecs is not None and not self.compresses:
+            raise ValueError("codecs has no effect without an operation jpeg; add one or leave codecs out")
+        if self.codecs is not None and len(set(self.codecs)) < len(self.codecs):
+            raise ValueError(f"codecs {', '.join(self.codecs)} name one twice; name each once")
         return self
+
+    @property
+    def compresses(self) -> bool:
+        """Whether some operation is a JPEG."""
+        return _has_jpeg(self.operations)
 
 
 class Perturb(Stage):
@@ -161,22 +197,31 @@ class Perturb(Stage):
     random: ClassVar[bool] = True
 
     def schema(self, config: PerturbConfig, inputs: Mapping[str, Schema]) -> Schema:
-        """`image`, `applied` (bit k: the k-th operation) and one float32 column per operation, -1 where it is off."""
+        """`image`, `applied` (bit k: the k-th operation) and one float32 column per draw, -1 where it has no effect."""
         image = inputs["of"].get("image")
         if image is None or image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
             found = f"{image.shape} {image.dtype}" if image else ", ".join(sorted(inputs["of"])) or "nothing"
             raise ValueError(f"perturb needs a field `image`, (H, W, 3) uint8, found {found}; put equalize before it")
-        columns = {name: Field("float32", (), f"{step.unit}; -1: not applied") for name, step in named(config)}
+        if config.compresses and max(image.shape) > JPEG_LIMIT:
+            raise ValueError(
+                f"perturb compresses images of up to {JPEG_LIMIT} px per side, found {image.shape[0]} x "
+                f"{image.shape[1]}; reduce them with equalize, or take a protocol without jpeg"
+            )
+        columns = {name: Field("float32", (), units) for name, units in drawn(config).items()}
         applied = Field("uint8", (), "bit k: operation k of the config")
         return {"image": Field("uint8", image.shape, "RGB, 0 to 255"), "applied": applied, **columns}
 
     def environment(self, config: PerturbConfig) -> Mapping[str, str]:
-        """JPEG pixels depend on libjpeg."""
-        if not any(isinstance(step, Jpeg) for step in config.operations):
-            return {}
-        from PIL import features
+        """JPEG pixels depend on the libjpeg of each codec."""
+        found: dict[str, str] = {}
+        for codec in config.codecs or ():
+            found |= jpeg_codecs.versions(codec)
+        return found
 
-        return {"libjpeg": str(features.version("jpg"))}
+    def check(self, config: PerturbConfig, files: Mapping[str, Path]) -> None:
+        """Whether the codecs are installed."""
+        for codec in config.codecs or ():
+            jpeg_codecs.check(codec)
 
     def fan_out(self, config: PerturbConfig) -> int:
         """Perturbed rows per input row."""
@@ -187,12 +232,13 @@ class Perturb(Stage):
         parents = batch.inputs[0]["image"]
         images = np.zeros(parents.shape, np.uint8)
         applied = np.zeros(len(batch), np.uint8)
-        columns = {name: np.full(len(batch), OFF, np.float32) for name, _ in named(config)}
+        columns = {name: np.full(len(batch), OFF, np.float32) for name in drawn(config)}
         for row in range(len(batch)):
             images[row], values = perturb_row(parents[row], config, batch.ids[row], ctx)
-            for bit, (name, value) in enumerate(values.items()):
-                columns[name][row] = OFF if value is None else value
-                applied[row] |= (value is not None) << bit
+            for name, value in values.items():
+                columns[name][row] = value
+            for bit, (name, _) in enumerate(named(config)):
+                applied[row] |= (name in values) << bit
         return {"image": images, "applied": applied, **columns}
 
 
@@ -211,10 +257,25 @@ def named(config: PerturbConfig) -> list[tuple[str, Step]]:
     return result
 
 
+def drawn(config: PerturbConfig) -> dict[str, str]:
+    """Columns of what is drawn, with their units: a strength per operation, a codec per JPEG where there are two."""
+    columns: dict[str, str] = {}
+    for name, step in named(config):
+        columns[name] = f"{step.unit}; -1: not applied"
+        if isinstance(step, Jpeg) and len(config.codecs or ()) > 1:
+            columns[codec_column(name)] = f"{' or '.join(config.codecs or ())}, counted from 0; -1: not applied"
+    return columns
+
+
+def codec_column(name: str) -> str:
+    """Column of the codec that belongs to a column of JPEG qualities."""
+    return name.replace("quality", "codec")
+
+
 def perturb_row(
     image: NDArray[np.uint8], config: PerturbConfig, row_id: np.void, ctx: Context
-) -> tuple[NDArray[np.uint8], dict[str, float | None]]:
-    """The perturbed image and the strength of each operation in order, None where it was not applied.
+) -> tuple[NDArray[np.uint8], dict[str, float]]:
+    """The perturbed image and what was drawn for the operations that were applied, by column.
 
     Every draw has a generator of its own, named by protocol and operation: switching one operation off, or changing
     its range, leaves the draws of the others as they are.
@@ -225,12 +286,18 @@ def perturb_row(
 
     steps = named(config)
     chosen = int(draw("operation").integers(len(steps))) if config.combine == "one" else None
-    values: dict[str, float | None] = {}
+    values: dict[str, float] = {}
     for number, (name, step) in enumerate(steps):
-        on = draw(f"{name}/on").random() < step.probability and chosen in (None, number)
-        strength = _strength(step, draw(f"{name}/strength"))
-        values[name] = strength if on else None
-        if on:
+        if draw(f"{name}/on").random() >= step.probability or chosen not in (None, number):
+            continue
+        values[name] = strength = _strength(step, draw(f"{name}/strength"))
+        if isinstance(step, Jpeg):
+            codecs = config.codecs or ["pillow"]
+            codec = int(draw(f"{name}/codec").integers(len(codecs)))
+            if len(codecs) > 1:
+                values[codec_column(name)] = float(codec)
+            image = jpeg_codecs.jpeg(image, int(strength), codecs[codec], step.channel_order)
+        else:
             image = _apply(step, image, strength, draw(f"{name}/pixels"))
     return image, values
 
@@ -244,11 +311,9 @@ def _strength(step: Step, generator: np.random.Generator) -> float:
     return float(np.float32(generator.uniform(step.low, step.high)))
 
 
-def _apply(step: Step, image: NDArray[np.uint8], strength: float, pixels: np.random.Generator) -> NDArray[np.uint8]:
-    from stages import perturbations
-
-    if isinstance(step, Jpeg):
-        return perturbations.jpeg(image, int(strength), step.channel_order)
+def _apply(
+    step: Blur | Gaussian | Crop | Noise, image: NDArray[np.uint8], strength: float, pixels: np.random.Generator
+) -> NDArray[np.uint8]:
     if isinstance(step, Blur):
         return perturbations.blur(image, int(strength), step.sigma_px)
     if isinstance(step, Gaussian):

@@ -1,14 +1,12 @@
-"""Common image perturbations as pure functions: JPEG, blur, crop and noise, as the public protocols apply them.
+"""Common image perturbations as pure functions: blur, crop and noise, as the public protocols apply them.
 
 Images are (H, W, 3) uint8 RGB, 0 to 255, in and out; OpenCV is not needed. Where a published program used it, its
 rounding is followed to one gray level: Yu et al. 2019 (GANFingerprints), Frank et al. 2020 (GANDCTAnalysis,
 create_perturbed_imagedata.py), Wang et al. 2020 (CNNDetection, data/datasets.py). All sums run in a fixed order in
-float64, so that a row's bytes depend on nothing but the row.
+float64, so that a row's bytes depend on nothing but the row. JPEG is in `stages/jpeg_codecs.py`.
 """
 
 from __future__ import annotations
-
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +21,6 @@ TABLES = {
     9: (4, 13, 30, 51, 60, 51, 30, 13, 4),
 }
 """Kernels (in 256ths) that OpenCV uses for 8-bit images where sigma is left to the size of the kernel."""
-
-
-def jpeg(image: Image, quality: int, channel_order: str = "rgb") -> Image:
-    """Encode and decode with libjpeg at `quality` 1 to 100, chroma subsampling 4:2:0.
-
-    `channel_order` "bgr" hands the channels over in reverse, as the released program of Frank et al. 2020 does.
-    """
-    from PIL import Image as Pillow
-
-    channels = image[:, :, ::-1] if channel_order == "bgr" else image
-    stream = BytesIO()
-    Pillow.fromarray(np.ascontiguousarray(channels)).save(stream, "JPEG", quality=quality, subsampling="4:2:0")
-    with Pillow.open(stream, formats=("JPEG",)) as decoded:
-        result = np.array(decoded)
-    return np.ascontiguousarray(result[:, :, ::-1]) if channel_order == "bgr" else result
 
 
 def blur(image: Image, kernel: int, sigma_px: float | None = None) -> Image:

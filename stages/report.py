@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipeline.stage import Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages import class_differences, report_generators, report_pictures, report_tables
+from stages import (
+    class_differences,
+    report_equalizations,
+    report_generators,
+    report_mean_spectra,
+    report_pictures,
+    report_tables,
+)
 from stages.containers import texts
 
 if TYPE_CHECKING:
@@ -67,6 +74,18 @@ class Report(Stage):
             description="'train_generator' and 'finetune_generator' nodes: losses, figures and samples are shown",
             stages=("train_generator", "finetune_generator"),
         ),
+        "equalizations": Input(
+            "artifacts",
+            required=False,
+            description="'fit_equalization' nodes: the gap between the classes' spectra before and after, PSNR",
+            stages=("fit_equalization",),
+        ),
+        "mean_spectra": Input(
+            "artifacts",
+            required=False,
+            description="'mean_spectra' nodes: their pictures, sources side by side",
+            stages=("mean_spectra",),
+        ),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "matplotlib", "jinja2", "pillow")
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
@@ -106,6 +125,8 @@ class Report(Stage):
             **report_tables.lineage(evaluations),
             **report_pictures.pictures(evaluations, places, rows, config.samples),
             "generators": report_generators.sections(_artifacts(ctx, "generators")),
+            "equalizations": report_equalizations.sections(_artifacts(ctx, "equalizations")),
+            "mean_spectra": report_mean_spectra.sections(_artifacts(ctx, "mean_spectra")),
             "failed": _failed(artifacts),
         }
         environment = jinja2.Environment(

@@ -164,7 +164,7 @@ def _bytes(lengths: Any) -> str:
 def results(evaluations: Sequence[Results]) -> dict[str, Any]:
     """The matrix of AUC values and the long table."""
     columns = [
-        {"variant": variant, "source": source}
+        {"variant": variant, "source": source, "reals": _reals(evaluations, variant)}
         for variant in _variants(evaluations)
         for source in _sources(evaluations, variant)
     ]
@@ -183,6 +183,7 @@ def results(evaluations: Sequence[Results]) -> dict[str, Any]:
                 "detector": result["model"]["detector"],
                 "trained_on": ", ".join(result["model"]["trained_on"]),
                 "variant": row["variant"],
+                "reals": _reals([result], row["variant"]),
                 "source": "all together" if row["source"] == POOLED else row["source"],
                 "n_real": row["n_real"],
                 "n_fake": row["n_fake"],
@@ -196,6 +197,12 @@ def results(evaluations: Sequence[Results]) -> dict[str, Any]:
 def _sources(evaluations: Sequence[Results], variant: str) -> list[str]:
     found = {row["source"] for one in evaluations for row in one["rows"] if row["variant"] == variant}
     return sorted(found - {POOLED})
+
+
+def _reals(evaluations: Sequence[Results], variant: str) -> str:
+    """`reals of raw` where a variant has none of its own, so that fakes alone were perturbed or equalized; else ""."""
+    found = {one["variants"][variant]["reals_from"] for one in evaluations if variant in one["variants"]} - {variant}
+    return f"reals of {' or '.join(sorted(found))}" if found else ""
 
 
 def _metric(row: Mapping[str, Any], name: str) -> dict[str, str]:

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
 from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
+from stages.planes import image_size
 
 Feature = Literal["profile", "projections", "dct2d", "fft2d"]
 
 PROFILES, MAPS = "stages.profiles", "stages.spectra"
 MODULES: dict[Feature, str] = {"profile": PROFILES, "projections": PROFILES, "dct2d": MAPS, "fft2d": MAPS}
-SMALLEST = 8
-"""Pixels per side; below, the Durall conventions leave almost no ring."""
 
 
 class SpectrumConfig(StageConfig):
@@ -89,7 +88,7 @@ class Spectrum(Stage):
 
     def schema(self, config: SpectrumConfig, inputs: Mapping[str, Schema]) -> Schema:
         """Fields of the chosen features for the image size of the input."""
-        height, width = _image_size(inputs["of"])
+        height, width = image_size(inputs["of"], "spectrum")
         found: dict[str, Field] = {}
         if config.convention is not None:
             length = importlib.import_module(PROFILES).profile_length(height, width, config.convention)
@@ -119,24 +118,3 @@ class Spectrum(Stage):
                 kernel = getattr(importlib.import_module(MAPS), f"{name}_maps")
                 found[name] = kernel(images, config.color, np.float32, np.float16)
         return found
-
-
-def _image_size(fields: Schema) -> tuple[int, int]:
-    """Height and width of the input's images; ValueError if there are none of the right kind."""
-    image = fields.get("image")
-    if image is None:
-        raise ValueError(
-            f"spectrum needs a field 'image', and its input has {', '.join(sorted(fields)) or 'none'}; "
-            "put an equalize node before it"
-        )
-    if image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
-        raise ValueError(
-            f"spectrum needs 'image' as uint8 (H, W, 3), and it is {image.dtype} {image.shape}; "
-            "put an equalize node before it"
-        )
-    height, width, _ = image.shape
-    if min(height, width) < SMALLEST:
-        raise ValueError(
-            f"images of {height} x {width} have no usable spectrum; expected at least {SMALLEST} px per side"
-        )
-    return height, width

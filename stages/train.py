@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -21,7 +22,8 @@ from detectors.calibration import best_threshold
 from detectors.contract import Control, DetectorConfig, State
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
-from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, setting
+from stages import statistics_file
 from stages.detector_file import (
     DetectorSchema,
     FeatureRows,
@@ -33,6 +35,7 @@ from stages.detector_file import (
     unpack,
 )
 from stages.networks import prepare
+from stages.row_order import fingerprint, in_order
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -52,6 +55,11 @@ class TrainConfig(StageConfig):
         "below; or a mapping with `preset` and the settings that differ, e.g. {preset: profile-svm, C: 1.0}"
     )
     seed: int = setting(0, ge=0, description="seed of initial weights and of the order of training rows (networks)")
+    standardization: str | None = file_setting(
+        None,
+        description="statistics for a detector with `normalization: standardize`: a node of the stage standardize or "
+        "the file statistics.safetensors of one; none: taken from the training rows of `on`",
+    )
 
     @field_validator("detector", mode="before")
     @classmethod
@@ -68,18 +76,32 @@ class Train(Stage):
     kind: ClassVar[Kind] = Kind.FIT
     Config: ClassVar[type[StageConfig]] = TrainConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "on": Input("rows", description="rows of both classes with the detector's `feature`")
+        "on": Input("rows", description="rows of both classes with the detector's `feature`"),
+        "standardization": Input("artifact", required=False, stages=("standardize",), description="its statistics"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy", "torch", "safetensors")
     network: ClassVar[bool] = True
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
 
-    def schema(self, config: TrainConfig, inputs: Mapping[str, Schema]) -> Schema:
-        """No rows come out; raises ValueError where the inputs lack the feature."""
-        for name, schema in inputs.items():
-            if config.detector.feature not in schema:
-                raise ValueError(no_feature(f"the rows of '{name}'", config.detector.feature, schema))
+    def schema(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Schema:
+        """No rows come out; raises ValueError where rows or statistics are not what the detector reads."""
+        rows: Schema = inputs["on"]
+        for setting_name, field in config.detector.fit_fields.items():
+            if field not in rows:
+                raise ValueError(no_feature("the rows of 'on'", field, rows, setting_name))
+        if "standardization" in inputs:
+            feature = config.detector.feature
+            statistics_file.check(inputs["standardization"], feature, rows[feature])
         return {}
+
+    def check(self, config: TrainConfig, files: Mapping[str, Any]) -> None:
+        """Statistics are readable, and of use."""
+        if "standardization" in files:
+            if not config.detector.standardizes:
+                raise ValueError(
+                    "'standardization' has no effect on a detector without `normalization: standardize`; remove it"
+                )
+            statistics_file.read_description(files["standardization"])
 
     def on_device(self, config: TrainConfig) -> bool:
         """Only a family that is a network; the others give the same bytes on every device."""
@@ -99,7 +121,10 @@ class Train(Stage):
         family = family_module(config.detector.family)
         if family.NETWORK:
             prepare(ctx.device, ctx.threads)
-        state = family.fit(config.detector, splits["train"], splits["val"], _control(config, ctx))
+        control = _control(config, ctx)
+        if config.standardization is not None:
+            control.moments = statistics_file.load(_statistics_path(ctx))
+        state = family.fit(config.detector, splits["train"], splits["val"], control)
         val = splits["val"]
         scores = np.concatenate([family.score(config.detector, state, block, ctx.device) for block in val.blocks(512)])
         threshold = best_threshold(scores, val.labels)
@@ -111,6 +136,7 @@ class Train(Stage):
             "validation": validation_metrics(scores, val.labels, threshold),
             "counts": counts,
             "trained_on": sorted(counts["train"]["sources"]["fake"]),
+            "standardized_by": _standardized_by(config, ctx),
             "data_fingerprint": {name: fingerprint(rows.dataset) for name, rows in splits.items()},
             "environment": _environment(self.libraries, ctx if family.NETWORK else None),
         }
@@ -119,12 +145,20 @@ class Train(Stage):
         ctx.facts.update({name: card[name] for name in kept})
 
 
-def in_order(dataset: Dataset) -> Dataset:
-    """The rows sorted by id, then by chain, so that a fit has one order however the view was written."""
-    words = np.ascontiguousarray(dataset.ids).view(">u8").reshape(-1, 2)
-    chains = [bytes(part.chain) for part in dataset.parts]
-    rank = np.array([sorted(chains).index(chain) for chain in chains], dtype=np.int64)
-    return dataset.take(np.lexsort((rank[dataset.part_numbers], words[:, 1], words[:, 0])))
+def _statistics_path(ctx: FitContext) -> Path:
+    """Of a node's artifact, or the file that the setting names."""
+    if "standardization" in ctx.artifacts:
+        return ctx.artifacts["standardization"][0].path / statistics_file.FILE
+    return Path(ctx.files["standardization"])
+
+
+def _standardized_by(config: TrainConfig, ctx: FitContext) -> str:
+    """Whose statistics, for the card."""
+    if not config.detector.standardizes:
+        return "nothing"
+    if config.standardization is None:
+        return "its training rows"
+    return f"statistics {hashlib.sha256(_statistics_path(ctx).read_bytes()).hexdigest()[:32]}"
 
 
 def _check_classes(split: str, rows: FeatureRows) -> None:
@@ -160,16 +194,6 @@ def _counts(dataset: Dataset) -> dict[str, Any]:
         result[name] = int((labels == label).sum())
         result["sources"][name] = {str(value): int(number) for value, number in zip(values, numbers, strict=True)}
     return result
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 (32 hex digits) over chains, ids and labels of the rows, in the order of ids."""
-    total = hashlib.sha256()
-    for chain in sorted(bytes(part.chain) for part in dataset.parts):
-        total.update(chain)
-    total.update(np.ascontiguousarray(dataset.ids).tobytes())
-    total.update(np.ascontiguousarray(dataset.column("label")).tobytes())
-    return total.hexdigest()[:32]
 
 
 def validation_metrics(scores: NDArray[np.float32], labels: NDArray[np.uint8], threshold: float) -> dict[str, float]:

@@ -250,6 +250,18 @@ def resized(images, width, height):
     return np.stack([np.asarray(Image.fromarray(image).resize((width, height), bicubic)) for image in images])
 
 
+def as_jpeg(images, quality):
+    from PIL import Image
+
+    found = np.empty_like(images)
+    for number, image in enumerate(images):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+        with Image.open(buffer) as file:
+            found[number] = np.asarray(file.convert("RGB"))
+    return found
+
+
 def test_resizing_one_class_separates_one_distribution_and_resizing_both_does_not():
     """The classes of Durall's CelebA set differ in size: that alone can give full accuracy, without a generator."""
     images = colored_noise(120, 64, seed=3)
@@ -258,3 +270,13 @@ def test_resizing_one_class_separates_one_distribution_and_resizing_both_does_no
     assert cross_validated_accuracy(np.where(labels[:, None] == 1, enlarged, native), labels) > 0.99
     for treated_alike in (native, enlarged):
         assert abs(cross_validated_accuracy(treated_alike, labels) - 0.5) < 0.15  # three standard errors
+
+
+def test_compressing_one_class_separates_one_distribution_and_compressing_both_does_not():
+    """Photographs that are JPEG files against generated PNG files: a codec is learned like a generator."""
+    images = colored_noise(120, 64, seed=4)
+    labels = np.arange(120) % 2
+    native, compressed = durall_norm(images, 80)[1], durall_norm(as_jpeg(images, 50), 80)[1]
+    assert cross_validated_accuracy(np.where(labels[:, None] == 1, compressed, native), labels) > 0.9
+    for treated_alike in (native, compressed):
+        assert abs(cross_validated_accuracy(treated_alike, labels) - 0.5) < 0.15

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as some
 from pydantic import ValidationError
+from toy_project import Project
 
+from pipeline.errors import ConfigError
+from pipeline.open import open_node
 from pipeline.stage import ID, Batch, Context, Field
 from stages import perturbations
-from stages.perturb import OFF, PROTOCOLS, Perturb, PerturbConfig, named
+from stages.jpeg_codecs import jpeg
+from stages.perturb import OFF, PROTOCOLS, Perturb, PerturbConfig, drawn, named
 
 STAGE = Perturb()
 
@@ -67,7 +76,7 @@ def test_he2021_applies_jpeg_blur_crop_noise_in_this_order() -> None:
     settings, rows, parents = config("he2021"), row_ids(64), images(64)
     result = run(settings, rows, parents)
     row = int(np.flatnonzero(result["applied"] == 0b1111)[0])
-    image = perturbations.jpeg(parents[row], int(result["jpeg_quality"][row]))
+    image = jpeg(parents[row], int(result["jpeg_quality"][row]))
     image = perturbations.blur(image, int(result["blur_kernel"][row]))
     image = perturbations.crop(image, float(result["crop_fraction"][row]))
     normal = Context(0, "perturb").rng(rows[row], "he2021/noise_variance/pixels").standard_normal(image.shape)
@@ -120,18 +129,105 @@ def test_released_frank_jpeg_is_quality_95_whatever_was_drawn() -> None:
     result = run(config("frank2020-released"), rows, parents)
     hit = np.flatnonzero(result["applied"] == 4)
     assert set(result["jpeg_quality"][hit]) == {95.0}
-    assert np.array_equal(result["image"][hit[0]], perturbations.jpeg(parents[hit[0]], 95, "bgr"))
+    assert np.array_equal(result["image"][hit[0]], jpeg(parents[hit[0]], 95, channel_order="bgr"))
 
 
-def test_switching_one_operation_off_leaves_the_other_draws() -> None:
-    steps = [operation.model_dump() for operation in config("he2021").operations]
-    both, off = custom(*steps), custom({**steps[0], "probability": 0.0}, *steps[1:])
-    first, second = (run(settings, row_ids(40), images(40)) for settings in (both, off))
-    assert (second["jpeg_quality"] == OFF).all()
-    for name in ("blur_kernel", "crop_fraction", "noise_variance"):
-        assert np.array_equal(first[name], second[name])
-    quiet = first["applied"] & 1 == 0
+EVERY = [
+    {"op": "jpeg"},
+    {"op": "blur"},
+    {"op": "crop"},
+    {"op": "noise"},
+    {"op": "gaussian"},
+    {"op": "jpeg", "low": 40, "high": 90},
+    {"op": "noise", "unit": "standard deviation in gray levels"},
+]
+OTHER_RANGES: dict[str, dict[str, Any]] = {
+    "jpeg": {"low": 20, "high": 30},
+    "blur": {"kernels": [7]},
+    **{op: {"low": 0.1, "high": 0.3} for op in ("crop", "noise", "gaussian")},
+}
+ROWS, PARENTS = row_ids(24), images(24, 9)
+
+
+@limits(max_examples=25, deadline=None)
+@given(
+    steps=some.permutations(EVERY).flatmap(lambda steps: some.sampled_from([steps[:3], steps[:5], steps])),
+    combine=some.sampled_from(["all", "one"]),
+    which=some.integers(0, 6),
+    change=some.sampled_from(["off", "always", "range"]),
+    seed=some.integers(0, 3),
+)
+def test_switching_one_operation_off_or_changing_its_range_leaves_the_other_draws(
+    steps: list[dict[str, Any]], combine: str, which: int, change: str, seed: int
+) -> None:
+    number = which % len(steps)
+    step = steps[number]
+    changed = step | (OTHER_RANGES[step["op"]] if change == "range" else {"probability": float(change == "always")})
+    one = custom(*steps, combine=combine)
+    other = custom(*steps[:number], changed, *steps[number + 1 :], combine=combine)
+    first, second = (run(settings, ROWS, PARENTS, seed) for settings in (one, other))
+    names = [name for name, _ in named(one)]
+    for position, name in enumerate(names):
+        if position != number:
+            assert np.array_equal(first[name], second[name]), name
+            assert np.array_equal(first["applied"] >> position & 1, second["applied"] >> position & 1)
+    quiet = (first["applied"] | second["applied"]) >> number & 1 == 0
     assert np.array_equal(first["image"][quiet], second["image"][quiet])
+    if change == "off":
+        assert (second[names[number]] == OFF).all()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_was_done_can_be_done_again_from_the_record(protocol: str) -> None:
+    """Columns and the row's id are enough to make each image again, operation by operation."""
+    settings, rows, parents = config(protocol), row_ids(20), images(20, 16)
+    result = run(settings, rows, parents)
+    for row in range(20):
+        image = parents[row]
+        for bit, (name, step) in enumerate(named(settings)):
+            value = float(result[name][row])
+            if not result["applied"][row] >> bit & 1:
+                assert value == OFF
+                continue
+            if step.op == "jpeg":
+                image = jpeg(image, int(value), channel_order=step.channel_order)
+            elif step.op == "blur":
+                image = perturbations.blur(image, int(value), step.sigma_px)
+            elif step.op == "gaussian":
+                image = perturbations.gaussian_filter(image, value)
+            elif step.op == "crop":
+                image = perturbations.crop(image, value)
+            else:
+                normal = Context(0, "perturb").rng(rows[row], f"{protocol}/{name}/pixels").standard_normal(image.shape)
+                std = value if name == "noise_std" else value**0.5
+                image = perturbations.noise(image, normal, std, step.rounding)
+        assert np.array_equal(image, result["image"][row])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 2), (5, 3), (17, 8)])
+@pytest.mark.parametrize("level", [None, 0, 255])
+def test_tiny_odd_and_constant_images_have_a_defined_outcome(
+    protocol: str, shape: tuple[int, int], level: int | None
+) -> None:
+    settings, rows = config(protocol), row_ids(8)
+    parents = np.random.default_rng(0).integers(0, 256, (8, *shape, 3), dtype=np.uint8)
+    if level is not None:
+        parents[:] = level
+    schema = STAGE.schema(settings, {"of": {"image": Field("uint8", (*shape, 3))}})
+    result = run(settings, rows, parents)
+    for name, values in result.items():
+        assert values.shape == (8, *schema[name].shape)
+        assert np.isfinite(values.astype(float)).all()
+    untouched = result["applied"] == 0
+    assert np.array_equal(result["image"][untouched], parents[untouched])
+
+
+def test_images_beyond_the_limit_of_jpeg_are_refused_before_anything_runs() -> None:
+    long = {"of": {"image": Field("uint8", (8, 70000, 3))}}
+    with pytest.raises(ValueError, match=r"images of up to 65500 px per side, found 8 x 70000; reduce them"):
+        STAGE.schema(config("he2021"), long)
+    assert STAGE.schema(custom({"op": "crop"}), long)["image"].shape == (8, 70000, 3)
 
 
 def test_the_same_operation_twice_has_two_columns() -> None:
@@ -154,9 +250,7 @@ def test_draws_choose_rows_and_are_no_part_of_the_recipe() -> None:
 
 
 def test_libjpeg_is_named_where_jpeg_is_used() -> None:
-    from PIL import features
-
-    assert STAGE.environment(config("he2021")) == {"libjpeg": features.version("jpg")}
+    assert set(STAGE.environment(config("he2021"))) == {"libjpeg"}
     assert STAGE.environment(custom({"op": "crop"})) == {}
 
 
@@ -172,7 +266,14 @@ def test_libjpeg_is_named_where_jpeg_is_used() -> None:
         ({"protocol": "custom", "operations": [{"op": "jpeg", "low": 80, "high": 20}]}, "low is 80 and high is 20"),
         ({"protocol": "custom", "operations": [{"op": "blur", "kernels": [4]}]}, "expected odd sizes"),
         ({"protocol": "custom", "operations": [{"op": "blur", "kernels": [11]}]}, "at most 9 where sigma_px"),
+        ({"protocol": "custom", "operations": [{"op": "crop"}], "codecs": ["pillow"]}, "codecs has no effect without"),
+        ({"protocol": "he2021", "codecs": ["pillow", "pillow"]}, "name one twice"),
+        ({"protocol": "he2021", "codecs": []}, "at least 1 item"),
+        ({"protocol": "spectrum_equalization"}, "write stage: equalize_spectrum"),
         ({"protocol": "he2022"}, "Input should be 'yu2019', 'he2021'"),
+        ({"protocol": "custom", "operations": [{"op": "noise", "high": float("inf")}]}, "less than or equal"),
+        ({"protocol": "custom", "operations": [{"op": "blur", "sigma_px": 1e-200}]}, "greater than or equal"),
+        ({"protocol": "custom", "operations": [{"op": "crop", "low": float("nan")}]}, "than or equal"),
         ({"protocol": "he2021", "quality": 3}, "Extra inputs are not permitted"),
     ],
 )
@@ -184,3 +285,57 @@ def test_settings_without_effect_or_sense_are_refused(settings: dict[str, Any], 
 def test_input_without_images_is_refused() -> None:
     with pytest.raises(ValueError, match=r"perturb needs a field `image`, .* found codec; put equalize before it"):
         STAGE.schema(config("he2021"), {"of": {"codec": Field("S8")}})
+
+
+def test_a_draw_of_codecs_has_a_column_where_there_are_two() -> None:
+    both = config("wang2020", codecs=["opencv", "pillow"])
+    assert set(drawn(both)) - set(drawn(config("wang2020"))) == {"jpeg_codec"}
+    assert drawn(both)["jpeg_codec"] == "opencv or pillow, counted from 0; -1: not applied"
+
+
+PIPELINE = """
+nodes:
+  photos: {stage: "toy_photos:Photos", count: 6}
+  he: {stage: perturb, of: photos, protocol: he2021}
+  yu: {stage: perturb, of: photos, protocol: yu2019, draws: 2}
+  single: {stage: perturb, of: photos, protocol: custom, operations: [{op: blur, kernels: [5], probability: 1.0}]}
+  of_he: {stage: spectrum, of: he}
+  of_all: {stage: spectrum, of: [photos, yu, single]}
+"""
+
+
+def test_a_change_of_protocol_recomputes_its_own_rows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(tmp_path, monkeypatch, PIPELINE)
+    computed = project.run().computed
+    assert computed == {"photos": 6, "he": 6, "yu": 12, "single": 6, "of_he": 6, "of_all": 24}
+    assert project.run().computed == {}
+    project.replace("protocol: he2021", "protocol: frank2020-paper")
+    assert project.run().computed == {"he": 6, "of_he": 6}
+    project.replace("kernels: [5]", "kernels: [7]")
+    assert project.run().computed == {"single": 6, "of_all": 6}
+    project.replace("draws: 2", "draws: 3")  # the first two of each row stay
+    assert project.run().computed == {"yu": 6, "of_all": 6}
+    project.replace("protocol: frank2020-paper", "protocol: he2021")  # and back: the old rows are still there
+    assert project.run().computed == {}
+
+
+def test_draws_of_a_row_have_ids_and_values_of_their_own_and_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path, monkeypatch, PIPELINE)
+    project.run("yu")
+    rows = open_node(project.file, "yu")
+    assert len(set(rows.ids.tolist())) == 12
+    groups, counts = np.unique(rows.column("group"), return_counts=True)
+    assert len(groups) == 6
+    assert (counts == 2).all()
+    drawn_values = np.stack([rows.array(name) for name, _ in named(config("yu2019"))], axis=1)
+    assert len(np.unique(drawn_values, axis=0)) > 6
+
+
+def test_a_missing_opencv_stops_the_planning_at_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    project = Project(tmp_path, monkeypatch, PIPELINE)
+    project.replace("protocol: he2021", "protocol: he2021, codecs: [opencv]")
+    with pytest.raises(ConfigError, match=r"pipeline\.yaml:4.*codecs name opencv, and OpenCV cannot be imported"):
+        project.run()

@@ -20,6 +20,8 @@ from pipeline.stage import Artifact
 from stages import class_differences, figures
 from stages.containers import packed
 from stages.evaluate import Evaluate, EvaluateConfig
+from stages.fit_equalization import FitEqualization, FitEqualizationConfig
+from stages.mean_spectra import MeanSpectra, MeanSpectraConfig
 from stages.report import Report, ReportConfig, gaps
 from stages.report_pictures import series
 from stages.train import Train, TrainConfig
@@ -182,6 +184,8 @@ def test_the_table_holds_each_detector_source_and_variant(evaluations: tuple[Art
             low, high = row[f"{name}_interval"]
             assert f"{row[name]:.3f} {low:.3f} – {high:.3f}" in words
     assert "P (compared with the reals of raw)" in words
+    assert words.count("P (reals of raw)") == 3  # head of the matrix, and each row of the variant
+    assert "raw (reals of" not in words
 
 
 def test_container_facts_and_native_sizes_are_shown(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
@@ -324,6 +328,57 @@ def test_generators_are_shown_with_figures_losses_and_the_last_samples(
     curves = base64.b64decode(re.findall(r"data:image/svg\+xml;base64,([^\"]+)", section)[0]).decode()
     assert "gradient ratio" in curves
     assert "lod" not in curves
+
+
+def test_equalizations_are_shown_with_gaps_psnr_and_warnings(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    fit = context(tmp_path / "fit", "fit_equalization")
+    rows = union(PHOTOS, PROGAN)
+    FitEqualization().fit(FitEqualizationConfig(pool_below=4, largest_gain=3.0), {"on": rows}, fit)
+    artifact = Artifact("gains <E>", "0" * 32, fit.out)
+    ctx = context(tmp_path, "report", artifacts={"of": evaluations, "equalizations": (artifact,)})
+    Report().fit(ReportConfig(), {}, ctx)
+    page = (ctx.out / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="equalizations">') : page.index('<section id="lineage">')]
+    words = Words(f"<main>{section}</main>").words
+    gaps, ratio = fit.facts["gap_nepers"], fit.facts["psnr_db"]
+    for text in (
+        "gains <E>",
+        "20 of photos as reals, 20 of progan <raw> as fakes, 16 × 16 px",
+        "a gain per ring, from the mean of the fakes, R, G and B apart, one gain for rings 1 to 3, gains up to 3",
+        f"{fit.facts['gains']['least']:.2f} to {fit.facts['gains']['largest']:.2f}",
+        " ".join(f"{gaps[name]:.3f}" for name in ("before", "before_rounding", "after_rounding")),
+        f"{gaps['largest_after_rounding']:.3f} 0 {ratio['mean']:.1f} {ratio['least']:.1f}",
+        "The mean spectrum of 20 real images is noisy at the innermost rings, 100 or more are better.",
+    ):
+        assert text in words
+    curves = base64.b64decode(re.findall(r"data:image/svg\+xml;base64,([^\"]+)", section)[0]).decode()
+    assert "fakes, equalized" in curves
+
+
+def test_mean_spectra_are_shown_with_their_sources_and_warnings(
+    evaluations: tuple[Artifact, ...], tmp_path: Path
+) -> None:
+    means = context(tmp_path / "means", "mean_spectra")
+    rows = union(PHOTOS, PROGAN, PERTURBED)
+    MeanSpectra().fit(MeanSpectraConfig(pictures=("dct2d",)), {"of": rows.take(np.arange(1, len(rows)))}, means)
+    artifact = Artifact("dots <W>", "0" * 32, means.out)
+    ctx = context(tmp_path, "report", artifacts={"of": evaluations, "mean_spectra": (artifact,)})
+    Report().fit(ReportConfig(), {}, ctx)
+    page = (ctx.out / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="mean-spectra">') : page.index('<section id="lineage">')]
+    words = Words(f"<main>{section}</main>").words
+    for text in (
+        "dots <W>",
+        "39 of photos, 40 of progan <raw> (equalize), 40 of progan <raw> (equalize → perturb), 16 × 16 px",
+        "Sources have 39 to 40 rows",
+        "mean of signed coefficients",
+        "logarithm of the mean magnitude",
+        "mean of the logarithms",
+    ):
+        assert text in words
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", section)
+    assert len(pictures) == 3
+    assert all(Image.open(io.BytesIO(base64.b64decode(one))).width > 300 for one in pictures)
 
 
 def test_only_evaluations_are_reported() -> None:

@@ -92,6 +92,36 @@ def test_a_constant_image_never_gives_nan_or_infinity(size, level):
             assert all(np.isfinite(values).all() for values in found.values())
 
 
+def hostile(height, width):
+    """Images with as many exact zeros and as large coefficients as there can be."""
+    found = np.zeros((6, height, width, 3), np.uint8)
+    found[0] = 255
+    found[1, ::2, ::2] = 255  # zero insertion
+    found[2, (np.indices((height, width)).sum(axis=0) % 2) == 1] = 255  # a checkerboard
+    found[3, height // 2, width // 3] = 1  # one pixel
+    found[4, :, ::2, 0] = 255  # one channel
+    found[5, height // 2 :] = 255  # one edge
+    return found
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 14), (65, 65), (64, 128)])
+def test_hostile_images_of_any_shape_give_finite_features(shape):
+    for color in ("gray", "rgb"):
+        for convention in ("durall19", "durall20", "jung21"):
+            found = compute(config(**EVERYTHING, color=color, convention=convention), hostile(*shape))
+            assert all(np.isfinite(values).all() for values in found.values())
+
+
+def test_logarithms_are_far_from_the_limits_of_float16():
+    """What is stored lies between ln 1e-12 and the logarithm of a white image's zero frequency: 22 at 65536 pixels."""
+    size = 512
+    found = compute(config(features=["dct2d", "fft2d"]), hostile(size, size))
+    for name, epsilon, largest in (("dct2d", 1e-12, 255 * size), ("fft2d", 1e-3, size * size)):
+        assert found[name].min() == np.float16(np.log(epsilon))
+        assert found[name].max() == np.float16(np.log(largest))
+    assert np.log(255 * 65536) < np.log(65536.0**2) < 23 < -np.log(1e-12) < 28 < np.finfo(np.float16).max
+
+
 def test_a_row_has_the_same_bytes_alone_and_among_others():
     images = noise(40, 36, rows=9)
     together = compute(config(**EVERYTHING), images)
@@ -138,6 +168,7 @@ def test_a_config_that_makes_no_sense_is_rejected(values, message):
         (image_schema(dtype="float32"), r"as uint8 \(H, W, 3\), and it is float32 \(32, 32, 3\)"),
         (image_schema(channels=1), r"and it is uint8 \(32, 32, 1\)"),
         (image_schema(4, 32), "images of 4 x 32 have no usable spectrum; expected at least 8 px"),
+        (image_schema(1, 1), "images of 1 x 1 have no usable spectrum; expected at least 8 px"),
     ],
 )
 def test_an_input_without_usable_images_is_named(fields, message):
@@ -150,7 +181,7 @@ def test_the_recipe_sees_only_the_modules_of_the_chosen_features():
     assert Spectrum().modules(config(features=["fft2d"])) == ("stages.spectra",)
     assert Spectrum().modules(config(**EVERYTHING)) == ("stages.profiles", "stages.spectra")
     closure = importlib.import_module("pipeline.closure").closure
-    assert set(closure(("stages.spectrum",))) == {"stages.spectrum"}
+    assert set(closure(("stages.spectrum",))) == {"stages.spectrum", "stages.planes"}
     assert set(closure(("stages.profiles",))) == {"stages.profiles", "stages.planes"}
 
 

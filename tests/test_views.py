@@ -45,6 +45,7 @@ def test_references_name_every_node_at_every_depth() -> None:
         ("split not in [train,val]", [("split", ("train", "val"), True)]),
         ("source = fakes[progan-raw]", [("source", ("fakes[progan-raw]",), False)]),
         ("source in [fakes[progan-raw], photos]", [("source", ("fakes[progan-raw]", "photos"), False)]),
+        ("source in [photos, 'fakes[progan-raw]']", [("source", ("photos", "fakes[progan-raw]"), False)]),
         ("domain = 'churches'", [("domain", ("churches",), False)]),
         ("label = fake and split = test and domain != cats",
          [("label", ("fake",), False), ("split", ("test",), False), ("domain", ("cats",), True)]),

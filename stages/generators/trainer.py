@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,11 +21,33 @@ from torch import Tensor, nn
 
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
-from stages.generators.games import Game
 
 GRID = (4, 7)  # rows and columns of a picture of samples
 LOG_ENTRIES = 200
 PROGRESS = "progress.safetensors"
+
+
+class Game(Protocol):
+    """A training as it is seen from here: a game of two networks, or any other repetition of steps."""
+
+    steps: int
+    numbers: dict[str, float]  # further state
+    random: torch.Generator
+    spectral: Any  # a term with further `numbers`, or None
+
+    def networks(self) -> dict[str, nn.Module]: ...
+
+    def all_optimizers(self) -> dict[str, torch.optim.Optimizer]: ...
+
+    def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
+        """One step after `seen` images; returns the images used and numbers for the log."""
+        ...
+
+    def finish(self, seen: int) -> None: ...
+
+    def sample(self, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Images (N, side, side, 3), one per seed."""
+        ...
 
 
 @dataclass

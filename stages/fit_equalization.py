@@ -1,0 +1,276 @@
+"""Learn a spectrum equalization (+E) from training rows: mean log spectra of reals and of fakes in, an artifact out.
+
+`equalize_spectrum` applies it. The definition is in `stages/spectrum_gain.py`. Which fakes the mean is taken over is a
+view: fakes of several generators in one view share one gain, and then only their common mean becomes that of the reals.
+A second pass over the training fakes measures what the equalization does: the gap that is left, before and after
+rounding to 8 bits, and how much it changes the images.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.atomic import write_bytes
+from pipeline.errors import Interrupted, StageError
+from pipeline.stage import FAKE, REAL, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from stages import spectrum_gain
+from stages.equalization_file import CARD, FILE, describe, pack
+from stages.spectrum_gain import Array, Equalization
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+
+LEAST_SIDE = 8
+"""Pixels; smaller images have almost no rings."""
+
+FEW_ROWS = 100
+"""Rows of a class below which its mean spectrum is noisy at the innermost rings."""
+
+LARGE_GAIN = 10.0
+"""Gains above are noise rather than a trace of a generator."""
+
+PROGRESS = "progress.npz"
+READ_ROWS, SAVE_ROWS = 64, 4096
+"""Rows that are read at once, or fewer large ones; rows between two savings of the progress."""
+
+READ_BYTES = 32 << 20
+
+State = dict[str, NDArray[Any]]
+Step = Callable[[State, NDArray[np.uint8], int], None]
+"""Takes one more image into a state; the number is that of the images so far, this one included."""
+
+
+class FitEqualizationConfig(StageConfig):
+    """What is learned, and what becomes of it."""
+
+    shape: Literal["radial", "2d"] = setting(
+        "radial", description="radial: a gain per ring of frequencies; 2d: one per frequency, removes grid peaks too"
+    )
+    channels: Literal["separate", "gray"] = setting(
+        "separate", description="separate: gains for R, G and B; gray: those of the luma for all three"
+    )
+    gain_per: Literal["set", "image"] = setting(
+        "set", description="set: from the mean spectrum of the fakes; image: from each image's own (stronger)"
+    )
+    pool_below: int = setting(
+        1, ge=1, le=64, description="rings of smaller radius share one gain: 4 for fewer than 100 images; 1: none do"
+    )
+    largest_gain: float | None = setting(
+        None, ge=1, le=1e6, description="gains stay between 1 / largest_gain and largest_gain; none: no limit"
+    )
+
+
+class FitEqualization(Stage):
+    """Artifact: equalization.safetensors (mean spectra and settings) and card.json (counts, gaps, PSNR)."""
+
+    name: ClassVar[str] = "fit_equalization"
+    kind: ClassVar[Kind] = Kind.FIT
+    Config: ClassVar[type[StageConfig]] = FitEqualizationConfig
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "on": Input("rows", description="rows of both classes with images of one size; only train rows are read")
+    }
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "safetensors")
+    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+
+    def schema(self, config: FitEqualizationConfig, inputs: Mapping[str, Schema]) -> Schema:
+        """No rows come out; raises ValueError where the inputs have no images of one size."""
+        image_size(inputs["on"])
+        return {}
+
+    def promise(self, config: FitEqualizationConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Everything but the arrays."""
+        empty = np.zeros((0, 0))
+        return describe(_equalization(config, *image_size(inputs["on"]), empty, empty))
+
+    def fit(
+        self, config: FitEqualizationConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
+    ) -> None:
+        """Write the artifact; progress is kept in `ctx.scratch`."""
+        view: Any = views["on"]
+        rows = _in_order(view.split("train"))
+        reals, fakes = (rows.where(rows.column("label") == label) for label in (REAL, FAKE))
+        counts = {"real": _counts(reals), "fake": _counts(fakes)}
+        _check_classes(counts)
+        height, width = image_size(rows.fields)
+        passes = _Passes(ctx, len(reals) + 2 * len(fakes))
+        target = passes.run("target", reals, _spectrum_mean(config))["mean"]
+        of_fakes = passes.run("source", fakes, _spectrum_mean(config))
+        source = of_fakes["mean"]
+        equalization = _equalization(config, height, width, target, source)
+        effect = passes.run("effect", fakes, _effect_of(equalization))
+        profiles = {"target": target, "source": source}
+        if config.shape == "2d":
+            profiles = {name: spectrum_gain.ring_means(logs, height, width) for name, logs in profiles.items()}
+        profiles |= {name: effect[name] for name in ("unrounded", "rounded")}
+        kept = {f"profile_{name}": array for name, array in profiles.items()}
+        write_bytes(ctx.out / FILE, pack(equalization, **kept))
+        gain = equalization.gain[:, spectrum_gain.rings(height, width).ring > 0]
+        gains = {"least": float(gain.min()), "largest": float(gain.max())}
+        facts = {
+            **describe(equalization),
+            "counts": counts,
+            "gap_nepers": {
+                "before": _gap(profiles, "source"),
+                "before_rounding": _gap(profiles, "unrounded"),
+                "after_rounding": _gap(profiles, "rounded"),
+                "largest_after_rounding": float(np.abs(profiles["rounded"] - profiles["target"])[:, 1:].max()),
+            },
+            "empty_amplitudes": int(of_fakes["empty"]),
+            "psnr_db": {"mean": float(effect["psnr"]), "least": float(effect["least_psnr"])},
+            "gains": gains,
+            "warnings": _warnings(counts, config, gains["largest"]),
+        }
+        write_bytes(ctx.out / CARD, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+        ctx.facts.update(facts)
+
+
+def image_size(schema: Schema) -> tuple[int, int]:
+    """Height and width of the images of a schema; raises ValueError."""
+    image = schema.get("image")
+    if image is None or image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
+        found = f"{image.shape} {image.dtype}" if image else f"the fields {', '.join(sorted(schema)) or '(none)'}"
+        raise ValueError(
+            f"spectrum equalization needs `image`, (H, W, 3) uint8, of one size in all rows, found {found}; put one "
+            "equalize node before all of them"
+        )
+    height, width, _ = image.shape
+    if min(height, width) < LEAST_SIDE:
+        raise ValueError(
+            f"spectrum equalization needs images of {LEAST_SIDE} px per side or more, found {height} x {width}"
+        )
+    return height, width
+
+
+def _equalization(config: FitEqualizationConfig, height: int, width: int, target: Array, source: Array) -> Equalization:
+    return Equalization(
+        height, width, config.shape, config.channels, config.gain_per, config.pool_below, config.largest_gain,
+        target, source,
+    )  # fmt: skip
+
+
+def _in_order(rows: Dataset) -> Dataset:
+    """Sorted by id, then by chain: the sums do not depend on how the view was written."""
+    chains = [bytes(part.chain) for part in rows.parts]
+    rank = np.array([sorted(chains).index(chain) for chain in chains], dtype=np.int64)
+    words = np.ascontiguousarray(rows.ids).view(">u8").reshape(-1, 2)
+    return rows.take(np.lexsort((rank[rows.part_numbers], words[:, 1], words[:, 0])))
+
+
+def _counts(rows: Dataset) -> dict[str, int]:
+    """Rows per source."""
+    names, numbers = np.unique(rows.column("source"), return_counts=True)
+    return {str(name): int(number) for name, number in zip(names, numbers, strict=True)}
+
+
+def _check_classes(counts: Mapping[str, Mapping[str, int]]) -> None:
+    for name, sources in counts.items():
+        if not sources:
+            raise StageError(
+                f"the training rows of 'on' hold no {name} images, expected both classes; add {name} rows to the view"
+            )
+
+
+def _warnings(counts: Mapping[str, Mapping[str, int]], config: FitEqualizationConfig, largest: float) -> list[str]:
+    """What a reader of the numbers should know, one sentence each."""
+    found = []
+    for name, sources in counts.items():
+        number = sum(sources.values())
+        if number < FEW_ROWS:
+            where = "at the innermost rings" if config.shape == "radial" else "at every frequency"
+            helps = "pool_below: 4" if config.shape == "radial" else "largest_gain"
+            idle = config.pool_below >= 4 if config.shape == "radial" else config.largest_gain is not None
+            found.append(
+                f"The mean spectrum of {number} {name} images is noisy {where}, {FEW_ROWS} or more are better"
+                f"{'' if idle else f'; {helps} helps'}."
+            )
+    if len(counts["fake"]) > 1:
+        found.append(
+            f"Fakes of {len(counts['fake'])} sources share one gain: only their common mean becomes that of the reals."
+        )
+    if largest > LARGE_GAIN:
+        found.append(
+            f"Gains reach {largest:.0f}: an amplitude of zero in one of few images does that; largest_gain limits them."
+        )
+    return found
+
+
+class _Passes:
+    """Passes over the rows, image by image, whose states survive a kill."""
+
+    def __init__(self, ctx: FitContext, total: int) -> None:
+        self.ctx = ctx
+        self.total = total
+        self.done = 0
+        self.path = ctx.scratch / PROGRESS
+        self.saved: State = {}
+        if self.path.is_file():
+            with np.load(self.path, allow_pickle=False) as file:
+                self.saved = {name: file[name] for name in file.files}
+
+    def run(self, name: str, rows: Dataset, step: Step) -> State:
+        """The state after all rows, in their order. Raises Interrupted after saving."""
+        state = {key.partition("/")[2]: array for key, array in self.saved.items() if key.startswith(f"{name}/")}
+        start = int(state.pop("rows", 0))
+        size = max(1, min(READ_ROWS, READ_BYTES // rows.fields["image"].row_bytes))
+        for first in range(start, len(rows), size):
+            last = min(first + size, len(rows))
+            for number, image in enumerate(rows.array("image", np.arange(first, last)), start=first + 1):
+                step(state, image, number)
+            stopping = self.ctx.stopping()
+            if stopping or last == len(rows) or last // SAVE_ROWS > first // SAVE_ROWS:
+                self.saved |= {f"{name}/{key}": array for key, array in state.items()}
+                self.saved[f"{name}/rows"] = np.array(last)
+                buffer = io.BytesIO()
+                np.savez(buffer, allow_pickle=False, **self.saved)
+                write_bytes(self.path, buffer.getvalue())
+            if stopping:
+                raise Interrupted("fitting stopped; the rows so far are kept and the same command goes on")
+            self.ctx.report(self.done + last, self.total)
+        self.done += len(rows)
+        return state
+
+
+def _average(state: State, name: str, value: Array, number: int) -> None:
+    """Welford's running mean."""
+    mean = state.setdefault(name, np.zeros_like(value))
+    mean += (value - mean) / number
+
+
+def _spectrum_mean(config: FitEqualizationConfig) -> Step:
+    """Mean over a class of ring means (C, R) or of log amplitudes (C, H, W // 2 + 1), and the number of empty cells."""
+
+    def step(state: State, image: NDArray[np.uint8], number: int) -> None:
+        height, width = image.shape[:2]
+        logs = spectrum_gain.log_amplitudes(spectrum_gain.spectra(image), config.channels)
+        state["empty"] = state.get("empty", np.zeros((), np.int64)) + spectrum_gain.empty_cells(logs, width)
+        mean = spectrum_gain.ring_means(logs, height, width) if config.shape == "radial" else logs
+        _average(state, "mean", mean, number)
+
+    return step
+
+
+def _effect_of(equalization: Equalization) -> Step:
+    """Mean profiles of equalized images before and after rounding, mean and least PSNR to the originals."""
+
+    def step(state: State, image: NDArray[np.uint8], number: int) -> None:
+        exact = spectrum_gain.equalized(image, equalization)
+        levels = spectrum_gain.rounded(exact)
+        ratio = np.array(spectrum_gain.psnr(image, levels))
+        _average(state, "unrounded", spectrum_gain.profile(exact, equalization.channels), number)
+        _average(state, "rounded", spectrum_gain.profile(levels, equalization.channels), number)
+        _average(state, "psnr", ratio, number)
+        state["least_psnr"] = np.minimum(state.get("least_psnr", ratio), ratio)
+
+    return step
+
+
+def _gap(profiles: Mapping[str, Array], name: str) -> float:
+    """Mean absolute difference to the reals over channels and rings; the innermost, the mean color, does not count."""
+    return float(np.abs(profiles[name] - profiles["target"])[:, 1:].mean())

@@ -1,0 +1,184 @@
+"""The perceptual network of a file: VGG-19 as torchvision publishes it, or a small one of this project.
+
+`read_header` needs no torch, so that planning knows channels and sizes; `load` reads the weights as data: safetensors,
+or torchvision's .pth through the project's own reader of checkpoints, which enters the recipe only then. Of a whole
+VGG-19 the layers behind relu5_1 and the classifier are left out by name; any other name is an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.generators.weights import METADATA_KEY, WeightsError, fill
+
+if TYPE_CHECKING:
+    from stages.resynthesis.perceptual_networks import PerceptualNetwork
+
+FORMAT = 1
+STAGES = 5
+STRIDES = (1, 2, 4, 8, 16)
+"""Side of the image over side of stage 1 to 5, rounded down."""
+
+NETWORKS = "stages.resynthesis.perceptual_networks"
+TORCH_FILES = "stages.generators.checkpoints"
+VGG19_CHANNELS = (64, 128, 256, 512, 512)
+VGG19_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
+BEHIND = frozenset(
+    f"{layer}.{kind}"
+    for layer in ("features.30", "features.32", "features.34", "classifier.0", "classifier.3", "classifier.6")
+    for kind in ("weight", "bias")
+)
+"""Tensors of a whole VGG-19 that no stage needs."""
+
+MOST_WIDTH = 4096
+DTYPES = ("F32", "F16")
+
+
+@dataclass(frozen=True)
+class PerceptualHeader:
+    """Which network a file holds. family: "vgg19" or "small"; channels: of stages 1 to 5."""
+
+    family: str
+    channels: tuple[int, ...]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return STRIDES
+
+
+def read_header(path: Path) -> PerceptualHeader:
+    """What a file holds, without torch. Raises WeightsError, one sentence that begins with the path.
+
+    A .pth file is looked at only as far as its kind; `load` checks every tensor.
+    """
+    path = Path(path)
+    if _is_torch_file(path):
+        return PerceptualHeader("vgg19", VGG19_CHANNELS)
+    about, names = _safetensors(path)
+    if about is None:
+        needed = {f"features.{number}.{kind}" for number in VGG19_CONVOLUTIONS for kind in ("weight", "bias")}
+        if not needed <= names:
+            raise WeightsError(
+                f"{path} is no perceptual network: it lacks {min(needed - names)} of VGG-19; expected torchvision's "
+                "VGG-19, or a small network of this project"
+            )
+        return PerceptualHeader("vgg19", VGG19_CHANNELS)
+    if about.get("network") != "perceptual" or about.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} holds a {about.get('network', 'generator')!r} of format {about.get('format')!r}; expected a "
+            f"'perceptual' network of format {FORMAT}"
+        )
+    widths = about.get("widths")
+    if (
+        not isinstance(widths, list)
+        or len(widths) != STAGES
+        or not all(type(width) is int and 1 <= width <= MOST_WIDTH for width in widths)
+    ):
+        raise WeightsError(f"{path}: its widths are {widths!r}, expected {STAGES} numbers from 1 to {MOST_WIDTH}")
+    return PerceptualHeader("small", tuple(widths))
+
+
+def modules(path: Path) -> tuple[str, ...]:
+    """Modules that the values of this file's network depend on, beside this one: the reader of .pth if it is one."""
+    return (NETWORKS, TORCH_FILES) if _is_torch_file(Path(path)) else (NETWORKS,)
+
+
+def load(path: Path, device: str) -> PerceptualNetwork:
+    """The network on its device, frozen, float32, channels last; kept while the file is the same.
+
+    Raises WeightsError where names, shapes or values are not those of the network.
+    """
+    path = Path(path)
+    header = read_header(path)
+    status = path.stat()
+    return _loaded(path, header, device, status.st_mtime_ns, status.st_size)
+
+
+def save(path: Path, widths: Sequence[int], tensors: Mapping[str, NDArray[np.float32]]) -> PerceptualHeader:
+    """Write a small network as safetensors; the same input gives the same bytes. Raises WeightsError."""
+    from safetensors.numpy import save as serialize
+
+    from pipeline.atomic import write_bytes
+
+    networks = import_module(NETWORKS)
+    network = fill(str(path), networks.build(networks.small(widths)), tensors)
+    checked = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    about = {"format": FORMAT, "network": "perceptual", "widths": list(widths)}
+    write_bytes(Path(path), serialize(checked, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
+    return read_header(path)
+
+
+def _is_torch_file(path: Path) -> bool:
+    """Whether a file is a pickle or archive of torch; raises WeightsError where it is neither that nor safetensors."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    if start[8:9] == b"{":
+        return False
+    wrong = import_module(TORCH_FILES).other_kind(start)
+    if wrong:
+        raise WeightsError(f"{path} {wrong}")
+    return True
+
+
+def _safetensors(path: Path) -> tuple[Mapping[str, Any] | None, set[str]]:
+    """Description under "touchstone" in the metadata (None: there is none), and the names of the tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is no whole safetensors file: {error}") from error
+    foreign = {name: dtype for name, dtype in dtypes.items() if dtype not in DTYPES}
+    if foreign:
+        name, dtype = min(foreign.items())
+        raise WeightsError(f"{path}: tensor {name!r} has dtype {dtype}; expected {' or '.join(DTYPES)}")
+    if METADATA_KEY not in metadata:
+        return None, set(dtypes)
+    try:
+        about = json.loads(metadata[METADATA_KEY])
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: its description is not JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise WeightsError(f"{path}: its description is {about!r}, expected an object")
+    return about, set(dtypes)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, header: PerceptualHeader, device: str, modified_ns: int, size: int) -> PerceptualNetwork:
+    import torch
+
+    del modified_ns, size  # cache keys
+    networks = import_module(NETWORKS)
+    slices = networks.VGG19 if header.family == "vgg19" else networks.small(header.channels)
+    tensors = {name: array for name, array in _tensors(path).items() if name not in BEHIND}
+    network = fill(str(path), networks.build(slices), tensors)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _tensors(path: Path) -> Mapping[str, NDArray[Any]]:
+    """All tensors of a file by name."""
+    if not _is_torch_file(path):
+        from safetensors.numpy import load_file
+
+        return load_file(path)
+    found = import_module(TORCH_FILES).read_contents(path).networks
+    if set(found) != {""}:
+        raise WeightsError(
+            f"{path} holds {', '.join(map(repr, sorted(found))) or 'no tensors'}; expected the tensors of VGG-19 alone"
+        )
+    tensors: Mapping[str, NDArray[Any]] = found[""].tensors
+    return tensors

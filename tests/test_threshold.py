@@ -1,0 +1,78 @@
+"""One number against a threshold: closed forms, directions, shapes that do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from test_detectors import MemoryExamples
+
+from detectors import threshold
+from detectors.calibration import best_threshold
+from detectors.contract import Control, State
+from detectors.network import layout
+from stages.detector_file import detector_config
+
+
+def numbers(count: int, seed: int, larger: int = 1) -> MemoryExamples:
+    """Mean residuals of about 0.03; those of the class `larger` lie 0.01 above the others."""
+    random = np.random.default_rng(seed)
+    labels = (np.arange(count) % 2).astype(np.uint8)
+    values = random.normal(0.03, 0.001, count) + 0.01 * (labels == larger)
+    return MemoryExamples(values.astype(np.float32), labels)
+
+
+def test_training_rows_are_not_read() -> None:
+    class Unreadable:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"{name} of the training rows was read")
+
+    config: Any = detector_config("residual-mean")
+    state = threshold.fit(config, Unreadable(), numbers(40, 1), Control())  # type: ignore[arg-type]
+    assert threshold.score(config, state, numbers(10, 2).array()).shape == (10,)
+
+
+@pytest.mark.parametrize("larger", ["fake", "real"])
+def test_scores_rise_with_the_class_that_is_said_to_be_larger(larger: str) -> None:
+    config: Any = detector_config({"preset": "residual-mean", "larger": larger})
+    val, test = (numbers(60, seed, larger=int(larger == "fake")) for seed in (1, 2))
+    state = threshold.fit(config, val, val, Control())
+    scores = threshold.score(config, state, test.array())
+    cut = best_threshold(threshold.score(config, state, val.array()), val.labels)
+    assert ((scores >= cut) == (test.labels == 1)).all()
+    signed = test.features.astype(np.float64) * (1 if larger == "fake" else -1)
+    logit = state.plain["slope"] * signed + state.plain["intercept"]
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logit)), rtol=1e-6)
+    assert state.plain["slope"] > 0
+
+
+def test_a_baseline_that_points_the_wrong_way_is_not_turned_around() -> None:
+    config: Any = detector_config("residual-mean")
+    val = numbers(60, 1, larger=0)
+    scores = threshold.score(config, threshold.fit(config, val, val, Control()), val.array())
+    assert scores[val.labels == 0].min() > scores[val.labels == 1].max()
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 8, 8), (1,)])
+def test_more_than_one_number_per_row_is_refused(shape: tuple[int, ...]) -> None:
+    config: Any = detector_config("residual-mean")
+    found = " x ".join(map(str, shape))
+    with pytest.raises(ValueError, match=f"one number per row, but 'residual_pixel_mean' is {found}; choose another"):
+        threshold.decision(config, State(), np.zeros((4, *shape), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((12, 16), ("first", (1, 12, 16))),
+        ((3, 64, 64), ("first", (3, 64, 64))),
+        ((64, 48, 3), ("last", (3, 64, 48))),
+        ((64, 64, 1), ("last", (1, 64, 64))),
+        ((128, 4, 4), ("first", (128, 4, 4))),
+        ((512, 1, 1), ("first", (512, 1, 1))),
+        ((512, 3, 3), ("first", (512, 3, 3))),
+    ],
+)
+def test_a_small_network_reads_maps_of_many_channels(shape: tuple[int, ...], expected: Any) -> None:
+    assert layout(shape) == expected
