@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipeline.atomic import write_bytes
-from pipeline.config import load_pipeline
+from pipeline.config import Pipeline, load_pipeline
 from pipeline.pins import read_pins
 from pipeline.plan import make_plan
 from pipeline.run import open_scan
@@ -39,14 +39,23 @@ NOTE = (
 )
 
 
-def artifacts(file: Path) -> dict[str, Path]:
+def artifacts(pipeline: Pipeline) -> dict[str, Path]:
     """Finished artifacts by task, as the pipeline file stands now."""
-    pipeline = load_pipeline(file, None)
     wanted = pipeline.select(list(NODES.values()))
     store = Store(pipeline.store)
     plan = make_plan(pipeline, store, open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
     found = {task: plan.artifacts[node].found for task, node in NODES.items()}
     return {task: artifact.path for task, artifact in found.items() if artifact is not None}
+
+
+def course(pipeline: Pipeline, name: str) -> list[str]:
+    """One sentence for each training that led to a node, the first one first."""
+    node = pipeline.nodes[name]
+    before = [line for start in node.artifacts.get("checkpoint", ()) for line in course(pipeline, start)]
+    config = node.config
+    factor = config.perceptual_weight
+    loss = "loss of pixels" if factor is None else f"loss of pixels and {factor:g} times the perceptual stages"
+    return [*before, f"{name}: {config.kimg:g} thousand patches of {config.patch} pixels, task {config.task}, {loss}"]
 
 
 def loss_of(card: Mapping[str, Any]) -> str:
@@ -58,8 +67,8 @@ def loss_of(card: Mapping[str, Any]) -> str:
     return f"The loss is that of pixels and, with the factor {factor:g}, of the perceptual stages of {name}."
 
 
-def publish(place: Path, task: str, out: Path) -> dict[str, Any]:
-    """Files of one re-synthesizer; returns its manifest entry."""
+def publish(place: Path, task: str, steps: Sequence[str], out: Path) -> dict[str, Any]:
+    """Files of one re-synthesizer; returns its manifest entry. steps: its `course`."""
     name = f"rdn-small-{task}"
     content = (place / weights.FILE).read_bytes()
     card = json.loads((place / "card.json").read_text())
@@ -72,7 +81,7 @@ def publish(place: Path, task: str, out: Path) -> dict[str, Any]:
             "train it longer"
         )
     card |= {"data": DATA, "licence": LICENCE, "origin": "experiments/resynthesizers.yaml", "loss": loss_of(card)}
-    card["note"] = NOTE
+    card |= {"note": NOTE, "course": list(steps)}
     write_bytes(out / f"{name}.safetensors", content)
     write_bytes(out / f"{name}.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
     return {
@@ -95,12 +104,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("manifests/weights"))
     parser.add_argument("--manifest", type=Path, default=Path("manifests/networks.yaml"))
     arguments = parser.parse_args()
-    found = artifacts(arguments.file)
-    for task in NODES:
+    pipeline = load_pipeline(arguments.file, None)
+    found = artifacts(pipeline)
+    for task, node in NODES.items():
         if task not in found:
             print(f"{task}: not trained yet")
             continue
-        entry = publish(found[task], task, arguments.out)
+        entry = publish(found[task], task, course(pipeline, node), arguments.out)
         entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
         entries[f"rdn-small-{task}"] = entry
         write_bytes(arguments.manifest, yaml.safe_dump(entries, sort_keys=False, width=120).encode())

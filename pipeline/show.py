@@ -15,6 +15,9 @@ from pipeline.plan import Plan
 from pipeline.selection import Branch, origin
 from pipeline.stage import Field
 
+MOST_MAPS = 8
+"""Channels that are drawn of a row with many of them: the first."""
+
 
 def list_rows(plan: Plan, node: str, count: int = 10) -> list[str]:
     """The first rows of each branch of a node: id and origin."""
@@ -80,6 +83,8 @@ def draw(value: NDArray[Any], field: Field, title: str, out: Path) -> None:
     from matplotlib.figure import Figure
 
     maps = value.reshape(-1, *value.shape[-2:]) if value.ndim >= 2 and min(value.shape[-2:]) > 4 else None
+    if maps is not None and len(maps) > MOST_MAPS:
+        title, maps = f"{title} (channels 0 to {MOST_MAPS - 1} of {len(maps)})", maps[:MOST_MAPS]
     figure = Figure(figsize=(5, 3.4) if maps is None else (4 * len(maps), 4), layout="constrained")
     FigureCanvasAgg(figure)
     if maps is None:

@@ -1,4 +1,4 @@
-"""Stage `residual`: what a re-synthesizer cannot rebuild of an image (He et al. 2021, section 3, Eq. 4).
+"""Stage `residual`: what a re-synthesizer cannot rebuild of an image (He et al. 2021, section 3).
 
 An image x is reduced to the means of its 4 x 4 blocks and rebuilt from them by a network that knows photographs only:
 y. The residual |y - x| of pixels, or of a stage of a perceptual network, is what the paper's detectors see; its mean
@@ -114,10 +114,10 @@ class Residual(Stage):
 
     def modules(self, config: ResidualConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """Modules of the networks in the files; the perceptual ones only where a stage is asked for."""
-        found = ["stages.resynthesis.downsampling", *(weights.modules(files["model"]) if "model" in files else ())]
-        if config.perceptual is not None:
-            found += [PERCEPTUAL, *importlib.import_module(PERCEPTUAL).modules(files["perceptual"])]
-        return tuple(found)
+        found = weights.modules(files["model"]) if "model" in files else ()
+        if "perceptual" in files:
+            found += (PERCEPTUAL, *importlib.import_module(PERCEPTUAL).modules(files["perceptual"]))
+        return found
 
     def least_rows(self, config: ResidualConfig) -> int:
         """A micro-batch, or the largest that the size of the images may lead to on a CPU."""
@@ -126,7 +126,7 @@ class Residual(Stage):
     def check(self, config: ResidualConfig, files: Mapping[str, Any]) -> None:
         """The files hold networks of the right kind."""
         weights.read_header(files["model"])
-        if config.perceptual is not None:
+        if "perceptual" in files:
             importlib.import_module(PERCEPTUAL).read_header(files["perceptual"])
 
     def schema(self, config: ResidualConfig, inputs: Mapping[str, Any]) -> Schema:

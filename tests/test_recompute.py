@@ -46,6 +46,8 @@ def test_a_change_of_normalization_standardization_or_detector_recomputes_no_fea
         assert computed(project, other) == {"detector": 1}, other
     assert computed(project, f"{dct}, standardization: statistics") == {"statistics": 1, "detector": 1}
     assert computed(project, svm) == {}, "what was there is there again"
+    project.replace("fft2d]}", "fft2d], color: gray}")
+    assert project.run("detector").computed == {"spectra": 48, "detector": 1}, "a change of the features is seen"
 
 
 def test_statistics_of_another_field_are_an_error_before_anything_runs(project: Project) -> None:

@@ -104,6 +104,8 @@ def test_regularization_halves_the_distance_of_mean_profiles_and_an_adversary_lo
     """And a card whose diversity or quality is a quarter worse than the raw one's says so."""
     raw = card_of(f"{family}-raw")["figures"]
     for variant, most in (("R", 0.5), ("A", 1.0)):
+        if f"{family}-{variant}" not in ENTRIES:
+            continue
         card = card_of(f"{family}-{variant}")
         assert card["started_from"]["sha256"] == ENTRIES[f"{family}-raw"]["sha256"]
         assert card["profile_distance_before"] == pytest.approx(raw["profile_distance"], rel=0.01)

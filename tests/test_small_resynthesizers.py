@@ -22,7 +22,19 @@ ROOT = Path(__file__).parents[1]
 MANIFESTS = ROOT / "manifests"
 ENTRIES: dict[str, Any] = yaml.safe_load((MANIFESTS / "networks.yaml").read_text())
 TASKS = ("SR", "SR+C", "SR+D")
-TOLD = {"config", "data", "data_fingerprint", "device", "figures", "files", "licence", "loss", "note", "origin"}
+TOLD = {
+    "config",
+    "course",
+    "data",
+    "data_fingerprint",
+    "device",
+    "figures",
+    "files",
+    "licence",
+    "loss",
+    "note",
+    "origin",
+}
 HELD_OUT = 24
 
 
@@ -57,7 +69,10 @@ def test_each_file_is_the_one_of_its_entry_small_and_told_about(task: str) -> No
     card = json.loads((MANIFESTS / entry["card"]).read_text())
     assert set(card) >= TOLD
     assert (card["parameters"], card["task"], card["size"]) == (336_451, task, "small")
-    assert ("checkpoint" in card["files"]) == (task != "SR")
+    assert card["files"]["perceptual"]["sha256"] == ENTRIES["perceptual-small"]["sha256"]
+    if task != "SR":
+        assert card["files"]["checkpoint"]["sha256"] == ENTRIES["rdn-small-SR"]["sha256"]
+    assert len(card["course"]) == (2 if task == "SR" else 3)
     figures = card["figures"]
     assert figures["psnr"] > figures["psnr_bicubic"]
     assert (entry["psnr"], entry["psnr_bicubic"]) == tuple(round(figures[k], 2) for k in ("psnr", "psnr_bicubic"))
@@ -80,6 +95,13 @@ def test_held_out_photographs_are_enlarged_better_than_by_bicubic(task: str, pho
 def test_the_experiment_trains_each_of_them() -> None:
     text = (ROOT / "experiments" / "resynthesizers.yaml").read_text()
     nodes = yaml.safe_load(text)["nodes"]
+    told = {
+        entry: json.loads((MANIFESTS / ENTRIES[f"rdn-small-{entry}"]["card"]).read_text())["config"] for entry in TASKS
+    }
+    for task, name in NODES.items():
+        assert {key: told[task][key] for key in nodes[name].keys() & told[task].keys()} == {
+            key: value for key, value in nodes[name].items() if key in told[task]
+        }
     assert {nodes[name]["task"]: name for name in NODES.values()} == NODES
     assert all(nodes[name]["stage"] == "train_resynthesizer" for name in NODES.values())
 
@@ -89,12 +111,12 @@ def test_what_is_not_above_bicubic_is_not_published(tmp_path: Path) -> None:
     card = json.loads((MANIFESTS / entry["card"]).read_text())
     (tmp_path / weights.FILE).write_bytes((MANIFESTS / entry["file"]).read_bytes())
     (tmp_path / "card.json").write_text(json.dumps(card))
-    made = publish(tmp_path, "SR", tmp_path / "out")
+    made = publish(tmp_path, "SR", card["course"], tmp_path / "out")
     assert {**made, "file": entry["file"], "card": entry["card"]} == entry
     card["figures"]["psnr"] = card["figures"]["psnr_bicubic"]
     (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(
         SystemExit, match=r"^rdn-small-SR has a PSNR of .* dB, bicubic enlargement .*; train it longer$"
     ):
-        publish(tmp_path, "SR", tmp_path / "other")
+        publish(tmp_path, "SR", [], tmp_path / "other")
     assert not (tmp_path / "other").exists()

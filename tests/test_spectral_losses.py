@@ -122,9 +122,10 @@ def test_damping_bounds_the_slope_of_weak_coefficients_and_changes_no_value():
 
 
 def test_profile_of_an_image_does_not_depend_on_its_batch():
+    """But for the last bit of the logarithm, which vectors and their remainders round differently on some CPUs."""
     images = tensor(noise(32, rows=5), torch.float32)
     profile = Profile(32)
-    assert torch.equal(profile(images)[3:4], profile(images[3:4]))
+    torch.testing.assert_close(profile(images)[3:4], profile(images[3:4]), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("level", [-1.0, 0.3, 1.0])

@@ -66,7 +66,7 @@ class Joint(Reconstruction):
         images = torch.cat([self.patches.draw(reals), self.fakes.draw(self.batch - reals)])
         labels = torch.tensor([REAL] * reals + [FAKE] * (self.batch - reals), device=self.device)
         loss, terms = self.losses(images, labels, train_generator)
-        self.update(loss, ("resynthesizer", "classifier") if train_generator else ("classifier",))
+        self.update(loss, tuple(self.optimizers))  # one without gradients stays where it is
         numbers = checked(terms, seen)
         if self.schedule.validates(seen, seen + self.batch):
             numbers |= self.validate()
