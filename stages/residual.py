@@ -115,7 +115,7 @@ class Residual(Stage):
     def modules(self, config: ResidualConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """Modules of the networks in the files; the perceptual ones only where a stage is asked for."""
         found = weights.modules(files["model"]) if "model" in files else ()
-        if "perceptual" in files:
+        if config.perceptual is not None and "perceptual" in files:
             found += (PERCEPTUAL, *importlib.import_module(PERCEPTUAL).modules(files["perceptual"]))
         return found
 

@@ -363,7 +363,7 @@ def test_the_flip_of_a_cached_residual_is_near_for_pixels_and_far_for_stages(
         one, two = (each[f"residual_{level}"].astype(np.float64) for each in (cached, exact))
         return float(np.abs(one[..., ::-1] - two).mean() / two.mean())
 
-    assert 0.05 < deviation("pixel") < 0.3
+    assert 0.05 < deviation("pixel") < 0.35
     means = [each["residual_pixel_mean"] for each in (cached, exact)]
     np.testing.assert_allclose(*means, rtol=0.05)
     assert deviation("stage5") > 0.15
