@@ -156,6 +156,7 @@ def test_no_deeper_layer_is_run_than_asked_for_and_none_twice() -> None:
     images = noise(1, 3, 16, 16)
     kept = images.clone()
     alone = network.stages(images, [3])
+    assert list(alone) == [3]
     assert runs == list(range(8))
     runs.clear()
     several = network.stages(images, [2, 3, 1])

@@ -421,7 +421,9 @@ def test_files_of_another_kind_are_refused_at_planning(files: Mapping[str, Path]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-@pytest.mark.parametrize("sides", [(4, 4), (16, 64), (64, 64), (128, 128), (256, 256), (1024, 1024), (4096, 4096)])
+@pytest.mark.parametrize(
+    "sides", [(4, 4), (16, 64), (60, 84), (64, 64), (128, 128), (256, 256), (1024, 1024), (4096, 4096)]
+)
 def test_a_micro_batch_is_a_power_of_two_that_divides_a_call(sides: tuple[int, int], device: str) -> None:
     rows, (pixels, most) = micro_batch(sides, device), MICRO_BATCH[device.partition(":")[0]]
     assert rows & (rows - 1) == 0

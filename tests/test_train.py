@@ -16,7 +16,7 @@ from pipeline.closure import closure
 from pipeline.errors import Interrupted, StageError
 from pipeline.recipes import recipe_config
 from pipeline.stage import Field
-from stages.detector_file import family_module, load_detector
+from stages.detector_file import FeatureRows, family_module, load_detector
 from stages.train import Train, TrainConfig
 
 CNN = {"preset": "fft2d-cnn", "feature": "map", "widths": [4], "epochs": 3, "batch_size": 8, "micro_batch": 8}
@@ -85,6 +85,16 @@ def test_no_test_row_is_read(tmp_path: Path) -> None:
     assert contents(fit(tmp_path / "one", dataset)) == contents(fit(tmp_path / "two", spoiled))
 
 
+def test_features_are_read_in_blocks_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = FeatureRows(rows(5), "map")  # ten rows of 128 bytes
+    assert [len(block) for block in found.blocks(512)] == [10]
+    monkeypatch.setattr("stages.detector_file.BLOCK_BYTES", 4 * 128)
+    assert [len(block) for block in found.blocks(512)] == [4, 4, 2]
+    assert [len(block) for block in found.blocks(3)] == [3, 3, 3, 1]
+    monkeypatch.setattr("stages.detector_file.BLOCK_BYTES", 100)
+    assert [len(block) for block in found.blocks(512)] == [1] * 10
+
+
 def test_the_saved_detector_scores_rows(tmp_path: Path) -> None:
     dataset = rows()
     detector = load_detector(fit(tmp_path, dataset))
@@ -150,8 +160,8 @@ def test_planning_refuses_rows_without_the_feature(feature: str, fields: tuple[s
 @pytest.mark.parametrize(("detector", "network"), [("profile-svm", False), ("profile-logistic", False), (CNN, True)])
 def test_only_a_network_depends_on_the_device(detector: Any, network: bool, tmp_path: Path) -> None:
     assert Train().on_device(config(detector)) is network
-    one = fit(tmp_path / "one", rows(), detector)
     two = fit(tmp_path / "two", rows(), detector, threads=2)
+    one = fit(tmp_path / "one", rows(), detector)  # last, so that the process has one thread again
     assert (contents(one) != contents(two)) is network  # the card of a network says on what it was trained
 
 
