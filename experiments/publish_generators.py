@@ -30,6 +30,7 @@ FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")
 VARIANTS = ("raw", "R", "A")
 MOST_BYTES = 4_000_000
 ALLOWED = 0.25  # how much worse than the raw one diversity and quality may be without a word
+SHIPPED = Path("manifests/weights")
 LICENCE = "Apache-2.0; trained on CC0-1.0 and MIT photographs"
 
 
@@ -67,8 +68,9 @@ def raw_of(card: Mapping[str, Any], family: str, found: Mapping[str, Path], out:
     started: str = card["started_from"]["sha256"]
     beside = found.get(f"{family}_raw")
     places = [(beside / "generator.safetensors", beside / "card.json")] if beside else []
-    shipped = out / f"{family}-small-raw"
-    places.append((shipped.with_suffix(".safetensors"), shipped.with_suffix(".json")))
+    for folder in (out, SHIPPED):
+        stem = folder / f"{family}-small-raw"
+        places.append((stem.with_suffix(".safetensors"), stem.with_suffix(".json")))
     for file, told in places:
         if file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == started:
             figures: dict[str, float] = json.loads(told.read_text())["figures"]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ORIGINS = ("ingest", "sample", "upsample")
+ORIGINS = ("ingest", "sample", "translate", "upsample")
 """Stages that give rows their pixels; steps up to the last of them are the origin, which is what is studied."""
 
 LOSSY = ("JPEG", "WEBP", "MPO")

@@ -16,10 +16,10 @@ import numpy as np
 
 from pipeline.stage import Promise
 from stages.spectrum_gain import Array, Equalization, length
+from stages.weights_file import METADATA_KEY
 
 FILE, CARD = "equalization.safetensors", "card.json"
 FORMAT = 1
-METADATA_KEY = "touchstone"
 SETTINGS: dict[str, tuple[Any, ...]] = {
     "shape": ("radial", "2d"),
     "channels": ("separate", "gray"),

@@ -252,11 +252,12 @@ def _discriminator(path: Path, artifact: Path | None) -> tuple[dict[str, Any], n
     from importlib import import_module
 
     from stages.generators import weights
+    from stages.weights_file import is_safetensors
 
     if artifact is not None:
         beside = artifact / "discriminator.safetensors"
         return dict(weights.read_header(beside).architecture), weights.load(beside, "discriminator")[1]
-    if generator_file.is_official(path):
+    if not is_safetensors(path):
         converted = import_module(generator_file.OFFICIAL).discriminator(path)
         if converted is not None:
             network = new_network(converted.family, "discriminator", converted.architecture)

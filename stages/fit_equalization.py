@@ -21,13 +21,11 @@ from pipeline.errors import Interrupted, StageError
 from pipeline.stage import FAKE, REAL, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages import spectrum_gain
 from stages.equalization_file import CARD, FILE, describe, pack
+from stages.image_field import SMALLEST, image_size
 from stages.spectrum_gain import Array, Equalization
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
-
-LEAST_SIDE = 8
-"""Pixels; smaller images have almost no rings."""
 
 FEW_ROWS = 100
 """Rows of a class below which its mean spectrum is noisy at the innermost rings."""
@@ -81,13 +79,13 @@ class FitEqualization(Stage):
 
     def schema(self, config: FitEqualizationConfig, inputs: Mapping[str, Schema]) -> Schema:
         """No rows come out; raises ValueError where the inputs have no images of one size."""
-        image_size(inputs["on"])
+        image_size(inputs["on"], self.name, SMALLEST)
         return {}
 
     def promise(self, config: FitEqualizationConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Everything but the arrays."""
         empty = np.zeros((0, 0))
-        return describe(_equalization(config, *image_size(inputs["on"]), empty, empty))
+        return describe(_equalization(config, *image_size(inputs["on"], self.name, SMALLEST), empty, empty))
 
     def fit(
         self, config: FitEqualizationConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
@@ -98,7 +96,7 @@ class FitEqualization(Stage):
         reals, fakes = (rows.where(rows.column("label") == label) for label in (REAL, FAKE))
         counts = {"real": _counts(reals), "fake": _counts(fakes)}
         _check_classes(counts)
-        height, width = image_size(rows.fields)
+        height, width = image_size(rows.fields, self.name, SMALLEST)
         passes = _Passes(ctx, len(reals) + 2 * len(fakes))
         target = passes.run("target", reals, _spectrum_mean(config))["mean"]
         of_fakes = passes.run("source", fakes, _spectrum_mean(config))
@@ -129,23 +127,6 @@ class FitEqualization(Stage):
         }
         write_bytes(ctx.out / CARD, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
         ctx.facts.update(facts)
-
-
-def image_size(schema: Schema) -> tuple[int, int]:
-    """Height and width of the images of a schema; raises ValueError."""
-    image = schema.get("image")
-    if image is None or image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
-        found = f"{image.shape} {image.dtype}" if image else f"the fields {', '.join(sorted(schema)) or '(none)'}"
-        raise ValueError(
-            f"spectrum equalization needs `image`, (H, W, 3) uint8, of one size in all rows, found {found}; put one "
-            "equalize node before all of them"
-        )
-    height, width, _ = image.shape
-    if min(height, width) < LEAST_SIDE:
-        raise ValueError(
-            f"spectrum equalization needs images of {LEAST_SIDE} px per side or more, found {height} x {width}"
-        )
-    return height, width
 
 
 def _equalization(config: FitEqualizationConfig, height: int, width: int, target: Array, source: Array) -> Equalization:

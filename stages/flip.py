@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig
+from stages.image_field import image_size
 
 
 class FlipConfig(StageConfig):
@@ -30,11 +31,8 @@ class Flip(Stage):
 
     def schema(self, config: FlipConfig, inputs: Mapping[str, Schema]) -> Schema:
         """`image` as it was, and `flipped`, 0 or 1."""
-        image = inputs["of"].get("image")
-        if image is None or image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
-            found = f"{image.dtype} {image.shape}" if image else ", ".join(sorted(inputs["of"])) or "nothing"
-            raise ValueError(f"flip needs a field 'image', uint8 (H, W, 3), found {found}; put equalize before it")
-        return {"image": image, "flipped": Field("uint8", (), "1: left and right exchanged")}
+        image_size(inputs["of"], self.name)
+        return {"image": inputs["of"]["image"], "flipped": Field("uint8", (), "1: left and right exchanged")}
 
     def fan_out(self, config: FlipConfig) -> int:
         """Two rows per row."""

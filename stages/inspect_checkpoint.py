@@ -16,7 +16,8 @@ from pipeline.errors import ConfigError, TouchstoneError
 from stages.generators import official, weights
 from stages.generators.checkpoints import Contents, Converted, read_contents
 from stages.generators.layers import parameters
-from stages.generators.weights import Header, WeightsError
+from stages.generators.weights import Header
+from stages.weights_file import WeightsError, begins_like_safetensors
 
 OWN = "safetensors"
 
@@ -62,7 +63,7 @@ def _check_is_file(path: Path) -> None:
 
 def _described(path: Path, which: str) -> dict[str, Any]:
     about: dict[str, Any] = {"file": str(path), **_identity(path)}
-    if is_own(path):
+    if begins_like_safetensors(path):
         return {**about, **_own(path)}
     contents = read_contents(path)
     about |= {"container": contents.container, "version": contents.version}
@@ -80,7 +81,7 @@ def _described(path: Path, which: str) -> dict[str, Any]:
 
 
 def _rewrite(path: Path, which: str, out: Path) -> None:
-    if is_own(path):
+    if begins_like_safetensors(path):
         raise WeightsError(f"{path} is a file of this project already; copy it")
     contents = read_contents(path)
     if which == "discriminator":
@@ -93,16 +94,6 @@ def _rewrite(path: Path, which: str, out: Path) -> None:
     weights.save(
         out, converted.family, converted.architecture, converted.tensors, converted.truncation, network=network
     )
-
-
-def is_own(path: Path) -> bool:
-    """Whether a file is of the safetensors format; raises WeightsError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= weights.HEADER_LIMIT
 
 
 def _identity(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pydantic import field_validator
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import SPLITS, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages.planes import image_size
+from stages.image_field import SMALLEST, image_size
 from stages.row_order import in_order
 from stages.spectrum_means import EPSILON, Picture, SpectrumSums, definitions
 
@@ -72,7 +72,7 @@ class MeanSpectra(Stage):
 
     def schema(self, config: MeanSpectraConfig, inputs: Mapping[str, Schema]) -> Schema:
         """No rows come out; raises ValueError where the inputs have no images of one size."""
-        image_size(inputs["of"], self.name)
+        image_size(inputs["of"], self.name, SMALLEST)
         return {}
 
     def fit(
@@ -83,7 +83,7 @@ class MeanSpectra(Stage):
         found = _series(in_order(view))
         if not found:
             raise StageError("the view 'of' holds no rows, expected at least one image; widen its `where` or `take`")
-        height, width = image_size(view.fields, self.name)
+        height, width = image_size(view.fields, self.name, SMALLEST)
         passes = _Passes(config, ctx, sum(len(one.rows) for one in found))
         for number, one in enumerate(found):
             write_bytes(ctx.out / _file(number), passes.run(number, one.rows))
@@ -168,7 +168,7 @@ class _Passes:
         return path.read_bytes()
 
     def _summed(self, number: int, rows: Dataset) -> dict[Picture, SpectrumSums]:
-        height, width = image_size(rows.fields, MeanSpectra.name)
+        height, width = image_size(rows.fields, MeanSpectra.name, SMALLEST)
         sums = {picture: SpectrumSums(picture, height, width) for picture in self.config.pictures}
         step = max(1, READ_BYTES // rows.fields["image"].row_bytes)
         for first in range(self._restored(number, sums), len(rows), step):

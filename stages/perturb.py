@@ -32,6 +32,7 @@ from pydantic import field_validator, model_validator
 
 from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, row_setting, setting
 from stages import jpeg_codecs, perturbations
+from stages.image_field import image_size
 
 OFF = -1.0
 """Value of a drawn parameter in rows that the operation was not applied to."""
@@ -198,18 +199,15 @@ class Perturb(Stage):
 
     def schema(self, config: PerturbConfig, inputs: Mapping[str, Schema]) -> Schema:
         """`image`, `applied` (bit k: the k-th operation) and one float32 column per draw, -1 where it has no effect."""
-        image = inputs["of"].get("image")
-        if image is None or image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
-            found = f"{image.shape} {image.dtype}" if image else ", ".join(sorted(inputs["of"])) or "nothing"
-            raise ValueError(f"perturb needs a field `image`, (H, W, 3) uint8, found {found}; put equalize before it")
-        if config.compresses and max(image.shape) > JPEG_LIMIT:
+        height, width = image_size(inputs["of"], self.name)
+        if config.compresses and max(height, width) > JPEG_LIMIT:
             raise ValueError(
-                f"perturb compresses images of up to {JPEG_LIMIT} px per side, found {image.shape[0]} x "
-                f"{image.shape[1]}; reduce them with equalize, or take a protocol without jpeg"
+                f"perturb compresses images of up to {JPEG_LIMIT} px per side, found {height} x "
+                f"{width}; reduce them with equalize, or take a protocol without jpeg"
             )
         columns = {name: Field("float32", (), units) for name, units in drawn(config).items()}
         applied = Field("uint8", (), "bit k: operation k of the config")
-        return {"image": Field("uint8", image.shape, "RGB, 0 to 255"), "applied": applied, **columns}
+        return {"image": Field("uint8", (height, width, 3), "RGB, 0 to 255"), "applied": applied, **columns}
 
     def environment(self, config: PerturbConfig) -> Mapping[str, str]:
         """JPEG pixels depend on the libjpeg of each codec."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.cubic import cubic
+
 Image = NDArray[np.uint8]
 
 TABLES = {
@@ -116,13 +118,6 @@ def _enlarge(values: NDArray[np.float64], size: int, axis: int) -> NDArray[np.fl
     lines = np.moveaxis(values, axis, 0)
     total = np.zeros((size, *lines.shape[1:]))
     for tap in range(-1, 3):
-        weight = _keys(np.abs(part - tap)).reshape(-1, *[1] * (lines.ndim - 1))
+        weight = cubic(np.abs(part - tap)).reshape(-1, *[1] * (lines.ndim - 1))
         total += weight * lines[np.clip(first + tap, 0, length - 1)]
     return np.moveaxis(total, 0, axis)
-
-
-def _keys(distance: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
-    """Cubic convolution kernel (Keys 1981, equation 4) at distances 0 to 2."""
-    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    return np.where(distance <= 1, near, far)

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pipeline.stage import Schema
-
 OPENCV_GRAY = ((9798, 19235, 3735), 15)
 """Integer weights of R, G, B and the binary shift of OpenCV's 8-bit RGB to gray."""
 
@@ -24,31 +22,6 @@ PILLOW_GRAY = ((19595, 38470, 7471), 16)
 
 BLOCK_BYTES = 1 << 20
 """Temporaries of this size stay in the cache of a core; whole batches are up to 2.6 times slower."""
-
-
-SMALLEST = 8
-"""Pixels per side; below, the Durall conventions leave almost no ring."""
-
-
-def image_size(fields: Schema, stage: str) -> tuple[int, int]:
-    """Height and width of the field `image`, (H, W, 3) uint8; ValueError if there is none or it is too small."""
-    image = fields.get("image")
-    if image is None:
-        raise ValueError(
-            f"{stage} needs a field 'image', and its input has {', '.join(sorted(fields)) or 'none'}; "
-            "put an equalize node before it"
-        )
-    if image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
-        raise ValueError(
-            f"{stage} needs 'image' as uint8 (H, W, 3), and it is {image.dtype} {image.shape}; "
-            "put an equalize node before it"
-        )
-    height, width, _ = image.shape
-    if min(height, width) < SMALLEST:
-        raise ValueError(
-            f"images of {height} x {width} have no usable spectrum; expected at least {SMALLEST} px per side"
-        )
-    return height, width
 
 
 def opencv_gray(images: NDArray[np.uint8], dtype: DTypeLike = np.float32) -> NDArray[Any]:

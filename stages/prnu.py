@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
 from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
+from stages.image_field import image_size
 
 Feature = Literal["residual", "terms", "noise"]
 FEATURES: tuple[Feature, ...] = ("residual", "terms", "noise")
@@ -89,7 +90,7 @@ class Prnu(Stage):
 
     def schema(self, config: PrnuConfig, inputs: Mapping[str, Schema]) -> Schema:
         """Fields of the chosen features for the image size of the input."""
-        height, width = _image_size(inputs["of"])
+        height, width = image_size(inputs["of"], self.name, SMALLEST)
         fields = {
             "residual": ("prnu", Field("float16", (height, width), "gray levels")),
             "terms": ("prnu_terms", Field("float16", (2, 3, height, width), "noise * level / 255, squared weight")),
@@ -141,17 +142,3 @@ def _check_wavelets() -> None:
         raise ValueError(
             "prnu needs PyWavelets, which is not installed; install the extra with pip install 'touchstone[prnu]'"
         )
-
-
-def _image_size(fields: Schema) -> tuple[int, int]:
-    """Height and width of the input's images; ValueError if there are none of the right kind."""
-    image = fields.get("image")
-    if image is None or image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
-        found = f"{image.dtype} {image.shape}" if image else ", ".join(sorted(fields)) or "nothing"
-        raise ValueError(f"prnu needs a field 'image', uint8 (H, W, 3), found {found}; put an equalize node before it")
-    height, width, _ = image.shape
-    if min(height, width) < SMALLEST:
-        raise ValueError(
-            f"images of {height} x {width} px are too small for prnu; expected at least {SMALLEST} px per side"
-        )
-    return height, width

@@ -32,6 +32,7 @@ from pipeline.stage import (
     file_setting,
     setting,
 )
+from stages.image_field import image_size
 from stages.networks import prepare
 from stages.resynthesis import weights
 
@@ -131,7 +132,7 @@ class Residual(Stage):
 
     def schema(self, config: ResidualConfig, inputs: Mapping[str, Any]) -> Schema:
         """Per level `residual_LEVEL` and `residual_LEVEL_mean`; and `residual_clipped`, a count."""
-        height, width = _image_size(inputs["of"], config.levels)
+        height, width = _sides(inputs["of"], config.levels)
         found: dict[str, Field] = {}
         for level in config.levels:
             shape, units = (3, height, width), "|y - x|, RGB in 0..1"
@@ -246,14 +247,10 @@ def _refuse_infinite(config: ResidualConfig, found: Mapping[str, NDArray[Any]], 
         ctx.fail(row, "its residual is not finite; the weights of the re-synthesizer or the perceptual network are bad")
 
 
-def _image_size(fields: Schema, levels: Sequence[Level]) -> tuple[int, int]:
+def _sides(fields: Schema, levels: Sequence[Level]) -> tuple[int, int]:
     """Height and width of the input's images; ValueError if they are none, or of sides that do not fit."""
-    image = fields.get("image")
-    if image is None or image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
-        found = f"{image.dtype} {image.shape}" if image else ", ".join(sorted(fields)) or "no fields"
-        raise ValueError(f"residual needs a field 'image', uint8 (H, W, 3), found {found}; put equalize before it")
-    height, width, _ = image.shape
-    if height % BLOCK or width % BLOCK or not height or not width:
+    height, width = image_size(fields, Residual.name)
+    if height % BLOCK or width % BLOCK:
         nearest = max(BLOCK, min(height, width) // BLOCK * BLOCK)
         raise ValueError(
             f"residual takes means of {BLOCK} x {BLOCK} blocks, and the images are {height} x {width}; equalize to a "

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
 from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
-from stages.planes import image_size
+from stages.image_field import SMALLEST, image_size
 
 Feature = Literal["profile", "projections", "dct2d", "fft2d"]
 
@@ -88,7 +88,7 @@ class Spectrum(Stage):
 
     def schema(self, config: SpectrumConfig, inputs: Mapping[str, Schema]) -> Schema:
         """Fields of the chosen features for the image size of the input."""
-        height, width = image_size(inputs["of"], "spectrum")
+        height, width = image_size(inputs["of"], self.name, SMALLEST)
         found: dict[str, Field] = {}
         if config.convention is not None:
             length = importlib.import_module(PROFILES).profile_length(height, width, config.convention)

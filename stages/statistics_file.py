@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Field, Promise
+from stages.weights_file import METADATA_KEY
 
 FILE, CARD = "statistics.safetensors", "card.json"
 KIND, FORMAT = "standardization statistics", 1
-METADATA_KEY = "touchstone"
 Array = NDArray[np.float64]
 
 

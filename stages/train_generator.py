@@ -157,7 +157,7 @@ def side_of(schema: Schema) -> int:
 
 def real_rows(view: Any) -> Dataset:
     """Training rows of real images, ordered by id; raises StageError if there are fakes or too few."""
-    from stages.train import in_order
+    from stages.row_order import in_order
 
     rows: Dataset = in_order(view.split("train"))
     fakes = int((rows.column("label") == 1).sum())
@@ -245,7 +245,7 @@ def publish(
     from stages.generators import trainer, weights
     from stages.generators.generator_metrics import card_figures
     from stages.generators.layers import parameters
-    from stages.train import fingerprint
+    from stages.row_order import fingerprint
 
     family = config.recipe.family
     domains = [str(name) for name in images.domains] if config.recipe.conditional else []

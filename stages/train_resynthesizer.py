@@ -35,6 +35,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.resynthesis import weights
+from stages.weights_file import METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -270,7 +271,7 @@ def architecture_of(config: TrainResynthesizerConfig, checkpoint: Path | Promise
         return weights.SIZES[config.size or "full"]
     header = weights.read_header(checkpoint)
     if config.size is not None and header.architecture != weights.SIZES[config.size]:
-        raise weights.WeightsError(
+        raise WeightsError(
             f"{checkpoint} holds a re-synthesizer of size {header.size}, but size is {config.size}; leave size out"
         )
     return header.architecture
@@ -422,7 +423,7 @@ def save_classifier(path: Path, joint: JointSettings, tensors: Mapping[str, Any]
         "feature": joint.feature,
         "classes": ["real", "fake"],
     }
-    write_bytes(path, save(dict(tensors), metadata={weights.METADATA_KEY: json.dumps(about, sort_keys=True)}))
+    write_bytes(path, save(dict(tensors), metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
 
 
 def sha256(path: Path) -> str:

@@ -35,6 +35,7 @@ from pipeline.stage import (
     setting,
 )
 from stages import upsampling
+from stages.image_field import image_size
 from stages.upsampling import Method
 
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -92,17 +93,13 @@ class Upsample(Stage):
 
     def schema(self, config: UpsampleConfig, inputs: Mapping[str, Schema]) -> Schema:
         """`image` of the same size; ValueError unless both sides are multiples of the factor."""
-        image = inputs["of"].get("image")
-        if image is None or image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
-            found = f"{image.dtype} {image.shape}" if image else ", ".join(sorted(inputs["of"])) or "nothing"
-            raise ValueError(f"upsample needs a field `image`, uint8 (H, W, 3), found {found}; put equalize before it")
-        height, width, _ = image.shape
+        height, width = image_size(inputs["of"], self.name)
         if height % config.factor or width % config.factor:
             raise ValueError(
                 f"images of {height} x {width} px cannot be reduced {config.factor} times in blocks; choose a size in "
                 f"equalize that is a multiple of {config.factor}"
             )
-        return {"image": Field("uint8", image.shape, "RGB, 0 to 255")}
+        return {"image": Field("uint8", (height, width, 3), "RGB, 0 to 255")}
 
     def children(
         self,

@@ -20,6 +20,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.cubic import cubic
+
 Method = Literal["nearest", "bed_of_nails", "bilinear", "bicubic", "pixel_shuffle", "transposed_convolution"]
 Images = NDArray[np.float32]
 Kernels = NDArray[np.float32]
@@ -112,12 +114,6 @@ def _interpolated(images: Images, factor: int, axis: int, reach: int) -> Images:
         first = int(np.floor(position))
         for tap in range(1 - reach, 1 + reach):
             distance = abs(position - first - tap)
-            weight = np.float32(1 - distance if reach == 1 else _keys(distance))
+            weight = np.float32(1 - distance if reach == 1 else cubic(distance))
             result[place::factor] += weight * lines[np.clip(np.arange(length) + first + tap, 0, length - 1)]
     return np.moveaxis(result, 0, axis)
-
-
-def _keys(distance: float, a: float = -0.75) -> float:
-    if distance <= 1:
-        return ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    return ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a

@@ -252,10 +252,17 @@ def test_mistakes_in_the_pipeline_have_a_line(
 def test_perturbing_and_equalizing_share_no_code() -> None:
     """An edit of the one makes no row of the other stale."""
     perturb, equalize = closure(("stages.perturb",)), closure(("stages.equalize_spectrum",))
-    assert set(perturb) == {"stages.perturb", "stages.perturbations", "stages.jpeg_codecs"}
+    assert set(perturb) == {
+        "stages.perturb",
+        "stages.perturbations",
+        "stages.jpeg_codecs",
+        "stages.cubic",
+        "stages.image_field",
+    }
     assert set(equalize) == {
         "stages.equalize_spectrum",
         "stages.equalization_file",
         "stages.spectrum_gain",
         "stages.planes",
+        "stages.weights_file",
     }

@@ -283,7 +283,7 @@ def test_settings_without_effect_or_sense_are_refused(settings: dict[str, Any], 
 
 
 def test_input_without_images_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"perturb needs a field `image`, .* found codec; put equalize before it"):
+    with pytest.raises(ValueError, match=r"perturb needs a field 'image', .* found codec; put equalize before it"):
         STAGE.schema(config("he2021"), {"of": {"codec": Field("S8")}})
 
 

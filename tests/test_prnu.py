@@ -143,9 +143,9 @@ def test_a_config_that_makes_no_sense_is_rejected(values: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"of": {"score": Field("float32")}}, "prnu needs a field 'image', .* found score; put an equalize node"),
+        ({"of": {"score": Field("float32")}}, "prnu needs a field 'image', .* found score; put equalize before it"),
         (image_schema(dtype="float32"), r"found float32 \(32, 32, 3\)"),
-        (image_schema(7, 32), "images of 7 x 32 px are too small for prnu; expected at least 8 px"),
+        (image_schema(7, 32), "prnu needs images of 8 px per side or more, found 7 x 32"),
     ],
 )
 def test_an_input_without_usable_images_is_named(fields: dict[str, Any], message: str) -> None:
@@ -167,7 +167,13 @@ def test_the_version_of_pywavelets_is_in_the_recipe() -> None:
 
 def test_the_recipe_holds_the_mathematics_and_no_detector() -> None:
     modules = closure(("stages.prnu", *Prnu().modules(config())))
-    assert set(modules) == {"stages.prnu", "stages.wavelet_noise", "stages.planes", "detectors.noise_pattern"}
+    assert set(modules) == {
+        "stages.prnu",
+        "stages.image_field",
+        "stages.wavelet_noise",
+        "stages.planes",
+        "detectors.noise_pattern",
+    }
 
 
 def test_planning_imports_nothing_heavy() -> None:

@@ -14,7 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
-from experiments.publish_generators import comparison
+from experiments.publish_generators import comparison, raw_of
 from experiments.training_photos import curated, shipped
 from pipeline.config import load_pipeline
 from stages.generators import weights
@@ -35,8 +35,8 @@ def card_of(name: str) -> dict[str, Any]:
     return found
 
 
-def test_each_family_is_there() -> None:
-    assert {entry["family"] for entry in ENTRIES.values()} == set(FAMILIES)
+def test_each_family_is_there_raw_regularized_and_with_an_adversary() -> None:
+    assert set(ENTRIES) == {f"{family}-{variant}" for family in FAMILIES for variant in ("raw", "R", "A")}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,8 +104,6 @@ def test_regularization_halves_the_distance_of_mean_profiles_and_an_adversary_lo
     """And a card whose diversity or quality is a quarter worse than the raw one's says so."""
     raw = card_of(f"{family}-raw")["figures"]
     for variant, most in (("R", 0.5), ("A", 1.0)):
-        if f"{family}-{variant}" not in ENTRIES:
-            continue
         card = card_of(f"{family}-{variant}")
         assert card["started_from"]["sha256"] == ENTRIES[f"{family}-raw"]["sha256"]
         assert card["profile_distance_before"] == pytest.approx(raw["profile_distance"], rel=0.01)
@@ -124,6 +122,28 @@ def test_a_comparison_names_what_is_worse() -> None:
         "Worse than the raw generator: its diversity is 50% lower and its sliced Wasserstein distance to photographs "
         "is 50% higher."
     )
+
+
+def test_a_finetuned_one_is_compared_with_the_raw_one_it_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is one of the store, of the folder written to, or a shipped one."""
+    monkeypatch.chdir(ROOT)
+    store, out = tmp_path / "store", tmp_path / "out"
+    for folder, stem, told in ((store, "generator", 1.0), (out, "progan-small-raw", 2.0)):
+        folder.mkdir()
+        (folder / f"{stem}.safetensors").write_bytes(folder.name.encode())
+        card = folder / ("card.json" if folder == store else f"{stem}.json")
+        card.write_text(json.dumps({"figures": {"swd": told}}))
+
+    def found(sha256: str) -> Any:
+        return raw_of({"started_from": {"sha256": sha256}}, "progan", {"progan_raw": store}, out)
+
+    assert found(hashlib.sha256(b"store").hexdigest()) == {"swd": 1.0}
+    assert found(hashlib.sha256(b"out").hexdigest()) == {"swd": 2.0}
+    assert found(ENTRIES["progan-raw"]["sha256"]) == card_of("progan-raw")["figures"]
+    with pytest.raises(SystemExit, match=r"finetuned from 0{16}\.\.\., which is neither trained nor shipped"):
+        found("0" * 64)
 
 
 # What they are trained on

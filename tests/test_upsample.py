@@ -250,7 +250,7 @@ def test_a_config_that_makes_no_sense_is_rejected(method: str, values: dict[str,
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        (Field("float32", (8, 8, 3)), r"uint8 \(H, W, 3\), found float32 \(8, 8, 3\); put equalize before it"),
+        (Field("float32", (8, 8, 3)), r"uint8 \(H, W, 3\), .* found float32 \(8, 8, 3\); put equalize before it"),
         (Field("uint8", (10, 8, 3)), "images of 10 x 8 px cannot be reduced 4 times in blocks; .* a multiple of 4"),
     ],
 )
@@ -261,8 +261,13 @@ def test_unusable_images_are_named_at_planning(field: Field, message: str) -> No
         Upsample().schema(config("nearest"), {"of": {}})
 
 
-def test_the_recipe_is_that_of_two_modules_and_of_no_seed() -> None:
-    assert set(closure(("stages.upsample",))) == {"stages.upsample", "stages.upsampling"}
+def test_the_recipe_is_that_of_few_modules_and_of_no_seed() -> None:
+    assert set(closure(("stages.upsample",))) == {
+        "stages.upsample",
+        "stages.upsampling",
+        "stages.cubic",
+        "stages.image_field",
+    }
     assert Upsample.kind is Kind.EXPAND
     assert not Upsample.random
 

@@ -29,7 +29,7 @@ from stages.generators.pickles import (
     plain,
     read_object,
 )
-from stages.generators.weights import WeightsError
+from stages.weights_file import WeightsError
 
 __all__ = ["Contents", "Converted", "NetworkData", "read_contents"]
 

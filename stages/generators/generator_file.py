@@ -15,23 +15,12 @@ from typing import Any
 
 from pipeline.stage import Context, Promise
 from stages.generators import weights
-from stages.generators.weights import Header, WeightsError
+from stages.generators.weights import Header
+from stages.weights_file import WeightsError, is_safetensors
 
 GENERATOR = "generator.safetensors"  # in the artifact of a training
 
 OFFICIAL = "stages.generators.official"
-
-
-def is_official(path: Path) -> bool:
-    """Whether a file is to be read as an official checkpoint: it is not named and does not begin like safetensors."""
-    if path.suffix == ".safetensors":
-        return False
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    return int.from_bytes(start[:8], "little") > weights.HEADER_LIMIT or start[8:] != b"{"
 
 
 def promised(family: str, architecture: Mapping[str, Any], domains: Sequence[str] | None) -> dict[str, Any]:
@@ -51,7 +40,7 @@ def read_header(path: Path | Promise) -> Header:
     if isinstance(path, Promise):
         return _promised_header(path)
     path = Path(path)
-    if not is_official(path):
+    if is_safetensors(path):
         return weights.read_header(path)
     status = path.stat()
     return _official_header(path, status.st_mtime_ns, status.st_size)
@@ -75,7 +64,7 @@ def modules(path: Path | Promise) -> tuple[str, ...]:
     if isinstance(path, Promise):
         return ()
     module = read_header(path).module
-    return (module, OFFICIAL, f"{module}_official") if is_official(Path(path)) else (module,)
+    return (module,) if is_safetensors(Path(path)) else (module, OFFICIAL, f"{module}_official")
 
 
 def load(path: Path, device: str) -> tuple[Any, Any, Header]:
@@ -97,7 +86,7 @@ def _official_header(path: Path, modified_ns: int, size: int) -> Header:
 @lru_cache(maxsize=2)
 def _loaded(path: Path, modified_ns: int, size: int, device: str) -> tuple[Any, Any, Header]:
     del modified_ns, size  # cache keys
-    if is_official(path):
+    if not is_safetensors(path):
         converted = _open(path)
         header = _header(converted)
         family, empty = weights.build(str(path), header)

@@ -16,7 +16,7 @@ import numpy as np
 
 from stages import GENERATORS
 from stages.generators.checkpoints import Contents, Converted, read_contents
-from stages.generators.weights import WeightsError
+from stages.weights_file import WeightsError
 
 AVERAGES = frozenset(("Gs", "G_ema", "generator_smooth", "g_running", "g_ema", "avgG", ""))
 TRAINED = frozenset(("G", "generator", "g", "netG", "nets"))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.generators.weights import WeightsError
+from stages.weights_file import WeightsError
 
 OPCODE_LIMIT = 10_000_000
 SMALLEST_BUDGET = 64 << 20  # bytes

@@ -28,7 +28,7 @@ from stages.generators.arrays import (
     tensor_calls,
 )
 from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, shown
-from stages.generators.weights import WeightsError
+from stages.weights_file import WeightsError
 
 PERSISTENCE_VERSION = 6
 TENSORFLOW_VERSIONS = range(2, 6)  # ProGAN 2, StyleGAN 3, StyleGAN2 4, its later version with augmentation 5

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted, NetworkData
-from stages.generators.weights import WeightsError, check_tensors
+from stages.generators.weights import check_tensors
+from stages.weights_file import WeightsError
 
 Array = NDArray[Any]
 Change = Callable[[Array, Array], tuple[Array, Array]]

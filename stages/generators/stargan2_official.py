@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted
-from stages.generators.weights import WeightsError, check_tensors
+from stages.generators.weights import check_tensors
+from stages.weights_file import WeightsError
 
 Array = NDArray[Any]
 

@@ -32,7 +32,7 @@ from stages.generators.stylegan2_tensors import (
     rosinality_discriminator,
     width_rule,
 )
-from stages.generators.weights import WeightsError
+from stages.weights_file import WeightsError
 
 Array = NDArray[Any]
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import GENERATORS
+from stages.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,14 +31,8 @@ FORMAT = 1
 FAMILIES = {name: f"stages.generators.{name}" for name in GENERATORS}
 DISCRIMINATORS = {name: f"{module}_discriminator" for name, module in FAMILIES.items()}
 NETWORKS = {"generator": FAMILIES, "discriminator": DISCRIMINATORS}
-METADATA_KEY = "touchstone"
-HEADER_LIMIT = 8 << 20  # bytes; the largest network of the paper needs 40 KiB
 ITEM_BYTES = {"F16": 2, "F32": 4}
 DIMENSIONS = ("resolution", "z_dim", "w_dim", "c_dim")
-
-
-class WeightsError(ValueError):
-    """A weights file is not what it should be; one sentence, begins with the file's path."""
 
 
 @dataclass(frozen=True)

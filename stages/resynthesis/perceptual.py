@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.weights import METADATA_KEY, WeightsError, fill
+from stages.generators.weights import fill
+from stages.weights_file import METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from stages.resynthesis.perceptual_networks import PerceptualNetwork

@@ -12,8 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import read_contents
-from stages.generators.weights import WeightsError as UnreadableError
-from stages.resynthesis.weights import WeightsError
+from stages.weights_file import WeightsError
 
 FIRST = "sfe1.weight"
 """A tensor that only these networks have, told apart from a detector in the same file."""
@@ -21,10 +20,7 @@ FIRST = "sfe1.weight"
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Tensors of the one re-synthesizer in the file by their published names; raises WeightsError."""
-    try:
-        contents = read_contents(path)
-    except UnreadableError as error:
-        raise WeightsError(str(error)) from error
+    contents = read_contents(path)
     found = {name: dict(data.tensors) for name, data in contents.networks.items() if FIRST in data.tensors}
     if len(found) != 1:
         names = ", ".join(map(repr, found or contents.networks))

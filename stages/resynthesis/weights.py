@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Context, Promise
+from stages.weights_file import METADATA_KEY, WeightsError, is_safetensors
 
 if TYPE_CHECKING:
     from stages.resynthesis.rdn import RDN
@@ -27,15 +28,9 @@ if TYPE_CHECKING:
 FILE = "resynthesizer.safetensors"  # in the artifact of a training
 FORMAT = 1
 NETWORK = "rdn"
-METADATA_KEY = "touchstone"
 MODULE, PUBLISHED = "stages.resynthesis.rdn", "stages.resynthesis.published"
 TASKS = ("SR", "SR+C", "SR+D", "SR+C+D")
-HEADER_LIMIT = 8 << 20  # bytes; a file whose header is larger is none of ours
 MOST = 4096  # of each count of an architecture
-
-
-class WeightsError(ValueError):
-    """A file holds no re-synthesizer; one sentence, begins with the file's path."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +75,6 @@ def place(ctx: Context, name: str = "checkpoint") -> Path:
     return Path(ctx.files[name])
 
 
-def is_published(path: Path) -> bool:
-    """Whether a file is to be read as a torch file: it is not named and does not begin like safetensors."""
-    if path.suffix == ".safetensors":
-        return False
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    return int.from_bytes(start[:8], "little") > HEADER_LIMIT or start[8:] != b"{"
-
-
 def promised(architecture: Architecture, task: str) -> dict[str, Any]:
     """What a training promises about its re-synthesizer, for `read_header`."""
     return {"network": NETWORK, "architecture": asdict(architecture), "task": task}
@@ -104,7 +87,7 @@ def read_header(path: Path | Promise) -> Header:
             raise WeightsError(f"{path} does not train a re-synthesizer; name one that does, or a file of weights")
         return Header(Architecture(**path.facts["architecture"]), path.facts["task"])
     path = Path(path)
-    if not is_published(path):
+    if is_safetensors(path):
         return _own_header(path)
     status = path.stat()
     return _published_header(path, status.st_mtime_ns, status.st_size)
@@ -117,7 +100,7 @@ def modules(path: Path | Promise) -> tuple[str, ...]:
     """
     if isinstance(path, Promise):
         return ()
-    return (MODULE, PUBLISHED) if is_published(Path(path)) else (MODULE,)
+    return (MODULE,) if is_safetensors(Path(path)) else (MODULE, PUBLISHED)
 
 
 def load(path: Path, device: str) -> RDN:
@@ -140,7 +123,7 @@ def _published_header(path: Path, modified_ns: int, size: int) -> Header:
 @lru_cache(maxsize=4)
 def _loaded(path: Path, modified_ns: int, size: int, device: str) -> RDN:
     del modified_ns, size  # cache keys
-    if is_published(path):
+    if not is_safetensors(path):
         tensors = import_module(PUBLISHED).read_tensors(path)
         header = described(path, tensors, None)
     else:
