@@ -199,8 +199,8 @@ def check_precision(mixed: bool, device: str) -> None:
 
     if mixed and torch.device(device).type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise StageError(
-            "mixed_precision: true needs bfloat16 instructions, which this CPU does not have: a training would be tens "
-            "of times slower than in float32; set mixed_precision: false or run on a GPU"
+            "mixed_precision: true needs bfloat16 instructions, which this CPU does not have and "
+            "would imitate slowly; set mixed_precision: false or run on a GPU"
         )
 
 
