@@ -283,6 +283,11 @@ def test_a_checkpoint_that_does_not_fit_is_one_sentence(
         ({"method": "adversarial", "weight": 1.0}, "weight has no effect with method adversarial; drop it"),
         ({"method": "none", "share": 0.5}, "share has no effect with method none; drop it"),
         ({"method": "regularization", "weight": 1.0, "gradient_ratio": 0.1}, "two ways to say the same"),
+        ({"method": "adversarial", "loss": "l1"}, "loss has no effect with method adversarial; drop it"),
+        ({"method": "adversarial", "compare": "batch"}, "compare has no effect with method adversarial; drop it"),
+        ({"method": "none", "damping": 1.0}, "damping has no effect with method none; drop it"),
+        ({"method": "regularization", "spectral_r1_gamma": 0.1}, "spectral_r1_gamma has no effect with method reg"),
+        ({"method": "adversarial", "spectral_r1_gamma": 0.1}, "no effect with the Wasserstein loss of progan; drop it"),
     ],
 )
 def test_settings_without_effect_are_refused(more: dict[str, Any], sentence: str) -> None:

@@ -403,9 +403,10 @@ def test_equal_processing_has_no_difference() -> None:
     assert class_differences.compare(REAL_STEPS, FAKE_STEPS) == []
 
 
-def test_the_origin_of_a_translated_image_is_its_last_generator() -> None:
-    translated = (*REAL_STEPS, *FAKE_STEPS)
-    assert [one["stage"] for one in class_differences.processing(translated)] == ["equalize"]
+@pytest.mark.parametrize("last", ["sample", "translate", "upsample"])
+def test_the_origin_of_a_fake_made_from_photographs_is_its_last_generator(last: str) -> None:
+    made = (*REAL_STEPS, step(last), FAKE_STEPS[1])
+    assert [one["stage"] for one in class_differences.processing(made)] == ["equalize"]
 
 
 @pytest.mark.parametrize(
