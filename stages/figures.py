@@ -165,8 +165,9 @@ def map_figure(
             first = top.imshow(planes[source], cmap="magma", vmin=low, vmax=high, interpolation="nearest")
             second = bottom.imshow(gaps[source], cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
             top.set_title(source, fontsize=8)
-        figure.colorbar(first, ax=axes[0::2], shrink=0.8, aspect=14 * lines, label="log magnitude")
-        figure.colorbar(second, ax=axes[1::2], shrink=0.8, aspect=14 * lines, label="minus reals")
+        for line in range(lines):  # one bar over all lines would cover the other one's
+            figure.colorbar(first, ax=axes[2 * line], shrink=0.9, aspect=14, label="log magnitude")
+            figure.colorbar(second, ax=axes[2 * line + 1], shrink=0.9, aspect=14, label="minus reals")
 
     return draw(map_width(len(planes)), 3.3 * lines + 0.2, "png", paint)
 

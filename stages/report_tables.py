@@ -69,16 +69,21 @@ def head(evaluations: Sequence[Results], places: Sequence[Path]) -> dict[str, An
 
 
 def _distinct_rows(evaluations: Sequence[Results], places: Sequence[Path], variant: str) -> tuple[int, int]:
-    """How many different real and fake rows the evaluations scored in a variant (reals where it borrows them)."""
-    found: tuple[set[bytes], set[bytes]] = (set(), set())
+    """How many different real and fake rows the evaluations scored in a variant (reals where it borrows them).
+
+    Samples of two generators that were made from one seed have one id, so a row is told by its source and id.
+    """
+    found: tuple[set[tuple[str, bytes]], set[tuple[str, bytes]]] = (set(), set())
     for results, place in zip(evaluations, places, strict=True):
         facts = results["variants"].get(variant)
         if facts is None:
             continue
         with np.load(place / "scores.npz", allow_pickle=False) as file:
             ids, labels, numbers, known = (file[name] for name in ("id", "label", "variant", "variants"))
+            sources = file["sources"][file["source"]]
         for label, name in enumerate((facts["reals_from"], variant)):
-            found[label].update(ids[(labels == label) & (numbers == known.tolist().index(name))].tolist())
+            chosen = (labels == label) & (numbers == known.tolist().index(name))
+            found[label].update(zip(sources[chosen].tolist(), ids[chosen].tolist(), strict=True))
     return len(found[0]), len(found[1])
 
 

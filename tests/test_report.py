@@ -271,6 +271,19 @@ def test_test_rows_are_counted_once_and_by_name(evaluations: tuple[Artifact, ...
     assert "10 fake test rows of variant raw" in words
 
 
+def test_samples_of_two_generators_from_the_same_seeds_are_counted_apart(
+    evaluations: tuple[Artifact, ...], tmp_path: Path
+) -> None:
+    table = {column: PROGAN.column(column) for column in PROGAN.columns}
+    part = replace(PROGAN.parts[0], chain=digest("another generator"))
+    another = MemoryRows([part], table | {"source": np.full(40, "stylegan")}, PROGAN.values)
+    model = Artifact("svm", digest("svm").hex(), evaluations[0].path.parents[1] / "train" / "out")
+    scored = context(tmp_path / "evaluate", "evaluate", artifacts={"model": (model,)})
+    Evaluate().fit(EvaluateConfig(), {"test": {"raw": union(PHOTOS, PROGAN, another)}}, scored)
+    words = Words(report(tmp_path / "report", (Artifact("table", "0" * 32, scored.out),))[0]).words
+    assert "20 fake test rows" in words
+
+
 def test_perturbed_samples_stand_apart(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
     rows = union(PHOTOS, PROGAN, without(PERTURBED.split("test"), "reduction"))
     page, _ = page_of(tmp_path, evaluations, {"images": rows})
