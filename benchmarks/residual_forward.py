@@ -2,7 +2,7 @@
 
 One side is `Residual.compute` on a batch: means of blocks, the re-synthesizer, the perceptual network, differences,
 their means, float16. The other calls the networks alone on tensors that are ready, in the same micro-batches and the
-same memory order. Both compute in float32 on the device given, with one thread on a CPU. The networks are the shipped ones.
+same memory order. Both compute in float32 on the device given, with one thread on a CPU, with the shipped networks.
 
     python -m benchmarks.residual_forward [--device cuda]
 """
