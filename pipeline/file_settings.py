@@ -16,6 +16,9 @@ from typing import Any
 
 from pipeline.document import Document, Place, describe, load, nearest
 
+SHIPPED = Path(__file__).parents[1]
+"""Where `manifests` lies: what a pipeline in another folder does not have itself is taken from there."""
+
 TIMEOUT_S = 60.0
 BLOCK_BYTES = 1 << 20
 
@@ -30,9 +33,14 @@ class FileReference:
 
 
 def file_reference(text: str, place: Place, document: Document, download: bool) -> FileReference:
-    """A path relative to the YAML file, or `MANIFEST#ENTRY`. Raises ConfigError with the line that is wrong."""
+    """A path relative to the YAML file, or `MANIFEST#ENTRY`. Raises ConfigError with the line that is wrong.
+
+    A manifest that is not beside the YAML file may be one of those that come with the project.
+    """
     name, separator, entry = text.partition("#")
     path = document.path.parent / name
+    if separator and not path.is_file() and Path(name).parent == Path("manifests"):
+        path = SHIPPED / name
     if not path.is_file():
         raise document.error(place, f"names {text}, but {name} is not a file beside {document.path.name}")
     if not separator:

@@ -145,6 +145,16 @@ def test_a_missing_file_names_its_path(tmp_path: Path) -> None:
         load_pipeline(tmp_path / "absent.yaml")
 
 
+def test_the_projects_manifests_serve_pipelines_elsewhere_that_have_none(project: Project) -> None:
+    project.write(HEAD + "  b: {stage: 'toy:Offset', of: a, table: 'manifests/generators.yaml#progan-raw'}\n")
+    reference = project.load().nodes["b"].files["table"]
+    assert reference.path.samefile(Path(__file__).parents[1] / "manifests" / "weights" / "progan-small-raw.safetensors")
+    (project.folder / "manifests").mkdir()
+    (project.folder / "manifests" / "generators.yaml").write_text("other: {}\n")
+    with pytest.raises(ConfigError, match="has no entry 'progan-raw'"):
+        project.load()
+
+
 def test_a_manifest_entry_gives_its_file_by_content(project: Project) -> None:
     project.write(HEAD + "  b: {stage: 'toy:Offset', of: a, table: list.yaml#three}\n")
     node = project.load().nodes["b"]
