@@ -40,10 +40,11 @@ class Difference:
 
 def processing(steps: Sequence[Step]) -> list[Step]:
     """Steps after the origin of a row."""
-    return list(steps[_origin(steps) + 1 :])
+    return list(steps[origin(steps) + 1 :])
 
 
-def _origin(steps: Sequence[Step]) -> int:
+def origin(steps: Sequence[Step]) -> int:
+    """Position of the step that gave a row its pixels."""
     return max((number for number, step in enumerate(steps) if step["stage"] in ORIGINS), default=0)
 
 
@@ -55,7 +56,7 @@ def origins(evaluations: Iterable[Mapping[str, Any]]) -> dict[tuple[int, str], s
             steps = results["steps"][part["chain"]]
             for label, kind in enumerate(("real", "fake")):
                 if part[kind] and steps:
-                    found |= {(label, source): str(steps[_origin(steps)]["stage"]) for source in part["sources"]}
+                    found |= {(label, source): str(steps[origin(steps)]["stage"]) for source in part["sources"]}
     return dict(sorted(found.items()))
 
 
@@ -127,19 +128,6 @@ def of_results(results: Mapping[str, Any]) -> list[Difference]:
                 for one in compare(steps[real["chain"]], steps[fake["chain"]]):
                     found.append(Difference(one.topic, one.real, one.fake, (variant,), tuple(fake["sources"])))
     return found
-
-
-def of_reduction(reduction: NDArray[np.floating[Any]], labels: NDArray[np.uint8]) -> list[Difference]:
-    """Factors by which real and fake images were reduced, where they are not the same (field `reduction`)."""
-    real, fake = (_factors(reduction[labels == label]) for label in (0, 1))
-    return [Difference("reduction", real, fake)] if real != fake and (labels == 0).any() and (labels == 1).any() else []
-
-
-def _factors(values: NDArray[np.floating[Any]]) -> str:
-    low, high = (f"{float(end):.3g}" for end in (values.min(), values.max())) if len(values) else ("", "")
-    if low == high:
-        return "native size" if low == "1" else f"reduced by {low}"
-    return f"reduced by {low} to {high}"
 
 
 def of_containers(codecs: Sequence[str], sizes: NDArray[np.int32], labels: NDArray[np.uint8]) -> list[Difference]:

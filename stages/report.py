@@ -24,6 +24,7 @@ from stages import (
     report_tables,
 )
 from stages.containers import texts
+from stages.reductions import FIELD, Reductions
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 HTML, TABLE = "report.html", "table.json"
 FORMAT = 1
-REDUCTION, CONTAINER = ("reduction",), ("codec", "native_size")
-"""Fields that the audit measures."""
+CONTAINER = ("codec", "native_size")
+"""Fields of files that the audit measures."""
 
 
 class ReportConfig(StageConfig):
@@ -60,7 +61,7 @@ class Report(Stage):
         "images": Input(
             "rows",
             required=False,
-            description="rows of 'equalize', of both classes: samples are shown, factors of reduction audited",
+            description="all 'equalize' nodes that evaluated rows pass: reductions are audited, samples shown",
         ),
         "spectra": Input("rows", required=False, description="rows with profile, dct2d or fft2d, for mean spectra"),
         "container": Input(
@@ -108,9 +109,11 @@ class Report(Stage):
         evaluations = [_read(place) for place in places]
         rows: dict[str, Any] = dict(views)
         differences = [one for results in evaluations for one in class_differences.of_results(results)]
-        differences += measured(rows)
+        reductions = Reductions(having(rows.get("images"), FIELD))
+        differences += [one for results in evaluations for one in reductions.differences(results)]
+        differences += of_files(rows.get("container"))
         listed, unused = class_differences.declare(differences, config.declared)
-        not_audited = gaps(evaluations, rows)
+        not_audited = gaps(evaluations, reductions, rows.get("container"))
         table = report_tables.flat(evaluations)
         content: dict[str, Any] = {
             "title": config.title,
@@ -167,43 +170,41 @@ def having(rows: Dataset | None, *fields: str) -> Dataset | None:
     return chosen if set(fields) <= set(shared) else None
 
 
-def measured(rows: Mapping[str, Dataset]) -> list[class_differences.Difference]:
-    """Differences that rows show by their values: factor of reduction, codec, native size."""
-    found: list[class_differences.Difference] = []
-    images, container = having(rows.get("images"), *REDUCTION), having(rows.get("container"), *CONTAINER)
-    if images is not None:
-        found += class_differences.of_reduction(images.array("reduction"), images.column("label"))
-    if container is not None:
-        codecs = texts(container.array("codec"))
-        sizes: Any = np.asarray(container.array("native_size"))
-        found += class_differences.of_containers(codecs, sizes, container.column("label"))
-    return found
+def of_files(container: Dataset | None) -> list[class_differences.Difference]:
+    """Differences of codec and native size between the files of both classes."""
+    rows = having(container, *CONTAINER)
+    if rows is None:
+        return []
+    sizes: Any = np.asarray(rows.array("native_size"))
+    return class_differences.of_containers(texts(rows.array("codec")), sizes, rows.column("label"))
 
 
-def gaps(evaluations: Sequence[Mapping[str, Any]], rows: Mapping[str, Dataset]) -> list[str]:
+def gaps(
+    evaluations: Sequence[Mapping[str, Any]], reductions: Reductions, container: Dataset | None = None
+) -> list[str]:
     """What the audit could not look at: one sentence each, with the way to have it audited."""
     origins = class_differences.origins(evaluations)
     files = [pair for pair, stage in origins.items() if stage == "ingest"]
+    unseen = {pair for results in evaluations for pair in reductions.unseen(results)}
+    rows = having(container, *CONTAINER)
+    unread = set(files) - (_pairs(rows) if rows is not None else set())
     found = []
-    for what, wanted, seen, advice in (
+    for what, wanted, missing, advice in (
         (
             "Factors of reduction",
             list(origins),
-            having(rows.get("images"), *REDUCTION),
-            "`images: NODE`, an 'equalize' node that both classes pass",
+            unseen,
+            "`images` all 'equalize' nodes that the evaluated rows pass",
         ),
         (
             "Codecs and native sizes of files",
             files,
-            having(rows.get("container"), *CONTAINER),
+            unread,
             f"`container: {_listed([source for _, source in files])}`",
         ),
     ):
-        known = _pairs(seen) if seen is not None else set()
-        missing = [
-            f"{source} ({'fake' if label else 'real'})" for label, source in wanted if (label, source) not in known
-        ]
-        whose = f" for {', '.join(missing)}" if known else ""
+        named = [f"{source} ({'fake' if label else 'real'})" for label, source in wanted if (label, source) in missing]
+        whose = f" for {', '.join(named)}" if len(named) < len(wanted) else ""
         if missing:
             found.append(f"{what} were not audited{whose}: give {advice}.")
     return found

@@ -22,6 +22,7 @@ from stages.containers import packed
 from stages.evaluate import Evaluate, EvaluateConfig
 from stages.fit_equalization import FitEqualization, FitEqualizationConfig
 from stages.mean_spectra import MeanSpectra, MeanSpectraConfig
+from stages.reductions import Reductions
 from stages.report import Report, ReportConfig, gaps
 from stages.report_pictures import series
 from stages.train import Train, TrainConfig
@@ -195,7 +196,7 @@ def test_container_facts_and_native_sizes_are_shown(evaluations: tuple[Artifact,
 
 
 BLIND = {
-    "images": "Factors of reduction were not audited: give `images: NODE`, an 'equalize' node that both classes pass.",
+    "images": "Factors of reduction were not audited: give `images` all 'equalize' nodes that the evaluated rows pass.",
     "container": "Codecs and native sizes of files were not audited: give `container: photos`.",
 }
 
@@ -238,7 +239,7 @@ def test_the_reduction_is_found_beside_perturbed_images_that_have_no_such_field(
     page, facts = page_of(tmp_path, evaluations, {"images": rows, "container": FILES})
     assert facts["undeclared"] == ["codec", "perturb", "reduction"]
     assert facts["not_audited"] == []
-    assert "reduced by 2 native size measured on rows" in Words(page).words
+    assert "reduced by 2 native size all variants" in Words(page).words
 
 
 def test_codecs_are_measured_on_the_parts_that_have_them(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
@@ -262,7 +263,9 @@ def test_nodes_of_all_files_are_asked_for() -> None:
     ]
     evaluation = {"steps": steps, "variants": {"raw": {"reals_from": "raw", "parts": parts}}}
     advice = 'files were not audited: give `container: [photos, "fakes[progan]"]`.'
-    assert gaps([evaluation], {})[1].endswith(advice)  # a translated image is made by a generator, not read from a file
+    assert gaps([evaluation], Reductions(None))[1].endswith(
+        advice
+    )  # a translated image is made by a generator, not read from a file
 
 
 def test_test_rows_are_counted_once_and_by_name(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
