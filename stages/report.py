@@ -6,6 +6,7 @@ damaging defect of this field's data is a difference between the classes that is
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import field_validator
 
 from pipeline.stage import Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages import (
+    STAGES,
     class_differences,
     report_equalizations,
     report_generators,
@@ -35,6 +38,9 @@ FORMAT = 1
 CONTAINER = ("codec", "native_size")
 """Fields of files that the audit measures."""
 
+TOPICS = ("reduction", "codec", "native_size", "order")
+"""Differences that are not named after a stage."""
+
 
 class ReportConfig(StageConfig):
     """Words of the report. A difference between the classes that `declared` does not name is flagged."""
@@ -48,6 +54,18 @@ class ReportConfig(StageConfig):
         "settings. What is found and not declared is flagged",
     )
     samples: int = setting(12, ge=1, le=100, description="images shown per source and kind of processing")
+
+    @field_validator("declared")
+    @classmethod
+    def _topics(cls, declared: dict[str, str]) -> dict[str, str]:
+        """A topic that is almost a known one is a mistake; others may be stages from elsewhere."""
+        known = [*TOPICS, *STAGES]
+        for topic in declared:
+            word = topic.partition(".")[0]
+            close = difflib.get_close_matches(word, known, n=1, cutoff=0.8)
+            if word not in known and close:
+                raise ValueError(f"no difference has the topic '{topic}'; did you mean '{close[0]}'?")
+        return declared
 
 
 class Report(Stage):
@@ -93,7 +111,13 @@ class Report(Stage):
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def schema(self, config: ReportConfig, inputs: Mapping[str, Schema]) -> Schema:
-        """No rows come out."""
+        """No rows come out; raises ValueError where the images or spectra given are none."""
+        for name, wanted in (("images", ("image", FIELD)), ("spectra", ("profile", "dct2d", "fft2d"))):
+            fields = inputs.get(name)
+            if fields and not set(fields) & set(wanted):
+                raise ValueError(
+                    f"the rows of '{name}' have {', '.join(sorted(fields))}; expected {' or '.join(wanted)}"
+                )
         return {}
 
     def environment(self, config: ReportConfig) -> Mapping[str, str]:
