@@ -16,7 +16,7 @@ import pytest
 from memory_rows import MemoryRows, context, digest, rows_of, step, union
 from PIL import Image
 
-from pipeline.stage import Artifact
+from pipeline.stage import Artifact, Field
 from stages import class_differences, figures
 from stages.containers import packed
 from stages.evaluate import Evaluate, EvaluateConfig
@@ -170,6 +170,24 @@ def test_declared_differences_raise_no_flag(evaluations: tuple[Artifact, ...], t
     assert "Every difference that the audit found is declared." in words
     assert "not declared" not in words
     assert "A sentence about nothing." in words
+
+
+def test_a_topic_with_a_typing_mistake_is_refused() -> None:
+    with pytest.raises(ValueError, match="no difference has the topic 'reducton'; did you mean 'reduction'?"):
+        ReportConfig(declared={"reducton": "Reals are reduced."})
+    ReportConfig(declared={"my_stage.kernel": "A stage from elsewhere.", "equalize.size": "Sizes differ."})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "sentence"),
+    [
+        ("images", ["dct2d", "profile"], "the rows of 'images' have dct2d, profile; expected image or reduction"),
+        ("spectra", ["image"], "the rows of 'spectra' have image; expected profile or dct2d or fft2d"),
+    ],
+)
+def test_rows_without_anything_to_show_are_refused_at_planning(name: str, fields: list[str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Report().schema(ReportConfig(), {name: dict.fromkeys(fields, Field("float32"))})
 
 
 def test_the_table_holds_each_detector_source_and_variant(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
