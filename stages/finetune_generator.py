@@ -197,6 +197,7 @@ class FinetuneGenerator(Stage):
         publish(
             ctx, config, architectures, game, log, rows, images,
             method=config.method,
+            warm_up_kimg=warm_up,
             started_from={"file": start.name, "sha256": _sha256(start), "new_discriminator": fresh},
             profile_distance_before=before,
             spectral={name: number for name, number in numbers.items() if name == "weight"},

@@ -264,7 +264,8 @@ def publish(
     figures = card_figures(game, images)
     card = {
         "family": family,
-        "recipe": config.recipe.model_dump(mode="json"),
+        "recipe": config.recipe.model_dump(mode="json", exclude={"network", "discriminator"}),  # stand below as built
+        "settings": config.model_dump(mode="json", exclude={"recipe", "seed", "save_kimg", "pictures"}),
         "seed": config.seed,
         "architecture": architectures["generator"],
         "discriminator": architectures["discriminator"],
