@@ -41,6 +41,10 @@ WARM_UP_KIMG = 10.0
 """Thousands of images that a new discriminator sees before the generator learns from it."""
 
 
+FINISHED = {"network", "grow_from", "grow_kimg", "fade_kimg"}
+"""Settings of a recipe that make a generator or let it grow."""
+
+
 class FinetuneGeneratorConfig(StageConfig):
     """From which weights, with which term, for how long."""
 
@@ -51,7 +55,8 @@ class FinetuneGeneratorConfig(StageConfig):
         description="regularization: +R; adversarial: +A; none: only go on, for comparison"
     )
     recipe: AnyRecipe = setting(
-        description="as in train_generator, of the checkpoint's family; widths count for a new discriminator only"
+        description="as in train_generator, of the checkpoint's family, without network and growing; widths of the "
+        "discriminator count for a new one only"
     )
     weight: float | None = setting(
         None, gt=0, description="+R: weight of the spectral loss; none: chosen in the first steps by gradient_ratio"
@@ -107,6 +112,10 @@ class FinetuneGeneratorConfig(StageConfig):
             raise ValueError("spectral_r1_gamma has no effect with the Wasserstein loss of progan; drop it")
         if self.damping and self.method == "none":
             raise ValueError("damping has no effect with method none; drop it")
+        if self.warm_up_kimg == 0 and self.warm_up_learning_rate is not None:
+            raise ValueError("warm_up_learning_rate has no effect with warm_up_kimg: 0; drop it")
+        for name in sorted(FINISHED & self.recipe.model_fields_set):
+            raise ValueError(f"recipe.{name} has no effect: the checkpoint's generator is used as it is; drop it")
         if self.weight is not None and "gradient_ratio" in given:
             raise ValueError("weight and gradient_ratio are two ways to say the same; drop one")
         return self

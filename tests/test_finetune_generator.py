@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_games import NAMES, SIDES, SMALL, game_of, photos, recipe_of, settings_of, state_of
+from small_games import NAMES, SIDES, game_of, photos, recipe_of, settings_of, state_of
 from torch import nn
 from toy_project import Project
 
@@ -40,6 +40,12 @@ class Picture(nn.Module):
     def forward(self, random: torch.Generator) -> torch.Tensor:
         noise = torch.randn((4, 3, SIDE, SIDE), generator=random) * 0.05
         return torch.einsum("p,phw->hw", self.amplitudes, self.parts) + noise
+
+
+def finishing(family: str, **more: Any) -> dict[str, Any]:
+    """A recipe without what a finished generator does not need."""
+    idle = ("network", "grow_from", "grow_kimg", "fade_kimg")
+    return {name: value for name, value in settings_of(family, **more).items() if name not in idle}
 
 
 def norm(loss: torch.Tensor, parameter: nn.Parameter) -> float:
@@ -114,11 +120,11 @@ def test_l1_of_a_batchs_mean_profile_is_the_distance_that_cards_report_over_the_
 
 def test_the_penalty_on_profiles_has_a_weight_of_its_own() -> None:
     recipe, images = recipe_of("stylegan2"), SimpleNamespace(side=SIDE)
-    given = {"checkpoint": "x", "method": "adversarial", "recipe": recipe.model_dump()}
+    given = {"checkpoint": "x", "method": "adversarial", "recipe": finishing("stylegan2")}
     for gamma, wanted in ((None, recipe.r1_gamma), (0.25, 0.25)):
         config = FinetuneGeneratorConfig.model_validate({**given, "spectral_r1_gamma": gamma})
         assert _term(config, recipe, images, "cpu").loss.gamma == wanted
-    of_progan = {**given, "recipe": recipe_of("progan").model_dump(), "spectral_r1_gamma": 0.25}
+    of_progan = {**given, "recipe": finishing("progan"), "spectral_r1_gamma": 0.25}
     with pytest.raises(ValueError, match="no effect with the Wasserstein loss"):
         FinetuneGeneratorConfig.model_validate(of_progan)
 
@@ -283,6 +289,15 @@ def test_a_checkpoint_that_does_not_fit_is_one_sentence(
         ({"method": "adversarial", "weight": 1.0}, "weight has no effect with method adversarial; drop it"),
         ({"method": "none", "share": 0.5}, "share has no effect with method none; drop it"),
         ({"method": "regularization", "weight": 1.0, "gradient_ratio": 0.1}, "two ways to say the same"),
+        (
+            {"warm_up_kimg": 0.0, "warm_up_learning_rate": 0.1, "method": "none"},
+            "no effect with warm_up_kimg: 0; drop it",
+        ),
+        ({"method": "none", "recipe": settings_of("progan")}, "recipe.fade_kimg has no effect: the checkpoint's gen"),
+        (
+            {"method": "none", "recipe": {**finishing("stylegan2"), "network": {"z_dim": 4}}},
+            "recipe.network has no effect",
+        ),
         ({"method": "adversarial", "loss": "l1"}, "loss has no effect with method adversarial; drop it"),
         ({"method": "adversarial", "compare": "batch"}, "compare has no effect with method adversarial; drop it"),
         ({"method": "none", "damping": 1.0}, "damping has no effect with method none; drop it"),
@@ -291,7 +306,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_sentence(
     ],
 )
 def test_settings_without_effect_are_refused(more: dict[str, Any], sentence: str) -> None:
-    given = {"checkpoint": "raw", "recipe": settings_of("progan"), **more}
+    given = {"checkpoint": "raw", "recipe": finishing("progan"), **more}
     with pytest.raises(ValueError, match=sentence):
         FinetuneGeneratorConfig.model_validate_json(json.dumps(given))
 
@@ -303,7 +318,7 @@ nodes:
   photos: {stage: ingest, folder: photos}
   images: {stage: equalize, of: photos, size: 8}
   raw: {stage: train_generator, on: images, recipe: RECIPE}
-  fine: {stage: finetune_generator, on: images, checkpoint: raw, method: regularization, recipe: RECIPE}
+  fine: {stage: finetune_generator, on: images, checkpoint: raw, method: regularization, recipe: FINE}
   fakes: {stage: sample, matrix: {of: [raw, fine]}, checkpoint: "{of}", count: 5}
 """
 
@@ -314,8 +329,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     pixels = photos(8, count=14).array("image")
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / "photos" / f"{number}.png")
-    recipe = {**settings_of("progan"), **SMALL["progan"]}
-    return Project(tmp_path, monkeypatch, PIPELINE.replace("RECIPE", json.dumps(recipe)))
+    recipes = {"RECIPE": settings_of("progan"), "FINE": finishing("progan")}
+    text = PIPELINE
+    for word, recipe in recipes.items():
+        text = text.replace(word, json.dumps(recipe))
+    return Project(tmp_path, monkeypatch, text)
 
 
 def test_a_trained_node_is_planned_before_it_exists_and_sampled_when_it_does(project: Project) -> None:

@@ -58,6 +58,10 @@ def by_size(value: float | dict[int, float], side: int) -> float:
     return value[max((size for size in sizes if size <= side), default=sizes[0])]
 
 
+IDLE = {"r1_gamma": "r1_interval", "path_weight": "path_interval", "diversity_weight": "diversity_kimg"}
+"""Weight -> the setting that has no effect where it is 0."""
+
+
 class Augmentation(Settings):
     """Differentiable augmentation of real and generated images, for small sets: reach of each random change."""
 
@@ -168,6 +172,15 @@ class Recipe(Settings):
             raise ValueError("domains has no effect without conditional: true; drop it")
         if self.domains is not None and len(set(self.domains)) < len(self.domains):
             raise ValueError(f"domains are {', '.join(self.domains)}; expected different ones")
+        return self
+
+    @model_validator(mode="after")
+    def _without_effect(self) -> Recipe:
+        for weight, idle in IDLE.items():
+            if getattr(self, weight, 1) == 0 and idle in self.model_fields_set:
+                raise ValueError(f"{idle} has no effect with {weight}: 0; drop it")
+        if self.augment is not None and not any(self.augment.model_dump().values()):
+            raise ValueError("augment changes nothing, as all its reaches are 0; drop it")
         return self
 
     @model_validator(mode="after")
