@@ -25,8 +25,9 @@ from torch import Tensor
 from benchmarks.measure import alternate, emit
 from pipeline.stage import ID, Batch, Context
 from stages.networks import prepare
-from stages.residual import BLOCK, LEVELS, Residual, ResidualConfig, micro_batch
+from stages.residual import LEVELS, Residual, ResidualConfig, micro_batch
 from stages.resynthesis import perceptual, weights
+from stages.resynthesis.scale import SCALE
 
 ROUNDS, CLAIM = 7, 0.90
 WEIGHTS = Path(__file__).parents[1] / "manifests" / "weights"
@@ -46,7 +47,7 @@ def bare_forward(levels: tuple[str, ...], rows: int, size: int, device: str) -> 
         random = torch.Generator().manual_seed(side)
         return torch.rand((count, 3, side, side), generator=random).to(device, memory_format=torch.channels_last)
 
-    small, large = ready(step, size // BLOCK), ready(2 * step, size)
+    small, large = ready(step, size // SCALE), ready(2 * step, size)
 
     def forward() -> None:
         with torch.inference_mode():

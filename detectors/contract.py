@@ -35,6 +35,11 @@ class DetectorConfig(BaseModel):
         """Whether a fit takes mean and variance of each coefficient over the training rows, or is given them."""
         return False
 
+    @property
+    def resamples(self) -> bool:
+        """Whether rows of another size than those of the training are brought to one size, and so can be scored."""
+        return False
+
 
 @dataclass(frozen=True)
 class State:

@@ -32,6 +32,11 @@ class Config(DetectorConfig):
     C: float = Field(1.0, gt=0, description="inverse strength of the penalty")
     max_iterations: int = Field(1000, ge=1, description="iterations of the solver at most")
 
+    @property
+    def resamples(self) -> bool:
+        """With a `length`, profiles of images of any size (Durall et al. 2019)."""
+        return self.length is not None
+
 
 def describe(config: Config) -> str:
     """Name of the detector in a table."""

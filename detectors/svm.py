@@ -41,6 +41,11 @@ class Config(DetectorConfig):
     degree: int | None = Field(None, ge=1, description="degree of a polynomial kernel; null: 3")
     offset: float | None = Field(None, description="additive constant of a polynomial kernel; null: 0")
 
+    @property
+    def resamples(self) -> bool:
+        """With a `length`, profiles of images of any size (Durall et al. 2019)."""
+        return self.length is not None
+
     @model_validator(mode="after")
     def _no_idle_setting(self) -> Config:
         idle = {"linear": ("gamma", "degree", "offset"), "rbf": ("degree", "offset"), "poly": ()}[self.kernel]

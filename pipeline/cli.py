@@ -57,6 +57,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an e
 Paranoid = Annotated[bool, typer.Option("--paranoid", help="read every input file again, whatever its time stamps say")]
 
 PIPELINE_FILE = Path("pipeline.yaml")
+OUTPUT = "the output"
 
 
 def examples(*lines: str) -> str:
@@ -104,13 +105,21 @@ def main() -> None:
         print("touchstone: interrupted; published shards are kept, the same command goes on", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
     except OSError as error:
         if State.debug:
             raise
-        print(f"touchstone: {error.filename or 'a file'} cannot be used: {error.strerror or error}", file=sys.stderr)
+        use = "written" if error.filename == OUTPUT else "used"
+        print(f"touchstone: {error.filename or 'a file'} cannot be {use}: {error.strerror or error}", file=sys.stderr)
+        if error.filename == OUTPUT:
+            _drop_output()
         sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Lead stdout, which takes nothing more, to nowhere: the end of Python would complain about what is left in it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read(file: Path, assignments: list[str] | None, device: str | None = None, download: bool = False) -> Pipeline:
@@ -126,7 +135,7 @@ def planned(
     quiet: bool = False,
     recorded: bool = False,
 ) -> Plan:
-    """A plan that writes nothing; `recorded`: as the last run saw it, without the rows that failed then."""
+    """A plan that writes nothing, without rows that were allowed to fail; `recorded`: without any that failed."""
     from pipeline.pins import read_pins
     from pipeline.plan import make_plan
     from pipeline.progress import Bars
@@ -138,13 +147,17 @@ def planned(
         scan = open_scan(pipeline, False, paranoid, bars)
         wanted = pipeline.select(nodes) if nodes else None
         pins = read_pins(pipeline.base)
-        return make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=pins, recorded=recorded)
+        return make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=pins, recorded=recorded, allowed=True)
     finally:
         bars.close()
 
 
 def say(text: str = "") -> None:
-    print(text, file=sys.stdout)
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        error.filename = OUTPUT
+        raise
 
 
 def note(text: str) -> None:
@@ -154,18 +167,7 @@ def note(text: str) -> None:
 def give(data: Any) -> None:
     import json
 
-    print(json.dumps(data, indent=2, ensure_ascii=False))
-
-
-@contextmanager
-def usage() -> Iterator[None]:
-    """ValueErrors of arguments become usage errors."""
-    from pipeline.errors import ConfigError
-
-    try:
-        yield
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    say(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 @verb("touchstone run", "touchstone run spectra --workers 2 --set nodes.fakes.count=50")
@@ -183,6 +185,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Compute what is missing, and only that."""
+    from pipeline.document import counted
     from pipeline.progress import Bars
     from pipeline.run import run as go
 
@@ -199,7 +202,7 @@ def run(
         say("nothing computed: all else is fresh, and the rows below failed")
     elif not count:
         rows = sum(report.present.values())
-        say(f"nothing to compute: {len(report.present)} nodes, {rows:,} rows and artifacts are fresh")
+        say(f"nothing to compute: {counted(len(report.present), 'node')}, {rows:,} rows and artifacts are fresh")
     else:
         for node, number in report.computed.items():
             say(f"{node}: {number:,} computed")
@@ -220,8 +223,11 @@ def plan(
     """Say what `run` would compute, and why. Writes nothing."""
     from pipeline.describe import plan_data, plan_lines
     from pipeline.explain import Explainer
+    from pipeline.run import check_device
 
-    found = planned(read(file, assignments, device), nodes, paranoid, json)
+    pipeline = read(file, assignments, device)
+    check_device(pipeline, pipeline.select(nodes) if nodes else None)
+    found = planned(pipeline, nodes, paranoid, json)
     states = Explainer(found).all()
     if json:
         give(plan_data(found, states))
@@ -321,28 +327,14 @@ def report(
     """Place of the finished HTML report (make it with `run`)."""
     import shutil
 
-    from pipeline.errors import ConfigError, TouchstoneError
+    from pipeline.pages import page_of, report_node
 
     pipeline = read(file, assignments)
-    if node is None:
-        reports = [name for name, one in pipeline.nodes.items() if one.stage.name == "report"]
-        if len(reports) != 1:
-            raise ConfigError(
-                f"{file.name} has {len(reports)} report nodes; name one with --node {' or '.join(reports)}"
-            )
-        node = reports[0]
-    found = planned(pipeline, [node], recorded=True)
-    artifact = found.artifacts.get(node)
-    if artifact is None:
-        raise ConfigError(f"'{node}' gives rows, not a report; name a node of the stage 'report'")
-    if artifact.found is None:
-        raise TouchstoneError(f"'{node}' is not made yet, or stale; `touchstone run {node}` makes it")
-    pages = sorted(artifact.found.path.glob("*.html"))
-    if not pages:
-        raise ConfigError(f"'{node}' wrote no HTML page; it has {', '.join(artifact.found.info['files'])}")
+    name = node or report_node(pipeline)
+    page = page_of(planned(pipeline, [name], recorded=True), name)
     if out is not None:
-        shutil.copyfile(pages[0], out)
-    say(str(out or pages[0]))
+        shutil.copyfile(page, out)
+    say(str(out or page))
 
 
 @verb("touchstone graph", "touchstone graph spectra")

@@ -5,7 +5,6 @@ Precedence: the YAML file, then `--set a.b=c`, then the options of the command l
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import itertools
 import json
@@ -15,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
-from pipeline.document import Document, Place, describe, load, nearest
+from pipeline.document import Document, Place, closest, describe, load, nearest
 from pipeline.errors import ConfigError
 from pipeline.file_settings import FileReference, file_reference
 from pipeline.stage import SPLITS, Kind, Stage, StageConfig, setting
@@ -40,6 +39,13 @@ class Settings(StageConfig):
         description="shares of rows whose split is not given, by hash of the group",
     )
 
+    @field_validator("device", mode="before")
+    @classmethod
+    def _by_another_name(cls, value: Any) -> Any:
+        if str(value).lower() in ("gpu", "cuda") and value != "cuda":  # 'gpu' is spelled more like 'cpu'
+            raise ValueError("expected 'cpu' or 'cuda'; did you mean 'cuda'?")
+        return value
+
 
 @dataclass(frozen=True)
 class Node:
@@ -56,6 +62,11 @@ class Node:
     max_failed_rows: int
     place: Place
     matrix: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def instance(self) -> str:
+        """For messages after the entry's place: `(fakes[progan]) `, or nothing where the entry is the node."""
+        return "" if self.name == self.entry else f"({self.name}) "
 
     def references(self) -> set[str]:
         """Names of the node instances that this one reads."""
@@ -122,9 +133,13 @@ def load_stage(name: str) -> Stage:
     if not separator:
         raise ValueError(f"is not a stage{nearest(name, known)}")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        names = vars(importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"cannot be imported as a stage: {error}; is its folder in PYTHONPATH?") from None
+    if attribute not in names:
+        stages = [name for name, one in names.items() if isinstance(one, type) and issubclass(one, Stage)]
+        raise ValueError(f"is not a stage: {module} has no class '{attribute}'{nearest(attribute, stages)}")
+    found = names[attribute]
     if not (isinstance(found, type) and issubclass(found, Stage)):
         raise ValueError(f"is not a stage: {attribute} of {module} is {describe(found)}")
     _refuse_nested_files(found.Config)
@@ -198,6 +213,13 @@ def validate(
     if problem["type"] == "extra_forbidden":
         allowed = [*_allowed(model, problem["loc"]), *extra]
         raise document.error(here, f"is not a setting of {what}{nearest(str(problem['loc'][-1]), allowed)}")
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):  # one of several models, told apart by a key
+        key = problem["ctx"]["discriminator"].strip("'")
+        if problem["type"] == "union_tag_not_found":
+            raise document.error(here, f"is {describe(inner)}; expected a mapping with '{key}'")
+        words = re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
+        sentence = f"is {describe(inner[key])}; expected {', '.join(words)}{closest(str(inner[key]), words)}"
+        raise document.error((*here, key), sentence)
     if problem["type"] == "missing":
         raise document.error(place, f"lacks '{problem['loc'][-1]}', which {what} needs")
     if inner is None and walked:
@@ -205,9 +227,7 @@ def validate(
     message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     text = message[0].lower() + message[1:]
     if problem["type"] == "literal_error":
-        words = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
-        close = difflib.get_close_matches(str(inner), words, n=1, cutoff=0.6)
-        text += f"; did you mean '{close[0]}'?" if close else ""
+        text += closest(str(inner), re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
     raise document.error(here, f"is {describe(inner)}; {text}" if walked else f"of {what}: {text}")
 
 
@@ -377,7 +397,7 @@ def _node(
             views[key] = {k: parse(v, (*place, key, k) if k else (*place, key), document, resolve)
                           for k, v in named.items()}  # fmt: skip
         else:
-            artifacts[key] = _artifact_input(value, declared.kind, (*place, key), document, resolve)
+            artifacts[key] = _artifact_input(value, declared.kind, (*place, key), document, resolve, cell)
     options = {key: _engine_count(raw, key, place, document) for key in ("shard_rows", "max_failed_rows")}
     config = validate(stage.Config, body, place, document, f"'{stage.name}'", (*stage.inputs, *ENGINE_KEYS))
     files = {}
@@ -385,20 +405,23 @@ def _node(
         text = getattr(config, key)
         if text is not None:
             if text in known and key in stage.inputs:
-                artifacts[key] = _artifact_input(text, "artifact", (*place, key), document, resolve)
+                artifacts[key] = _artifact_input(text, "artifact", (*place, key), document, resolve, cell)
             else:
                 files[key] = file_reference(text, (*place, key), document, download)
+    failed = options["max_failed_rows"]
+    allowed = settings.max_failed_rows if failed is None else failed
+    node = Node(name, entry, stage, config, views, artifacts, files, options["shard_rows"], allowed, place, cell)
     try:
         if not by_content & set(artifacts):  # with a node for a file, planning checks what it promises
             stage.check(config, {key: reference.path for key, reference in files.items()})
     except ValueError as error:
-        raise document.error(place, f"({name}): {error}") from None
-    failed = options["max_failed_rows"]
-    allowed = settings.max_failed_rows if failed is None else failed
-    return Node(name, entry, stage, config, views, artifacts, files, options["shard_rows"], allowed, place, cell)
+        raise document.error(place, f"{node.instance}{error}") from None
+    return node
 
 
-def _artifact_input(value: Any, kind: str, place: Place, document: Document, resolve: Any) -> tuple[str, ...]:
+def _artifact_input(
+    value: Any, kind: str, place: Place, document: Document, resolve: Any, cell: Mapping[str, Any]
+) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise document.error(
@@ -406,9 +429,12 @@ def _artifact_input(value: Any, kind: str, place: Place, document: Document, res
         )
     found = tuple(dict.fromkeys(instance for name in names for instance in resolve(name, place)))
     if kind == "artifact" and len(found) != 1:
-        raise document.error(
-            place, f"names {len(found)} nodes ({', '.join(found[:3])} ...), but takes one; add a matrix over them"
-        )
+        shown = ", ".join(found[:3]) + (" ..." if len(found) > 3 else "")
+        axes = [axis for axis, word in cell.items() if word == value]
+        way_out = "add a matrix over them"
+        if axes:
+            way_out = f"write `matrix: {{{axes[0]}: {value}}}`, or the nodes' names: a value of a list is one value"
+        raise document.error(place, f"names {len(found)} nodes ({shown}), but takes one; {way_out}")
     return found
 
 

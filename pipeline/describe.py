@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import ids
 from pipeline.config import ENGINE_KEYS, Settings, load_stage
+from pipeline.document import counted
 from pipeline.explain import Staleness
 from pipeline.plan import Plan
 from pipeline.selection import Branch
@@ -20,8 +21,9 @@ def plan_lines(plan: Plan, states: list[Staleness], verbose: bool) -> Iterable[s
     yield from plan.notes
     stale = [state for state in states if state.missing]
     if not stale:
-        rows = sum(len(branch.rows) for branch in plan.all_branches())
-        yield f"nothing to compute: {rows:,} rows and {len(plan.artifacts)} artifacts are fresh"
+        rows = sum(len(branch.usable) for branch in plan.all_branches())
+        yield f"nothing to compute: {counted(rows, 'row')} and {counted(len(plan.artifacts), 'artifact')} are fresh"
+        yield from (f"{state.node}: {_failed(state)}" for state in states if state.failed)
         return
     for state in stale:
         yield from stale_lines(state, verbose)
@@ -31,25 +33,32 @@ def plan_lines(plan: Plan, states: list[Staleness], verbose: bool) -> Iterable[s
     unknown = sum(1 for state in stale if state.seconds is None and state.kind == "rows")
     estimate = f", about {duration(sum(known))}" if known else ""
     estimate += f" (no speed recorded for {unknown} of them)" if known and unknown else ""
-    yield f"in all: {rows:,} rows{estimate}; {len(fits)} artifacts{': ' + ', '.join(fits) if fits else ''}"
+    artifacts = counted(len(fits), "artifact")
+    yield f"in all: {counted(rows, 'row')}{estimate}; {artifacts}{': ' + ', '.join(fits) if fits else ''}"
 
 
 def stale_lines(state: Staleness, verbose: bool, fresh: bool = False) -> Iterable[str]:
     """One state: a headline, then the first cause (or all of them)."""
     if not state.missing:
         if fresh:
-            yield f"{state.node}: fresh ({state.wanted:,} rows)" if state.kind == "rows" else f"{state.node}: fresh"
+            rows = f" ({counted(state.wanted - state.failed, 'row')})" if state.kind == "rows" else ""
+            yield f"{state.node}: fresh{rows}{', ' + _failed(state) if state.failed else ''}"
         return
     if state.kind == "artifact":
         yield f"{state.node}: STALE  to be made"
     else:
         estimate = f", est. {duration(state.seconds)}" if state.seconds is not None else ""
-        yield f"{state.node}: STALE  {state.missing:,} of {state.wanted:,} rows{estimate}"
+        yield f"{state.node}: STALE  {state.missing:,} of {counted(state.wanted, 'row')}{estimate}"
     shown = state.causes if verbose else state.causes[:1]
-    for cause, text, rows in shown:
-        yield f"  {cause}: {text}{f' ({rows:,} rows)' if state.kind == 'rows' else ''}"
+    for cause, text, number in shown:
+        count = f" ({counted(number, 'row')})" if state.kind == "rows" else ""
+        yield f"  {cause}: {text}{count}"
     if len(shown) < len(state.causes):
         yield f"  and {len(state.causes) - len(shown)} more (-v)"
+
+
+def _failed(state: Staleness) -> str:
+    return f"{state.failed:,} failed (allowed); `run` tries again"
 
 
 def plan_data(plan: Plan, states: list[Staleness]) -> dict[str, Any]:
@@ -98,12 +107,12 @@ def status_lines(plan: Plan) -> Iterable[str]:
     for entry in entries:
         if entry["kind"] == "artifact":
             state = ("pinned" if entry["pinned"] else "made") if entry["present"] else "to be made"
-            yield f"{entry['node']:<{width}}  {entry['stage']:<10}  {state} from {entry['rows']:,} rows"
+            yield f"{entry['node']:<{width}}  {entry['stage']:<10}  {state} from {counted(entry['rows'], 'row')}"
         else:
             failed = f", {entry['failed']:,} failed" if entry["failed"] else ""
             chains = f", {len(entry['chains'])} chains" if len(entry["chains"]) > 1 else ""
-            yield (f"{entry['node']:<{width}}  {entry['stage']:<10}  {entry['present']:,} of {entry['wanted']:,} rows"
-                   f"{failed}{chains}")  # fmt: skip
+            rows = f"{entry['present']:,} of {counted(entry['wanted'], 'row')}"
+            yield f"{entry['node']:<{width}}  {entry['stage']:<10}  {rows}{failed}{chains}"
 
 
 def mermaid(plan: Plan) -> str:
@@ -119,7 +128,8 @@ def mermaid(plan: Plan) -> str:
         else:
             have = sum(int(branch.have.sum()) for branch in plan.branches[name])
             wanted = sum(len(branch.rows) for branch in plan.branches[name])
-            fresh, count = have == wanted, f"<br/>{have:,} of {wanted:,}"
+            lost = sum(int(branch.failed.sum()) for branch in plan.branches[name])
+            fresh, count = have + lost == wanted, f"<br/>{have:,} of {wanted:,}"
         lines.append(f'  {names[name]}{opening}"{name}{count}"{closing}{"" if fresh else ":::stale"}')
         lines += [f"  {names[read]} --> {names[name]}" for read in sorted(node.references())]
     return "\n".join(lines)

@@ -53,10 +53,11 @@ def _torch_pair() -> dict[str, Any]:
 def _config(file: Path) -> tuple[dict[str, Any], Path]:
     """The finding, and the place of the store."""
     from pipeline.config import load_pipeline
+    from pipeline.document import counted
     from pipeline.errors import ConfigError
 
     try:
         pipeline = load_pipeline(file)
     except ConfigError as error:
         return _finding("pipeline file", str(error), False), file.parent / "store"
-    return _finding("pipeline file", f"{file} is valid: {len(pipeline.nodes)} nodes", True), pipeline.store
+    return _finding("pipeline file", f"{file} is valid: {counted(len(pipeline.nodes), 'node')}", True), pipeline.store

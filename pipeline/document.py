@@ -108,12 +108,19 @@ def load(path: Path) -> Document:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{path.name}{line} is not valid YAML: {problem}") from None
+        tab = "; indent with spaces, not with tabs" if mark and _indented_by_tab(text, mark.line) else ""
+        raise ConfigError(f"{path.name}{line} is not valid YAML: {problem}{tab}") from None
     try:
         document.data = _plain(root, (), document.lines, document)
     except RecursionError:
         raise ConfigError(f"{path.name} has an anchor that contains itself, or is nested too deeply") from None
     return document
+
+
+def _indented_by_tab(text: str, line: int) -> bool:
+    """Whether a tab stands before the first word of a line."""
+    lines = text.split("\n")
+    return line < len(lines) and "\t" in lines[line][: len(lines[line]) - len(lines[line].lstrip())]
 
 
 def _plain(node: yaml.Node | None, place: Place, lines: dict[Place, int | str], document: Document) -> Any:
@@ -170,10 +177,20 @@ def _scalar(node: yaml.Node, document: Document) -> Any:
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or the allowed words, or nothing."""
     names = sorted({str(name) for name in known})
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; allowed: {', '.join(names)}" if names else ""
+    return closest(word, names) or (f"; allowed: {', '.join(names)}" if names else "")
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where a word is much like another, or nothing."""
+    names = sorted(known)
+    alike = [name for name in names if name.lower() == word.lower()]
+    close = alike or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def counted(count: int, word: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def describe(value: Any) -> str:

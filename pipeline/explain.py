@@ -28,10 +28,11 @@ class Staleness:
 
     node: str
     wanted: int
-    missing: int
+    missing: int  # to be computed
     causes: list[tuple[str, str, int]] = field(default_factory=list)  # cause, sentence, rows
     seconds: float | None = None
     kind: str = "rows"
+    failed: int = 0  # allowed failures of earlier runs; `run` tries them again
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -39,6 +40,7 @@ class Staleness:
             "kind": self.kind,
             "wanted": self.wanted,
             "missing": self.missing,
+            "failed": self.failed,
             "estimate_s": self.seconds,
             "causes": [{"cause": c, "what": text, "rows": rows} for c, text, rows in self.causes],
         }
@@ -56,9 +58,9 @@ class Explainer:
         return [state for name in self.plan.nodes for state in self.of(name)]
 
     def branch(self, branch: Branch) -> Staleness:
-        missing = np.flatnonzero(~branch.have)
+        missing = np.flatnonzero(~branch.have & ~branch.failed)
         source = "" if not branch.sides else _source_word(branch)
-        result = Staleness(f"{branch.node}{source}", len(branch.rows), len(missing))
+        result = Staleness(f"{branch.node}{source}", len(branch.rows), len(missing), failed=int(branch.failed.sum()))
         if not len(missing):
             return result
         rate = self.rates.get(branch.stage.name)
@@ -68,7 +70,7 @@ class Explainer:
         if failures:
             again = ids.isin(rest, ids.from_bytes(failures))
             if again.any():
-                reason = next(iter(failures.values())).get("reason", "")
+                reason = failures[bytes(rest[again][0])].get("reason", "")
                 result.causes.append(("failed before", f"tried again ({reason})", int(again.sum())))
                 rest = rest[~again]
         if branch.damaged and len(rest):
@@ -138,10 +140,9 @@ class Explainer:
         return list(dict.fromkeys(found)) or [("upstream", f"{parents} changed")]
 
     def previous_artifact(self, artifact: ArtifactPlan) -> Mapping[str, Any] | None:
-        """The card of the newest artifact of the same node (or of the same stage, if the node was renamed)."""
+        """The card of the newest artifact of the same node."""
         stage = artifact.node.stage.name
-        cards = self._artifacts(stage)
-        named = [pair for pair in cards if pair[1].get("node") == artifact.node.name] or cards
+        named = [pair for pair in self._artifacts(stage) if pair[1].get("node") == artifact.node.name]
         return max(named, key=lambda pair: (pair[0] / "artifact.json").stat().st_mtime)[1] if named else None
 
     def of(self, name: str) -> list[Staleness]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline import atomic, care, ids
 from pipeline.config import Pipeline
-from pipeline.document import load, nearest
+from pipeline.document import counted, load, nearest
 from pipeline.errors import ConfigError, StoreError, TouchstoneError
 from pipeline.explain import Explainer
 from pipeline.pins import read_pins, write_pin
@@ -59,7 +59,7 @@ def verify_store(pipeline: Pipeline, rebuild: int, repair: bool) -> dict[str, An
     if rebuild:
         plan = _plan(pipeline, store)
         rebuilt = [one for branch in plan.all_branches() if (one := _rebuild(plan, branch, rebuild)) is not None]
-        lines += [f"{one['node']}: {one['rows']} rows computed again: {one['result']}" for one in rebuilt]
+        lines += [f"{one['node']}: {counted(one['rows'], 'row')} computed again: {one['result']}" for one in rebuilt]
     different = any(one["result"] == "different" for one in rebuilt)
     sound = not different and (repair or not problems)
     if not problems:
@@ -130,7 +130,8 @@ def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
                 directory = store.chain_dir(first.stage.name, chain)
                 keep = {shard for place, shards in frozen if place == directory for shard in shards}
                 written, dropped = care.compact(store, first.stage.name, chain, wanted, rows, run, keep=keep)
-                lines.append(f"{first.node}: {len(wanted):,} rows; {written} shards written, {dropped} dropped")
+                rows_of = f"{first.node}: {counted(len(wanted), 'row')}"
+                lines.append(f"{rows_of}; {counted(written, 'shard')} written, {dropped} dropped")
     finally:
         store.finish_run(run)
     return lines
@@ -216,7 +217,7 @@ def freeze_nodes(pipeline: Pipeline, nodes: list[str], out: Path | None) -> str:
     rows = sum(branch["rows"] for branches in frozen.values() for branch in branches)
     inside = path.absolute().is_relative_to((pipeline.base / "manifests").absolute())
     warning = "" if inside else "; it lies outside manifests/, so that `gc` does not know it"
-    return f"{path}: {len(frozen)} nodes, {rows:,} rows{warning}"
+    return f"{path}: {counted(len(frozen), 'node')}, {counted(rows, 'row')}{warning}"
 
 
 def _frozen_branch(plan: Plan, branch: Branch) -> dict[str, Any]:

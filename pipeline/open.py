@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.config import load_pipeline
 from pipeline.dataset import Dataset
+from pipeline.document import counted
 from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.pins import read_pins
 from pipeline.plan import make_plan
@@ -18,11 +19,13 @@ from pipeline.works import view_of
 def open_node(file: Path | str, node: str, overrides: list[str] | None = None, missing: bool = False) -> Dataset:
     """The rows of a node (or of all instances of a matrix) as a Dataset; nothing is computed or written.
 
-    missing: leave rows out that are not computed, instead of raising TouchstoneError.
+    Rows that failed in the last run are left out where the node has no more of them than `max_failed_rows` allows.
+    missing: leave out all rows that are not computed, instead of raising TouchstoneError.
     """
     pipeline = load_pipeline(Path(file), overrides)
     wanted = pipeline.select([node])
-    plan = make_plan(pipeline, Store(pipeline.store), open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
+    scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)
+    plan = make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=pins, allowed=True)
     branches = [
         branch
         for name in plan.nodes
@@ -31,9 +34,11 @@ def open_node(file: Path | str, node: str, overrides: list[str] | None = None, m
     ]
     if not branches:
         raise ConfigError(f"'{node}' gives an artifact, not rows")
-    lacking = sum(int((~branch.have).sum()) for branch in branches)
+    lacking = sum(int((~branch.have & ~branch.failed).sum()) for branch in branches)
     if lacking and not missing:
-        raise TouchstoneError(f"{node} lacks {lacking:,} rows; `touchstone run {node}` computes them")
+        raise TouchstoneError(
+            f"{node} lacks {counted(lacking, 'row')}; `touchstone run {node}` computes what is missing"
+        )
     present = [Selection((Side(branch, branch.have.nonzero()[0]),)) for branch in branches]
     parts, table = view_of(plan, present)
     return Dataset(plan.store, parts, table)

@@ -22,7 +22,7 @@ from pipeline.expand import Made, expanded
 from pipeline.pins import Pin
 from pipeline.recipes import Recipe, artifact_key, chain_of, differences, digest, make_recipe, rows_digest
 from pipeline.rows import Names, Rows, check_leaks, tabulate
-from pipeline.selection import Branch, Evaluator, Selection, origin
+from pipeline.selection import Branch, Evaluator, Selection, common_schema, origin, split_counts
 from pipeline.stage import CONTENT, SPLITS, Artifact, Children, Field, Kind, Parents, Promise, Schema
 
 if TYPE_CHECKING:
@@ -97,14 +97,16 @@ def make_plan(
     failed: Failed | None = None,
     pins: Mapping[str, Pin] | None = None,
     recorded: bool = False,
+    allowed: bool = False,
 ) -> Plan:
     """Plan the nodes in `wanted` (default: all). Raises ConfigError, SourceError or StoreError; writes nothing.
 
     failed: rows that failed in the run that asks; with `recorded`, the failures in the store count as well, so that
-    the plan is that of the last run (`run` and `plan` try such rows again).
+    the plan is that of the last run (`run` tries such rows again); with `allowed`, those of the nodes that have no more
+    of them than `max_failed_rows`, so that what a run has left is complete.
     """
     plan = Plan(pipeline, store, aliases=store.aliases())
-    planner = _Planner(plan, scan, failed or {}, pins or {}, recorded)
+    planner = _Planner(plan, scan, failed or {}, pins or {}, recorded, allowed)
     for node in pipeline.nodes.values():
         if wanted is None or node.name in wanted:
             planner.add(node)
@@ -113,12 +115,15 @@ def make_plan(
 
 
 class _Planner:
-    def __init__(self, plan: Plan, scan: Scan, failed: Failed, pins: Mapping[str, Pin], recorded: bool) -> None:
+    def __init__(
+        self, plan: Plan, scan: Scan, failed: Failed, pins: Mapping[str, Pin], recorded: bool, allowed: bool
+    ) -> None:
         self.plan = plan
         self.scan = scan
         self.failed = failed
         self.pins = pins
         self.recorded = recorded
+        self.allowed = allowed
         self.settings = plan.pipeline.settings
         entries = {node.entry for node in plan.pipeline.nodes.values()}
         self.evaluator = Evaluator(
@@ -144,6 +149,8 @@ class _Planner:
                 branches = [self._derived(node, files, one, one.table()) for one in selections]
         for branch in branches:
             self._look_up(branch)
+        if self.recorded or self.allowed:
+            self._recall_failures(node, branches)
         self.plan.branches[node.name] = branches
 
     def check(self) -> None:
@@ -176,7 +183,7 @@ class _Planner:
         )
 
     def _problem(self, sentence: str) -> ConfigError:
-        return self.plan.pipeline.document.error(self.node.place, f"({self.node.name}) {sentence}")
+        return self.plan.pipeline.document.error(self.node.place, f"{self.node.instance}{sentence}")
 
     def _file_digests(self, node: Node) -> dict[str, str]:
         digests = {}
@@ -230,10 +237,16 @@ class _Planner:
         return {key: reference.path for key, reference in node.files.items()} | self._promises(node)
 
     def _promises(self, node: Node) -> dict[str, Promise]:
+        """What planning has in place of the files of settings that name a node."""
+        settings = type(node.config).model_fields
+        return {key: promise for key, promise in self._models(node).items() if key in settings}
+
+    def _models(self, node: Node) -> dict[str, Promise]:
+        """Input -> what its artifact will be, where an input takes one artifact."""
         return {
             key: Promise(names[0], self.plan.artifacts[names[0]].promise)
             for key, names in node.artifacts.items()
-            if key in type(node.config).model_fields
+            if node.stage.inputs[key].kind == "artifact"
         }
 
     def _check_promises(self, node: Node) -> None:
@@ -251,9 +264,21 @@ class _Planner:
 
     def _schema(self, node: Node, inputs: Mapping[str, Any]) -> Schema:
         try:
-            return node.stage.schema(node.config, {**self._paths(node), **inputs})
+            return node.stage.schema(node.config, {**self._models(node), **self._paths(node), **inputs})
         except ValueError as error:
             raise self._problem(str(error)) from None
+
+    def _check_rows(self, node: Node, views: Mapping[str, Mapping[str, list[Selection]]]) -> None:
+        found = {
+            f"{name}.{label}" if label else name: split_counts(selections)
+            for name, named in views.items()
+            for label, selections in named.items()
+        }
+        try:
+            node.stage.check_rows(node.config, found)
+        except ValueError as error:
+            if not self._lost(node):
+                raise self._problem(str(error)) from None
 
     def _source(self, node: Node, files: Mapping[str, str]) -> Branch:
         schema = self._schema(node, {})
@@ -333,9 +358,17 @@ class _Planner:
         branch.failed = np.zeros(len(branch.rows), dtype=bool)
         if gone is not None and len(gone):
             branch.failed = ids.isin(branch.rows.id, gone) & ~branch.have
-        if self.recorded:
+
+    def _recall_failures(self, node: Node, branches: list[Branch]) -> None:
+        """Count the rows that failed in earlier runs as failed, where that is wanted."""
+        failed = []
+        for branch in branches:
             before = ids.from_bytes(self.plan.store.failures(branch.stage.name, branch.chain))
-            branch.failed |= ids.isin(branch.rows.id, before) & ~branch.have
+            failed.append(branch.failed | (ids.isin(branch.rows.id, before) & ~branch.have))
+        lost = sum(int(one.sum()) for one in failed) + sum(len(branch.problems) for branch in branches)
+        if self.recorded or lost <= node.max_failed_rows:
+            for branch, one in zip(branches, failed, strict=True):
+                branch.failed = one
 
     def _artifact(self, node: Node, files: Mapping[str, str]) -> ArtifactPlan:
         recipe, accepted = self._recipe(node, {}, files)
@@ -357,9 +390,10 @@ class _Planner:
                     raise self._problem(f"reads no rows: {what}{only}")
                 views[name][label] = found
                 if found:
-                    schemas[f"{name}.{label}" if label else name] = _common_schema(found)
+                    schemas[f"{name}.{label}" if label else name] = common_schema(found)
                 consumed[f"{name}/{label}"] = [self._consumed(node, one) for one in found]
         self._schema(node, schemas)  # a missing feature is an error before anything runs
+        self._check_rows(node, views)
         promise = node.stage.promise(node.config, {**self._paths(node), **schemas})
         inputs = self._artifact_inputs(node)
         seen = self._splits_seen(node, views, inputs)
@@ -374,6 +408,9 @@ class _Planner:
             result.key = result.pin.key
             result.found = result.pin.artifact(self.scan)
             self._compare_pin(result)
+            recorded = result.found.info.get("facts", {})  # it may have been made from other settings and rows
+            if promise.keys() <= recorded.keys():
+                result.promise = {key: recorded[key] for key in promise}
         else:
             result.found = self.plan.store.artifact(node.stage.name, key)
         return result
@@ -449,10 +486,3 @@ def artifacts_of(branch: Branch) -> set[ArtifactPlan]:
     for side in branch.sides:
         found |= artifacts_of(side.branch)
     return found
-
-
-def _common_schema(selections: list[Selection]) -> Schema:
-    """Fields that all branches of a view have alike."""
-    schemas = [one.sides[0].branch.schema for one in selections]
-    first = schemas[0] if schemas else {}
-    return {name: field for name, field in first.items() if all(other.get(name) == field for other in schemas)}

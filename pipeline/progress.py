@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.document import counted
+
 LINE_EVERY_S = 5.0
 
 
@@ -16,6 +18,7 @@ LINE_EVERY_S = 5.0
 class _Count:
     total: int
     done: int = 0
+    failed: int = 0
     shown: float = 0.0
 
 
@@ -34,7 +37,7 @@ class Bars:
         """totals: node -> (wanted, present)."""
         self.fits = fits
         for node, (wanted, present) in totals.items():
-            self.counts[node] = _Count(wanted, present, time.monotonic())
+            self.counts[node] = _Count(wanted, present, shown=time.monotonic())
             if self.terminal and not self.quiet:
                 from tqdm import tqdm
 
@@ -43,20 +46,23 @@ class Bars:
                     dynamic_ncols=True, mininterval=0.2, file=sys.stderr,
                 )  # fmt: skip
 
-    def advance(self, node: str, rows: int) -> None:
+    def advance(self, node: str, rows: int, failed: int = 0) -> None:
+        """failed: how many of the rows could not be computed, or lack an input that failed."""
         with self.lock:
             count = self.counts.setdefault(node, _Count(rows))
             count.done += rows
+            count.failed += failed
+            failures = f"{count.failed:,} failed" if count.failed else ""
             if node in self.bars:
-                if node in self.fits:
-                    self.bars[node].set_postfix_str("")
+                if node in self.fits or failures:
+                    self.bars[node].set_postfix_str(failures)
                 self.bars[node].update(rows)
             elif not self.quiet:
                 now = time.monotonic()
                 if count.done >= count.total or now - count.shown > LINE_EVERY_S:
                     count.shown = now
-                    unit = "done" if node in self.fits else f"{count.done:,} of {count.total:,} rows"
-                    self._line(f"{node}: {unit}")
+                    unit = "done" if node in self.fits else f"{count.done:,} of {counted(count.total, 'row')}"
+                    self._line(f"{node}: {unit}{f', {failures}' if failures else ''}")
 
     def step(self, node: str, done: int, total: int) -> None:
         """Steps inside a fit."""
@@ -82,7 +88,7 @@ class Bars:
                 self.bars["scan"].set_postfix_str(text)
                 self.bars["scan"].update(files - self.bars["scan"].n)
             else:
-                count = self.counts.setdefault("scan", _Count(0, 0, time.monotonic()))
+                count = self.counts.setdefault("scan", _Count(0, shown=time.monotonic()))
                 if time.monotonic() - count.shown > LINE_EVERY_S:
                     count.shown = time.monotonic()
                     self._line(f"{text}: {files:,} files")

@@ -107,6 +107,12 @@ def place(found: SourceRows, number: int) -> str:
     return str(locations[number]) if locations is not None else f"entry {number}"
 
 
+def _in_split(found: SourceRows, number: int, code: int) -> str:
+    """An entry and its split, with the line of the manifest that says so."""
+    line = f" ({found.line(number)})" if found.line else ""
+    return f"{place(found, number)}{line} in {SPLITS[code]}"
+
+
 def _split_codes(split: Sequence[str] | None, count: int) -> NDArray[np.int8]:
     if split is None:
         return np.full(count, -1, dtype=np.int8)
@@ -156,8 +162,8 @@ def _merge_duplicates(
         one, other = int(ranked[leader[later]]), int(ranked[later])
         if given[one] >= 0 and given[other] >= 0 and given[one] != given[other]:
             raise SourceError(
-                f"{node}: the same content stands in two splits, {place(found, one)} in {SPLITS[given[one]]} and "
-                f"{place(found, other)} in {SPLITS[given[other]]}; remove one of them or give both the same split"
+                f"{node}: the same content stands in two splits, {_in_split(found, one, given[one])} and "
+                f"{_in_split(found, other, given[other])}; remove one of them or give both the same split"
             )
         if given[one] < 0:
             given[one] = given[other]
@@ -198,9 +204,9 @@ def _splits(
     if len(clash):
         one = int(clash[0])
         other = int(next(row for row in known if member[row] == member[one] and given[row] != given[one]))
+        first, second = (_in_split(found, int(kept[row]), given[row]) for row in sorted((one, other), key=kept.item))
         raise SourceError(
-            f"{node}: one group stands in two splits, {place(found, int(kept[one]))} in {SPLITS[given[one]]} and "
-            f"{place(found, int(kept[other]))} in {SPLITS[given[other]]}; give all rows of a group the same split"
+            f"{node}: one group stands in two splits, {first} and {second}; give all rows of a group the same split"
         )
     return np.where(chosen[member] >= 0, chosen[member].astype(np.uint8), hashed)
 

@@ -7,6 +7,7 @@ those rows) or after damage (the shard is quarantined and its rows are missing).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.config import Pipeline
-from pipeline.errors import ConfigError, FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
+from pipeline.document import counted, describe
+from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.executors import DaskExecutors, Executors, Stop, default_workers
 from pipeline.pins import read_pins
 from pipeline.plan import Plan, make_plan
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 KEPT_CONFIGS = 50
 """Resolved configs of past runs that the store keeps."""
+
+SHOWN_ROWS, SHOWN_NODES = 3, 8
+"""What the error of failed rows names at most: rows of a node, and nodes."""
 
 ROUNDS = 20
 """Rounds of planning after failures or damage; each must make progress."""
@@ -82,7 +87,8 @@ def run(
 
     bars = bars or Bars(quiet=True)
     wanted = pipeline.select(targets) if targets else None
-    _check_device(pipeline, wanted)
+    check_device(pipeline, wanted)
+    _check_store(pipeline)
     store = Store(pipeline.store, writable=True)
     stop = Stop()
     try:
@@ -114,17 +120,35 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _check_device(pipeline: Pipeline, wanted: set[str] | None) -> None:
+def check_device(pipeline: Pipeline, wanted: set[str] | None) -> None:
     """Refuse `device: cuda` before anything runs, where a network is wanted and there is no such device."""
     if pipeline.settings.device != "cuda":
         return
     nodes = [node for node in pipeline.nodes.values() if wanted is None or node.name in wanted]
-    if not any(node.stage.on_device(node.config) for node in nodes):
+    networks = [node.name for node in nodes if node.stage.on_device(node.config)]
+    if not networks:
         return
     import torch
 
     if not torch.cuda.is_available():
-        raise ConfigError("device is cuda, but PyTorch finds no CUDA device on this machine; use --device cpu")
+        raise pipeline.document.error(
+            ("device",),
+            f"is cuda, but PyTorch finds no CUDA device on this machine, and '{networks[0]}' runs a network; use "
+            "--device cpu",
+        )
+
+
+def _check_store(pipeline: Pipeline) -> None:
+    """Refuse a store that cannot be made, or written to, before any time is spent."""
+    place = pipeline.store
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(place, os.W_OK | os.X_OK) else "you have no permission to write"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        sentence = f"is {describe(pipeline.settings.store)}, where nothing can be written ({reason}); name a folder of "
+        raise pipeline.document.error(("store",), f"{sentence}yours, relative to {pipeline.path.name}")
 
 
 class _Run:
@@ -306,14 +330,17 @@ class _Run:
     def _judge(self, plan: Plan) -> None:
         """Every wanted row is computed or has failed for a reason that is shown; too many fail the run."""
         self.report.failed = self.failures(plan)
+        parts = []
         for node, lines in self.report.failed.items():
             allowed = self.pipeline.nodes[node].max_failed_rows
             if len(lines) > allowed:
-                shown = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
-                raise FailedRowsError(
-                    f"{node}: {len(lines)} row{'s' if len(lines) > 1 else ''} failed ({allowed} allowed): {shown}. "
-                    f"Mend the inputs and run again, or set max_failed_rows"
-                )
+                shown = "; ".join(lines[:SHOWN_ROWS])
+                shown += f"; and {len(lines) - SHOWN_ROWS:,} more" if len(lines) > SHOWN_ROWS else ""
+                parts.append(f"{node}: {counted(len(lines), 'row')} failed ({allowed} allowed): {shown}")
+        if parts:
+            more = len(parts) - SHOWN_NODES
+            parts = [*parts[:SHOWN_NODES], f"and rows of {counted(more, 'other node')}"] if more > 0 else parts
+            raise FailedRowsError(f"{'. '.join(parts)}. Mend the inputs and run again, or set max_failed_rows")
 
 
 def _account(works: list[Work], results: Results) -> None:

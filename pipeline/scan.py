@@ -153,7 +153,9 @@ class Scan:
         """
         place, wanted = self.resolve(path), tuple(sorted(suffixes))
         if not place.is_file():
-            raise ConfigError(f"{place}: {MISSING}, expected a zip file")
+            raise ConfigError(
+                f"{place}: {MISSING}, expected a zip file; correct the path, which is relative to the pipeline file"
+            )
         stored = self.cached("\0".join(("archive", str(place), *wanted)), place, lambda: self._archive(place, wanted))
         reasons = _decode(stored["reasons"])
         return Listing(
@@ -300,7 +302,10 @@ def _reason(error: OSError) -> str:
 def _existing_folder(root: Path) -> Path:
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
-        raise ConfigError(f"{root}: expected a folder of input files, found {found}")
+        raise ConfigError(
+            f"{root}: expected a folder of input files, found {found}; make it, or correct the path, which is relative "
+            "to the pipeline file"
+        )
     return root
 
 

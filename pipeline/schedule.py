@@ -163,7 +163,7 @@ class Loop:
         if outcome.computed:
             results.computed[node] = results.computed.get(node, 0) + outcome.computed
         results.seconds[node] = results.seconds.get(node, 0.0) + outcome.seconds
-        self.progress.advance(node, done)
+        self.progress.advance(node, done, done - outcome.computed)
         if work.branch is not None and (outcome.failed or outcome.skipped):
             results.failed.setdefault(work.branch.chain, []).extend(outcome.failed)
             results.skipped.setdefault(work.branch.chain, []).extend(outcome.skipped)

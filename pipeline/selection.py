@@ -14,7 +14,7 @@ from pipeline.document import nearest
 from pipeline.errors import ConfigError
 from pipeline.recipes import Recipe, digest
 from pipeline.rows import Names, Rows, hash_rank
-from pipeline.stage import SPLITS, Schema, Stage
+from pipeline.stage import FAKE, REAL, SPLITS, Field, Schema, Stage, ViewSchema
 from pipeline.views import LABELS, Term, View
 
 
@@ -91,6 +91,58 @@ class Selection:
     @property
     def key(self) -> tuple[int, ...]:
         return tuple(id(side.branch) for side in self.sides)
+
+
+def split_counts(selections: list[Selection]) -> dict[tuple[str, int], int]:
+    """(split, label) -> number of rows."""
+    tables = [one.table() for one in selections]
+    return {
+        (split, label): sum(int(((table.split == code) & (table.label == label)).sum()) for table in tables)
+        for code, split in enumerate(SPLITS)
+        for label in (REAL, FAKE)
+    }
+
+
+def common_schema(selections: list[Selection]) -> ViewSchema:
+    """Fields that all branches of a view have alike, and how the others differ."""
+    branches = [one.sides[0].branch for one in selections]
+    first = branches[0].schema if branches else {}
+    names = dict.fromkeys(name for branch in branches for name in branch.schema)
+    alike = [name for name in names if all(branch.schema.get(name) == first.get(name) for branch in branches)]
+    differing = {name: _difference(name, branches) for name in names if name not in alike}
+    return ViewSchema({name: first[name] for name in alike}, differing)
+
+
+def _difference(name: str, branches: list[Branch]) -> str:
+    """One clause: what a field is, and in which nodes; or in which of the nodes above, if one node made all."""
+    groups: dict[Field | None, list[list[str]]] = {}
+    for branch in branches:
+        groups.setdefault(branch.schema.get(name), []).append(_lineage(branch))
+    known = [field for field in groups if field]
+    aspect = next((one for one in ("shape", "dtype", "units") if len({getattr(f, one) for f in known}) > 1), "shape")
+    places: list[list[str]] = []
+    for depth in range(max(len(line) for lines in groups.values() for line in lines)):
+        places = [sorted({line[min(depth, len(line) - 1)] for line in lines}) for lines in groups.values()]
+        if len({node for nodes in places for node in nodes}) == sum(len(nodes) for nodes in places):
+            break
+    found = sorted(
+        (
+            field is None,
+            ", ".join(nodes[:3]) + (" ..." if len(nodes) > 3 else ""),
+            str(getattr(field, aspect, "missing")),
+        )
+        for field, nodes in zip(groups, places, strict=True)
+    )
+    return f"'{name}' is " + " and ".join(f"{value} in {nodes}" for _, nodes, value in found)
+
+
+def _lineage(branch: Branch) -> list[str]:
+    """The node of a branch and those above it, to the source."""
+    nodes = [branch.node]
+    while branch.sides:
+        branch = branch.sides[0].branch
+        nodes.append(branch.node)
+    return nodes
 
 
 class Evaluator:

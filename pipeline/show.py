@@ -32,7 +32,12 @@ def list_rows(plan: Plan, node: str, count: int = 10) -> list[str]:
 
 
 def show_row(plan: Plan, node: str, prefix: str, field: str | None, out: Path) -> str:
-    """Draw the row whose id begins with `prefix`; returns a sentence. Raises ConfigError if there is no such row."""
+    """Draw the row whose id begins with `prefix` as the PNG `out`; returns a sentence.
+
+    Raises ConfigError if there is no such row, or if `out` is named like something else.
+    """
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out is '{out}'; expected a name that ends in .png")
     for branch in _branches(plan, node):
         for position, row_id in enumerate(ids.to_bytes(branch.rows.id)):
             if not row_id.hex().startswith(prefix.lower()):
@@ -55,7 +60,10 @@ def _branches(plan: Plan, node: str) -> list[Branch]:
         for branch in plan.branches.get(name, [])
     ]
     if not found:
-        raise ConfigError(f"'{node}' has no rows to draw: it makes an artifact; see `touchstone report`")
+        made = [one.found for name, one in plan.artifacts.items() if node in (name, one.node.entry) and one.found]
+        places = "; ".join(f"{', '.join(one.info['files'])} in {one.path}" for one in made)
+        way_out = f"its files are {places}" if made else f"`touchstone run {node}` makes it"
+        raise ConfigError(f"'{node}' has no rows to draw: it makes an artifact; {way_out}")
     return found
 
 

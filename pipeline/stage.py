@@ -55,6 +55,20 @@ class Field:
 
 Schema = Mapping[str, Field]
 
+
+class ViewSchema(dict[str, Field]):
+    """The fields that all rows of a view have alike. differing: other field -> a clause that says how it differs."""
+
+    def __init__(self, alike: Schema, differing: Mapping[str, str]) -> None:
+        super().__init__(alike)
+        self.differing = differing
+
+
+def difference(schema: Schema, name: str) -> str:
+    """How a field differs between the rows of a view, e.g. "'x' is (43,) in a and (20,) in b"; "" if it does not."""
+    return schema.differing.get(name, "") if isinstance(schema, ViewSchema) else ""
+
+
 CONTENT = "content"
 """Name of the virtual field of rows whose bytes lie in a file of the user's: read with `Batch.read`."""
 
@@ -111,6 +125,7 @@ class SourceRows:
     splits: Mapping[str, float] | None = None  # fractions for rows without a given split
     notes: tuple[str, ...] = ()  # one sentence each, shown by `plan` and `run`
     problems: Mapping[int, str] = field(default_factory=dict)  # row number -> reason why it cannot be read
+    line: Callable[[int], str] | None = None  # row number -> file and line that name the row, for messages
 
 
 @dataclass(frozen=True)
@@ -252,8 +267,9 @@ class Stage:
     def schema(self, config: Any, inputs: Mapping[str, Any]) -> Schema:
         """Fields of a computed row (none for fits and reduces); must not import torch or zarr.
 
-        inputs: input -> schema of its rows (the fields that all its branches have), file setting -> Path. Raises
-        ValueError with one sentence if the inputs lack what the stage needs.
+        inputs: input -> schema of its rows (the fields that all its branches have alike; `difference` tells of the
+        others), file setting -> Path, input of one artifact -> Promise. Raises ValueError with one sentence if the
+        inputs lack what the stage needs.
         """
         return {}
 
@@ -268,6 +284,12 @@ class Stage:
     def check(self, config: Any, files: Mapping[str, Path]) -> None:
         """Cheap validation before anything runs (headers of files); raises ValueError with one sentence."""
 
+    def check_rows(self, config: Any, counts: Mapping[str, Mapping[tuple[str, int], int]]) -> None:
+        """Of a fit or reduce: validation of its rows before anything runs; raises ValueError with one sentence.
+
+        counts: input (or input.name, where views have names) -> (split, label) -> number of rows.
+        """
+
     def on_device(self, config: Any) -> bool:
         """Whether this config runs a network: then device and threads are part of the recipe."""
         return self.network
@@ -280,7 +302,8 @@ class Stage:
         """Of a fit: facts of its artifact that others need for planning; `inputs` as in `schema`.
 
         A file setting of another stage may name the fit's node, if that stage declares an input of the setting's name;
-        it then gets a `Promise` wherever it would get the file's path.
+        it then gets a `Promise` wherever it would get the file's path. Of a pinned node the promise is what `facts` of
+        its artifact say, where they say all of it.
         """
         return {}
 

@@ -21,7 +21,10 @@ from pydantic import ValidationError
 
 from detectors import FAMILIES, PRESETS
 from detectors.contract import DetectorConfig, State
+from pipeline.document import nearest
 from pipeline.errors import StageError
+from pipeline.stage import Promise, Schema
+from stages.alike import check_alike
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -65,7 +68,7 @@ def detector_config(value: Any) -> DetectorConfig:
     name = ".".join(str(part) for part in problem["loc"][:1])
     kind = f"detector family '{settings['family']}'"
     if problem["type"] == "extra_forbidden":
-        raise ValueError(f"'{name}' is not a setting of {kind}{_near(name, model.model_fields)}")
+        raise ValueError(f"'{name}' is not a setting of {kind}{nearest(name, model.model_fields)}")
     if problem["type"] == "missing":
         raise ValueError(f"lacks '{name}', which {kind} needs")
     text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
@@ -82,6 +85,28 @@ class DetectorSchema:
         preset = {"enum": list(PRESETS)}
         changed = {"type": "object", "properties": {"preset": preset}, "required": ["preset"]}
         return {"anyOf": [preset, *given["anyOf"], changed]}
+
+
+def promised(config: DetectorConfig, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What a training promises about its detector and writes into its card; shape: of a row's feature."""
+    return {"feature": config.feature, "feature_shape": list(shape), "resamples": config.resamples}
+
+
+def check_feature(model: Promise, whose: str, rows: Schema) -> None:
+    """Raise ValueError with one sentence unless the detector that a node promises can score rows with these fields."""
+    feature, learned = model.facts["feature"], tuple(model.facts["feature_shape"])
+    check_alike(rows, feature)
+    if feature not in rows:
+        raise ValueError(
+            f"{whose} have no field '{feature}', which the detector of {model} reads; they have "
+            f"{', '.join(sorted(rows)) or 'none'}: name the node that computes it{_near(feature, rows)}"
+        )
+    shape = rows[feature].shape
+    if shape != learned and not (model.facts["resamples"] and len(shape) == len(learned)):
+        raise ValueError(
+            f"'{feature}' of {whose} is {shape}, but the detector of {model} learns from {learned}; equalize the "
+            "images of both to one size"
+        )
 
 
 def no_feature(whose: str, feature: str, fields: Iterable[str], setting: str = "feature") -> str:

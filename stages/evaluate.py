@@ -3,11 +3,13 @@
 The test split is opened here and nowhere else. One row of results per variant and fake source: all reals of the variant
 against the fakes of that source; one more row pools all fakes of the variant. A variant that holds no reals (perturbed
 fakes, say) is compared with the reals of 'raw', or else of the first variant that has some, and the result says so.
+A detector that resamples its feature may be tested at another size than it learned from: the result names both shapes.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StageError
 from pipeline.stage import FAKE, REAL, Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages.detector_file import Detector, FeatureRows, family_module, load_detector
+from stages.detector_file import Detector, FeatureRows, check_feature, family_module, load_detector
 from stages.metrics import summary
 from stages.networks import prepare
 
@@ -54,14 +56,25 @@ class Evaluate(Stage):
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
-    def schema(self, config: EvaluateConfig, inputs: Mapping[str, Schema]) -> Schema:
-        """No rows come out."""
+    def schema(self, config: EvaluateConfig, inputs: Mapping[str, Any]) -> Schema:
+        """No rows come out; raises ValueError where rows are not what the detector reads."""
+        for name in inputs.keys() - {"model"}:
+            _, _, variant = name.partition(".")
+            check_feature(inputs["model"], f"the rows of {_called(variant)}", inputs[name])
         return {}
+
+    def check_rows(self, config: EvaluateConfig, counts: Mapping[str, Mapping[tuple[str, int], int]]) -> None:
+        """Each variant holds fakes, and one of them reals."""
+        if lacking := _lacking(config.split, {name.partition(".")[2]: found for name, found in counts.items()}):
+            raise ValueError(lacking)
 
     def fit(
         self, config: EvaluateConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
     ) -> None:
         """Write `results.json` and `scores.npz` (one entry per scored row of each variant)."""
+        written = _as_written(views["test"])
+        if lacking := _lacking(config.split, {name: _counts(view) for name, view in written.items()}):
+            raise StageError(lacking)
         model = _only(ctx.artifacts["model"])
         detector = load_detector(model.path)
         if family_module(detector.config.family).NETWORK:
@@ -71,15 +84,17 @@ class Evaluate(Stage):
         threshold = float(detector.card["threshold"])
         rows, facts = [], {}
         for name, view in variants.items():
-            reals_from = _reals_from(name, variants, config.split)
+            reals_from = _reals_from(name, variants)
             real = scores[reals_from][variants[reals_from].column("label") == REAL]
             rows += _rows(name, view, scores[name], real, threshold)
-            facts[name] = {"reals_from": reals_from, "parts": _parts(view)}
+            shape = list(view.fields[detector.config.feature].shape)
+            facts[name] = {"reals_from": reals_from, "parts": _parts(view), "feature_shape": shape}
         for row in rows:
             row["reals_from"] = facts[row["variant"]]["reals_from"]
         card = detector.card
         kept = ("detector", "family", "config", "trained_on", "threshold", "threshold_rule", "validation", "counts")
         about = {name: card[name] for name in kept} | {"node": model.node, "key": model.key}
+        about["feature_shape"] = card.get("feature_shape")  # null: trained by an earlier version, and pinned
         chains, steps = _chains(variants)
         results = {
             "format": FORMAT, "model": about, "split": config.split, "rows": rows, "variants": facts,
@@ -97,10 +112,36 @@ def _only(found: Artifact | tuple[Artifact, ...]) -> Artifact:
     return found[0] if isinstance(found, tuple) else found
 
 
+def _called(variant: str) -> str:
+    """A variant as the user wrote it: a single view has no name."""
+    return f"variant '{variant}' of 'test'" if variant else "'test'"
+
+
+def _lacking(split: str, counts: Mapping[str, Mapping[tuple[str, int], int]]) -> str:
+    """A sentence about a variant without fakes, or no variant with reals; else "". counts: as in `check_rows`."""
+    for name, found in counts.items():
+        if not found.get((split, FAKE)):
+            way_out = "add fakes or remove it" if name else "add fakes to it"
+            return f"{_called(name)} holds no fake rows of split '{split}'; {way_out}"
+    if not any(found.get((split, REAL)) for found in counts.values()):
+        names = ", ".join(counts)
+        whose, where = (f"no variant of 'test' ({names}) holds", "one of them") if names else ("'test' holds no", "it")
+        return f"{whose} real rows of split '{split}'; add reals to {where}"
+    return ""
+
+
+def _counts(view: Dataset) -> Counter[tuple[str, int]]:
+    return Counter(zip(view.column("split").tolist(), view.column("label").tolist(), strict=True))
+
+
+def _as_written(view: Dataset | Mapping[str, Dataset]) -> Mapping[str, Dataset]:
+    """Name of the variant -> rows; a single view has the name ""."""
+    return view if isinstance(view, Mapping) else {"": view}
+
+
 def named_views(view: Dataset | Mapping[str, Dataset]) -> dict[str, Dataset]:
     """Variant name -> rows; a single view is called 'raw'."""
-    named: Mapping[str, Dataset] = view if isinstance(view, Mapping) else {"": view}
-    return {name or "raw": rows for name, rows in named.items()}
+    return {name or "raw": rows for name, rows in _as_written(view).items()}
 
 
 def score_all(detector: Detector, variants: Mapping[str, Dataset], ctx: FitContext) -> dict[str, NDArray[np.float32]]:
@@ -117,13 +158,10 @@ def score_all(detector: Detector, variants: Mapping[str, Dataset], ctx: FitConte
     return result
 
 
-def _reals_from(name: str, variants: Mapping[str, Dataset], split: str) -> str:
+def _reals_from(name: str, variants: Mapping[str, Dataset]) -> str:
     """The variant whose reals stand against the fakes of variant `name`."""
-    for candidate in (name, "raw", *variants):
-        if candidate in variants and bool((variants[candidate].column("label") == REAL).any()):
-            return candidate
-    found = ", ".join(variants)
-    raise StageError(f"no variant of 'test' ({found}) holds real rows of split '{split}'; add reals to one of them")
+    having = [one for one, view in variants.items() if (view.column("label") == REAL).any()]
+    return next(one for one in (name, "raw", *variants) if one in having)
 
 
 def _rows(
@@ -131,8 +169,6 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """One row of metrics per fake source, and the pooled one."""
     fake = view.column("label") == FAKE
-    if not fake.any():
-        raise StageError(f"variant '{variant}' of 'test' holds no fake rows in this split; add fakes or remove it")
     sources = view.column("source")
     found = []
     for source in [*sorted(set(sources[fake].tolist())), POOLED]:

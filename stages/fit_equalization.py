@@ -22,6 +22,7 @@ from pipeline.stage import FAKE, REAL, FitContext, Input, Kind, Schema, Stage, S
 from stages import spectrum_gain
 from stages.equalization_file import CARD, FILE, describe, pack
 from stages.image_field import SMALLEST, image_size
+from stages.row_order import in_order
 from stages.spectrum_gain import Array, Equalization
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class FitEqualization(Stage):
     ) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
         view: Any = views["on"]
-        rows = _in_order(view.split("train"))
+        rows = in_order(view.split("train"))
         reals, fakes = (rows.where(rows.column("label") == label) for label in (REAL, FAKE))
         counts = {"real": _counts(reals), "fake": _counts(fakes)}
         _check_classes(counts)
@@ -134,14 +135,6 @@ def _equalization(config: FitEqualizationConfig, height: int, width: int, target
         height, width, config.shape, config.channels, config.gain_per, config.pool_below, config.largest_gain,
         target, source,
     )  # fmt: skip
-
-
-def _in_order(rows: Dataset) -> Dataset:
-    """Sorted by id, then by chain: the sums do not depend on how the view was written."""
-    chains = [bytes(part.chain) for part in rows.parts]
-    rank = np.array([sorted(chains).index(chain) for chain in chains], dtype=np.int64)
-    words = np.ascontiguousarray(rows.ids).view(">u8").reshape(-1, 2)
-    return rows.take(np.lexsort((rank[rows.part_numbers], words[:, 1], words[:, 0])))
 
 
 def _counts(rows: Dataset) -> dict[str, int]:

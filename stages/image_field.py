@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.stage import Schema
+from stages.alike import check_alike
 
 SMALLEST = 8
 """Pixels per side that a spectrum needs; below, the Durall conventions leave almost no ring."""
@@ -10,6 +11,7 @@ SMALLEST = 8
 
 def image_size(fields: Schema, stage: str, smallest: int = 1) -> tuple[int, int]:
     """Height and width of the field `image`, (H, W, 3) uint8; ValueError if there is none or it is too small."""
+    check_alike(fields, "image")
     image = fields.get("image")
     if image is None or image.dtype != "uint8" or len(image.shape) != 3 or image.shape[2] != 3:
         found = f"{image.dtype} {image.shape}" if image else ", ".join(sorted(fields)) or "nothing"

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
-from pipeline.errors import ConfigError, SourceError
+from pipeline.errors import ConfigError
 from pipeline.stage import (
     FAKE,
     ID,
@@ -190,7 +190,7 @@ def _label(config: IngestConfig) -> int:
 def _rows_of_files(config: IngestConfig, before: str, listing: Any, shown: str) -> SourceRows:
     """Rows of a folder or a zip file."""
     if not listing.paths:
-        raise SourceError(f"{shown}: found no image; expected files ending in {', '.join(SUFFIXES)}")
+        raise ConfigError(f"{shown}: found no image; expected files ending in {', '.join(SUFFIXES)}")
     notes = (f"{shown}: {listing.ignored} files passed over that do not end in {', '.join(SUFFIXES)}",)
     return SourceRows(
         id=listing.ids,
@@ -231,7 +231,7 @@ def _domains(config: IngestConfig, paths: Sequence[str]) -> list[str] | None:
 def _rows_of_manifest(config: IngestConfig, scan: Any, manifest: Manifest) -> SourceRows:
     """Rows of a manifest: a declared digest is the id, files without one are read."""
     if not len(manifest):
-        raise SourceError(f"{manifest.path}: has no rows, expected at least one")
+        raise ConfigError(f"{manifest.path}: has no rows, expected at least one")
     _refuse_idle_settings(config, manifest)
     files, declared = manifest.column("file"), manifest.column("sha256")
     problems: dict[int, str] = {}
@@ -266,6 +266,7 @@ def _rows_of_manifest(config: IngestConfig, scan: Any, manifest: Manifest) -> So
         splits=config.splits,
         notes=_licence_notes(manifest),
         problems=dict(sorted(problems.items())),
+        line=manifest.place,
     )
 
 

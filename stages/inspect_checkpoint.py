@@ -17,14 +17,17 @@ from stages.generators import official, weights
 from stages.generators.checkpoints import Contents, Converted, read_contents
 from stages.generators.layers import parameters
 from stages.generators.weights import Header
-from stages.weights_file import WeightsError, begins_like_safetensors
+from stages.generators.pickle_machine import listed
+from stages.weights_file import WeightsError, is_safetensors, printable
 
 OWN = "safetensors"
+SHOWN = 10  # networks and other entries that the text names
 
 
 def inspect(path: Path, which: str = "average") -> dict[str, Any]:
     """Everything that a file says about itself, as plain data; raises ConfigError or TouchstoneError.
 
+    Names of the file are printable: other characters are escaped, and long names cut.
     which  the generator to describe, "average" or "raw"
     A network that cannot be converted is described by the reason, under "refused".
     """
@@ -63,13 +66,14 @@ def _check_is_file(path: Path) -> None:
 
 def _described(path: Path, which: str) -> dict[str, Any]:
     about: dict[str, Any] = {"file": str(path), **_identity(path)}
-    if begins_like_safetensors(path):
+    if is_safetensors(path):
         return {**about, **_own(path)}
     contents = read_contents(path)
     about |= {"container": contents.container, "version": contents.version}
     _, family, form = official.recognize(path, contents)
     about |= {"family": family, "form": form, "networks": _networks(contents)}
-    about |= {"other_entries": sorted(contents.extra), "unread_entries": sorted(contents.ignored)}
+    others, unread = (sorted(map(printable, names)) for names in (contents.extra, contents.ignored))
+    about |= {"other_entries": others, "unread_entries": unread}
     generator = None if official.judges_only(contents, form) else lambda: official.generator(path, contents, which)
     for role, convert_it in (("generator", generator), ("discriminator", lambda: official.judge(path, contents))):
         try:
@@ -81,13 +85,14 @@ def _described(path: Path, which: str) -> dict[str, Any]:
 
 
 def _rewrite(path: Path, which: str, out: Path) -> None:
-    if begins_like_safetensors(path):
+    if is_safetensors(path):
+        weights.read_header(path)
         raise WeightsError(f"{path} is a file of this project already; copy it")
     contents = read_contents(path)
     if which == "discriminator":
         converted = official.judge(path, contents)
         if converted is None:
-            raise WeightsError(f"{path} has no discriminator; its networks are {', '.join(contents.networks)}")
+            raise WeightsError(f"{path} has no discriminator; its networks are {listed(contents.networks)}")
     else:
         converted = official.generator(path, contents, which)
     network = "discriminator" if which == "discriminator" else "generator"
@@ -107,8 +112,8 @@ def _identity(path: Path) -> dict[str, Any]:
 
 def _networks(contents: Contents) -> dict[str, dict[str, Any]]:
     return {
-        name: {
-            "class": network.class_name,
+        printable(name): {
+            "class": printable(network.class_name),
             "tensors": len(network.tensors),
             "values": sum(int(array.size) for array in network.tensors.values()),
         }
@@ -148,7 +153,7 @@ def _network(path: Path, header: Header, values: int) -> dict[str, Any]:
     return {
         **header.dimensions,
         "truncation": dict(header.truncation),
-        "domains": list(header.domains),
+        "domains": list(map(printable, header.domains)),
         "parameters": parameters(network),
         "values": values,
         "architecture": dict(header.architecture),
@@ -167,14 +172,17 @@ def lines(about: Mapping[str, Any]) -> list[str]:
     ]
     for role in ("generator", "discriminator"):
         rows += _lines_of(role, about[role])
-    for name, facts in about["networks"].items():
+    for name, facts in list(about["networks"].items())[:SHOWN]:
         kind = f"{facts['class']}, " if facts["class"] else ""
         rows.append(
             ("in the file", f"{name or 'state dict'}: {kind}{facts['tensors']} tensors, {facts['values']:,} values")
         )
+    if len(about["networks"]) > SHOWN:
+        rows.append(("in the file", f"{len(about['networks']) - SHOWN} more networks"))
     for key, label in (("other_entries", "other data"), ("unread_entries", "not read")):
-        if about[key]:
-            rows.append((label, ", ".join(about[key])))
+        if names := about[key]:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            rows.append((label, ", ".join(names[:SHOWN]) + more))
     width = max(len(label) for label, _ in rows)
     return [f"{label:{width}}  {text}" for label, text in rows]
 
@@ -196,6 +204,6 @@ def _lines_of(role: str, facts: Mapping[str, Any] | None) -> list[tuple[str, str
             ("  truncation", "none" if psi == 1 else f"psi {psi:g} in {layers}"),
         ]
         if facts["domains"]:
-            rows.append(("  domains", ", ".join(facts["domains"])))
+            rows.append(("  domains", printable(", ".join(facts["domains"]), 1000)))
     settings = ", ".join(f"{key} {value}" for key, value in facts["architecture"].items())
-    return [*rows, ("  architecture", settings)]
+    return [*rows, ("  architecture", printable(settings, 1000))]

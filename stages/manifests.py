@@ -68,7 +68,9 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest; raises ConfigError with file and line."""
     if not path.is_file():
-        raise ConfigError(f"{path}: the manifest does not exist; paths are relative to pipeline.yaml")
+        raise ConfigError(
+            f"{path}: the manifest does not exist; correct its path, which is relative to the pipeline file"
+        )
     manifest = _read_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else _read_csv(path, path.parent, {})
     _check(manifest)
     return manifest

@@ -2,14 +2,22 @@
 
 Named protocols, because the published ones differ and the released programs do not do what their papers say:
 
-yu2019           Yu et al. 2019: crop, blur, JPEG, noise, each with probability 1/2, in this order
+yu2019           Yu et al. 2019: crop, blur, JPEG, noise, each with probability 1/2, in this order; their relighting,
+                 which comes first and needs a network of its own (SfSNet), is left out
 he2021           He et al. 2021, section 4.3: the same ranges in the order JPEG, blur, crop, noise; the paper does not
                  state probabilities, 1/2 is assumed
-frank2020-paper  Frank et al. 2020: one operation per image, with probability 1/2
+frank2020-paper  Frank et al. 2020: one operation per image, with probability 1/2: each one on an eighth of the rows of
+                 one mixture. A set of a single operation is a custom protocol
 frank2020-released  what their program does: noise with that *standard deviation*, truncated; blur always with sigma 4;
                  JPEG always at quality 95 on reversed channels, since the quality is passed as a parameter's number
 wang2020         Wang et al. 2020, the training augmentation "Blur+JPEG (0.5)": blur, then JPEG
 custom           the list `operations`
+
+`off` switches operations off. Draws are named by operation: jpeg, and jpeg_2 for a second one in the list. Neither the
+protocol nor the place in the list changes them, so that an operation that is off, or taken out of a list, leaves the
+draws of all others as they are. Only two things count what is in the list: the choice of `combine: one`, which is made
+among all operations, those that are off too (their rows stay as they were), and the number of a second operation of one
+name, so switch off the first one rather than take it out.
 
 Where a program used OpenCV's JPEG (frank2020-released), or drew one of OpenCV's and Pillow's for each image (wang2020),
 `codecs` says so; Pillow's alone is the default, since OpenCV is optional. Spectrum equalization (+E), which learns from
@@ -21,7 +29,8 @@ number. Perturbing fakes only makes a detector of JPEG traces look like a detect
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -128,10 +137,18 @@ PROTOCOLS: dict[str, tuple[Literal["all", "one"], list[Operation]]] = {
 """Name -> how operations are combined, and the operations in order."""
 
 
-def _has_jpeg(operations: Any) -> bool:
-    """Whether unchecked operations, as mappings or models, hold a JPEG."""
+def numbered(words: Sequence[str]) -> list[str]:
+    """The words; a second one of its kind gets the end _2, a third one _3."""
+    earlier = [words[:place].count(word) for place, word in enumerate(words)]
+    return [f"{word}_{count + 1}" if count else word for word, count in zip(words, earlier, strict=True)]
+
+
+def _compresses(operations: Any, off: Any) -> bool:
+    """Whether unchecked operations, as mappings or models, hold a JPEG that is not off."""
     steps = operations if isinstance(operations, list) else []
-    return any(isinstance(step, Jpeg) or (isinstance(step, Mapping) and step.get("op") == "jpeg") for step in steps)
+    words = [str(step.get("op") if isinstance(step, Mapping) else getattr(step, "op", None)) for step in steps]
+    silent = off if isinstance(off, list) else []
+    return any(word == "jpeg" and name not in silent for word, name in zip(words, numbered(words), strict=True))
 
 
 class PerturbConfig(StageConfig):
@@ -148,6 +165,9 @@ class PerturbConfig(StageConfig):
         "all", description="all: each operation in order, by its own probability; one: a single one per row, by its id"
     )
     operations: list[Step] = setting([], description="steps in order; filled in by a named protocol", max_length=8)
+    off: list[str] = setting(
+        [], description="operations that are not applied: jpeg, or jpeg_2 for a second one; all other draws stay"
+    )
     draws: int = row_setting(1, description="perturbed rows per input row", ge=1, le=1000)
 
     @model_validator(mode="before")
@@ -167,24 +187,41 @@ class PerturbConfig(StageConfig):
                 if given not in (value, operations):
                     raise ValueError(f"protocol {protocol} fixes {key}; use protocol: custom to change it")
             data = {**data, "combine": combine, "operations": stated}
-        if data.get("codecs") is None and _has_jpeg(data.get("operations")):
+        if data.get("codecs") is None and _compresses(data.get("operations"), data.get("off")):
             data = {**data, "codecs": ["pillow"]}
         return data
+
+    @field_validator("off")
+    @classmethod
+    def _in_one_order(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("off names one twice; name each once")
+        return sorted(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> PerturbConfig:
         if not self.operations:
             raise ValueError("protocol custom needs operations, found none")
+        for name in self.off:
+            if name not in self.names:
+                raise ValueError(f"off names '{name}', expected some of {', '.join(self.names)}")
+        if len(self.off) == len(self.operations):
+            raise ValueError("off names every operation, so that nothing would be done; leave one on")
         if self.codecs is not None and not self.compresses:
-            raise ValueError("codecs has no effect without an operation jpeg; add one or leave codecs out")
+            raise ValueError("codecs has no effect without an operation jpeg that is on; add one or leave codecs out")
         if self.codecs is not None and len(set(self.codecs)) < len(self.codecs):
             raise ValueError(f"codecs {', '.join(self.codecs)} name one twice; name each once")
         return self
 
     @property
+    def names(self) -> list[str]:
+        """What draws and `off` call the operations, in order."""
+        return numbered([step.op for step in self.operations])
+
+    @property
     def compresses(self) -> bool:
-        """Whether some operation is a JPEG."""
-        return _has_jpeg(self.operations)
+        """Whether some operation that is on is a JPEG."""
+        return _compresses(self.operations, self.off)
 
 
 class Perturb(Stage):
@@ -198,7 +235,10 @@ class Perturb(Stage):
     random: ClassVar[bool] = True
 
     def schema(self, config: PerturbConfig, inputs: Mapping[str, Schema]) -> Schema:
-        """`image`, `applied` (bit k: the k-th operation) and one float32 column per draw, -1 where it has no effect."""
+        """`image`, `applied` (bit k: the k-th operation) and one float32 column per draw, -1 where it has no effect.
+
+        An operation that is off keeps its bit, 0, and the column of its strength, -1.
+        """
         height, width = image_size(inputs["of"], self.name)
         if config.compresses and max(height, width) > JPEG_LIMIT:
             raise ValueError(
@@ -242,17 +282,13 @@ class Perturb(Stage):
 
 def named(config: PerturbConfig) -> list[tuple[str, Step]]:
     """Operations with the names of their columns: jpeg_quality, then jpeg_quality_2 for a second JPEG."""
-    names = {Jpeg: "jpeg_quality", Blur: "blur_kernel", Gaussian: "blur_sigma", Crop: "crop_fraction"}
-    counts: dict[str, int] = {}
-    result = []
-    for step in config.operations:
-        if isinstance(step, Noise):
-            name = "noise_variance" if step.unit.startswith("variance") else "noise_std"
-        else:
-            name = names[type(step)]
-        counts[name] = counts.get(name, 0) + 1
-        result.append((name if counts[name] == 1 else f"{name}_{counts[name]}", step))
-    return result
+    return list(zip(numbered([_column(step) for step in config.operations]), config.operations, strict=True))
+
+
+def _column(step: Step) -> str:
+    if isinstance(step, Noise):
+        return "noise_variance" if step.unit.startswith("variance") else "noise_std"
+    return {Jpeg: "jpeg_quality", Blur: "blur_kernel", Gaussian: "blur_sigma", Crop: "crop_fraction"}[type(step)]
 
 
 def drawn(config: PerturbConfig) -> dict[str, str]:
@@ -275,25 +311,22 @@ def perturb_row(
 ) -> tuple[NDArray[np.uint8], dict[str, float]]:
     """The perturbed image and what was drawn for the operations that were applied, by column.
 
-    Every draw has a generator of its own, named by protocol and operation: switching one operation off, or changing
-    its range, leaves the draws of the others as they are.
+    Every draw has a generator of its own, named by the operation and nothing else: switching one operation off, or
+    changing its range, leaves the draws of the others as they are.
     """
-
-    def draw(what: str) -> np.random.Generator:
-        return ctx.rng(row_id, f"{config.protocol}/{what}")
-
+    draw = partial(ctx.rng, row_id)
     steps = named(config)
     chosen = int(draw("operation").integers(len(steps))) if config.combine == "one" else None
     values: dict[str, float] = {}
-    for number, (name, step) in enumerate(steps):
-        if draw(f"{name}/on").random() >= step.probability or chosen not in (None, number):
+    for number, (name, (column, step)) in enumerate(zip(config.names, steps, strict=True)):
+        if name in config.off or chosen not in (None, number) or draw(f"{name}/on").random() >= step.probability:
             continue
-        values[name] = strength = _strength(step, draw(f"{name}/strength"))
+        values[column] = strength = _strength(step, draw(f"{name}/strength"))
         if isinstance(step, Jpeg):
             codecs = config.codecs or ["pillow"]
             codec = int(draw(f"{name}/codec").integers(len(codecs)))
             if len(codecs) > 1:
-                values[codec_column(name)] = float(codec)
+                values[codec_column(column)] = float(codec)
             image = jpeg_codecs.jpeg(image, int(strength), codecs[codec], step.channel_order)
         else:
             image = _apply(step, image, strength, draw(f"{name}/pixels"))

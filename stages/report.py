@@ -147,6 +147,7 @@ class Report(Stage):
             "undeclared": sum(not one.declared for one in listed),
             "declared": unused,
             "not_audited": not_audited,
+            "resampled": resampled(evaluations),
             **report_tables.compared(evaluations, having(rows.get("container"), *CONTAINER)),
             **report_tables.results(evaluations),
             **report_tables.lineage(evaluations),
@@ -201,6 +202,22 @@ def of_files(container: Dataset | None) -> list[class_differences.Difference]:
         return []
     sizes: Any = np.asarray(rows.array("native_size"))
     return class_differences.of_containers(texts(rows.array("codec")), sizes, rows.column("label"))
+
+
+def resampled(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Detectors that were tested on maps or profiles of another size than they learned from."""
+    found = []
+    for results in evaluations:
+        about = results["model"]
+        for variant, facts in results["variants"].items():
+            learned, tested = about.get("feature_shape"), facts.get("feature_shape")
+            if learned and tested and learned != tested:
+                where = f" in variant {variant}" if variant else ""
+                sizes = (" × ".join(map(str, shape)) for shape in (learned, tested))
+                found.append("{} learned from {} values and was tested on {}{}, which it resampled.".format(
+                    about["node"], *sizes, where
+                ))  # fmt: skip
+    return found
 
 
 def gaps(

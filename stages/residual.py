@@ -35,6 +35,7 @@ from pipeline.stage import (
 from stages.image_field import image_size
 from stages.networks import prepare
 from stages.resynthesis import weights
+from stages.resynthesis.scale import SCALE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,6 @@ LEVELS: tuple[Level, ...] = ("pixel", "stage1", "stage2", "stage3", "stage4", "s
 PERCEPTUAL = "stages.resynthesis.perceptual"
 EMBEDDED = "manifests/networks.yaml#perceptual-small"
 
-BLOCK = 4  # pixels: side of the blocks whose means the re-synthesizer sees
 LARGEST = float(np.finfo(np.float16).max)
 MICRO_BATCH = {"cpu": (1 << 16, 16), "cuda": (1 << 19, 512)}
 """Most pixels and rows of a micro-batch by kind of device: on a CPU what stays in its cache, on a GPU what fills it."""
@@ -208,7 +208,7 @@ def residuals(
     with torch.inference_mode():
         given = torch.from_numpy(images).to(device)
         values = channels_first(given.flip(2) if flipped else given).float()
-        rebuilt = model(by_255(F.avg_pool2d(values, BLOCK)))
+        rebuilt = model(by_255(F.avg_pool2d(values, SCALE)))
         original = values.div_(torch.full((), 255.0, device=device))  # in place of by_255: one array less
         pairs: dict[str, Sequence[Tensor]] = {}
         if perceptual is not None:
@@ -250,11 +250,11 @@ def _refuse_infinite(config: ResidualConfig, found: Mapping[str, NDArray[Any]], 
 def _sides(fields: Schema, levels: Sequence[Level]) -> tuple[int, int]:
     """Height and width of the input's images; ValueError if they are none, or of sides that do not fit."""
     height, width = image_size(fields, Residual.name)
-    if height % BLOCK or width % BLOCK:
-        nearest = max(BLOCK, min(height, width) // BLOCK * BLOCK)
+    if height % SCALE or width % SCALE:
+        nearest = max(SCALE, min(height, width) // SCALE * SCALE)
         raise ValueError(
-            f"residual takes means of {BLOCK} x {BLOCK} blocks, and the images are {height} x {width}; equalize to a "
-            f"multiple of {BLOCK}, e.g. size: {nearest}"
+            f"residual takes means of {SCALE} x {SCALE} blocks, and the images are {height} x {width}; equalize to a "
+            f"multiple of {SCALE}, e.g. size: {nearest}"
         )
     deepest = max((1 << LEVELS.index(level)) // 2 for level in levels)
     if min(height, width) < deepest:

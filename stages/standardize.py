@@ -20,6 +20,7 @@ from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages import statistics_file
+from stages.alike import check_alike
 from stages.row_order import in_order
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Standardize(Stage):
     def schema(self, config: StandardizeConfig, inputs: Mapping[str, Schema]) -> Schema:
         """No rows come out; raises ValueError where the inputs lack the feature."""
         rows = inputs["on"]
+        check_alike(rows, config.feature)
         field = rows.get(config.feature)
         if field is None or np.dtype(field.dtype).kind != "f":
             found = ", ".join(sorted(name for name, one in rows.items() if np.dtype(one.dtype).kind == "f")) or "none"

@@ -24,6 +24,7 @@ from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, setting
 from stages import statistics_file
+from stages.alike import check_alike
 from stages.detector_file import (
     DetectorSchema,
     FeatureRows,
@@ -31,6 +32,7 @@ from stages.detector_file import (
     family_module,
     no_feature,
     pack,
+    promised,
     save_detector,
     unpack,
 )
@@ -87,12 +89,17 @@ class Train(Stage):
         """No rows come out; raises ValueError where rows or statistics are not what the detector reads."""
         rows: Schema = inputs["on"]
         for setting_name, field in config.detector.fit_fields.items():
+            check_alike(rows, field)
             if field not in rows:
                 raise ValueError(no_feature("the rows of 'on'", field, rows, setting_name))
         if "standardization" in inputs:
             feature = config.detector.feature
             statistics_file.check(inputs["standardization"], feature, rows[feature])
         return {}
+
+    def promise(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the detector reads."""
+        return promised(config.detector, inputs["on"][config.detector.feature].shape)
 
     def check(self, config: TrainConfig, files: Mapping[str, Any]) -> None:
         """Statistics are readable, and of use."""
@@ -136,12 +143,13 @@ class Train(Stage):
             "validation": validation_metrics(scores, val.labels, threshold),
             "counts": counts,
             "trained_on": sorted(counts["train"]["sources"]["fake"]),
+            **promised(config.detector, splits["train"].shape),
             "standardized_by": _standardized_by(config, ctx),
             "data_fingerprint": {name: fingerprint(rows.dataset) for name, rows in splits.items()},
             "environment": _environment(self.libraries, ctx if family.NETWORK else None),
         }
         card = save_detector(ctx.out, config.detector, state, facts)
-        kept = ("detector", "threshold", "validation", "trained_on")
+        kept = ("detector", "threshold", "validation", "trained_on", *self.promise(config, {"on": dataset.fields}))
         ctx.facts.update({name: card[name] for name in kept})
 
 

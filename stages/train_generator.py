@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, row_setting, setting
+from stages.alike import check_alike
 from stages.generators import generator_file
 from stages.generators.training_recipes import AnyRecipe, Growing, Recipe
 
@@ -143,6 +144,7 @@ def training_images(rows: Dataset, device: str, random: Any, recipe: Recipe) -> 
 
 def side_of(schema: Schema) -> int:
     """Side of the square images of a schema; raises ValueError."""
+    check_alike(schema, "image")
     field = schema.get("image")
     if field is None or field.shape != (*field.shape[:1] * 2, 3) or field.dtype != "uint8":
         found = "no field 'image'" if field is None else f"'image' {field.dtype} {field.shape}"

@@ -34,7 +34,9 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
+from stages.image_field import image_size
 from stages.resynthesis import weights
+from stages.resynthesis.scale import SCALE
 from stages.weights_file import METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
@@ -45,9 +47,14 @@ if TYPE_CHECKING:
 CARD, LOG, CLASSIFIER = "card.json", "log.json", "classifier.safetensors"
 PERCEPTUAL = "stages.resynthesis.perceptual"
 JOINT, CLASSIFIERS = "stages.resynthesis.joint", "detectors.residual_networks"
-SCALE = 4
 LEAST_PERCEPTUAL = 16
 """Pixels: the fifth stage has one value."""
+
+LEAST_COLORED = 12
+"""Pixels: of 3 x 3 low-resolution ones, 10 to 25 % are one or two; of fewer it may be none."""
+
+LEAST_JOINT = 4
+"""Images in a batch of joint training: half are real, and two real ones make a reconstruction loss (released code)."""
 
 ALONE = {"kimg": 18_750.0, "batch": 12, "patch": 96, "learning_rate": 1e-4}
 """Defaults on real images alone: those of the published script (750 epochs of 25,000 patches)."""
@@ -120,7 +127,10 @@ class TrainResynthesizerConfig(StageConfig):
         f"{TOGETHER['learning_rate']:g}",
     )
     halve_kimg: float | None = setting(
-        None, gt=0, description=f"thousands of patches between halvings of the learning rate; none: {HALVINGS} of kimg"
+        None,
+        gt=0,
+        description=f"thousands of patches between halvings of the learning rate, counted from the end of "
+        f"the warm-up; none: {HALVINGS} of kimg",
     )
     mirrors: bool = setting(
         True, description="patches are mirrored and turned by quarters at random; in joint training mirrored sideways"
@@ -162,9 +172,21 @@ class TrainResynthesizerConfig(StageConfig):
                 raise ValueError(f"the feature {self.joint.feature} needs a network: set perceptual, or feature: pixel")
         elif self.patch is not None and self.patch < LEAST_PERCEPTUAL:
             raise ValueError(f"patch is {self.patch}; five perceptual stages need {LEAST_PERCEPTUAL} pixels or more")
-        if self.joint is not None and self.batch is not None and self.batch < 2:
-            raise ValueError(f"batch is {self.batch}; joint training needs 2 or more, half of them real")
+        if self.colors and self.patch is not None and self.patch < LEAST_COLORED:
+            raise ValueError(
+                f"patch is {self.patch}; the task {self.task} needs {LEAST_COLORED} pixels or more, so that a share of "
+                "10 to 25 % is at least one low-resolution pixel"
+            )
+        if self.joint is not None and self.batch is not None and self.batch < LEAST_JOINT:
+            raise ValueError(
+                f"batch is {self.batch}; joint training needs {LEAST_JOINT} or more: two real images and two fakes"
+            )
         return self
+
+    @property
+    def colors(self) -> bool:
+        """Whether colorization is one of the tasks."""
+        return "C" in self.task.split("+")
 
 
 class TrainResynthesizer(Stage):
@@ -188,13 +210,20 @@ class TrainResynthesizer(Stage):
 
     def schema(self, config: TrainResynthesizerConfig, inputs: Mapping[str, Any]) -> Schema:
         """No rows come out; raises ValueError where the inputs are no images of a fitting size."""
-        height, width = sides_of(inputs["on"])
+        height, width = image_size(inputs["on"], self.name)
         smallest = min(height, width)
+        if height % SCALE or width % SCALE:
+            raise ValueError(f"the images of 'on' have {height} x {width} pixels; expected multiples of {SCALE}")
         if config.patch is not None and config.patch > smallest:
             raise ValueError(f"patch is {config.patch}, but the images of 'on' have {height} x {width} pixels")
         if config.perceptual is not None and smallest < LEAST_PERCEPTUAL:
             raise ValueError(
                 f"the images of 'on' have {height} x {width} pixels; five perceptual stages need {LEAST_PERCEPTUAL}"
+            )
+        if config.colors and smallest < LEAST_COLORED:
+            raise ValueError(
+                f"the images of 'on' have {height} x {width} pixels; the task {config.task} needs {LEAST_COLORED} or "
+                "more per side"
             )
         return {}
 
@@ -249,20 +278,6 @@ class TrainResynthesizer(Stage):
             stopping=ctx.stopping,
         )
         publish(ctx, config, architecture, training, log, rows, start)
-
-
-def sides_of(schema: Schema) -> tuple[int, int]:
-    """Height and width of the images of a schema; raises ValueError."""
-    field = schema.get("image")
-    if field is None or field.dtype != "uint8" or len(field.shape) != 3 or field.shape[2] != 3:
-        found = "no field 'image'" if field is None else f"'image' {field.dtype} {field.shape}"
-        raise ValueError(
-            f"a re-synthesizer learns from uint8 RGB images of one size, found {found}; put `equalize` before"
-        )
-    height, width = field.shape[:2]
-    if height % SCALE or width % SCALE:
-        raise ValueError(f"the images of 'on' have {height} x {width} pixels; expected multiples of {SCALE}")
-    return height, width
 
 
 def architecture_of(config: TrainResynthesizerConfig, checkpoint: Path | Promise | None) -> weights.Architecture:
@@ -327,8 +342,8 @@ def new_training(
     patches = {label: Patches(some["train"], ctx.device, random, config.patch, mirrors) for label, some in rows.items()}
     warm_up = config.joint.warm_up_kimg if config.joint else 0.0
     total, halve = round(((config.kimg or 0) + warm_up) * 1000), (config.halve_kimg or 0) * 1000
-    arguments = (placed(network, ctx.device), loss, patches[REAL], rows[REAL]["val"],
-                 Schedule(total, halve, config.validations))  # fmt: skip
+    schedule = Schedule(total, halve, config.validations, round(warm_up * 1000))
+    arguments = (placed(network, ctx.device), loss, patches[REAL], rows[REAL]["val"], schedule)
     shared: dict[str, Any] = {
         "task": config.task, "batch": config.batch, "learning_rate": config.learning_rate, "random": random
     }  # fmt: skip

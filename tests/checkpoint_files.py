@@ -205,9 +205,9 @@ def persistence_content(source: str = "") -> dict[str, Any]:
 # Torch files
 
 
-def torch_bytes(value: Any, zipped: bool = True) -> bytes:
+def torch_bytes(value: Any, zipped: bool = True, protocol: int = 2) -> bytes:
     buffer = io.BytesIO()
-    torch.save(value, buffer, _use_new_zipfile_serialization=zipped)
+    torch.save(value, buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
     return buffer.getvalue()
 
 

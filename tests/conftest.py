@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "golden(folder, pattern): run once per file of the golden set")
+    config.addinivalue_line(
+        "markers", "golden(folder, pattern, keys): run once per file of the set that has such a key"
+    )
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
 
 
@@ -56,6 +59,12 @@ class Golden:
     def keys(self) -> list[str]:
         return list(self.arrays)
 
+    def matches(self, pattern: str) -> list[re.Match[str]]:
+        """Of all keys that match as a whole, so that numbers in them may be others; a file without any fails."""
+        found = [match for match in (re.fullmatch(pattern, key) for key in self.arrays) if match]
+        assert found, f"{self.path.name} has no key {pattern}"
+        return found
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("golden")
@@ -63,14 +72,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     folder, pattern = marker.args
     found = sorted((metafunc.config.getoption("--golden") / folder).glob(pattern))
+    if "keys" in marker.kwargs:
+        found = [path for path in found if has_key(path, marker.kwargs["keys"])]
     metafunc.parametrize("golden_path", found or [None], ids=[path.stem for path in found] or ["none-found"])
+
+
+def has_key(path: Path, pattern: str) -> bool:
+    with np.load(path, allow_pickle=False) as file:
+        return any(re.fullmatch(pattern, key) for key in file.files)
 
 
 @pytest.fixture
 def golden(golden_path: Path | None, request: pytest.FixtureRequest) -> Golden:
     if golden_path is None:
         marker = request.node.get_closest_marker("golden")
-        pytest.fail(f"no file matches {marker.args[0]}/{marker.args[1]} in {request.config.getoption('--golden')}")
+        wanted = f"{marker.args[0]}/{marker.args[1]}" + "".join(
+            f" with a key {keys}" for keys in marker.kwargs.values()
+        )
+        pytest.fail(f"no file matches {wanted} in {request.config.getoption('--golden')}")
     return Golden(golden_path)
 
 

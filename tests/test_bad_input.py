@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config import load_pipeline
-from pipeline.errors import ConfigError, FailedRowsError, SourceError, StageError
+from pipeline.errors import ConfigError, FailedRowsError, SourceError, StageError, TouchstoneError
 from pipeline.open import open_node
 from pipeline.run import RunReport, run
 from pipeline.tasks import CheckedFile, checked
@@ -107,6 +107,18 @@ def test_a_bad_file_is_named_and_fails_the_run_and_is_repaired_once_mended(proje
     path.write_bytes(encoded(picture(99), "GIF" if name.endswith("gif") else "PNG"))
     assert go(project).computed == {"photos": 1, "images": 1}
     assert len(open_node(project / "pipeline.yaml", "images")) == len(GOOD) + 1
+
+
+def test_rows_that_were_allowed_to_fail_are_no_lack(project: Path) -> None:
+    (project / "photos" / "broken.png").write_bytes(BAD["truncated.png"][0])
+    assert sum(map(len, go(project, allowed=1).failed.values())) == 1
+    file = project / "pipeline.yaml"
+    names = {path.name for path in (project / "photos").iterdir()} - {"broken.png"}
+    assert names == set(GOOD)
+    assert len(open_node(file, "images")) == len(GOOD)
+    file.write_text(PIPELINE.format(allowed=0))
+    with pytest.raises(TouchstoneError, match=r"^\w+ lacks 1 row; `touchstone run \w+` computes what is missing$"):
+        [open_node(file, node) for node in ("photos", "images")]
 
 
 def test_a_directory_with_the_name_of_an_image_is_named(project: Path) -> None:

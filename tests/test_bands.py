@@ -45,6 +45,16 @@ def test_the_network_sees_what_autogan_computes(golden: Any) -> None:
             np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=f"{key} {stored}")
 
 
+@pytest.mark.golden("resynthesis", "fft2d_*.npz")
+def test_the_network_sees_what_autogan_computes_of_a_whole_image(golden: Any) -> None:
+    """Of every set; crops of 224 pixels are in some only."""
+    expected = golden["feature_f32_hwc"].transpose(2, 0, 1)
+    for stored, tolerance in ((None, 5e-5), (np.float16, 2e-3)):
+        rows = fft2d_maps(golden["image_u8_hwc"][None], "rgb", np.float32, stored)
+        found = first_layer(empty_network(config(), rows.shape[1:], "cpu"), rows)[0]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=str(stored))
+
+
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 12)])
 @pytest.mark.parametrize("band", ["low", "mid", "high"])
 def test_bands_of_the_network_are_those_of_numpy_at_every_size(band: str, shape: tuple[int, ...]) -> None:

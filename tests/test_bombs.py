@@ -17,7 +17,9 @@ import pytest
 import torch
 from checkpoint_files import (
     MEBIBYTE,
+    RECONSTRUCT,
     Calls,
+    State,
     dumps,
     meta,
     module_state,
@@ -27,6 +29,8 @@ from checkpoint_files import (
     persistence_bytes,
     persistence_content,
     refused,
+    stand_ins,
+    tensorflow_state,
     torch_bytes,
 )
 
@@ -159,6 +163,32 @@ def many_storages(pickled: bytes, count: int) -> bytes:
     return buffer.getvalue()
 
 
+LIST = list(range(300)) * 30  # 9,000 numbers, most of them of one byte
+SHARED = {f"x{k}": "x" for k in range(2000)}
+
+
+def named_often(value: Any, count: int = 3000) -> dict[str, Any]:
+    return {f"x{k}": value for k in range(count)}
+
+
+def components(count: int = 3000, **shared: Any) -> bytes:
+    """A network of many parts whose states hold the same objects."""
+
+    def change(states: list[Any]) -> None:
+        parts = {f"c{k}": State(tensorflow_state("a", "b", components={}, **shared)) for k in range(count)}
+        states[2].update(components=parts)
+
+    return of_tensorflow(change)
+
+
+def modules(state: dict[str, Any], count: int = 3000) -> bytes:
+    """A network of many parts of one state."""
+    with stand_ins(RECONSTRUCT) as (reconstruct,):
+        part = dict(meta("SynthesisBlock", state))
+        parts = {f"c{k}": Calls(reconstruct, part) for k in range(count)}
+        return dumps({"G_ema": Calls(reconstruct, dict(meta("Generator", module_state({}, parts))))})
+
+
 class Place:
     def __init__(self, key: str) -> None:
         self.key = key
@@ -232,7 +262,10 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "long bytes": (lambda: b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b"x.", "wants 1099511627776 bytes"),
     "long text": (lambda: b"\x80\x04\x8d" + struct.pack("<Q", 1 << 62) + b"x.", "wants 4611686018427387904 bytes"),
     "long integer": (lambda: b"\x80\x04\x8b" + struct.pack("<i", 1 << 30) + b"x.", "integer of 1073741824 bytes"),
-    "long frame": (lambda: b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b".", "a frame of 1099511627776 bytes"),
+    "long frame": (
+        lambda: b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b".",
+        "a frame of 1099511627776 bytes and ends after 1 of them; it is damaged or cut off, download",
+    ),
     "long buffer": (lambda: b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"x.", "wants 1099511627776 bytes"),
     "long decimal": (lambda: b"\x80\x02I" + b"9" * 900 + b"\n.", "where an integer belongs"),
     "memo of four billion": (lambda: b"\x80\x02Nr\xff\xff\xff\xffh\x00.", "recalls object 0"),
@@ -276,6 +309,38 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "array of many names, protocol 5": (
         lambda: of_tensorflow(lambda s: s[2].update(variables=[(f"x{k}", LARGE) for k in range(1000)]), 5),
+        "more than 67108864 bytes of memory",
+    ),
+    "array without values": (
+        lambda: of_tensorflow(lambda s: s[2]["static_kwargs"].update(x=np.zeros((1 << 22, 0)))),
+        "nested too deeply or are too many",
+    ),
+    "list of many names": (lambda: of_torch(lambda c: c.update(named_often(LIST)), True), "are too many"),
+    "list of many names, older file": (lambda: of_torch(lambda c: c.update(named_often(LIST)), False), "are too many"),
+    "list of many names, modules": (lambda: of_persistence(lambda c: c.update(named_often(LIST))), "are too many"),
+    "setting of many parts": (lambda: components(static_kwargs={"x": LIST}), "are too many"),
+    "variables of many parts": (
+        lambda: components(variables=[(name, 0.5) for name in SHARED]),
+        "more than 67108864 bytes of memory",
+    ),
+    "attributes of many parts": (
+        lambda: modules(module_state({}) | SHARED),
+        "more than 67108864 bytes of memory",
+    ),
+    "unread attributes of many parts": (
+        lambda: modules(module_state({}) | dict.fromkeys(SHARED, [])),
+        "more than 67108864 bytes of memory",
+    ),
+    "no tensors of many parts": (
+        lambda: modules(module_state(dict.fromkeys(SHARED))),
+        "more than 67108864 bytes of memory",
+    ),
+    "empty tensors of many names": (
+        lambda: of_torch(lambda c: c.update(named_often({name: torch.zeros(0) for name in SHARED})), True),
+        "more than 67108864 bytes of memory",
+    ),
+    "dictionary that is no state, of many names": (
+        lambda: of_torch(lambda c: c.update(named_often({**dict.fromkeys(SHARED, torch.zeros(0)), "x": LIST})), False),
         "more than 67108864 bytes of memory",
     ),
     "flooded directory": (flooded_directory, "more than 67108864 bytes of memory"),

@@ -23,7 +23,7 @@ from pipeline.config import load_pipeline
 from pipeline.document import load
 from pipeline.errors import ConfigError
 from stages import GENERATORS
-from stages.generators import stargan2, weights
+from stages.generators import generator_file, stargan2, weights
 
 WIDTH = 4  # feature maps of `progan_bytes` at 8 pixels
 PARAMETERS = {
@@ -240,6 +240,32 @@ def test_a_file_of_ours_is_described_without_being_converted(touchstone: Command
     assert (said.code, said.err) == (1, "touchstone: g.safetensors is a file of this project already; copy it\n")
 
 
+@pytest.mark.parametrize("options", ["", "--to safetensors --out h.safetensors"])
+@pytest.mark.parametrize("content", [b"\xc8\x0d\x6b\x5a\xd1\x80\xd1\xf8{}", b"no weights", b"<html>"])
+def test_a_bogus_safetensors_file_is_refused_as_planning_refuses_it(
+    touchstone: Command, tmp_path: Path, content: bytes, options: str
+) -> None:
+    (tmp_path / "g.safetensors").write_bytes(content)
+    said = touchstone("checkpoint", "g.safetensors", *options.split())
+    with pytest.raises(weights.WeightsError) as planned:
+        generator_file.read_header(Path("g.safetensors"))
+    assert (said.code, said.err) == (1, f"touchstone: {planned.value}\n")
+    assert content[:1] == b"<" or said.err.endswith("; get it again\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("rdn-small-SR", "is a re-synthesizer; use it as `model` of residual\n"),
+        ("perceptual-small", "is a perceptual network; use it as `perceptual` of residual\n"),
+    ],
+)
+def test_a_network_that_is_no_generator_is_named_with_its_place(touchstone: Command, name: str, sentence: str) -> None:
+    said = touchstone("checkpoint", str(ROOT / f"manifests/weights/{name}.safetensors"))
+    assert said.code == 1
+    assert said.err.endswith(f"{name}.safetensors {sentence}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
@@ -248,7 +274,7 @@ def test_a_file_of_ours_is_described_without_being_converted(touchstone: Command
         (
             "page.pkl",
             1,
-            "touchstone: page.pkl is an HTML or XML page, not a checkpoint; download the file behind the page",
+            "touchstone: page.pkl is an HTML or XML page, a web page in place of the file; download it again",
         ),
         ("page.pkl --to safetensors --out x.safetensors", 1, "touchstone: page.pkl is an HTML or XML page"),
         ("progan.pkl --to safetensors", 2, "touchstone: a conversion needs both --to safetensors and --out FILE"),

@@ -10,8 +10,10 @@ import re
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -102,9 +104,10 @@ def test_a_golden_file_is_read_and_is_of_one_family(golden_data: bytes, tmp_path
 # Torch files
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_bare_state_dict_is_one_network_without_a_name(zipped: bool) -> None:
-    contents = read_bytes(torch_bytes(state_dict("a.weight", "b"), zipped))
+def test_a_bare_state_dict_is_one_network_without_a_name(zipped: bool, protocol: int) -> None:
+    contents = read_bytes(torch_bytes(state_dict("a.weight", "b"), zipped, protocol))
     assert (contents.container, contents.version) == (CONTAINERS[zipped], None)
     assert list(contents.networks) == [""]
     found = contents.networks[""]
@@ -112,8 +115,9 @@ def test_a_bare_state_dict_is_one_network_without_a_name(zipped: bool) -> None:
     assert found.tensors["b"].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_networks_plain_values_and_single_tensors_are_told_apart(zipped: bool) -> None:
+def test_networks_plain_values_and_single_tensors_are_told_apart(zipped: bool, protocol: int) -> None:
     config = argparse.Namespace(size=64, arch="stylegan2", nested={"a": (1, None)}, iter=10**7)
     content = {
         "g_ema": state_dict("x"),
@@ -121,16 +125,30 @@ def test_networks_plain_values_and_single_tensors_are_told_apart(zipped: bool) -
         "latent_avg": torch.arange(4.0),
         "args": config,
         "ada_aug_p": 0.5,
+        "best": np.float64(0.25),
+        "losses": {"g": [np.float32(1.5), np.int64(3)]},
+        "mean": np.arange(3, dtype=np.float32),
         "g_optim": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]},
         "empty": {},
     }
-    contents = read_bytes(torch_bytes(content, zipped))
+    contents = read_bytes(torch_bytes(content, zipped, protocol))
     assert list(contents.networks) == ["g_ema", "d"]
     assert contents.networks["d"].tensors["step"].shape == ()
     assert contents.extra["latent_avg"].tolist() == [0, 1, 2, 3]
     assert contents.extra["args"] == {"size": 64, "arch": "stylegan2", "nested": {"a": [1, None]}, "iter": 10**7}
     assert (contents.extra["ada_aug_p"], contents.extra["empty"]) == (0.5, {})
+    assert (contents.extra["best"], contents.extra["losses"]) == (0.25, {"g": [1.5, 3]})
+    assert np.array_equal(contents.extra["mean"], np.arange(3, dtype=np.float32))
     assert contents.ignored == ("g_optim",)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(torch.Size([1, 2]), "torch.Size"), (torch.device("cpu"), "torch.device"), (1j, r"\w+.complex")],
+)
+def test_a_symbol_that_weights_do_not_need_is_refused_with_a_way_out(value: Any, name: str) -> None:
+    with pytest.raises(WeightsError, match=rf"asks for '{name}', .*; nothing was run; .* save its state dicts alone"):
+        read_bytes(torch_bytes({"generator": state_dict("x"), "value": value}))
 
 
 def test_records_of_settings_become_dictionaries() -> None:
@@ -212,7 +230,8 @@ def damaged(data: bytes, part: bytes) -> bytes:
     [
         (archive(**{"data/0": None}), "a storage of 6 values has no bytes"),
         (archive(**{"data/0": bytes(20)}), "a storage of 6 values has 20 bytes"),
-        (archive(**{"data.pkl": None}), "it needs exactly one data.pkl"),
+        (archive(**{"data.pkl": None}), "it needs exactly one data.pkl.*unpack it and give the checkpoint in it"),
+        (archive(**{"constants.pkl": b""}), r"a TorchScript program; save .*torch.jit.load\(FILE\).state_dict"),
         (archive(byteorder=b"big"), "written by a big-endian machine"),
         (damaged(archive(), struct.pack("<2f", 4, 5)), "its checksum differs; download it again"),
         (archive()[:-30], "cut off .its archive has no end.; download it again"),
@@ -221,7 +240,7 @@ def damaged(data: bytes, part: bytes) -> bytes:
         (torch_bytes([1, 2]), "a torch file of a list; expected dictionaries of tensors"),
         (torch_bytes({}), "a torch file of a dict; expected"),
         (torch_bytes({"a": 1}), "without a dictionary of tensors"),
-        (torch_bytes({"a": state_dict("x"), 3: 4}), "an entry named 3; expected a short text"),
+        (torch_bytes({"a": state_dict("x"), 3: 4}), "an entry named 3; expected a text of at most 200"),
         (torch_bytes({3: torch.ones(1)}), "a tensor named 3; expected a text"),
         (torch_bytes({"x" * 300: torch.ones(1)}), "expected a text of at most 200"),
         (torch_bytes(torch.nn.Linear(2, 2)), "asks for 'torch.nn.modules.linear.Linear'"),
@@ -233,7 +252,7 @@ def test_a_torch_file_that_is_not_as_expected_is_refused(data: bytes, sentence: 
         read_bytes(data)
 
 
-# TensorFlow files of one network
+# Networks alone
 
 
 @pytest.mark.parametrize(
@@ -247,6 +266,21 @@ def test_one_network_alone_has_the_name_that_its_state_says(
     state = State({**progan_states()[index], **change})
     contents = read_bytes(tensorflow_bytes(state if alone else (state,)))
     assert list(contents.networks) == [expected]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("G_ema", "G_ema"), ("G", "G_ema"), ("D", "D")])
+def test_a_module_alone_is_the_averaged_generator_or_the_discriminator(name: str, expected: str) -> None:
+    contents = read_bytes(persistence_bytes(persistence_content()[name]))
+    assert (contents.container, contents.version, list(contents.networks)) == ("persistence pickle", 6, [expected])
+    assert contents.networks[expected].tensors["weight"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["MappingNetwork", "AugmentPipe"])
+def test_a_part_alone_is_no_network(kind: str) -> None:
+    part = meta(kind, module_state({"weight": torch.arange(4.0)}))
+    for content in (part, {"part": part}):
+        with pytest.raises(WeightsError, match=f"it holds a {kind}, .*; take the file that has G_ema"):
+            read_bytes(persistence_bytes(content))
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -278,27 +312,86 @@ def safetensors_of_others() -> bytes:
     return len(header).to_bytes(8, "little") + header + bytes(4)
 
 
-def archive_of_pictures() -> bytes:
+def archive_of(name: str) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as target:
-        target.writestr("pictures/1.png", b"\x89PNG")
+        target.writestr(name, b"\x89PNG")
     return made.getvalue()
+
+
+def arrays_of_numpy() -> bytes:
+    made = io.BytesIO()
+    np.savez(made, weight=np.zeros(3))
+    return made.getvalue()
+
+
+def program() -> bytes:
+    made = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, files of it are not gone
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), made)
+    return made.getvalue()
+
+
+def other_class() -> bytes:
+    content: dict[str, Any] = persistence_content()
+    content["G_ema"]["class_name"] = "SuperresGenerator"
+    return persistence_bytes(content)
+
+
+PAGE = "\n <!DOCTYPE html><html>Quota exceeded \u2014 later</html>"
+MESSAGE = '{"error": {"code": 403, "message": "Forbidden \u2014 later"}}'
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "cp1252")
 
 
 OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "is empty; download it again"),
-    "page": (lambda: b"<!DOCTYPE html><html>Quota exceeded", "is an HTML or XML page, .*; download the file behind"),
+    "page": (lambda: b"<!DOCTYPE html><html>Quota exceeded", "a web page in place of the file; download it again"),
     "page behind blanks": (lambda: b"\xef\xbb\xbf\n <HTML>", "is an HTML or XML page"),
+    **{
+        f"page in {encoding}": (partial(PAGE.encode, encoding), "a web page in place of the file; download it again")
+        for encoding in ENCODINGS
+    },
+    **{
+        f"message in {encoding}": (
+            partial(MESSAGE.encode, encoding),
+            "is a JSON text, perhaps an error message in place of the file; download it again",
+        )
+        for encoding in ENCODINGS
+    },
     "pointer": (
         lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
         "is a git-lfs pointer, .* `git lfs pull`",
     ),
     "gzip": (lambda: gzip.compress(progan_bytes()), "is packed with gzip; unpack it first with gunzip"),
     "safetensors": (safetensors_of_others, "is a safetensors file, not an official checkpoint"),
-    "text": (lambda: b'{"error": "no such file"}', r"is no checkpoint: it begins with b'{\"error\"'; expected"),
-    "picture": (lambda: b"\x89PNG\r\n\x1a\n", "is no checkpoint: it begins with"),
-    "archive": (archive_of_pictures, "is no torch file: it needs exactly one data.pkl"),
-    "pickle of protocol 0": (lambda: dumps([1], 0), r"is no checkpoint: it begins with b'\(lp0"),
+    "text": (
+        lambda: b"Quota exceeded",
+        "is no checkpoint: it begins with b'Quota ex'; expected .*; .*download it again",
+    ),
+    "picture": (lambda: b"\x89PNG\r\n\x1a\n", "is no checkpoint: it begins with .*; take .* docs/checkpoints.md"),
+    "archive of pictures": (lambda: archive_of("pictures/1.png"), "it holds 'pictures/1.png'; unpack it and give"),
+    "archive of a checkpoint": (lambda: archive_of("ffhq.pkl"), "no torch file .* it holds 'ffhq.pkl'; unpack it"),
+    "arrays of numpy": (arrays_of_numpy, "is an npz archive of numpy arrays, .*; take .* docs/checkpoints.md"),
+    "program": (program, "is a TorchScript program; save the state dict of its module"),
+    "module": (lambda: torch_bytes(torch.nn.Linear(2, 2)), "asks for 'torch.nn.modules.linear.Linear', .* save its"),
+    "other class": (other_class, "class 'SuperresGenerator', which is not one of StyleGAN2; .* the stage ingest"),
+    **{
+        f"pickle of protocol {protocol}, {kind}": (
+            partial(dumps, value, protocol),
+            "is a pickle of protocol 0 or 1, which is not read; load it .* protocol 2 or later",
+        )
+        for protocol in (0, 1)
+        for kind, value in {
+            "list": [1],
+            "dictionary": {"G": 1},
+            "empty dictionary": {},
+            "tuple": (argparse.Namespace(a=1), 2, 3),
+            "object": argparse.Namespace(a=1),
+            "array": np.zeros(2),
+            "torch file": 0x1950A86A20F9469CFC6C,
+        }.items()
+    },
     "cut pickle": (lambda: progan_bytes()[:-200], "damaged or cut off, download it again"),
     "cut pickle of modules": (lambda: persistence_bytes(persistence_content())[:-9], "damaged or cut off"),
     "cut archive": (
@@ -306,8 +399,14 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
         "is a torch file that is cut off .*; download it again",
     ),
     "theano": (theano, "older Theano version, which is not supported; take the file of their TensorFlow version"),
-    "alias-free": (alias_free, "an alias-free StyleGAN3 network, which is not supported; StyleGAN2 networks are"),
-    "plain pickle": (lambda: dumps({"a": [1, 2]}), "is a pickle of a dict without a network of a known kind"),
+    "alias-free": (
+        alias_free,
+        "an alias-free StyleGAN3 network, which is not supported; take a StyleGAN2 network, or .* with the stage ingest",
+    ),
+    "plain pickle": (
+        lambda: dumps({"a": [1, 2]}),
+        "is a pickle of a dict without a network of a known kind; .*; take .* docs/checkpoints.md",
+    ),
     "only D": (
         lambda: tensorflow_bytes(State(progan_states()[1])),
         "holds a discriminator only; images need the file with the generator",
@@ -331,11 +430,15 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "other torch network": (
         lambda: torch_bytes({"model": state_dict("conv1.weight", "fc.bias")}),
         "no known family .progan, stylegan, stylegan2, stargan2.: its networks are 'model' with tensors like "
-        "'conv1.weight', 'fc.bias'",
+        "'conv1.weight', 'fc.bias'; take .*docs/checkpoints.md., or .* with the stage ingest",
+    ),
+    "other state dict": (
+        lambda: torch_bytes(state_dict("conv1.weight", "fc.bias")),
+        "no known family .*: it is a state dict with tensors like 'conv1.weight', 'fc.bias'; take .*, or .* ingest",
     ),
     "other TensorFlow network": (
         lambda: tensorflow_bytes(State({**progan_states()[2], "build_func_name": "G_other"})),
-        "networks of no known family .* 'Gs' with classes G_other",
+        "networks of no known family .* 'Gs' with classes 'G_other'; take",
     ),
 }
 
@@ -413,7 +516,7 @@ def test_contents_are_made_of_what_the_file_holds() -> None:
     contents = read_bytes(persistence_bytes({"G_ema": persistence_content()["G_ema"]}))
     assert isinstance(contents, Contents)
     assert list(contents.networks) == ["G_ema"]
-    with pytest.raises(WeightsError, match="an entry named 3; expected text"):
+    with pytest.raises(WeightsError, match="an entry named 3; expected a text"):
         read_bytes(persistence_bytes({3: Meta(persistence_content()["G_ema"])}))
     augmented = {**persistence_content(), "augment_pipe": meta("AugmentPipe", module_state({"p": torch.zeros(1)}))}
     assert set(read_bytes(persistence_bytes(augmented)).networks) == {"G", "D", "G_ema"}

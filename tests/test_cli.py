@@ -108,8 +108,9 @@ def test_every_help_ends_with_two_examples_of_the_verb(verb: tuple[str, ...], to
         ("explain c", 2, "touchstone: there is no node 'c'"),
         ("explain b zz", 2, "touchstone: b has no row whose id begins with 'zz'; `touchstone show b` lists ids"),
         ("show b zz", 2, "touchstone: b has no row whose id begins with 'zz'; `touchstone show b` lists ids"),
-        ("show mean", 2, "touchstone: 'mean' has no rows to draw: it makes an artifact; see `touchstone report`"),
-        ("report", 2, "touchstone: pipeline.yaml has 0 report nodes"),
+        ("show mean", 2, "touchstone: 'mean' has no rows to draw: it makes an artifact; its files are consumed.npy, mean.json in /"),
+        ("show mean --set nodes.a.count=9", 2, "touchstone: 'mean' has no rows to draw: it makes an artifact; `touchstone run mean` makes it"),
+        ("report", 2, "touchstone: pipeline.yaml has no report node; add one, e.g. `report: {stage: report, of: EVALUATION}`"),
         ("report --node b", 2, "touchstone: 'b' gives rows, not a report; name a node of the stage 'report'"),
         ("report --node mean", 2, "touchstone: 'mean' wrote no HTML page; it has "),
         ("report --node mean --set nodes.a.count=9", 1, "touchstone: 'mean' is not made yet, or stale; `touchstone run mean` makes it"),
@@ -230,12 +231,12 @@ def test_show_lists_rows_and_draws_one(touchstone: Any, project: Project) -> Non
 def test_care_of_the_store_from_the_command_line(touchstone: Any, project: Project) -> None:
     touchstone("run", "--set", "nodes.a.count=14")
     project.replace("count: 12", "count: 14")
-    assert touchstone("compact").out.splitlines()[0] == "a: 14 rows; 1 shards written, 2 dropped"
+    assert touchstone("compact").out.splitlines()[0] == "a: 14 rows; 1 shard written, 2 dropped"
     assert touchstone("verify").code == 0
     said = touchstone("gc", "--apply", "--grace-s", "0")
     assert said.out.splitlines()[-1].endswith("MiB freed")
     assert touchstone("pin", "mean").out.startswith("mean pinned as ")
-    assert touchstone("freeze", "b").out.rstrip().endswith("frozen-b.yaml: 1 nodes, 14 rows")
+    assert touchstone("freeze", "b").out.rstrip().endswith("frozen-b.yaml: 1 node, 14 rows")
     assert touchstone("run").out.startswith("nothing to compute")
 
 
@@ -283,6 +284,39 @@ def test_shell_completion_is_offered(touchstone: Any, monkeypatch: pytest.Monkey
     said = touchstone()
     assert "complete -o" in said.out
     assert "touchstone" in said.out
+
+
+def test_plan_refuses_cuda_as_run_does_and_asks_torch_only_then(project: Project) -> None:
+    """In a process of its own, where `is_available` is false whatever the machine has."""
+    code = (
+        "import sys, toy\nfrom pipeline import cli\n"
+        "def call(*words):\n"
+        "    sys.argv = ['touchstone', *words]\n"
+        "    try: cli.main()\n    except SystemExit as end: return end.code or 0\n"
+        "toy.Scale.network = True\n"
+        "codes = [call('plan'), call('plan', 'a', '--device', 'cuda')]\n"
+        "print('TORCH', 'torch' in sys.modules)\n"
+        "print('CODES', *codes, call('plan', '--device', 'cuda'), call('run', '--device', 'cuda'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**environment(project), "CUDA_VISIBLE_DEVICES": ""}, cwd=project.folder,
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "TORCH False\n" in done.stdout
+    assert "CODES 0 0 2 2\n" in done.stdout
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("touchstone: --device: device is cuda, ")]
+    assert len(sentences) == 2
+
+
+@pytest.mark.parametrize("arguments", ["plan", "plan --json", "config schema", "show b"])
+def test_an_output_that_cannot_be_written_is_named(arguments: str, project: Project) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", *arguments.split()], cwd=project.folder, env=environment(project),
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.stderr == "touchstone: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
 
 
 def test_help_imports_nothing_heavy(project: Project) -> None:

@@ -28,7 +28,9 @@ MISTAKES = [
     ("b: {of: a}", "pipeline.yaml:3 nodes.b lacks 'stage'"),
     ("b: 3", "pipeline.yaml:3 nodes.b lacks 'stage'"),
     ("b: {stage: spektrum, of: a}", "pipeline.yaml:3 nodes.b.stage 'spektrum' is not a stage; did you mean 'spectrum'?"),
-    ("b: {stage: 'toy:Absent'}", "pipeline.yaml:3 nodes.b.stage 'toy:Absent' cannot be imported as a stage: "),
+    ("b: {stage: 'toy:Absent'}", "pipeline.yaml:3 nodes.b.stage 'toy:Absent' is not a stage: toy has no class 'Absent'; allowed: Center, "),
+    ("b: {stage: 'toy:scale'}", "'toy:scale' is not a stage: toy has no class 'scale'; did you mean 'Scale'?"),
+    ("b: {stage: 'pipeline.cli:Nope'}", "'pipeline.cli:Nope' is not a stage: pipeline.cli has no class 'Nope'"),
     ("b: {stage: 'no_such_module:X'}", "nodes.b.stage 'no_such_module:X' cannot be imported as a stage: No module named"),
     ("b: {stage: 'toy:log'}", "pipeline.yaml:3 nodes.b.stage 'toy:log' is not a stage: log of toy is <function log"),
     ("b-c: {stage: 'toy:Numbers'}", "pipeline.yaml:3 nodes.b-c is not a node name; use letters, digits and _"),
@@ -53,7 +55,16 @@ MISTAKES = [
     ("b: {stage: 'toy:Center', of: a, mean: a}", "nodes.b reads 'a' as an artifact, but 'numbers' gives rows"),
     ("b: {stage: 'toy:Center', of: a, mean: {of: a}}", "nodes.b.mean is a mapping; expected the name of a node"),
     ("m: {stage: 'toy:Mean', matrix: {l: [real, fake]}, on: {of: a, where: 'label = {l}'}}\n  b: {stage: 'toy:Center', of: a, mean: m}",
-     "pipeline.yaml:4 nodes.b.mean names 2 nodes (m[real], m[fake] ...), but takes one; add a matrix over them"),
+     "pipeline.yaml:4 nodes.b.mean names 2 nodes (m[real], m[fake]), but takes one; add a matrix over them"),
+    ("m: {stage: 'toy:Mean', matrix: {l: [real, fake]}, on: {of: a, where: 'label = {l}'}}\n  b: {stage: 'toy:Center', matrix: {x: [m]}, of: a, mean: '{x}'}",
+     "nodes.b.mean names 2 nodes (m[real], m[fake]), but takes one; write `matrix: {x: m}`, or the nodes' names: a value of a list is one value"),
+    ("b: {stage: 'toy:Offset', of: a, matrix: {t: [bad.txt]}, table: '{t}'}", "nodes.b (b[bad.txt]) the table says 'ten', expected a number"),
+    ("b: {stage: perturb, of: a, protocol: custom, operations: [{op: jpg}]}", "pipeline.yaml:3 nodes.b.operations.0.op is 'jpg'; expected "),
+    ("b: {stage: perturb, of: a, protocol: custom, operations: [{op: jpg}]}", "jpeg, blur, gaussian, crop, noise; did you mean 'jpeg'?"),
+    ("b: {stage: perturb, of: a, protocol: custom, operations: [{op: 3}]}", "pipeline.yaml:3 nodes.b.operations.0.op is 3; expected "),
+    ("b: {stage: perturb, of: a, protocol: custom, operations: [{quality: 3}]}", "pipeline.yaml:3 nodes.b.operations.0 is a mapping; expected a mapping with 'op'"),
+    ("b: {stage: train, on: a, detector: {preset: profile-svm, c: 1}}", "nodes.b.detector is a mapping; 'c' is not a setting of detector family 'svm'; did you mean 'C'?"),
+    ("b: {stage: train, on: a, detector: {preset: profile-svm, zzz: 1}}", "'zzz' is not a setting of detector family 'svm'; allowed: C, "),
     ("b: {stage: 'toy:Scale', of: a, matrix: {factor: []}, factor: '{factor}'}", "pipeline.yaml:3 nodes.b.matrix.factor is a list; expected a list that is not empty, or a node"),
     ("b: {stage: 'toy:Scale', of: a, matrix: {}}", "nodes.b.matrix is a mapping; expected a mapping of names to lists, and not empty"),
     ("b: {stage: 'toy:Scale', of: a, matrix: [1]}", "nodes.b.matrix is a list; expected a mapping of names to lists"),
@@ -70,7 +81,7 @@ MISTAKES = [
     ("b: {stage: 'toy:Offset', of: a, table: list.yaml#lost}", "list.yaml:2 lost.file is gone.txt, which does not exist; put the file there"),
     ("b: {stage: 'toy:Offset', of: a, table: list.yaml#nothing}", "list.yaml:3 nothing lacks 'file', the path of the checkpoint"),
     ("b: {stage: 'toy:Offset', of: a, table: list.yaml#short}", "list.yaml:4 short.sha256 is 'abc'; expected 64 hexadecimal digits"),
-    ("b: {stage: 'toy:Offset', of: a, table: bad.txt}", "nodes.b (b): the table says 'ten', expected a number"),
+    ("b: {stage: 'toy:Offset', of: a, table: bad.txt}", "nodes.b the table says 'ten', expected a number"),
 ]  # fmt: skip
 
 TOP = [
@@ -120,13 +131,13 @@ def test_a_mistake_at_the_top_is_one_sentence_with_its_place(project: Project, t
 @pytest.mark.parametrize(
     ("rest", "message"),
     [
-        ("b: {stage: 'toy:Scale', of: {of: a, take: 99}}", "pipeline.yaml:3 nodes.b (b) takes 99 rows of a view that has 10"),
-        ("b: {stage: 'toy:Scale', of: {of: a, where: label = fake}}", "nodes.b (b) reads no rows: 'of' selects nothing"),
-        ("b: {stage: 'toy:Mean', on: {of: a, where: split = test}}", "nodes.b (b) reads no rows: 'on' selects nothing in train or val"),
-        ("c: {stage: 'toy:Numbers', first: 500}\n  b: {stage: 'toy:SumStage', of: {of: a, pair: c}}", "nodes.b (b) pairs two views that share no id"),
-        ("b: {stage: 'toy:Offset', of: a, table: list.yaml#wrong}", "nodes.b (b) reads three.txt, whose SHA-256 is 4e07408562be..., but the manifest promises aaaaaaaaaaaa..."),
-        ("b: {stage: 'toy:Scale', of: {of: a, pair: a}}\n  m: {stage: 'toy:Mean', on: {of: a, pair: b}}", "nodes.m (m) reads pairs in 'on'; fits and reduces read plain views"),
-        ("b: {stage: 'toy:Numbers', count: 0}", "nodes.b (b) finds no rows"),
+        ("b: {stage: 'toy:Scale', of: {of: a, take: 99}}", "pipeline.yaml:3 nodes.b takes 99 rows of a view that has 10"),
+        ("b: {stage: 'toy:Scale', of: {of: a, where: label = fake}}", "nodes.b reads no rows: 'of' selects nothing"),
+        ("b: {stage: 'toy:Mean', on: {of: a, where: split = test}}", "nodes.b reads no rows: 'on' selects nothing in train or val"),
+        ("c: {stage: 'toy:Numbers', first: 500}\n  b: {stage: 'toy:SumStage', of: {of: a, pair: c}}", "nodes.b pairs two views that share no id"),
+        ("b: {stage: 'toy:Offset', of: a, table: list.yaml#wrong}", "nodes.b reads three.txt, whose SHA-256 is 4e07408562be..., but the manifest promises aaaaaaaaaaaa..."),
+        ("b: {stage: 'toy:Scale', of: {of: a, pair: a}}\n  m: {stage: 'toy:Mean', on: {of: a, pair: b}}", "nodes.m reads pairs in 'on'; fits and reduces read plain views"),
+        ("b: {stage: 'toy:Numbers', count: 0}", "nodes.b finds no rows"),
     ],
 )  # fmt: skip
 def test_what_only_the_rows_show_is_said_before_anything_is_entered_in_the_store(
@@ -138,6 +149,16 @@ def test_what_only_the_rows_show_is_said_before_anything_is_entered_in_the_store
     assert "\n" not in str(caught.value)
     assert [path for path in project.folder.glob("store/*") if path.name != ".cache"] == []
     assert not project.computed()
+
+
+@pytest.mark.parametrize("store", ["/proc/nowhere", "bad.txt", "bad.txt/store"])
+def test_a_store_that_cannot_be_written_is_named_by_its_line(project: Project, store: str) -> None:
+    project.write(f"seed: 1\nstore: {store}\n{HEAD}")
+    sentence = (
+        rf"^pipeline\.yaml:2 store is '{store}', where nothing can be written \(\w.*\); name a folder of yours, re"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        project.run()
 
 
 def test_a_missing_file_names_its_path(tmp_path: Path) -> None:

@@ -79,6 +79,22 @@ def test_files_that_are_missing_or_not_text_are_named(tmp_path: Path) -> None:
         load(tmp_path / "binary.yaml")
 
 
+@pytest.mark.parametrize(
+    "text", ["nodes:\n\ta: {stage: x}\n", "nodes:\n  a:\n  \tstage: x\n", "nodes:\n  a:\n    b: 1\n\tc: 2\n"]
+)
+def test_a_tab_that_indents_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^some\.yaml:[234] is not valid YAML: .*; indent with spaces, not with tabs$"
+    ):
+        read(tmp_path, text)
+
+
+def test_yaml_that_is_wrong_elsewhere_has_no_word_on_tabs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not valid YAML") as caught:
+        read(tmp_path, "a: 'b\tc'\nd: ]\n")
+    assert "tabs" not in str(caught.value)
+
+
 def test_set_writes_a_typed_value_and_is_named_in_later_errors(tmp_path: Path) -> None:
     document = read(tmp_path, "nodes:\n  a: {stage: x}\n")
     document.override("nodes.a.size=1e2")
@@ -108,6 +124,7 @@ def test_set_of_an_unknown_path_is_refused(tmp_path: Path, assignment: str, mess
 
 def test_words_in_messages_are_near_or_all_and_short() -> None:
     assert nearest("sise", ["size", "crop"]) == "; did you mean 'size'?"
+    assert nearest("c", ["b", "C"]) == "; did you mean 'C'?"
     assert nearest("zzz", ["size", "crop"]) == "; allowed: crop, size"
     assert nearest("zzz", []) == ""
     assert (describe({}), describe([1]), describe(None)) == ("a mapping", "a list", "None")

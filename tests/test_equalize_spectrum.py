@@ -235,7 +235,7 @@ def test_the_file_of_an_artifact_makes_the_same_rows_elsewhere(tmp_path: Path, m
         (
             '"toy_photos:Photos", count: 8, first',
             '"toy_photos:LargePhotos", count: 8, first',
-            "of one size in all rows",
+            r"'image' is \(64, 64, 3\) in fakes and \(32, 32, 3\) in photos; equalize all to one size",
         ),
         ("of: [photos, fakes], equalization: gains", "of: perturbed, equalization: perturbed", "perturbed"),
     ],
@@ -258,6 +258,7 @@ def test_perturbing_and_equalizing_share_no_code() -> None:
         "stages.jpeg_codecs",
         "stages.cubic",
         "stages.image_field",
+        "stages.alike",
     }
     assert set(equalize) == {
         "stages.equalize_spectrum",

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory_rows import MemoryRows, context, digest, rows_of, step, union
+from memory_rows import context, digest, rows_of, step, union
+from toy_project import Project
 
-from pipeline.errors import StageError
+from pipeline.errors import ConfigError, StageError
+from pipeline.keeping import pin_nodes
 from pipeline.stage import Artifact
 from stages import metrics
 from stages.detector_file import load_detector
@@ -118,11 +120,13 @@ def test_the_same_inputs_give_the_same_bytes(model: Artifact, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("view", "sentence"),
     [
-        ({"raw": PROGAN}, r"no variant of 'test' \(raw\) holds real rows of split 'test'"),
-        ({"raw": PHOTOS}, "variant 'raw' of 'test' holds no fake rows"),
+        ({"P": PROGAN}, r"^no variant of 'test' \(P\) holds real rows of split 'test'; add reals to one of them$"),
+        ({"P": PHOTOS}, "^variant 'P' of 'test' holds no fake rows of split 'test'; add fakes or remove it$"),
+        (PROGAN, "^'test' holds no real rows of split 'test'; add reals to it$"),
+        (PHOTOS, "^'test' holds no fake rows of split 'test'; add fakes to it$"),
     ],
 )
-def test_a_missing_class_is_named(model: Artifact, tmp_path: Path, view: dict[str, MemoryRows], sentence: str) -> None:
+def test_a_missing_class_is_named(model: Artifact, tmp_path: Path, view: Any, sentence: str) -> None:
     with pytest.raises(StageError, match=sentence):
         evaluate(tmp_path, model, view)
 
@@ -136,3 +140,93 @@ def test_a_summary_stands_in_the_facts(model: Artifact, tmp_path: Path) -> None:
     Evaluate().fit(EvaluateConfig(), {"test": union(PHOTOS, PROGAN)}, ctx)
     assert ctx.facts["detector"] == "logistic regression on profile"
     assert [row["source"] for row in ctx.facts["rows"]] == ["progan", "all"]
+
+
+PLANNED = """
+nodes:
+  reals: {stage: "toy_photos:Photos", count: 48, splits: [train, val, test]}
+  fakes: {stage: "toy_photos:Photos", count: 48, first: 100, label: 1, splits: [train, val, test]}
+  large: {stage: "toy_photos:LargePhotos", count: 48, first: 200, splits: [train, val, test]}
+  large_fakes: {stage: "toy_photos:LargePhotos", count: 48, first: 300, label: 1, splits: [train, val, test]}
+  small: {stage: spectrum, of: [reals, fakes], features: [profile, dct2d]}
+  maps: {stage: spectrum, of: [large, large_fakes], features: [dct2d]}
+  others: {stage: spectrum, of: [large, large_fakes], features: [profile]}
+  both: {stage: spectrum, of: [reals, large_fakes], features: [profile, dct2d]}
+  detector: {stage: train, on: small, detector: profile-svm}
+  table: {stage: evaluate, model: detector, test: small}
+"""
+
+
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path, monkeypatch, PLANNED)
+
+
+@pytest.mark.parametrize(
+    ("detector", "test", "sentence"),
+    [
+        (
+            "profile-svm",
+            "maps",
+            r"the rows of 'test' have no field 'profile', which the detector of node 'detector' reads; they have "
+            r"dct2d: name the node that computes it$",
+        ),
+        (
+            "profile-svm",
+            "{raw: small, P: maps}",
+            r"the rows of variant 'P' of 'test' have no field 'profile', .* they have dct2d: name the node",
+        ),
+        (
+            "dct2d-cnn",
+            "maps",
+            r"'dct2d' of the rows of 'test' is \(3, 64, 64\), but the detector of node 'detector' learns from "
+            r"\(3, 32, 32\); equalize the images of both to one size$",
+        ),
+        ("{preset: profile-svm, length: null}", "others", r"'profile' of the rows of 'test' is \(\d+,\), but the det"),
+        ("dct2d-cnn", "both", r"'dct2d' is \(3, 64, 64\) in large_fakes and \(3, 32, 32\) in reals; equalize all to"),
+        (
+            "profile-svm",
+            "{of: small, where: label = real}",
+            "'test' holds no fake rows of split 'test'; add fakes to it$",
+        ),
+        (
+            "profile-svm",
+            "{P: {of: small, where: source = fakes}, Q: {of: small, where: label = fake}}",
+            r"no variant of 'test' \(P, Q\) holds real rows of split 'test'; add reals to one of them$",
+        ),
+    ],
+)
+def test_rows_that_a_detector_cannot_be_tested_on_are_refused_at_planning(
+    planned: Project, detector: str, test: str, sentence: str
+) -> None:
+    planned.replace("detector: profile-svm", f"detector: {detector}")
+    assert planned.plan()
+    planned.replace("test: small", f"test: {test}")
+    with pytest.raises(ConfigError, match=rf"pipeline\.yaml:12 nodes\.table {sentence}"):
+        planned.plan()
+
+
+def test_a_detector_that_resamples_is_tested_at_another_size_and_the_result_names_both(planned: Project) -> None:
+    planned.replace("test: small", "test: {raw: small, large: others}")
+    planned.run("table")
+    (place,) = (planned.folder / "store" / "evaluate").rglob("results.json")
+    results = results_of(place.parent)
+    plan = planned.plan()
+    small, large = (list(plan.branches[name][0].schema["profile"].shape) for name in ("small", "others"))
+    assert small != large
+    assert results["model"]["feature_shape"] == small
+    assert {name: facts["feature_shape"] for name, facts in results["variants"].items()} == {
+        "raw": small,
+        "large": large,
+    }
+
+
+def test_a_pinned_detector_is_judged_by_what_it_learned_from(planned: Project) -> None:
+    planned.replace("detector: profile-svm", "detector: {preset: profile-svm, length: null}")
+    planned.run("detector")
+    pin_nodes(planned.load(), ["detector"])
+    planned.replace("on: small", "on: others")
+    assert planned.plan().artifacts["table"]
+    planned.replace("test: small", "test: others")
+    with pytest.raises(ConfigError, match=r"table 'profile' of the rows of 'test' is .*; equalize the images"):
+        planned.plan()

@@ -42,7 +42,7 @@ nodes:
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A pipeline for a GPU on a machine that may have none: its network needs none."""
-    monkeypatch.setattr("pipeline.run._check_device", lambda *_: None)
+    monkeypatch.setattr("pipeline.run.check_device", lambda *_: None)
     return Project(tmp_path / "project", monkeypatch, NETWORK)
 
 

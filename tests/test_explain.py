@@ -11,7 +11,7 @@ import pytest
 import toy
 from PIL import Image
 from test_incremental import Code
-from toy_project import Project, toy_id
+from toy_project import Project, touchstone, toy_id
 
 from pipeline.describe import plan_data, plan_lines, stale_lines
 from pipeline.errors import FailedRowsError
@@ -101,6 +101,46 @@ def test_a_failed_row_was_failed_before(line: Project) -> None:
     assert causes["noisy"] == [("new", "in source a; computed by no shard yet", 2)]
 
 
+def test_failures_of_another_source_of_the_chain_give_no_reason(line: Project) -> None:
+    """a and other share their recipe and so the chain of b; of the two failures one is a row of each."""
+    line.write(LINE.replace("of: a, factor", "of: [a, other], factor") + '  other: {stage: "toy:Numbers", first: 50}\n')
+    line.break_numbers(7, 53)
+    with pytest.raises(FailedRowsError):
+        line.run("b", overrides=("nodes.b.factor=7.0",))
+    states = Explainer(line.plan("nodes.b.factor=7.0")).of("b")
+    assert [state.causes for state in states] == [
+        [("failed before", f"tried again (the number {number} is broken)", 1)] for number in (7, 53)
+    ]
+
+
+def test_a_new_fit_is_not_explained_by_another_of_its_stage(line: Project) -> None:
+    line.write(LINE + '  other: {stage: "toy:Mean", on: a}\n')
+    assert [(cause, text) for cause, text, _ in line.causes()["other"]] == [("new", "made by no run yet")]
+
+
+def test_allowed_failures_leave_the_plan_as_fresh_as_the_run_says(line: Project) -> None:
+    allowed = ("--set", "nodes.a.count=25", "--set", "max_failed_rows=1")
+    line.break_numbers(22)
+    assert touchstone(line, "run", *allowed).returncode == 0
+    assert "nothing computed: all else is fresh" in touchstone(line, "run", *allowed).stdout
+    said = touchstone(line, "plan", *allowed)
+    assert said.stdout.splitlines() == [
+        "nothing to compute: 121 rows and 1 artifact are fresh",  # a 25, b 24, noisy 48, centered 24
+        "b <- a: 1 failed (allowed); `run` tries again",
+    ]
+    for node, sentence in {
+        "mean": "mean: fresh\n",
+        "centered": "centered <- a: fresh (24 rows)\n",
+        "b": "b <- a: fresh (24 rows), 1 failed (allowed); `run` tries again\n",
+    }.items():
+        said = touchstone(line, "explain", node, *allowed)
+        assert (said.returncode, said.stdout) == (0, sentence)
+    said = touchstone(line, "explain", "b", *allowed[:2])  # not allowed any more
+    assert said.returncode == 1
+    assert "failed before: tried again (the number 22 is broken) (1 row)" in said.stdout
+    assert ":::stale" not in touchstone(line, "graph", *allowed).stdout
+
+
 def test_a_damaged_shard_is_named(line: Project) -> None:
     shard = next((line.store.chain_dir("scale", line.plan().branches["b"][0].chain)).glob("*.zarr"))
     shutil.rmtree(shard / "vector")
@@ -153,12 +193,12 @@ def test_the_plan_says_what_would_be_done_in_words(line: Project) -> None:
     assert lines[0].startswith("b <- a: STALE  20 of 20 rows, est. ")
     assert lines[1] == "  config: config.factor 2.0 -> 2.5 (20 rows)"
     assert lines[-1].startswith("in all: 80 rows, about ")
-    assert lines[-1].endswith("; 1 artifacts: mean")
+    assert lines[-1].endswith("; 1 artifact: mean")
     data = plan_data(plan, states)
     assert (data["rows"], data["artifacts"]) == (80, ["mean"])
     fresh = line.plan()
     assert list(plan_lines(fresh, Explainer(fresh).all(), False)) == [
-        "nothing to compute: 100 rows and 1 artifacts are fresh"
+        "nothing to compute: 100 rows and 1 artifact are fresh"
     ]
 
 

@@ -189,7 +189,7 @@ def test_embedded_source_of_modules_is_neither_run_nor_kept(folder: Path) -> Non
 def test_a_function_or_class_that_only_the_source_defines_is_refused(folder: Path) -> None:
     states = [State({**state, "build_func_name": "G_mine"}) for state in progan_states(source=SOURCE)]
     path = write(folder / "g.pkl", tensorflow_bytes(tuple(states)))
-    with pytest.raises(WeightsError, match=r"no known family .* with classes G_mine"):
+    with pytest.raises(WeightsError, match=r"no known family .* with classes 'G_mine'"):
         official.open_checkpoint(path)
     content = persistence_content(SOURCE)
     content["G_ema"]["class_name"] = "MyGenerator"

@@ -17,6 +17,7 @@ from PIL import Image, JpegImagePlugin
 from pydantic import ValidationError
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.rows import Names, tabulate
 from pipeline.scan import Scan
 from pipeline.stage import ID, Batch, Context, RowError, SourceRows
 from stages.containers import FACTS, exif_orientation, texts
@@ -93,7 +94,7 @@ def test_folder_without_images_is_an_error_and_other_files_are_counted(base: Pat
     (base / "photos" / "readme.txt").write_text("about")
     assert "photos: 1 files passed over" in discover(base, folder="photos").notes[0]
     (base / "empty").mkdir()
-    with pytest.raises(SourceError, match=r"empty: found no image; expected files ending in \.png"):
+    with pytest.raises(ConfigError, match=r"empty: found no image; expected files ending in \.png"):
         discover(base, folder="empty")
 
 
@@ -147,6 +148,21 @@ def test_declared_digests_are_ids_and_no_file_is_read(base: Path) -> None:
     assert not found.problems
 
 
+def test_a_group_or_a_content_in_two_splits_is_named_with_its_lines(base: Path) -> None:
+    rows = "ann/ann-1.png,train,g", "bob/bob-1.png,,", "ann/ann-2.png,test,g"
+    found = discover(base, manifest=manifest(base, "file,split,group\n" + "".join(f"photos/{row}\n" for row in rows)))
+    places = (
+        rf"{base}/photos/ann/ann-1\.png \({base}/list\.csv:2\) in train and "
+        rf"{base}/photos/ann/ann-2\.png \({base}/list\.csv:4\) in test; "
+    )
+    with pytest.raises(SourceError, match=rf"^photos: one group stands in two splits, {places}give all rows"):
+        tabulate(found, "photos", 0, {"train": 1.0}, Names())
+    (base / "photos/ann/ann-2.png").write_bytes(FILES["ann/ann-1.png"])
+    found = discover(base, manifest="list.csv")
+    with pytest.raises(SourceError, match=rf"^photos: the same content stands in two splits, {places}remove one"):
+        tabulate(found, "photos", 0, {"train": 1.0}, Names())
+
+
 def test_rows_without_a_digest_are_read(base: Path) -> None:
     declared = hashlib.sha256(b"ann1").hexdigest() + ",photos/ann/ann-1.png\n"
     text = "sha256,file\n,photos/bob/bob-1.png\n" + declared + ",photos/ann/ann-2.png\n"
@@ -196,9 +212,9 @@ def test_a_table_that_is_not_utf8_is_refused(base: Path) -> None:
 
 
 def test_a_table_without_rows_and_a_missing_manifest_are_errors(base: Path) -> None:
-    with pytest.raises(SourceError, match="has no rows, expected at least one"):
+    with pytest.raises(ConfigError, match="has no rows, expected at least one"):
         discover(base, manifest=manifest(base, "file\n"))
-    with pytest.raises(ConfigError, match=r"none\.csv: the manifest does not exist"):
+    with pytest.raises(ConfigError, match=r"none\.csv: the manifest does not exist; .* relative to the pipeline file$"):
         discover(base, manifest="none.csv")
 
 

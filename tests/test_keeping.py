@@ -109,7 +109,7 @@ def test_compact_is_idempotent_and_changes_no_row(tmp_path: Path, monkeypatch: p
     rows = project.rows()
     assert len(project.shards()) == 6
     assert compact_nodes(project.load(), []) == [
-        "a: 18 rows; 1 shards written, 3 dropped", "b: 18 rows; 1 shards written, 3 dropped",
+        "a: 18 rows; 1 shard written, 3 dropped", "b: 18 rows; 1 shard written, 3 dropped",
     ]  # fmt: skip
     once = tree(tmp_path / "store", "*/*/*.zarr/**/*")
     assert compact_nodes(project.load(), ["b"]) == ["b: 18 rows; 0 shards written, 0 dropped"]

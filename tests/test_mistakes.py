@@ -52,11 +52,21 @@ def test_cuda_without_a_device_is_refused_before_anything_runs(line: Project, mo
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(toy.Scale, "network", True)
-    with pytest.raises(ConfigError, match=r"device is cuda, but PyTorch finds no CUDA device.*use --device cpu"):
+    sentence = r"^{} device is cuda, but PyTorch finds no CUDA device.*'b' runs a network; use --device cpu$"
+    with pytest.raises(ConfigError, match=sentence.format("--set device:")):
         line.run(overrides=("device=cuda",))
+    line.write("device: cuda" + LINE)
+    with pytest.raises(ConfigError, match=sentence.format(r"pipeline\.yaml:1")):
+        line.run()
     assert not (line.folder / "store").exists()
     monkeypatch.setattr(toy.Scale, "network", False)
     line.run("b", overrides=("device=cuda",))  # no network is wanted: the device does not matter
+
+
+@pytest.mark.parametrize("name", ["gpu", "GPU", "CUDA", "cuda:0"])
+def test_other_names_of_the_gpu_are_corrected_to_cuda(line: Project, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device is '{name}'; expected 'cpu' or 'cuda'; did you mean 'cuda'"):
+        load_pipeline(line.file, device=name)
 
 
 class Inner(StageConfig):
@@ -112,3 +122,41 @@ def test_a_place_that_cannot_be_written_is_one_sentence(line: Project) -> None:
     said = touchstone(line, "show", "b", row, "--field", "vector", "--out", "/nonexistent/row.png")
     assert said.returncode == 1
     assert said.stderr.strip() == "touchstone: /nonexistent/row.png cannot be used: No such file or directory"
+
+
+SIZES = """
+nodes:
+  photos: {stage: "toy_photos:Photos", count: 16, splits: [train, val]}
+  fakes: {stage: "toy_photos:Photos", count: 16, first: 100, label: 1, splits: [train, val]}
+  large: {stage: "toy_photos:LargePhotos", count: 16, first: 200, label: 1, splits: [train, val]}
+  spectra: {stage: spectrum, of: [photos, fakes, large], features: [profile, dct2d]}
+  maps: {stage: spectrum, of: fakes, features: [dct2d]}
+  old: {stage: spectrum, of: photos, features: [profile], convention: durall20}
+"""
+IMAGES = r"'image' is \(32, 32, 3\) in fakes, photos and \(64, 64, 3\) in large"
+MAPS = r"'dct2d' is \(3, 32, 32\) in fakes, photos and \(3, 64, 64\) in large"
+
+
+@pytest.mark.parametrize(
+    ("node", "clause"),
+    [
+        ("{stage: mean_spectra, of: [photos, fakes, large]}", IMAGES),
+        ("{stage: fit_equalization, on: [photos, fakes, large]}", IMAGES),
+        ("{stage: train_generator, on: [photos, fakes, large], recipe: {family: progan}}", IMAGES),
+        ("{stage: train_resynthesizer, on: [photos, fakes, large], task: SR, kimg: 1}", IMAGES),
+        ("{stage: train, on: spectra, detector: dct2d-cnn}", MAPS),
+        ("{stage: standardize, on: spectra, feature: dct2d}", MAPS),
+        (
+            "{stage: train, on: [{of: spectra, where: source = photos}, maps], detector: profile-svm}",
+            r"'profile' is \(\d+,\) in spectra and missing in maps",
+        ),
+        (
+            "{stage: train, on: [{of: spectra, where: source = fakes}, old], detector: profile-svm}",
+            r"'profile' is 20 ln \|F\|, durall20 in old and 20 ln \|F\|, durall19 in spectra",
+        ),
+    ],
+)
+def test_a_field_that_differs_within_a_view_is_named_with_its_nodes(line: Project, node: str, clause: str) -> None:
+    line.write(SIZES + f"  n: {node}\n")
+    with pytest.raises(ConfigError, match=rf"pipeline\.yaml:9 nodes\.n {clause}; equalize all to one size"):
+        line.plan()

@@ -21,17 +21,15 @@ def as_images(gray):
     return np.repeat(np.asarray(gray, np.uint8)[..., None], 3, axis=-1)
 
 
-@pytest.mark.golden("spectrum", "case_*.npz")
+@pytest.mark.golden("spectrum", "case_*.npz", keys=r"durall_(interp|norm)\d+")
 def test_resampled_and_divided_profiles_equal_the_published_features(golden):
-    for length in (80, 300):
-        resampled, divided = durall_norm(golden["img"][None], length)
-        if f"durall_interp{length}" in golden:
-            np.testing.assert_allclose(resampled[0], golden[f"durall_interp{length}"], rtol=0, atol=1e-7)
-        if f"durall_norm{length}" in golden:
-            np.testing.assert_allclose(divided[0], golden[f"durall_norm{length}"], rtol=0, atol=1e-9)
+    for key, kind, length in (match.group(0, 1, 2) for match in golden.matches(r"durall_(interp|norm)(\d+)")):
+        resampled, divided = durall_norm(golden["img"][None], int(length))
+        found, tolerance = (resampled, 1e-7) if kind == "interp" else (divided, 1e-9)
+        np.testing.assert_allclose(found[0], golden[key], rtol=0, atol=tolerance, err_msg=key)
 
 
-@pytest.mark.golden("spectrum", "case_*.npz")
+@pytest.mark.golden("spectrum", "case_*.npz", keys="upconv_minmax|jung_minmax|jung_minmax_f32")
 def test_min_max_profiles_equal_the_published_features(golden):
     images = golden["img"][None]
     keys = [("upconv_minmax", "durall20", np.float64, 1e-9), ("jung_minmax", "jung21", np.float64, 1e-6)]
@@ -43,15 +41,14 @@ def test_min_max_profiles_equal_the_published_features(golden):
             assert not flat.any()
 
 
-@pytest.mark.golden("spectrum", "case_*.npz")
+@pytest.mark.golden("spectrum", "case_*.npz", keys="jung_tf_minmax")
 def test_rings_of_the_tensorflow_variant_equal_its_features(golden):
     """SpectralGAN-StyleGAN2 takes magnitude where SpectralGAN takes power; the rings are the same."""
-    if "jung_tf_minmax" in golden:
-        image = golden["img"]
-        gray = (image / 255.0) @ [0.299, 0.587, 0.114]
-        logs = np.log(np.abs(np.fft.rfft2(gray)) + 1e-8)[None]
-        found, _ = normalization.min_max(profiles.ring_means(logs, image.shape[1], "jung21"))
-        np.testing.assert_allclose(found[0], golden["jung_tf_minmax"], rtol=0, atol=1e-6)
+    image = golden["img"]
+    gray = (image / 255.0) @ [0.299, 0.587, 0.114]
+    logs = np.log(np.abs(np.fft.rfft2(gray)) + 1e-8)[None]
+    found, _ = normalization.min_max(profiles.ring_means(logs, image.shape[1], "jung21"))
+    np.testing.assert_allclose(found[0], golden["jung_tf_minmax"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.golden("spectrum", "formula*.npz")
@@ -60,7 +57,9 @@ def test_large_profiles_normalize_to_the_published_features(golden):
     y, x = np.mgrid[:size, :size].astype(np.int64)
     image = np.stack([7 * x + 13 * y + x * y, 3 * x * x + 5 * y, x * y * y + 11 * x], axis=-1) % 256
     images = image.astype(np.uint8)[None]
-    np.testing.assert_allclose(durall_norm(images, 300)[1][0], golden["durall_norm300"], rtol=0, atol=1e-6)
+    for match in golden.matches(r"durall_norm(\d+)"):
+        divided = durall_norm(images, int(match[1]))[1][0]
+        np.testing.assert_allclose(divided, golden[match[0]], rtol=0, atol=1e-6)
     found, _ = normalization.min_max(profiles.profiles(images, "durall20", np.float64))
     np.testing.assert_allclose(found[0], golden["upconv_minmax"], rtol=0, atol=1e-6)
 
@@ -69,18 +68,19 @@ def test_large_profiles_normalize_to_the_published_features(golden):
 def test_a_jpeg_read_as_its_luma_plane_gives_the_published_feature_and_gray_of_rgb_another(golden):
     from PIL import Image
 
-    for index in range(sum(key.startswith("jpeg") for key in golden.arrays)):
+    for index in (match[1] for match in golden.matches(r"jpeg(\d+)")):
+        (length,) = (int(match[1]) for match in golden.matches(rf"norm(\d+)_{index}"))
         data = golden[f"jpeg{index}"].tobytes()
         with Image.open(io.BytesIO(data)) as file:
             file.draft("L", file.size)
             luma = np.asarray(file.convert("L"))
         assert np.array_equal(luma, golden[f"gray{index}"])
-        found = durall_norm(as_images(luma)[None], 80)[1][0]
-        np.testing.assert_allclose(found, golden[f"norm80_{index}"], rtol=0, atol=1e-9)
+        found = durall_norm(as_images(luma)[None], length)[1][0]
+        np.testing.assert_allclose(found, golden[f"norm{length}_{index}"], rtol=0, atol=1e-9)
         with Image.open(io.BytesIO(data)) as file:
             of_rgb = planes.pillow_gray(np.asarray(file.convert("RGB"))[None])
-        wrong = durall_norm(as_images(of_rgb), 80)[1][0]
-        np.testing.assert_allclose(wrong, golden[f"norm80_wrongL_{index}"], rtol=0, atol=1e-9)
+        wrong = durall_norm(as_images(of_rgb), length)[1][0]
+        np.testing.assert_allclose(wrong, golden[f"norm{length}_wrongL_{index}"], rtol=0, atol=1e-9)
         assert np.abs(wrong - found).max() > 1e-4
 
 
@@ -116,8 +116,8 @@ def test_percentile_scaled_maps_and_bands_equal_autogan(golden):
             np.testing.assert_allclose(kept[0, 0], golden[key], rtol=0, atol=1e-5)
 
 
-@pytest.mark.golden("resynthesis", "fft2d_64.npz")
-def test_percentile_scaled_map_of_64_pixels_equals_autogan(golden):
+@pytest.mark.golden("resynthesis", "fft2d_*.npz")
+def test_percentile_scaled_map_of_a_whole_image_equals_autogan(golden):
     assert_autogan(golden["image_u8_hwc"], golden["feature_f32_hwc"])
 
 
@@ -126,9 +126,10 @@ def test_moments_and_standardization_equal_welford_over_the_logs(golden):
     gray = golden["gray"]
     logs = spectra.dct2d_maps(as_images(gray), "gray", np.float64)[:, 0]
     moments, raw = normalization.Moments(), normalization.Moments()
+    rows, columns = golden["raw_mean"].shape
     for part in (slice(0, 1), slice(1, 3), slice(3, 3), slice(3, None)):
         moments.update(logs[part])
-        raw.update(spectra.dct_coefficients(gray[part].astype(np.float64))[:, :32, :32])
+        raw.update(spectra.dct_coefficients(gray[part].astype(np.float64))[:, :rows, :columns])
     np.testing.assert_allclose(moments.mean, golden["log_mean"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(moments.variance, golden["log_var"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(raw.mean, golden["raw_mean"], rtol=1e-5, atol=1e-5)

@@ -22,8 +22,10 @@ from torchvision.models.vgg import cfgs, make_layers
 
 from pipeline.closure import closure
 from stages.generators.weights import WeightsError
+from stages.residual import Residual, ResidualConfig
 from stages.resynthesis import perceptual
 from stages.resynthesis.perceptual_networks import VGG19, PerceptualNetwork, build, small
+from stages.train_resynthesizer import TrainResynthesizer, TrainResynthesizerConfig
 
 ROOT = Path(__file__).parents[1]
 ENDS = (1, 6, 11, 20, 29)  # indices in torchvision's `features` of relu1_1 to relu5_1
@@ -221,16 +223,28 @@ def incomplete(path: Path) -> None:
 
 WRONG: dict[str, tuple[Any, str]] = {
     "vgg": (incomplete, "it lacks features.28.bias of VGG-19"),
+    "kernels": (
+        lambda path: save_file(names_of("E") | {"features.0.weight": torch.zeros(64, 3, 5, 5)}, path),
+        r"is no perceptual network: its features\.0\.weight is \(64, 3, 5, 5\), that of VGG-19 \(64, 3, 3, 3\)",
+    ),
     "lacking": (damaged(lambda found: found.pop("features.12.bias")), "it lacks features.12.bias"),
     "leftover": (damaged(lambda found: found.update(extra=torch.zeros(2))), "has the unknown extra"),
-    "shape": (damaged(lambda found: found.update({"features.3.bias": torch.zeros(3)})), r"has shape \(3,\), its"),
+    "shape": (damaged(lambda found: found.update({"features.3.bias": torch.zeros(3)})), r"bias is \(3,\), that of"),
     "not finite": (damaged(lambda found: found["features.0.bias"].fill_(torch.nan)), "4 values that are not finite"),
     "dtype": (damaged(lambda found: found.update(extra=torch.zeros(2, dtype=torch.bfloat16))), "expected F32 or F16"),
     "page": (lambda path: path.write_bytes(b"<html>not found</html>"), "is an HTML or XML page"),
     "empty": (lambda path: path.write_bytes(b""), "is empty; download it again"),
     "text": (lambda path: path.write_bytes(b"x" * 40), "is no checkpoint: it begins with"),
-    "cut": (lambda path: path.write_bytes((99).to_bytes(8, "little") + b'{"a"'), "is no whole safetensors file"),
-    "generator": (described({"format": 1, "family": "progan"}), "holds a 'generator' of format 1; expected a"),
+    "cut": (
+        lambda path: path.write_bytes((99).to_bytes(8, "little") + b'{"a"'),
+        r"is no whole safetensors file \(.*\); get it again$",
+    ),
+    "generator": (
+        described({"format": 1, "family": "progan"}),
+        "is a generator; use it as `checkpoint` of sample or translate$",
+    ),
+    "re-synthesizer": (described(OWN | {"network": "rdn"}), "is a re-synthesizer; use it as `model` of residual$"),
+    "another": (described(OWN | {"network": "vgg"}), "holds a 'vgg' of format 1; expected a 'perceptual' network"),
     "format": (described(OWN | {"format": 2}), "of format 2; expected a 'perceptual' network of format 1"),
     "widths": (described(OWN | {"widths": [4, 4, 0, 4, 4]}), r"widths are \[4, 4, 0, 4, 4\], expected 5 numbers"),
     "few": (described(OWN | {"widths": [4]}), r"widths are \[4\], expected 5 numbers from 1 to 4096"),
@@ -256,15 +270,73 @@ def test_other_torch_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="holds 'a', 'b'; expected the tensors of VGG-19 alone"):
         perceptual.load(path, "cpu")
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
-    with pytest.raises(WeightsError, match=r"does not fit its network: it lacks features\.0\.bias"):
+    with pytest.raises(WeightsError, match=r"is no perceptual network: it lacks features\.0\.bias of VGG-19"):
         perceptual.load(path, "cpu")
     with pytest.raises(WeightsError, match="cannot be read"):
         perceptual.read_header(tmp_path / "absent.pth")
 
 
-def test_a_header_is_read_without_torch(tmp_path: Path) -> None:
-    path = tmp_path / "small.safetensors"
-    perceptual.save(path, WIDTHS, weights_of())
+def names_of(network: str, batch_norm: bool = False) -> dict[str, Tensor]:
+    """The names of a network of torchvision, each with one number: names are compared before shapes."""
+    layers = make_layers(cfgs[network], batch_norm=batch_norm)
+    return {f"features.{name}": torch.zeros(1) for name in layers.state_dict()} | {"classifier.0.bias": torch.zeros(1)}
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        (names_of("D"), r"is no perceptual network: it lacks features\.16\.weight of VGG-19; expected torchvision's"),
+        (names_of("A"), r"it lacks features\.2\.weight of VGG-19"),
+        (names_of("E", batch_norm=True), r"it lacks features\.2\.weight of VGG-19"),
+        (names_of("E") | {"two\nlines": torch.zeros(2)}, r"it has the unknown two\\nlines; expected"),
+        (names_of("E") | {"fc.bias": torch.zeros(2)}, r"it has the unknown fc\.bias; expected torchvision's VGG-19"),
+        (
+            names_of("E") | {"features.0.weight": torch.zeros(64, 3, 5, 5)},
+            r"its features\.0\.weight is \(64, 3, 5, 5\), that of VGG-19 \(64, 3, 3, 3\)",
+        ),
+        ({"state_dict": {"sfe1.weight": torch.zeros(64, 3, 3, 3)}}, "holds 'state_dict'; expected the tensors of"),
+    ],
+    ids=["VGG-16", "VGG-11", "VGG-19 with batch norm", "odd name", "more", "other kernels", "re-synthesizer"],
+)
+def test_another_network_is_named_at_planning(state: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    """Both stages check their files before anything runs."""
+    path = tmp_path / "other.pth"
+    torch.save(state, path)
+    training = TrainResynthesizerConfig(size="tiny", perceptual="p")
+    with pytest.raises(WeightsError, match=sentence) as caught:
+        TrainResynthesizer().check(training, {"perceptual": path})
+    assert "\n" not in str(caught.value)
+    given = ResidualConfig(model="m", levels=("stage1",), perceptual="p")
+    model = ROOT / "manifests" / MANIFEST["rdn-small-SR"]["file"]
+    with pytest.raises(WeightsError, match=sentence):
+        Residual().check(given, {"model": model, "perceptual": path})
+
+
+def test_tensors_in_safetensors_are_compared_with_the_network_at_planning(tmp_path: Path) -> None:
+    for case in ("kernels", "lacking", "leftover", "shape"):
+        write, sentence = WRONG[case]
+        write(tmp_path / case)
+        with pytest.raises(WeightsError, match=sentence):
+            perceptual.read_header(tmp_path / case)
+
+
+def test_a_header_of_a_torch_file_runs_nothing_of_it(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "touched",)
+
+    path = tmp_path / "trap.pth"
+    torch.save({"features.0.weight": Trap()}, path)
+    with pytest.raises(WeightsError, match="is refused: "):
+        perceptual.read_header(path)
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_header_is_read_without_torch(ending: str, published: Path, tmp_path: Path) -> None:
+    path = published if ending == "pth" else tmp_path / "small.safetensors"
+    if ending == "safetensors":
+        perceptual.save(path, WIDTHS, weights_of())
     program = (
         "import sys; from pathlib import Path; from stages.resynthesis import perceptual; "
         "perceptual.read_header(Path(sys.argv[1])); perceptual.modules(Path(sys.argv[1])); "

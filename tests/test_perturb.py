@@ -79,7 +79,7 @@ def test_he2021_applies_jpeg_blur_crop_noise_in_this_order() -> None:
     image = jpeg(parents[row], int(result["jpeg_quality"][row]))
     image = perturbations.blur(image, int(result["blur_kernel"][row]))
     image = perturbations.crop(image, float(result["crop_fraction"][row]))
-    normal = Context(0, "perturb").rng(rows[row], "he2021/noise_variance/pixels").standard_normal(image.shape)
+    normal = Context(0, "perturb").rng(rows[row], "noise/pixels").standard_normal(image.shape)
     image = perturbations.noise(image, normal, float(result["noise_variance"][row]) ** 0.5)
     assert np.array_equal(result["image"][row], image)
     assert [name for name, _ in named(config("yu2019"))] == [
@@ -154,7 +154,7 @@ ROWS, PARENTS = row_ids(24), images(24, 9)
     steps=some.permutations(EVERY).flatmap(lambda steps: some.sampled_from([steps[:3], steps[:5], steps])),
     combine=some.sampled_from(["all", "one"]),
     which=some.integers(0, 6),
-    change=some.sampled_from(["off", "always", "range"]),
+    change=some.sampled_from(["off", "never", "always", "range"]),
     seed=some.integers(0, 3),
 )
 def test_switching_one_operation_off_or_changing_its_range_leaves_the_other_draws(
@@ -165,6 +165,9 @@ def test_switching_one_operation_off_or_changing_its_range_leaves_the_other_draw
     changed = step | (OTHER_RANGES[step["op"]] if change == "range" else {"probability": float(change == "always")})
     one = custom(*steps, combine=combine)
     other = custom(*steps[:number], changed, *steps[number + 1 :], combine=combine)
+    if change == "off":
+        earlier = [before["op"] for before in steps[:number]].count(step["op"])
+        other = custom(*steps, combine=combine, off=[step["op"] + f"_{earlier + 1}" * bool(earlier)])
     first, second = (run(settings, ROWS, PARENTS, seed) for settings in (one, other))
     names = [name for name, _ in named(one)]
     for position, name in enumerate(names):
@@ -173,8 +176,67 @@ def test_switching_one_operation_off_or_changing_its_range_leaves_the_other_draw
             assert np.array_equal(first["applied"] >> position & 1, second["applied"] >> position & 1)
     quiet = (first["applied"] | second["applied"]) >> number & 1 == 0
     assert np.array_equal(first["image"][quiet], second["image"][quiet])
-    if change == "off":
+    if change in ("off", "never"):
         assert (second[names[number]] == OFF).all()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_operation_of_a_protocol_that_is_off_leaves_the_others_whether_switched_off_or_taken_out(
+    protocol: str,
+) -> None:
+    """The same rows, once with all operations, once with `off`, and once with a list of one's own without it."""
+    rows, parents, whole = row_ids(80), images(80, 9), config(protocol)
+    first = run(whole, rows, parents)
+    for number, (gone, step) in enumerate(named(whole)):
+        switched = run(config(protocol, off=[step.op]), rows, parents)
+        assert set(switched) == set(first)
+        bit = np.uint8(1 << number)
+        hit = first["applied"] & bit > 0
+        assert np.array_equal(switched["applied"], first["applied"] & ~bit)
+        assert (switched[gone] == OFF).all()
+        assert np.array_equal(switched["image"][~hit], first["image"][~hit])
+        if whole.combine == "one":
+            assert np.array_equal(switched["image"][hit], parents[hit])
+        else:
+            left = [operation.model_dump() for operation in whole.operations if operation != step]
+            taken_out = run(custom(*left), rows, parents)
+            assert taken_out["image"].tobytes() == switched["image"].tobytes()
+            assert all(np.array_equal(taken_out[name], first[name]) for name in set(taken_out) - {"image", "applied"})
+        for name in set(first) - {gone, "image", "applied"}:
+            assert np.array_equal(switched[name], first[name]), (gone, name)
+
+
+def test_draws_depend_on_the_name_of_an_operation_not_on_protocol_or_place() -> None:
+    rows, parents = row_ids(64), images(64, 9)
+    he, yu = (run(config(protocol), rows, parents) for protocol in ("he2021", "yu2019"))
+    other_unit = custom({"op": "noise", "unit": "standard deviation in gray levels"})
+    for name in ("jpeg_quality", "blur_kernel", "crop_fraction", "noise_variance"):
+        assert np.array_equal(he[name], yu[name])
+    assert np.array_equal(run(other_unit, rows, parents)["noise_std"], he["noise_variance"])
+
+
+def test_the_first_of_two_of_one_name_is_switched_off_without_the_second() -> None:
+    twice = [{"op": "jpeg"}, {"op": "blur"}, {"op": "jpeg", "low": 40, "high": 90}]
+    rows, parents = row_ids(40), images(40, 9)
+    whole, off = (run(custom(*twice, off=names), rows, parents) for names in ([], ["jpeg"]))
+    assert (off["jpeg_quality"] == OFF).all()
+    assert np.array_equal(off["jpeg_quality_2"], whole["jpeg_quality_2"])
+    assert (whole["jpeg_quality_2"] >= 40).any()
+    second = run(custom(*twice, off=["jpeg_2"]), rows, parents)
+    assert (second["jpeg_quality_2"] == OFF).all()
+    assert np.array_equal(second["jpeg_quality"], whole["jpeg_quality"])
+
+
+def test_without_its_jpeg_a_protocol_needs_no_codec() -> None:
+    settings = config("he2021", off=["jpeg"])
+    assert settings.codecs is None
+    assert STAGE.environment(settings) == {}
+    assert STAGE.schema(settings, {"of": {"image": Field("uint8", (8, 70000, 3))}})["image"].shape == (8, 70000, 3)
+    assert "jpeg_quality" in drawn(settings)
+    assert PerturbConfig.model_validate(settings.model_dump()) == settings
+    twice = custom({"op": "jpeg"}, {"op": "jpeg"}, off=["jpeg"])
+    assert twice.codecs == ["pillow"]
+    assert config("he2021", off=["noise", "jpeg"]) == config("he2021", off=["jpeg", "noise"])  # one recipe
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -198,7 +260,7 @@ def test_what_was_done_can_be_done_again_from_the_record(protocol: str) -> None:
             elif step.op == "crop":
                 image = perturbations.crop(image, value)
             else:
-                normal = Context(0, "perturb").rng(rows[row], f"{protocol}/{name}/pixels").standard_normal(image.shape)
+                normal = Context(0, "perturb").rng(rows[row], "noise/pixels").standard_normal(image.shape)
                 std = value if name == "noise_std" else value**0.5
                 image = perturbations.noise(image, normal, std, step.rounding)
         assert np.array_equal(image, result["image"][row])
@@ -274,6 +336,12 @@ def test_libjpeg_is_named_where_jpeg_is_used() -> None:
         ({"protocol": "custom", "operations": [{"op": "noise", "high": float("inf")}]}, "less than or equal"),
         ({"protocol": "custom", "operations": [{"op": "blur", "sigma_px": 1e-200}]}, "greater than or equal"),
         ({"protocol": "custom", "operations": [{"op": "crop", "low": float("nan")}]}, "than or equal"),
+        ({"protocol": "he2021", "off": ["jpg"]}, "off names 'jpg', expected some of jpeg, blur, crop, noise"),
+        ({"protocol": "he2021", "off": ["jpeg_2"]}, "off names 'jpeg_2', expected some of jpeg, blur"),
+        ({"protocol": "he2021", "off": ["jpeg", "jpeg"]}, "off names one twice; name each once"),
+        ({"protocol": "wang2020", "off": ["jpeg", "gaussian"]}, "off names every operation"),
+        ({"protocol": "he2021", "off": ["jpeg"], "codecs": ["pillow"]}, "codecs has no effect without"),
+        ({"protocol": "he2021", "off": "jpeg"}, "valid list"),
         ({"protocol": "he2021", "quality": 3}, "Extra inputs are not permitted"),
     ],
 )

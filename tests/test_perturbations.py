@@ -19,6 +19,12 @@ LIBJPEG_SLACK = 1.0
 """Mean absolute difference that another build of libjpeg may cause."""
 
 
+NUMBER = r"\d+(?:\.\d+)?"
+NOISE = rf"noise_(std|var)({NUMBER})_seed(\d+)_(trunc|round)"
+CHAIN = rf"chain(He|Yu)_(\d+)_(jpeg|blur|crop|noisevar)({NUMBER})"
+"""Keys of the reference, with their numbers."""
+
+
 def steps(golden: Golden, pattern: str) -> list[tuple[str, str, re.Match[str]]]:
     """(image name, key, match) of all keys whose operation matches; the set must hold some."""
     found = []
@@ -37,32 +43,32 @@ def levels(left: np.ndarray, right: np.ndarray) -> int:
 
 @pytest.mark.golden("spectrum", "perturb_P.npz")
 def test_blur_equals_opencv_to_one_level(golden: Golden) -> None:
-    for name, key, match in steps(golden, r"blur_k(\d)_(sigma4|auto)"):
-        sigma = 4.0 if match[2] == "sigma4" else None
+    for name, key, match in steps(golden, rf"blur_k(\d+)_(?:sigma({NUMBER})|auto)"):
+        sigma = float(match[2]) if match[2] else None
         assert levels(perturbations.blur(golden[f"{name}/img"], int(match[1]), sigma), golden[key]) <= 1, key
 
 
 @pytest.mark.golden("spectrum", "perturb_P.npz")
 def test_crop_equals_opencv_cubic_to_one_level(golden: Golden) -> None:
-    for name, key, match in steps(golden, r"crop_([\d.]+)"):
+    for name, key, match in steps(golden, rf"crop_({NUMBER})"):
         assert levels(perturbations.crop(golden[f"{name}/img"], float(match[1])), golden[key]) <= 1, key
 
 
 @pytest.mark.golden("spectrum", "perturb_P.npz")
 def test_noise_is_exact_in_both_units_and_roundings(golden: Golden) -> None:
-    for name, key, match in steps(golden, r"noise_(std|var)([\d.]+)_seed5_(trunc|round)"):
+    for name, key, match in steps(golden, NOISE):
         image = golden[f"{name}/img"]
-        normal = np.random.RandomState(5).randn(*image.shape)
-        if f"{name}/gauss_seed5" in golden.arrays:
-            assert np.array_equal(normal, golden[f"{name}/gauss_seed5"])
+        normal = np.random.RandomState(int(match[3])).randn(*image.shape)
+        if f"{name}/gauss_seed{match[3]}" in golden.arrays:
+            assert np.array_equal(normal, golden[f"{name}/gauss_seed{match[3]}"])
         std = float(match[2]) if match[1] == "std" else float(match[2]) ** 0.5
-        result = perturbations.noise(image, normal, std, "truncate" if match[3] == "trunc" else "nearest")
+        result = perturbations.noise(image, normal, std, "truncate" if match[4] == "trunc" else "nearest")
         assert np.array_equal(result, golden[key]), key
 
 
 @pytest.mark.golden("spectrum", "perturb_P.npz")
 def test_gaussian_filter_equals_released_code_of_wang_to_one_level(golden: Golden) -> None:
-    for name, key, match in steps(golden, r"wang_blur_([\d.]+)"):
+    for name, key, match in steps(golden, rf"wang_blur_({NUMBER})"):
         assert levels(perturbations.gaussian_filter(golden[f"{name}/img"], float(match[1])), golden[key]) <= 1, key
 
 
@@ -76,8 +82,8 @@ def test_gaussian_filter_truncates_after_each_axis_as_cnndetection_does(golden: 
 
 
 TESTED = (
-    "img|gauss_seed5|blur_k\\d_(sigma4|auto)|crop_[\\d.]+|jpeg_(pil|cv2)_q\\d+|frank_released_jpeg|"
-    "noise_(std|var)[\\d.]+_seed5_(trunc|round)|wang_blur_[\\d.]+|chain(He|Yu)_\\d_(jpeg50|blur5|crop0.1|noisevar10)"
+    rf"img|gauss_seed\d+|blur_k\d+_(sigma{NUMBER}|auto)|crop_{NUMBER}|jpeg_(pil|cv2)_q\d+|frank_released_jpeg|"
+    rf"{NOISE}|wang_blur_{NUMBER}|{CHAIN}"
 )
 
 
@@ -89,25 +95,27 @@ def test_no_key_of_the_golden_file_is_left_untested(golden: Golden) -> None:
 
 @pytest.mark.golden("spectrum", "perturb_P.npz")
 def test_chains_of_he_and_yu_agree_step_by_step(golden: Golden) -> None:
-    orders = {
-        "chainHe": ("jpeg50", "blur5", "crop0.1", "noisevar10"),
-        "chainYu": ("crop0.1", "blur5", "jpeg50", "noisevar10"),
-    }
-    for name, _, _ in steps(golden, "chainHe_1_jpeg50"):
-        for chain, order in orders.items():
-            before = golden[f"{name}/img"]
-            for number, step in enumerate(order, start=1):
-                after = golden[f"{name}/{chain}_{number}_{step}"]
-                normal = np.random.RandomState(5).randn(*before.shape)
-                result = {
-                    "jpeg50": lambda image, _: jpeg(image, 50),
-                    "blur5": lambda image, _: perturbations.blur(image, 5),
-                    "crop0.1": lambda image, _: perturbations.crop(image, 0.1),
-                    "noisevar10": lambda image, draw: perturbations.noise(image, draw, 10**0.5),
-                }[step](before, normal)
-                slack = LIBJPEG_SLACK if step == "jpeg50" else 1 / 255
-                assert np.abs(result.astype(int) - after).mean() < slack, (name, chain, step)
-                before = after
+    """Each step from the stored result of the one before; strengths stand in the keys, the seed in those of noise."""
+    orders = {"He": ["jpeg", "blur", "crop", "noisevar"], "Yu": ["crop", "blur", "jpeg", "noisevar"]}
+    (seed,) = {int(match[3]) for _, _, match in steps(golden, NOISE)}
+    chains: dict[tuple[str, str], dict[int, tuple[str, float, str]]] = {}
+    for name, key, match in steps(golden, CHAIN):
+        chains.setdefault((name, match[1]), {})[int(match[2])] = (match[3], float(match[4]), key)
+    assert {chain for _, chain in chains} == set(orders)
+    for (name, chain), found in chains.items():
+        assert [found[number][0] for number in sorted(found)] == orders[chain]
+        before = golden[f"{name}/img"]
+        for _, (operation, strength, key) in sorted(found.items()):
+            normal = np.random.RandomState(seed).randn(*before.shape)
+            result = {
+                "jpeg": lambda image, value, _: jpeg(image, int(value)),
+                "blur": lambda image, value, _: perturbations.blur(image, int(value)),
+                "crop": lambda image, value, _: perturbations.crop(image, value),
+                "noisevar": lambda image, value, draw: perturbations.noise(image, draw, value**0.5),
+            }[operation](before, strength, normal)
+            slack = LIBJPEG_SLACK if operation == "jpeg" else 1 / 255
+            assert np.abs(result.astype(int) - golden[key]).mean() < slack, key
+            before = golden[key]
 
 
 @pytest.fixture

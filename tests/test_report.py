@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +24,7 @@ from stages.evaluate import Evaluate, EvaluateConfig
 from stages.fit_equalization import FitEqualization, FitEqualizationConfig
 from stages.mean_spectra import MeanSpectra, MeanSpectraConfig
 from stages.reductions import Reductions
-from stages.report import Report, ReportConfig, gaps
+from stages.report import Report, ReportConfig, gaps, resampled
 from stages.report_pictures import series
 from stages.train import Train, TrainConfig
 
@@ -173,7 +174,7 @@ def test_declared_differences_raise_no_flag(evaluations: tuple[Artifact, ...], t
 
 
 def test_a_topic_with_a_typing_mistake_is_refused() -> None:
-    with pytest.raises(ValueError, match="no difference has the topic 'reducton'; did you mean 'reduction'?"):
+    with pytest.raises(ValueError, match="no difference has the topic 'reducton'; did you mean 'reduction'"):
         ReportConfig(declared={"reducton": "Reals are reduced."})
     ReportConfig(declared={"my_stage.kernel": "A stage from elsewhere.", "equalize.size": "Sizes differ."})
 
@@ -303,6 +304,18 @@ def test_samples_of_two_generators_from_the_same_seeds_are_counted_apart(
     Evaluate().fit(EvaluateConfig(), {"test": {"raw": union(PHOTOS, PROGAN, another)}}, scored)
     words = Words(report(tmp_path / "report", (Artifact("table", "0" * 32, scored.out),))[0]).words
     assert "20 fake test rows" in words
+
+
+def test_a_detector_that_resampled_its_test_rows_is_named(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    results = json.loads((evaluations[0].path / "results.json").read_text())
+    assert resampled([results]) == []
+    results["variants"]["P"]["feature_shape"] = [20]
+    sentence = "detectors[profile-svm] learned from 43 values and was tested on 20 in variant P, which it resampled."
+    assert resampled([results]) == [sentence]
+    other = tmp_path / "evaluation"
+    shutil.copytree(evaluations[0].path, other)
+    (other / "results.json").write_text(json.dumps(results))
+    assert sentence in Words(report(tmp_path / "report", (Artifact("table", "0" * 32, other),))[0]).words
 
 
 def test_perturbed_samples_stand_apart(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
 from toy_project import Project
 
 from pipeline.closure import closure
@@ -28,7 +29,9 @@ from stages.flip import Flip, FlipConfig
 from stages.residual import MICRO_BATCH, Residual, ResidualConfig, micro_batch, micro_batches
 from stages.resynthesis import perceptual, weights
 
-SIZES = {"tiny": (16, 2, 2), "small": (32, 4, 3), "least": (4, 1, 1)}  # features and growth, blocks, layers
+SIZES = {"tiny": (16, 2, 2), "small": (32, 4, 3), "least": (4, 1, 1), "published": (64, 2, 8)}
+"""Features and growth, blocks, layers; published: two of the sixteen blocks, which differ in their weights only."""
+
 WIDTHS = (4, 6, 8, 10, 12)
 ALL = ("pixel", "stage1", "stage2", "stage3", "stage4", "stage5")
 State = dict[str, Tensor]
@@ -160,7 +163,9 @@ def close(stored: NDArray[np.float16], expected: NDArray[np.float32]) -> bool:
     return bool((np.abs(stored.astype(np.float64) - expected) <= half + 2e-6).all())
 
 
-@pytest.mark.parametrize(("size", "side"), [(size, side) for size in ("tiny", "small") for side in (64, 128, 256)])
+@pytest.mark.parametrize(
+    ("size", "side"), [*((size, side) for size in ("tiny", "small") for side in (64, 128, 256)), ("published", 64)]
+)
 def test_the_residual_of_a_published_file_is_that_of_the_reference(
     files: Mapping[str, Path], size: str, side: int
 ) -> None:
@@ -175,6 +180,23 @@ def test_the_residual_of_a_published_file_is_that_of_the_reference(
             mean = expected[level].astype(np.float64).mean()
             assert found[f"residual_{level}_mean"][row] == pytest.approx(mean, rel=1e-5)
     assert not found["residual_clipped"].any()
+
+
+def test_the_residual_of_vgg19_is_that_of_torchvisions_layers(files: Mapping[str, Path], tmp_path: Path) -> None:
+    layers = make_layers(cfgs["E"])[:30].eval().requires_grad_(False)  # to relu5_1
+    torch.manual_seed(0)
+    for tensor in layers.parameters():  # values keep their size from layer to layer
+        spread = (2 / tensor[0].numel()) ** 0.5 if tensor.ndim == 4 else 0.1
+        tensor.copy_(spread * torch.randn(tensor.shape))
+    path, images = tmp_path / "vgg19.pth", noise(1, 64, seed=5)
+    torch.save({f"features.{name}": tensor for name, tensor in layers.state_dict().items()}, path)
+    found, _ = computed({**files, "perceptual": path}, images, levels=("stage5",))
+    levels = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32))
+    made = rebuilt(published_state("least"), F.avg_pool2d(levels, 4) / 255)
+    expected = (layers(made) - layers(levels / 255)).abs().numpy()
+    assert expected.mean() > 0.1
+    np.testing.assert_allclose(found["residual_stage5"], expected, rtol=2.0**-11, atol=2e-5)
+    assert found["residual_stage5_mean"][0] == pytest.approx(expected.mean(dtype=np.float64), rel=1e-5)
 
 
 class Nearest(nn.Module):

@@ -74,6 +74,18 @@ def test_rates_are_halved_and_measurements_evenly_spaced() -> None:
     assert rates == [0.25, 0.25, 0.125, 0.125, 0.0625]
 
 
+def test_halvings_count_from_the_end_of_the_warm_up() -> None:
+    """A classifier that learns alone first uses up no part of the rates: 10 images at full rate, then halvings."""
+    settings = {**JOINT, "kimg": 0.012, "halve_kimg": 0.008, "learning_rate": 0.25}
+    joint = {"classifier": "compact", "learning_rate": 0.5, "warm_up_kimg": 0.01}
+    training = started(config(**{**settings, "joint": joint}), both())
+    rates = []
+    for seen in range(0, 32, 4):
+        training.set_rates(seen)
+        rates.append([training.optimizers[name].param_groups[0]["lr"] for name in ("resynthesizer", "classifier")])
+    assert rates == [[0.25, 0.5]] * 5 + [[0.125, 0.25]] * 2 + [[0.0625, 0.125]]
+
+
 def test_one_step_is_one_of_adam_on_the_mean_difference_to_the_original() -> None:
     """The first step of Adam moves each weight by the rate against the sign of its gradient."""
     training = started(config(task="SR", mirrors=False), photos(4, None))

@@ -89,6 +89,40 @@ def test_one_failure_more_than_allowed_fails_the_run(line: Project) -> None:
         line.run()
 
 
+def test_the_rows_of_all_nodes_that_fail_are_named_and_counted(
+    line: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """b fails at five of its 24 numbers, c at the double of one more; rows without an input are no failures of c."""
+    line.break_numbers(3, 5, 7, 9, 11, 26)
+    with pytest.raises(FailedRowsError) as caught:
+        line.run(bars=True)
+    b, c, end = str(caught.value).split(". ")
+    assert b.startswith("b: 5 rows failed (0 allowed): a ")
+    assert b.endswith("; and 2 more")
+    assert b.count(" is broken") == 3
+    assert c == f"c: 1 row failed (0 allowed): a {toy_id(13).hex()[:12]}: the number 26 is broken"
+    assert end == "Mend the inputs and run again, or set max_failed_rows"
+    lines = capsys.readouterr().err.splitlines()
+    assert [text for text in lines if text.startswith(("a:", "b:", "c:"))][-3:] == [
+        "a: 24 of 24 rows", "b: 24 of 24 rows, 5 failed", "c: 24 of 24 rows, 6 failed",
+    ]  # fmt: skip
+
+
+def test_the_error_of_failed_rows_stays_short_however_many_nodes_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factors = [float(n) for n in range(1, 12)]
+    project = Project(tmp_path, monkeypatch, f"""
+        nodes:
+          a: {{stage: "toy:Numbers", count: 4}}
+          b: {{stage: "toy:Scale", matrix: {{factor: {factors}}}, of: a, factor: "{{factor}}"}}
+        """)  # fmt: skip
+    project.break_numbers(2)
+    with pytest.raises(FailedRowsError, match=r"and rows of 3 other nodes\. Mend the inputs") as caught:
+        project.run()
+    assert str(caught.value).count("1 row failed") == 8
+
+
 def test_a_mended_row_is_repaired_and_what_was_fitted_without_it_is_made_again(line: Project) -> None:
     line.replace("nodes:", "max_failed_rows: 1\nnodes:")
     line.break_numbers(21)

@@ -234,7 +234,9 @@ def test_names_that_are_no_utf8_are_listed_and_remembered(root: Path) -> None:
 
 
 def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere: expected a folder of input files, found nothing"):
+    with pytest.raises(
+        ConfigError, match=r"nowhere: expected a folder .*, found nothing; make it, or correct the path"
+    ):
         Scan(tmp_path, None).folder("nowhere", (".png",))
 
 

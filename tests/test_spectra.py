@@ -49,7 +49,7 @@ def slow_profile(image, convention):
     return np.array([logs[radius == ring].mean() for ring in rings])
 
 
-@pytest.mark.golden("spectrum", "case_*.npz")
+@pytest.mark.golden("spectrum", "case_*.npz", keys="gray_(cv2|pil)")
 def test_gray_conversions_equal_opencv_and_pillow(golden):
     images = golden["img"][None]
     if "gray_cv2" in golden:
@@ -58,7 +58,7 @@ def test_gray_conversions_equal_opencv_and_pillow(golden):
         assert np.array_equal(planes.pillow_gray(images)[0], golden["gray_pil"])
 
 
-@pytest.mark.golden("spectrum", "case_*.npz")
+@pytest.mark.golden("spectrum", "case_*.npz", keys="(durall|upconv)_raw")
 def test_profiles_equal_the_published_codes_in_float64(golden):
     images = golden["img"][None]
     for key, convention in (("durall_raw", "durall19"), ("upconv_raw", "durall20")):
@@ -67,7 +67,7 @@ def test_profiles_equal_the_published_codes_in_float64(golden):
             np.testing.assert_allclose(found, golden[key], rtol=0, atol=1e-7)
 
 
-@pytest.mark.golden("spectrum", "case_*.npz")
+@pytest.mark.golden("spectrum", "case_*.npz", keys="(row|col)_profile")
 def test_projections_equal_the_means_of_the_full_shifted_plane(golden):
     found = profiles.line_spectra(golden["img"][None], None, projected=True, dtype=np.float64)
     for key, name in (("row_profile", "row_profile"), ("col_profile", "column_profile")):
@@ -75,7 +75,7 @@ def test_projections_equal_the_means_of_the_full_shifted_plane(golden):
             np.testing.assert_allclose(found[name][0], golden[key], rtol=0, atol=1e-8)
 
 
-@pytest.mark.golden("spectrum", "case_*.npz")
+@pytest.mark.golden("spectrum", "case_*.npz", keys="dct_(gray_log|color_log|color)")
 def test_dct_maps_equal_the_published_code(golden):
     images = golden["img"][None]
     for key, color in (("dct_gray_log", "gray"), ("dct_color_log", "rgb")):

@@ -21,17 +21,23 @@ def tensor(images, dtype=torch.float64):
     return torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float64) / 127.5 - 1).to(dtype)
 
 
+def images_of(golden, kind):
+    """The images of a class; their key ends in their side."""
+    (match,) = golden.matches(rf"{kind}\d+")
+    return golden[match[0]]
+
+
 def upconv(images):
     return normalization.min_max(profiles.profiles(images, "durall20", np.float64))[0]
 
 
 @pytest.mark.golden("spectrum", "loss_RA.npz")
 def test_profiles_of_the_losses_equal_the_public_ones(golden):
-    for key, images in (("upconv_real", "real64"), ("upconv_fake", "fake64")):
-        np.testing.assert_allclose(upconv(golden[images]), golden[key], rtol=0, atol=1e-6, err_msg=key)
-    profile = Profile(golden["fake64"].shape[1])
-    np.testing.assert_allclose(profile(tensor(golden["fake64"])), golden["jung_fake"], rtol=0, atol=1e-6)
-    target = target_profile(tensor(golden["real64"]))
+    for key, images in (("upconv_real", "real"), ("upconv_fake", "fake")):
+        np.testing.assert_allclose(upconv(images_of(golden, images)), golden[key], rtol=0, atol=1e-6, err_msg=key)
+    profile = Profile(images_of(golden, "fake").shape[1])
+    np.testing.assert_allclose(profile(tensor(images_of(golden, "fake"))), golden["jung_fake"], rtol=0, atol=1e-6)
+    target = target_profile(tensor(images_of(golden, "real")))
     np.testing.assert_allclose(target, golden["jung_real_mean"][0], rtol=0, atol=1e-6)
     distance = profile_distance(torch.from_numpy(golden["jung_fake"].mean(axis=0)), target)
     mean_gap = np.abs(golden["jung_fake"].mean(axis=0) - golden["jung_real_mean"][0]).sum()
@@ -41,7 +47,7 @@ def test_profiles_of_the_losses_equal_the_public_ones(golden):
 @pytest.mark.golden("spectrum", "loss_RA.npz")
 def test_cross_entropies_of_the_released_code_and_of_the_paper_differ_and_are_both_met(golden):
     """The released code swaps the arguments and pairs images; the paper compares with the mean real profile."""
-    real, fake = (torch.from_numpy(upconv(golden[key])) for key in ("real64", "fake64"))
+    real, fake = (torch.from_numpy(upconv(images_of(golden, key))) for key in ("real", "fake"))
     rows = min(len(real), len(fake))
     released = F.binary_cross_entropy(real[:rows], fake[:rows]).item()
     assert released == pytest.approx(float(golden["bce_released_code"]), abs=1e-6)
@@ -51,7 +57,7 @@ def test_cross_entropies_of_the_released_code_and_of_the_paper_differ_and_are_bo
 
 @pytest.mark.golden("spectrum", "loss_RA.npz")
 def test_regularization_equals_autograd_without_a_clamp_wherever_profiles_are_not_0_or_1(golden):
-    images = tensor(golden["fake64"]).requires_grad_()
+    images = tensor(images_of(golden, "fake")).requires_grad_()
     target = torch.from_numpy(golden["jung_real_mean"][0])
     found = Profile(images.shape[-1])(images)
     (gradient,) = torch.autograd.grad(regularization(found, target), images)
@@ -73,7 +79,7 @@ def test_regularization_equals_autograd_without_a_clamp_wherever_profiles_are_no
 
 @pytest.mark.golden("spectrum", "loss_RA.npz")
 def test_regularization_by_l1_is_the_published_sum_over_rings_and_images(golden):
-    found = Profile(golden["fake64"].shape[1])(tensor(golden["fake64"]))
+    found = Profile(images_of(golden, "fake").shape[1])(tensor(images_of(golden, "fake")))
     target = torch.from_numpy(golden["jung_real_mean"][0])
     loss = regularization(found, target, "l1").item() * found.numel()
     assert loss == pytest.approx(float(golden["jung_l1_sum"]), abs=1e-6 * found.numel())
@@ -81,7 +87,7 @@ def test_regularization_by_l1_is_the_published_sum_over_rings_and_images(golden)
 
 @pytest.mark.golden("spectrum", "loss_RA.npz")
 def test_spectral_discriminator_with_given_weights_equals_the_published_scores_and_losses(golden):
-    reals, fakes = tensor(golden["real64"], torch.float32), tensor(golden["fake64"], torch.float32)
+    reals, fakes = tensor(images_of(golden, "real"), torch.float32), tensor(images_of(golden, "fake"), torch.float32)
     network = SpectralDiscriminator(reals.shape[-1])
     rings = golden["A_weight"].shape[1]
     with torch.no_grad():  # the layer scales its weights by one over the root of their number

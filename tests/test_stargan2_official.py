@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from stages import inspect_checkpoint
 from stages.generators import stargan2, stargan2_masks, stargan2_official, weights
 from stages.generators.checkpoints import Contents, NetworkData
 from stages.generators.stargan2_discriminator import Discriminator
@@ -99,19 +102,46 @@ def test_a_landmark_network_comes_with_the_checkpoint_or_from_its_own_file(
     landmarks: dict[str, np.ndarray[Any, Any]],
 ) -> None:
     parts = parts_of(stargan2.Generator(**{**SMALL, "w_hpf": 1.0}))
-    own = file_of({"state_dict": {**landmarks, "some.other.weight": np.zeros(2, np.float32)}})
-    assert stargan2_official.recognize(own) == "landmarks"
+    own = {"state_dict": {**landmarks, "some.other.weight": np.zeros(2, np.float32)}}
+    assert stargan2_official.recognize(file_of(own)) == "landmarks"
     both = stargan2_official.generator(file_of({**parts, "fan": landmarks}))
-    added = stargan2_official.generator(file_of(parts), landmarks=own)
+    added = stargan2_official.generator(file_of({**parts, **own}))
     assert both.architecture["fan"] is added.architecture["fan"] is True
     assert both.tensors.keys() == added.tensors.keys()
     assert not any("num_batches" in name for name in both.tensors)
     animals = stargan2_official.generator(file_of({**parts_of(stargan2.Generator(**SMALL)), "fan": landmarks}))
     assert animals.architecture["fan"] is False
-    with pytest.raises(WeightsError, match="no landmark network of StarGAN2, but 'state_dict'"):
-        stargan2_official.generator(file_of(parts), landmarks=file_of({"state_dict": {}}))
     with pytest.raises(WeightsError, match=r"lacks fan\.l0\.weight"):
         stargan2_official.generator(file_of({**parts, "fan": without(landmarks, "l0.weight")}))
+
+
+def as_torch(networks: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> dict[str, dict[str, torch.Tensor]]:
+    return {name: {key: torch.from_numpy(array) for key, array in part.items()} for name, part in networks.items()}
+
+
+def test_missing_masks_are_said_and_the_way_out_that_is_named_adds_them(
+    landmarks: dict[str, np.ndarray[Any, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(as_torch(parts_of(stargan2.Generator(**{**SMALL, "w_hpf": 1.0}))), "nets_ema.ckpt")
+    torch.save(as_torch({"state_dict": landmarks}), "wing.ckpt")
+    faces = inspect_checkpoint.inspect(Path("nets_ema.ckpt"))
+    assert faces["generator"]["masks"] == "missing"
+    (line,) = [line for line in inspect_checkpoint.lines(faces) if "masks" in line]
+    assert "missing: without a landmark network no edges of the source are kept; put wing.ckpt beside" in line
+    refused = inspect_checkpoint.inspect(Path("wing.ckpt"))["generator"]["refused"]
+    assert "is the landmark network of StarGAN2 alone" in refused
+    for sentence in (line, refused):
+        way_out = re.search(r"torch\.save\(.*'faces\.ckpt'\)", sentence)
+        assert way_out is not None
+        exec(way_out[0])
+        both = inspect_checkpoint.inspect(Path("faces.ckpt"))["generator"]
+        assert (both["masks"], both["architecture"]["fan"]) == ("landmarks", True)
+        Path("faces.ckpt").unlink()
+    torch.save(as_torch(parts_of(stargan2.Generator(**SMALL))), "animals.ckpt")
+    animals = inspect_checkpoint.inspect(Path("animals.ckpt"))
+    assert animals["generator"]["masks"] is None
+    assert "masks" not in "".join(inspect_checkpoint.lines(animals))
 
 
 def damaged() -> Iterator[tuple[str, str, Any, str]]:

@@ -279,6 +279,13 @@ RECIPE = "^pipeline.yaml:4 nodes.generator.recipe"
         ("{family: progan, betas: [0.0, 1.0]}", ".betas.1 is 1.0; expected less than 1$"),
         ("{family: stylegan, average_beta: 0.9}", "one of average_beta and average_kimg is needed and the other null"),
         ("{family: progan, average_ramp: 0.1}", "average_ramp has no effect without average_kimg; drop it$"),
+        ("{family: stylegan2, path_weight: 0.0, path_interval: 4}", "path_interval has no effect with path_weight: 0"),
+        ("{family: stylegan, r1_gamma: 0.0, r1_interval: 2}", "r1_interval has no effect with r1_gamma: 0; drop it$"),
+        ("{family: stargan2, diversity_weight: 0.0, diversity_kimg: 2.0}", "diversity_kimg has no effect with div"),
+        (
+            "{family: progan, augment: {brightness: 0, saturation: 0, contrast: 0, translation: 0, cutout: 0}}",
+            "augment changes nothing, as all its reaches are 0; drop it$",
+        ),
         ("{family: progan, domains: [a, b]}", "domains has no effect without conditional: true; drop it$"),
         ("{family: stargan2, conditional: false}", ".conditional is False; expected True$"),
         ("{family: progan, grow_from: 5}", ".grow_from is 5; expected 4, 8, 16, "),

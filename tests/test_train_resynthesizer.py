@@ -131,7 +131,7 @@ def test_a_node_is_planned_by_what_its_checkpoint_promises(tmp_path: Path, monke
     made = project(tmp_path, monkeypatch)
     plan = made.plan()
     assert plan.artifacts["next"].promise == weights.promised(weights.SIZES["tiny"], "SR+D")
-    sentence = r"\(next\) node 'sr' holds a re-synthesizer of size tiny, but size is small; leave size out"
+    sentence = r"nodes\.next node 'sr' holds a re-synthesizer of size tiny, but size is small; leave size out"
     with pytest.raises(ConfigError, match=sentence):
         made.plan("nodes.next.size=small")
 
@@ -300,7 +300,10 @@ def test_a_default_left_out_and_written_is_one_recipe() -> None:
         ({"joint": {"feature": "stage5"}}, "the feature stage5 needs a network: set perceptual, or feature: pixel"),
         ({"perceptual": "p", "patch": 12}, "patch is 12; five perceptual stages need 16 pixels or more"),
         ({"patch": 18}, "multiple of 4"),
-        ({"joint": {}, "batch": 1}, "batch is 1; joint training needs 2 or more, half of them real"),
+        ({"task": "SR+C", "patch": 4}, "patch is 4; the task SR.C needs 12 pixels or more, so that a share of 10 to"),
+        ({"task": "SR+C+D", "patch": 8}, "patch is 8; the task SR.C.D needs 12 pixels or more"),
+        ({"joint": {}, "batch": 2}, "batch is 2; joint training needs 4 or more: two real images and two fakes"),
+        ({"joint": {}, "batch": 3}, "batch is 3; joint training needs 4 or more"),
         ({"task": "SR+E"}, "Input should be 'SR'"),
         ({"kimg": "many"}, "Input should be a valid number"),
     ],
@@ -313,12 +316,21 @@ def test_settings_that_cannot_be_meant_are_refused(given: dict[str, Any], senten
 @pytest.mark.parametrize(
     ("more", "field", "sentence"),
     [
-        ({}, None, "learns from uint8 RGB images of one size, found no field 'image'; put `equalize` before"),
-        ({}, Field("float32", (16, 16, 3)), r"found 'image' float32 \(16, 16, 3\)"),
-        ({}, Field("uint8", (16, 16)), r"found 'image' uint8 \(16, 16\)"),
+        ({}, None, "^train_resynthesizer needs a field 'image', uint8 .* found nothing; put equalize before it$"),
+        ({}, Field("float32", (16, 16, 3)), r"found float32 \(16, 16, 3\)"),
+        ({}, Field("uint8", (16, 16)), r"found uint8 \(16, 16\)"),
         ({}, Field("uint8", (18, 16, 3)), "images of 'on' have 18 x 16 pixels; expected multiples of 4"),
         ({"patch": 32}, Field("uint8", (64, 24, 3)), "patch is 32, but the images of 'on' have 64 x 24 pixels"),
-        ({"perceptual": "p", "patch": None, "joint": {}}, Field("uint8", (12, 64, 3)), "have 12 x 64 pixels; five"),
+        (
+            {"perceptual": "p", "batch": 4, "patch": None, "joint": {}},
+            Field("uint8", (12, 64, 3)),
+            "have 12 x 64 pixels; five",
+        ),
+        (
+            {"task": "SR+C", "batch": 4, "patch": None, "joint": {}},
+            Field("uint8", (8, 64, 3)),
+            "^the images of 'on' have 8 x 64 pixels; the task SR.C needs 12 or more per side$",
+        ),
     ],
 )
 def test_images_of_another_kind_are_refused(more: dict[str, Any], field: Field | None, sentence: str) -> None:
@@ -327,11 +339,11 @@ def test_images_of_another_kind_are_refused(more: dict[str, Any], field: Field |
 
 
 def test_files_with_other_networks_are_refused(tmp_path: Path, perceptual_file: Path) -> None:
-    with pytest.raises(ValueError, match="holds 'perceptual'; expected the network 'rdn'"):
+    with pytest.raises(ValueError, match=r"is a perceptual network; use it as `perceptual` of residual$"):
         TrainResynthesizer().check(config(checkpoint="c"), {"checkpoint": perceptual_file})
     arrays = {name: tensor.detach().numpy() for name, tensor in RDN(4, 4, 1, 1).state_dict().items()}
     weights.save(tmp_path / "w.safetensors", weights.Architecture(4, 4, 1, 1), "SR", arrays)
-    with pytest.raises(ValueError, match="expected a 'perceptual' network"):
+    with pytest.raises(ValueError, match=r"is a re-synthesizer; use it as `model` of residual$"):
         TrainResynthesizer().check(config(perceptual="p"), {"perceptual": tmp_path / "w.safetensors"})
     with pytest.raises(ValueError, match="holds a re-synthesizer of size other, but size is tiny; leave size out"):
         TrainResynthesizer().check(config(checkpoint="c"), {"checkpoint": tmp_path / "w.safetensors"})

@@ -62,6 +62,9 @@ class Photos(Stage):
 class LargePhotos(Photos):
     side: ClassVar[int] = 2 * SIDE
 
+    def compute(self, config: PhotosConfig, batch: Batch, ctx: Context) -> dict[str, Any]:
+        return {"image": super().compute(config, batch, ctx)["image"].repeat(2, axis=1).repeat(2, axis=2)}
+
 
 def save(path: Path, domains: tuple[str, ...] = NAMES, **more: Any) -> Path:
     """A StarGAN2 with random weights whose styles show."""

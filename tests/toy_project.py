@@ -22,6 +22,7 @@ from pipeline.explain import Explainer
 from pipeline.keeping import compact_nodes
 from pipeline.pins import read_pins
 from pipeline.plan import Plan, make_plan
+from pipeline.progress import Bars
 from pipeline.run import RunReport, open_scan, run
 from pipeline.store import Store
 from pipeline.tasks import open_store
@@ -79,9 +80,12 @@ class Project:
     def load(self, *overrides: str) -> Pipeline:
         return load_pipeline(self.file, list(overrides))
 
-    def run(self, *targets: str, overrides: tuple[str, ...] = (), workers: int | None = 1) -> RunReport:
+    def run(
+        self, *targets: str, overrides: tuple[str, ...] = (), workers: int | None = 1, bars: bool = False
+    ) -> RunReport:
+        """bars: progress on stderr."""
         open_store.cache_clear()
-        return run(self.load(*overrides), list(targets), workers)
+        return run(self.load(*overrides), list(targets), workers, bars=Bars() if bars else None)
 
     def plan(self, *overrides: str, recorded: bool = False) -> Plan:
         pipeline = self.load(*overrides)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, put_items, scalars, shown
-from stages.weights_file import WeightsError
+from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, listed, put_items, scalars, shown
+from stages.weights_file import WeightsError, printable
 
 DTYPES = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
 STORAGES = {
@@ -38,6 +38,7 @@ DEEPEST = 2  # files in files
 DEFLATE_RATIO = 200
 MEMBER = 1000  # bytes charged for what zipfile keeps of a member
 ENTRY = 120  # bytes charged for an entry of a dictionary or set
+ARRAY = 240  # bytes charged for an array beside its values
 
 
 class DataType(Stub):
@@ -141,7 +142,7 @@ class Tensor:
         values = self.storage.values
         if values is None:
             raise WeightsError("it has a tensor whose storage is not in the file")
-        self.budget.spend(math.prod(self.size) * values.itemsize if self.named else 0)
+        self.budget.spend(ARRAY + (math.prod(self.size) * values.itemsize if self.named else 0))
         self.named = True
         if not math.prod(self.size):
             return np.zeros(self.size, values.dtype)
@@ -243,7 +244,7 @@ def numpy_calls(budget: Budget) -> dict[tuple[str, str], Call]:
 
 NUMPY_NAMES = frozenset({("numpy", "ndarray")})
 RECORDS = (("argparse", "Namespace"), ("models.utils.config", "BaseConfig"))
-TORCH_NAMES = frozenset(("torch", name) for name in STORAGES)
+TORCH_NAMES = NUMPY_NAMES | frozenset(("torch", name) for name in STORAGES)
 
 
 def tensor_calls(budget: Budget) -> dict[tuple[str, str], Call]:
@@ -263,7 +264,7 @@ def tensor_calls(budget: Budget) -> dict[tuple[str, str], Call]:
 
 def file_calls(budget: Budget) -> dict[tuple[str, str], Call]:
     """All symbols that may be called in a torch file."""
-    return {**tensor_calls(budget), **dict.fromkeys(RECORDS, Record)}
+    return {**numpy_calls(budget), **tensor_calls(budget), **dict.fromkeys(RECORDS, Record)}
 
 
 def read_torch(data: memoryview, budget: Budget, depth: int) -> Any:
@@ -334,7 +335,7 @@ def _read_zip(data: memoryview, budget: Budget) -> Any:
     except WeightsError:
         raise
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, OverflowError) as error:
-        raise WeightsError(f"its torch file is a damaged or cut archive, download it again: {error}") from error
+        raise WeightsError(f"its torch file is a damaged or cut archive, download it again: {printable(str(error))}") from error
     except (zlib.error, struct.error) as error:
         raise WeightsError(f"its torch file is a damaged archive, download it again: {error}") from error
 
@@ -362,8 +363,21 @@ def _member(data: memoryview, archive: zipfile.ZipFile, member: zipfile.ZipInfo,
 def _read_members(data: memoryview, archive: zipfile.ZipFile, budget: Budget) -> Any:
     members = {member.filename: member for member in archive.infolist()}
     roots = [name.removesuffix("data.pkl") for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if any(name.endswith("/constants.pkl") for name in members):
+        raise WeightsError(
+            "it is a TorchScript program; save the state dict of its module: "
+            "torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+        )
+    if members and all(name.endswith(".npy") for name in members):
+        raise WeightsError(
+            "it is an npz archive of numpy arrays, which no official checkpoint is; take one that docs/checkpoints.md "
+            "names"
+        )
     if len(roots) != 1 or len(members) != len(archive.infolist()):
-        raise WeightsError("its archive is no torch file: it needs exactly one data.pkl, and each member once")
+        raise WeightsError(
+            "its archive is no torch file (it needs exactly one data.pkl, and each member once); it holds "
+            f"{listed(members, 3) or 'nothing'}; unpack it and give the checkpoint in it"
+        )
 
     left = len(data)
 

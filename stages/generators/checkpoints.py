@@ -9,6 +9,7 @@ checkpoint belongs to is the families' business (`official`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.arrays import Record, Tensor, read_torch
+from stages.generators.arrays import ENTRY, NumpyArray, Record, Tensor, read_torch
 from stages.generators.pickle_machine import Budget, shown
 from stages.generators.pickles import (
     ForeignError,
@@ -29,17 +30,24 @@ from stages.generators.pickles import (
     plain,
     read_object,
 )
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, printable
 
-__all__ = ["Contents", "Converted", "NetworkData", "read_contents"]
+__all__ = ["Contents", "Converted", "NetworkData", "read_contents", "refusal"]
 
 TENSORFLOW, PERSISTENCE = "tensorflow pickle", "persistence pickle"
 TORCH_ZIP, TORCH_LEGACY = "torch zip", "torch legacy"
-LEGACY_START = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # behind the protocol: the magic number
+LEGACY_START = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # the magic number
+LEGACY_PLACES = (2, 11)  # of the magic number: behind the protocol, from protocol 4 on also behind a frame's length
+OLD_PICKLE = re.compile(rb"\(*(?:[ci][\w.]+\n\w+\n|[dlt]p\d+\n|[}\])]q.|L\d+L\n)", re.DOTALL)  # protocols 0 and 1
+JSON_START = re.compile(rb'\{\s*["}]|\[\s*["{[]')
 TUPLE_NAMES = ("G", "D", "Gs")
 START = 4096  # bytes that show what a file is
-NAME_LENGTH = 200  # of a tensor of a state dict
-EXPECTED = "expected an official checkpoint: a .pkl of NVIDIA's networks or a torch file"
+NAME_LENGTH = 200  # of an entry, or of a tensor of a state dict
+SENTENCE_LENGTH = 600
+EXPECTED = (
+    "expected an official checkpoint: a .pkl of NVIDIA's networks or a torch file; take one that docs/checkpoints.md "
+    "names, or download it again"
+)
 ZIP_END = b"PK\x05\x06"
 
 
@@ -97,7 +105,12 @@ def read_contents(path: Path) -> Contents:
     try:
         return read_bytes(data)
     except WeightsError as error:
-        raise WeightsError(f"{path} is refused: {error}") from error
+        raise refusal(path, error) from error
+
+
+def refusal(path: Path, error: WeightsError) -> WeightsError:
+    """The error of a file, in one line of bounded length whatever the file holds."""
+    return WeightsError(f"{path} is refused: {printable(str(error), SENTENCE_LENGTH)}")
 
 
 def other_kind(start: bytes) -> str | None:
@@ -106,12 +119,20 @@ def other_kind(start: bytes) -> str | None:
         return "is empty; download it again"
     if start.startswith(b"version https://git-lfs"):
         return "is a git-lfs pointer, not the checkpoint itself; fetch the file with `git lfs pull`"
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
-        return "is an HTML or XML page, not a checkpoint; download the file behind the page"
     if start.startswith(b"\x1f\x8b"):
         return "is packed with gzip; unpack it first with gunzip"
     if 2 <= int.from_bytes(start[:8], "little") <= 8 << 20 and start[8:9] == b"{":
         return "is a safetensors file, not an official checkpoint; only such files of this project hold generators"
+    text = start.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xfe\xff \t\r\n")  # of 8, 16 or 32 bits a letter
+    if text.startswith(b"<"):
+        return "is an HTML or XML page, a web page in place of the file; download it again"
+    if JSON_START.match(text):
+        return "is a JSON text, perhaps an error message in place of the file; download it again"
+    if OLD_PICKLE.match(start):
+        return (
+            "is a pickle of protocol 0 or 1, which is not read; load it with the program that wrote it and save it "
+            "again with protocol 2 or later"
+        )
     if not start.startswith((b"PK\x03\x04", b"\x80")):
         return f"is no checkpoint: it begins with {start[:8]!r}; {EXPECTED}"
     return None
@@ -124,26 +145,28 @@ def read_bytes(data: bytes) -> Contents:
     if data.startswith(b"PK"):
         if ZIP_END not in data[-70_000:]:
             raise WeightsError("it is a torch file that is cut off (its archive has no end); download it again")
-        return of_torch(read_torch(view, budget, 0), TORCH_ZIP)
-    if data[2:14] == LEGACY_START:
-        return of_torch(read_torch(view, budget, 0), TORCH_LEGACY)
+        return of_torch(read_torch(view, budget, 0), TORCH_ZIP, budget)
+    if any(data.startswith(LEGACY_START, place) for place in LEGACY_PLACES):
+        return of_torch(read_torch(view, budget, 0), TORCH_LEGACY, budget)
     content = read_object(view, budget)
     if isinstance(content, TensorFlowNetwork):
         content = (content,)
     if isinstance(content, list | tuple) and any(isinstance(entry, TensorFlowNetwork) for entry in content):
-        return of_tuple(content)
+        return of_tuple(content, budget)
+    if isinstance(content, Module):
+        content = {"D" if content.class_name == "Discriminator" else "G_ema": content}
     if isinstance(content, dict) and any(isinstance(entry, Module) for entry in content.values()):
-        return of_dictionary(content)
+        return of_dictionary(content, budget)
     raise WeightsError(f"it is a pickle of {shown(content)} without a network of a known kind; {EXPECTED}")
 
 
-def of_tuple(content: list[Any] | tuple[Any, ...]) -> Contents:
+def of_tuple(content: list[Any] | tuple[Any, ...], budget: Budget) -> Contents:
     """TensorFlow: (G, D, Gs), or one network, which is taken for the average unless its name or function differs."""
     if len(content) not in (1, 3) or not all(isinstance(entry, TensorFlowNetwork) for entry in content):
         raise WeightsError(
             f"it is a pickle of {len(content)} objects; expected the networks G, D and Gs, or one network"
         )
-    networks = [of_tensorflow(entry) for entry in content]
+    networks = [of_tensorflow(entry, budget) for entry in content]
     names: tuple[str, ...] = TUPLE_NAMES
     if len(networks) == 1:
         name = networks[0].attributes["name"]
@@ -151,45 +174,54 @@ def of_tuple(content: list[Any] | tuple[Any, ...]) -> Contents:
     return Contents(TENSORFLOW, content[-1].said()["version"], dict(zip(names, networks, strict=True)))
 
 
-def of_dictionary(content: dict[Any, Any]) -> Contents:
+def of_dictionary(content: dict[Any, Any], budget: Budget) -> Contents:
     """Persistent modules under the names that training gave them; the augmentation is not kept."""
+    classes = {value.class_name for value in content.values() if isinstance(value, Module)}
+    if not classes & {"Generator", "Discriminator"}:
+        raise WeightsError(f"it holds a {min(classes)}, a part of a network or training; take the file that has G_ema")
     networks: dict[str, NetworkData] = {}
     extra: dict[str, Any] = {}
     for name, value in content.items():
-        if not isinstance(name, str):
-            raise WeightsError(f"it has an entry named {shown(name)}; expected text")
+        _check_name("an entry", name)
         if isinstance(value, Module):
             if value.class_name != "AugmentPipe":
-                networks[name] = of_module(value)
+                networks[name] = of_module(value, budget)
         else:
-            extra[name] = plain(value)
+            extra[name] = plain(value, budget)
     return Contents(PERSISTENCE, 6, networks, extra)
 
 
-def of_torch(content: Any, container: str) -> Contents:
+def of_torch(content: Any, container: str, budget: Budget) -> Contents:
     """State dicts of a torch file, whatever else it holds."""
     if not isinstance(content, dict) or not content:
-        raise WeightsError(f"it is a torch file of {shown(content)}; expected dictionaries of tensors (state dicts)")
+        raise WeightsError(f"it is a torch file of {shown(content)}; expected dictionaries of tensors (state dicts), save these")
     if _is_state(content):
         return Contents(container, None, {"": _state(content)})
     networks: dict[str, NetworkData] = {}
     extra: dict[str, Any] = {}
     ignored = []
     for name, value in content.items():
-        if not isinstance(name, str) or len(name) > NAME_LENGTH:
-            raise WeightsError(f"it has an entry named {shown(name)}; expected a short text")
+        _check_name("an entry", name)
+        budget.spend(ENTRY * (len(value) if isinstance(value, dict) else 1))  # one dictionary can have many names
         if isinstance(value, Tensor):
             extra[name] = value.array()
+        elif isinstance(value, NumpyArray) and value.array is not None:
+            extra[name] = value.named_array()
         elif _is_state(value):
             networks[name] = _state(value)
         else:
             try:
-                extra[name] = plain(value.state if isinstance(value, Record) else value)
+                extra[name] = plain(value.state if isinstance(value, Record) else value, budget)
             except ForeignError:
                 ignored.append(name)
     if not networks:
-        raise WeightsError("it is a torch file without a dictionary of tensors (a state dict)")
+        raise WeightsError(f"it is a torch file without a dictionary of tensors (a state dict); {EXPECTED}")
     return Contents(container, None, networks, extra, tuple(ignored))
+
+
+def _check_name(what: str, name: Any) -> None:
+    if not isinstance(name, str) or len(name) > NAME_LENGTH:
+        raise WeightsError(f"it has {what} named {shown(name)}; expected a text of at most {NAME_LENGTH} characters")
 
 
 def _is_state(value: Any) -> bool:
@@ -199,9 +231,6 @@ def _is_state(value: Any) -> bool:
 def _state(tensors: dict[Any, Tensor]) -> NetworkData:
     """One state dict; the prefix that DataParallel adds to every name is taken off."""
     for name in tensors:
-        if not isinstance(name, str) or len(name) > NAME_LENGTH:
-            raise WeightsError(
-                f"it has a tensor named {shown(name)}; expected a text of at most {NAME_LENGTH} characters"
-            )
+        _check_name("a tensor", name)
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
     return NetworkData("", {}, {name.removeprefix(prefix): tensor.array() for name, tensor in tensors.items()})

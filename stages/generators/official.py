@@ -9,13 +9,15 @@ last is used on the user's word alone.
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from stages import GENERATORS
-from stages.generators.checkpoints import Contents, Converted, read_contents
+from stages.generators.checkpoints import Contents, Converted, read_contents, refusal
+from stages.generators.pickle_machine import listed, shown
 from stages.weights_file import WeightsError
 
 AVERAGES = frozenset(("Gs", "G_ema", "generator_smooth", "g_running", "g_ema", "avgG", ""))
@@ -46,23 +48,21 @@ def recognize(path: Path, contents: Contents) -> tuple[ModuleType, str, str]:
     for network in contents.networks.values():
         for name, array in network.tensors.items():
             if 0 in array.shape or (not array.shape and name.endswith(("weight", "bias"))):
-                raise WeightsError(f"{path} is refused: its tensor {name!r} has shape {array.shape}, as no layer has")
+                raise WeightsError(f"{path} is refused: its tensor {shown(name)} has shape {array.shape}, as no layer has")
     for family in GENERATORS:
         module = import_module(f"stages.generators.{family}_official")
         form = module.recognize(contents)
         if form is not None:
             return module, family, form
-    names = ", ".join(map(repr, contents.networks))
-    classes = sorted({network.class_name for network in contents.networks.values()} - {""})
-    found = f"classes {', '.join(classes)}" if classes else f"tensors like {_some(contents)}"
+    names = sorted({network.class_name for network in contents.networks.values()} - {""})
+    tensors = list(islice((name for network in contents.networks.values() for name in network.tensors), SHOWN))
+    found = f"classes {listed(names)}" if names else f"tensors like {listed(tensors)}"
+    alone = contents.networks.keys() == {""}
+    what = "it is a state dict" if alone else f"its networks are {listed(contents.networks)}"
     raise WeightsError(
-        f"{path} holds networks of no known family ({', '.join(GENERATORS)}): its networks are {names} with {found}"
+        f"{path} holds networks of no known family ({', '.join(GENERATORS)}): {what} with {found}; take a checkpoint of "
+        "one of these (docs/checkpoints.md), or make images with its own program and read them with the stage ingest"
     )
-
-
-def _some(contents: Contents) -> str:
-    names = [name for network in contents.networks.values() for name in network.tensors]
-    return ", ".join(repr(name) for name in names[:SHOWN])
 
 
 def generator(path: Path, contents: Contents, which: str = "average") -> Converted:
@@ -80,7 +80,7 @@ def generator(path: Path, contents: Contents, which: str = "average") -> Convert
     except WeightsError as error:
         if which == "average" and trained_only:
             raise _snapshot(path, contents) from error
-        raise WeightsError(f"{path} is refused: {error}") from error
+        raise refusal(path, error) from error
     if which == "average" and converted.source in TRAINED:
         raise _snapshot(path, contents)
     return converted
@@ -92,10 +92,9 @@ def judges_only(contents: Contents, form: str) -> bool:
 
 
 def _snapshot(path: Path, contents: Contents) -> WeightsError:
-    names = ", ".join(map(repr, contents.networks))
     return WeightsError(
-        f"{path} is a snapshot of a training without the averaged generator (its networks are {names}); take the file "
-        "that has it, or convert the generator as it is: touchstone checkpoint FILE --network raw --to safetensors"
+        f"{path} is a snapshot of a training without the averaged generator (its networks are "
+        f"{listed(contents.networks)}); take the file that has it, or convert the generator as it is: touchstone checkpoint FILE --network raw --to safetensors"
     )
 
 
@@ -106,5 +105,5 @@ def judge(path: Path, contents: Contents) -> Converted | None:
         with np.errstate(over="ignore", invalid="ignore"):
             converted: Converted | None = module.discriminator(contents)
     except WeightsError as error:
-        raise WeightsError(f"{path} is refused: {error}") from error
+        raise refusal(path, error) from error
     return converted

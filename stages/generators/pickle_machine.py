@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, printable
 
+PROTOCOLS = range(2, 6)
 OPCODE_LIMIT = 10_000_000
 SMALLEST_BUDGET = 64 << 20  # bytes
 SMALL = 48  # bytes charged for each opcode: the number or reference that it leaves behind
 CONTAINER = 240  # bytes charged in addition for a list, dict or set, and for a dict entry or a memo entry half of it
+PLAIN_LIMIT = 100_000  # values of settings and other plain data; real files have hundreds
 SCALARS = (str, int, float, type(None))
 
 
@@ -41,11 +43,12 @@ class Stub:
 
 
 class Budget:
-    """What one file may cost in all, nested files included: bytes made and opcodes run."""
+    """What one file may cost in all, nested files included: bytes made, opcodes run, values of plain data copied."""
 
     def __init__(self, file_bytes: int) -> None:
         self.limit = self.bytes_left = max(4 * file_bytes, SMALLEST_BUDGET)
         self.opcodes_left = OPCODE_LIMIT
+        self.plain_left = PLAIN_LIMIT
 
     def spend(self, count: int) -> None:
         """Called before memory is taken."""
@@ -253,8 +256,10 @@ class PickleMachine:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise WeightsError("its pickle names a symbol with something that is not text")
         if (module, name) not in self.calls and (module, name) not in self.names:
-            shown = f"{module}.{name}" if len(module) + len(name) < 200 else f"{module[:100]}.{name[:100]}..."
-            raise WeightsError(f"it asks for {shown!r}, which weights of this kind do not need; nothing was run")
+            raise WeightsError(
+                f"it asks for {shown(f'{module}.{name}')}, which weights of this kind do not need; nothing was run; if "
+                "you trust the file, load it with the program that wrote it and save its state dicts alone"
+            )
         self.stack.append(Symbol(module, name))
 
     def global_(self) -> None:
@@ -295,20 +300,34 @@ class PickleMachine:
 
     def protocol(self) -> None:
         version = self.take(1)[0]
-        if version > 5:
-            raise WeightsError(f"its pickle has protocol {version}; 0 to 5 are read")
+        if version not in PROTOCOLS:
+            raise WeightsError(
+                f"its pickle has protocol {version}; {PROTOCOLS.start} to {PROTOCOLS.stop - 1} are read, save it again "
+                "with one of these"
+            )
 
     def frame(self) -> None:
         count = self.number("<Q")
-        if count > len(self.data) - self.position:
-            raise WeightsError(f"its pickle has a frame of {count} bytes, it is damaged or cut off, download it again")
+        left = len(self.data) - self.position
+        if count > left:
+            raise WeightsError(
+                f"its pickle has a frame of {count} bytes and ends after {left} of them; it is damaged or cut off, "
+                "download it again"
+            )
 
 
 def shown(value: Any) -> str:
     """`value` in an error message: its text if it is short and plain, else its type. Nested values could be endless."""
     if isinstance(value, str):
-        return repr(value if len(value) <= 100 else value[:100] + "...")
+        short = printable(value)
+        return repr(value) if short == value else f"'{short}'"
     return repr(value) if isinstance(value, SCALARS) else f"a {type(value).__name__}"
+
+
+def listed(names: Collection[str], most: int = 6) -> str:
+    """The first `most` names, and how many more there are, for an error message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, list(names)[:most])) + more
 
 
 def scalars(items: Any) -> list[Any]:
@@ -330,7 +349,7 @@ def put_items(target: dict[Any, Any], pairs: list[tuple[Any, Any]]) -> None:
     scalars(key for key, _ in pairs)
     for key, value in pairs:
         if key in target:
-            raise WeightsError(f"the name {str(key)[:100]!r} occurs twice in one dictionary")
+            raise WeightsError(f"the name {shown(key)} occurs twice in one dictionary")
         target[key] = value
 
 

@@ -9,6 +9,7 @@ imported or run (see `pickle_machine`). The networks themselves are built by the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.arrays import (
+    ARRAY,
+    ENTRY,
     NUMPY_NAMES,
     NumpyArray,
     Storage,
@@ -27,9 +30,19 @@ from stages.generators.arrays import (
     set_of,
     tensor_calls,
 )
-from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, shown
+from stages.generators.pickle_machine import (
+    CONTAINER,
+    PLAIN_LIMIT,
+    Budget,
+    Call,
+    PickleMachine,
+    Stub,
+    Symbol,
+    shown,
+)
 from stages.weights_file import WeightsError
 
+WAY_OUT = "take a StyleGAN2 network, or make images with its own program and read them with the stage ingest"
 PERSISTENCE_VERSION = 6
 TENSORFLOW_VERSIONS = range(2, 6)  # ProGAN 2, StyleGAN 3, StyleGAN2 4, its later version with augmentation 5
 TENSORFLOW_CLASSES = (("tfutil", "Network"), ("dnnlib.tflib.network", "Network"), ("network", "Network"))
@@ -50,10 +63,9 @@ CLASSES = frozenset(
         "AugmentPipe",
     )
 )
-PLAIN_NODES = 10_000  # of one network's settings; real ones have hundreds
 NAME_LENGTH = 200  # of a tensor, in characters; real ones have less than 60
 ATTRIBUTE_LENGTH = 100  # of a plain text among the attributes
-DEEPEST_PART = 8
+DEEPEST_PART, DEEPEST_VALUE = 8, 16
 LARGEST, LAYERS = 1_000_000, 100  # largest number in the settings of a network; of those that count layers
 
 
@@ -129,10 +141,10 @@ class Module:
         self.class_name: str = meta["class_name"]
         self.state: dict[Any, Any] = meta["state"]
         if self.class_name == "SynthesisInput":
-            raise WeightsError("it is an alias-free StyleGAN3 network, which is not supported; StyleGAN2 networks are")
+            raise WeightsError(f"it is an alias-free StyleGAN3 network, which is not supported; {WAY_OUT}")
         if self.class_name not in CLASSES:
             raise WeightsError(
-                f"its network has a part of class {shown(self.class_name)}, which is not one of StyleGAN2"
+                f"its network has a part of class {shown(self.class_name)}, which is not one of StyleGAN2; {WAY_OUT}"
             )
 
 
@@ -175,10 +187,10 @@ def calls(budget: Budget) -> dict[tuple[str, str], Call]:
 
 
 class Names:
-    """Joined names of tensors: of bounded length, and each once."""
+    """Joined names of tensors: of bounded length, each once, and paid for, as parts can share what they name."""
 
-    def __init__(self, separator: str) -> None:
-        self.separator = separator
+    def __init__(self, separator: str, budget: Budget) -> None:
+        self.separator, self.budget = separator, budget
         self.tensors: dict[str, NDArray[Any]] = {}
         self.parts: set[int] = set()
 
@@ -187,6 +199,7 @@ class Names:
             raise WeightsError(
                 f"its network has a tensor or part of the name {shown(name)}; expected at most {NAME_LENGTH} characters"
             )
+        self.budget.spend(ENTRY + 4 * (len(prefix) + len(name)))
         return prefix + name
 
     def enter(self, part: Any, kind: type, prefix: str) -> None:
@@ -199,13 +212,14 @@ class Names:
 
     def add(self, name: str, array: NDArray[Any]) -> None:
         if name in self.tensors:
-            raise WeightsError(f"its tensor {name} occurs twice")
+            raise WeightsError(f"its tensor {shown(name)} occurs twice")
+        self.budget.spend(ARRAY)
         self.tensors[name] = array
 
 
-def of_tensorflow(network: TensorFlowNetwork) -> NetworkData:
+def of_tensorflow(network: TensorFlowNetwork, budget: Budget) -> NetworkData:
     """Variables of a TensorFlow network and its parts under one roof."""
-    names = Names("/")
+    names = Names("/", budget)
     attributes: dict[str, Any] = {}
 
     def visit(part: Any, prefix: str) -> None:
@@ -214,7 +228,7 @@ def of_tensorflow(network: TensorFlowNetwork) -> NetworkData:
         attributes[f"{prefix}name"] = said["name"][:ATTRIBUTE_LENGTH]
         if prefix:
             attributes[f"{prefix}class_name"] = said["build_func_name"][:ATTRIBUTE_LENGTH]
-            attributes[f"{prefix}settings"] = settings(said["static_kwargs"])
+            attributes[f"{prefix}settings"] = settings(said["static_kwargs"], budget)
         for variable in said["variables"]:
             if not isinstance(variable, list | tuple) or len(variable) != 2:
                 raise WeightsError(f"its part {shown(prefix)} has a variable that is not a pair of name and values")
@@ -225,17 +239,16 @@ def of_tensorflow(network: TensorFlowNetwork) -> NetworkData:
 
     visit(network, "")
     said = network.said()
-    return NetworkData(
-        said["build_func_name"][:ATTRIBUTE_LENGTH], settings(said["static_kwargs"]), names.tensors, attributes
-    )
+    given = settings(said["static_kwargs"], budget)
+    return NetworkData(said["build_func_name"][:ATTRIBUTE_LENGTH], given, names.tensors, attributes)
 
 
-def settings(value: Any) -> Any:
+def settings(value: Any, budget: Budget) -> Any:
     """Settings that a network was built from, as plain data; numbers that no network has are refused.
 
     Networks are built to be compared with their tensors, and some grow with a setting before they can be compared.
     """
-    made = plain(value)
+    made = plain(value, budget)
 
     def check(name: str, inner: Any) -> None:
         if isinstance(inner, dict):
@@ -245,7 +258,7 @@ def settings(value: Any) -> Any:
             for entry in inner:
                 check(name, entry)
         elif isinstance(inner, int | float) and not abs(inner) <= (LAYERS if "layers" in name else LARGEST):
-            raise WeightsError(f"its setting {name!r} is {shown(inner)}, which no network of these families has")
+            raise WeightsError(f"its setting {shown(name)} is {shown(inner)}, which no network of these families has")
 
     check("", made)
     return made
@@ -258,16 +271,17 @@ def values(name: str, value: Any) -> NDArray[Any]:
         return array
     if isinstance(value, np.generic | float) or (isinstance(value, int) and value.bit_length() < 64):
         return np.asarray(value)
-    raise WeightsError(f"its tensor {name} is {shown(value)}; expected numbers")
+    raise WeightsError(f"its tensor {shown(name)} is {shown(value)}; expected numbers")
 
 
-def of_module(module: Module) -> NetworkData:
+def of_module(module: Module, budget: Budget) -> NetworkData:
     """Settings, attributes and tensors of a persistent module and its parts."""
-    names = Names(".")
+    names = Names(".", budget)
     attributes: dict[str, Any] = {}
 
     def visit(part: Any, prefix: str) -> None:
         names.enter(part, Module, prefix)
+        budget.spend(ENTRY * len(part.state))
         for kind in ("_parameters", "_buffers", "_modules"):
             entries = part.state.get(kind)
             if not isinstance(entries, dict) or not all(isinstance(name, str) and "." not in name for name in entries):
@@ -279,7 +293,7 @@ def of_module(module: Module) -> NetworkData:
                 if kind == "_modules":
                     visit(entry, f"{name}.")
                 elif not isinstance(entry, Tensor):
-                    raise WeightsError(f"its entry {name} is no tensor")
+                    raise WeightsError(f"its entry {shown(name)} is no tensor")
                 else:
                     names.add(name, entry.array())
         for key, value in part.state.items():
@@ -291,26 +305,29 @@ def of_module(module: Module) -> NetworkData:
                 attributes[names.join(prefix, key)] = number
 
     visit(module, "")
-    given = settings(module.state.get("_init_kwargs", {}))
-    if plain(module.state.get("_init_args", ())) != [] or not isinstance(given, dict):
+    given = settings(module.state.get("_init_kwargs", {}), budget)
+    if plain(module.state.get("_init_args", ()), budget) != [] or not isinstance(given, dict):
         raise WeightsError("its network was built from unnamed arguments, which are not read")
     return NetworkData(module.class_name, given, names.tensors, attributes)
 
 
-def plain(value: Any) -> Any:
-    """A copy of nested dictionaries, lists and numbers (tuples as lists, arrays too), of bounded size.
+def plain(value: Any, budget: Budget) -> Any:
+    """A copy of nested dictionaries, lists and numbers (tuples as lists, arrays too).
 
-    Raises ForeignError for other things, WeightsError where there is too much.
+    Raises ForeignError for other things, WeightsError where the file has too much, what it names repeatedly included.
     """
-    left = PLAIN_NODES
 
     def copy(value: Any, depth: int) -> Any:
-        nonlocal left
         if isinstance(value, NumpyArray) and value.array is not None:
             value = value.array
-        left -= value.size if isinstance(value, np.ndarray) else 1
-        if left < 0 or depth > 16:
-            raise WeightsError("its settings are nested too deeply or are too many")
+        count = math.prod(max(side, 1) for side in np.shape(value)) if isinstance(value, np.ndarray) else 1
+        budget.plain_left -= count
+        if budget.plain_left < 0 or depth > DEEPEST_VALUE:
+            raise WeightsError(
+                "its settings and other values are nested too deeply or are too many; at most "
+                f"{PLAIN_LIMIT} in {DEEPEST_VALUE} levels are read, save its networks alone"
+            )
+        budget.spend(CONTAINER * count)
         if isinstance(value, dict):
             return {copy(key, depth + 1): copy(entry, depth + 1) for key, entry in value.items()}
         if isinstance(value, list | tuple):

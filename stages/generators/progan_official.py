@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted, NetworkData
+from stages.generators.pickle_machine import listed, shown
 from stages.generators.weights import check_tensors
 from stages.weights_file import WeightsError
 
@@ -113,7 +114,7 @@ def generator(contents: Contents, which: str = "average") -> Converted:
     """
     found = convert(contents, which)
     if found is None:
-        names = ", ".join(map(repr, contents.networks))
+        names = listed(contents.networks)
         raise WeightsError(f"it has no ProGAN generator with {which} weights; its networks are {names}")
     return found
 
@@ -167,7 +168,7 @@ def carried_out(source: str, where: str, plan: Plan, lod: float) -> Converted:
             shapes = f"{weight.shape} and {bias.shape}"
             raise WeightsError(f"{where} has {names[0]} and its bias of shapes {shapes}, which do not fit") from error
     if leftover := sorted(set(plan.tensors) - used):
-        raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {leftover[0]}")
+        raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {shown(leftover[0])}")
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     tensors = check_tensors(where, ours, expected)
     return Converted("progan", plan.architecture, tensors, {"psi": 1.0, "cutoff": None}, source)
@@ -204,7 +205,7 @@ def zoo_config(contents: Contents) -> Mapping[str, Any]:
     config = config if isinstance(config, Mapping) else {}
     for key, expected in ZOO_FIXED.items():
         if config.get(key, expected) != expected:
-            raise WeightsError(f"its setting {key} is {config[key]!r}; only {expected!r} is supported")
+            raise WeightsError(f"its setting {key} is {shown(config[key])}; only {expected!r} is supported")
     return config
 
 
@@ -212,7 +213,7 @@ def zoo_lod(contents: Contents) -> float:
     """Its `alpha` fades the last two resolutions, as the fraction of a level of detail does."""
     alpha = zoo_config(contents).get("alpha", 0)
     if not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
-        raise WeightsError(f"its setting alpha is {alpha!r}; expected a number from 0 to 1")
+        raise WeightsError(f"its setting alpha is {shown(alpha)}; expected a number from 0 to 1")
     return float(alpha)
 
 
@@ -245,7 +246,7 @@ def sides(levels: int) -> list[int]:
 def of_tensorflow(network: NetworkData, where: str, judge: bool) -> Plan:
     """Convolution kernels are (height, width, inputs, outputs), fused upsampling (height, width, outputs, inputs)."""
     if network.class_name != FUNCTIONS[judge]:
-        raise WeightsError(f"{where} is made by {network.class_name!r}; expected {FUNCTIONS[judge]!r}")
+        raise WeightsError(f"{where} is made by {shown(network.class_name)}; expected {FUNCTIONS[judge]!r}")
     settings = tensorflow_settings(where, network.settings)
     architecture = {ours: settings[theirs] for theirs, ours in ARGUMENTS.items()}
     fused, levels = settings["fused_scale"], settings["resolution"].bit_length() - 2
@@ -275,9 +276,9 @@ def tensorflow_settings(where: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of DEFAULTS, after a look at all others."""
     for key, value in given.items():
         if key in FIXED and (value or None) != (FIXED[key] or None):
-            raise WeightsError(f"{where} has {key} {value!r}; only {FIXED[key]!r} is supported")
+            raise WeightsError(f"{where} has {key} {shown(value)}; only {FIXED[key]!r} is supported")
         if key not in {*FIXED, *DEFAULTS, *WITHOUT_EFFECT}:
-            raise WeightsError(f"{where} has the setting {key!r}, which is not one of ProGAN")
+            raise WeightsError(f"{where} has the setting {shown(key)}, which is not one of ProGAN")
     settings = {key: given.get(key, default) for key, default in DEFAULTS.items()}
     for key, value in settings.items():
         default = DEFAULTS[key]
@@ -285,7 +286,7 @@ def tensorflow_settings(where: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if value is None and default is None:
             continue
         if not isinstance(value, kinds) or not math.isfinite(value):
-            raise WeightsError(f"{where} has {key} {value!r}, which is not of type {kinds[0].__name__}")
+            raise WeightsError(f"{where} has {key} {shown(value)}, which is not of type {kinds[0].__name__}")
     return settings
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted
+from stages.generators.pickle_machine import listed
 from stages.generators.weights import check_tensors
 from stages.weights_file import WeightsError
 
@@ -94,7 +95,7 @@ def discriminator(contents: Contents) -> Converted | None:
 
 
 def _names(contents: Contents) -> str:
-    return ", ".join(repr(name) for name in contents.networks) or "no networks"
+    return listed(contents.networks) or "no networks"
 
 
 def _architecture(parts: Mapping[str, Mapping[str, Array]]) -> dict[str, Any]:

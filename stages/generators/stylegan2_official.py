@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stages.generators import stylegan2, weights
 from stages.generators.checkpoints import Contents, Converted, NetworkData
-from stages.generators.pickle_machine import shown
+from stages.generators.pickle_machine import listed, shown
 from stages.generators.stylegan2_tensors import (
     GENFORCE_GENERATOR,
     ROSINALITY_GENERATOR,
@@ -107,7 +107,7 @@ def generator(contents: Contents, which: str = "average") -> Converted:
     form = _form(contents)
     name = _source(contents, form, which)
     if name is None:
-        wanted, found = " or ".join(filter(None, SOURCES[form][which])), ", ".join(contents.networks)
+        wanted, found = " or ".join(filter(None, SOURCES[form][which])), listed(contents.networks)
         raise WeightsError(f"it has no {which} generator (network {wanted}); it has {found}")
     network = _network(contents, form, name, "Generator")
     truncation: dict[str, Any] = {"psi": 1.0, "cutoff": None}
@@ -149,7 +149,7 @@ def discriminator(contents: Contents) -> Converted | None:
 def _form(contents: Contents) -> str:
     form = recognize(contents)
     if form is None:
-        raise WeightsError(f"it has no StyleGAN2 generator; it has {', '.join(contents.networks) or 'no networks'}")
+        raise WeightsError(f"it has no StyleGAN2 generator; it has {listed(contents.networks) or 'no networks'}")
     return form
 
 
@@ -160,7 +160,7 @@ def _source(contents: Contents, form: str, which: str) -> str | None:
 def _network(contents: Contents, form: str, name: str, kind: str) -> NetworkData:
     network = contents.networks[name]
     if form == "persistence" and network.class_name != kind:
-        raise WeightsError(f"its {name} is of class {network.class_name!r}; expected {kind!r}")
+        raise WeightsError(f"its {name} is of class {shown(network.class_name)}; expected {kind!r}")
     return network
 
 
@@ -274,9 +274,9 @@ def tensorflow_generator(network: NetworkData) -> tuple[dict[str, Any], dict[str
             "they are trained; these are not supported, configurations E and F are"
         )
     if network.class_name != "G_main" or not functions <= {"G_synthesis_stylegan2", "G_synthesis"}:
-        made = " and ".join(sorted(map(repr, functions)))
+        made = " and ".join(sorted(map(shown, functions)))
         raise WeightsError(
-            f"its generator is made by {network.class_name!r} with {made}; expected 'G_main' with "
+            f"its generator is made by {shown(network.class_name)} with {made}; expected 'G_main' with "
             "'G_synthesis_stylegan2'"
         )
     first_code = "G_synthesis_stylegan2" in functions
@@ -332,7 +332,7 @@ def tensorflow_discriminator(network: NetworkData) -> dict[str, Any]:
     if network.class_name in PROGRESSIVE:
         raise WeightsError(f"its discriminator is {network.class_name}, which is not supported; D_stylegan2 is")
     if network.class_name not in ("D_stylegan2", "D_main"):
-        raise WeightsError(f"its discriminator is made by the function {network.class_name!r}, not by D_stylegan2")
+        raise WeightsError(f"its discriminator is made by the function {shown(network.class_name)}, not by D_stylegan2")
     first_code = network.class_name == "D_stylegan2"
     names = {
         "label_size": "c_dim",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.generators.pickle_machine import shown
 from stages.generators.stylegan2 import channels
 from stages.weights_file import WeightsError
 
@@ -157,7 +158,7 @@ def drop_constants(tensors: Mapping[str, Array]) -> dict[str, Array]:
             continue
         usual = array.size == FILTER.size and array.shape[-2:] == FILTER.shape
         if not usual or not any(np.allclose(array, gain * FILTER, atol=1e-6) for gain in (1, 4)):
-            raise WeightsError(f"its filter {name} is not the one of StyleGAN2, outer([1, 3, 3, 1]) / 64")
+            raise WeightsError(f"its filter {shown(name)} is not the one of StyleGAN2, outer([1, 3, 3, 1]) / 64")
     return kept
 
 
@@ -173,13 +174,13 @@ def renamed(
     for name, array in drop_constants(tensors).items():
         match = next((found for pattern in names if (found := re.fullmatch(pattern, name))), None)
         if match is None:
-            raise WeightsError(f"its tensor {name!r} is not one of StyleGAN2")
+            raise WeightsError(f"its tensor {shown(name)} is not one of StyleGAN2")
         place = names[match.re.pattern]
         ours = match.expand(place) if isinstance(place, str) else place(match)
         if not ours:
             continue
         if ours in result:
-            raise WeightsError(f"its tensor {name!r} is {ours} in our network, which it has twice")
+            raise WeightsError(f"its tensor {shown(name)} is {ours} in our network, which it has twice")
         array = np.asarray(array)
         matrix, kernel = (array.ndim == axes and ours.endswith("weight") for axes in (2, 4))
         if matrix and (turned or ours == "mapping.concat.weight"):

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted, NetworkData
+from stages.generators.pickle_machine import listed, shown
 from stages.generators.weights import check_tensors, fill
 from stages.weights_file import WeightsError
 
@@ -114,16 +115,13 @@ def generator(contents: Contents, which: str = "average") -> Converted:
     """
     found = convert(contents, which)
     if found is None:
-        names = ", ".join(map(repr, contents.networks))
+        names = listed(contents.networks)
         raise WeightsError(f"it has no StyleGAN generator with {which} weights; its networks are {names}")
     return found
 
 
 def discriminator(contents: Contents) -> Converted | None:
-    """The discriminator; None if the file has none, or rosinality's, whose layers ours does not have.
-
-    Raises WeightsError if it is none of this family.
-    """
+    """The discriminator; None if there is none, or rosinality's, whose layers ours lacks. Raises WeightsError."""
     return convert(contents, "discriminator")
 
 
@@ -169,7 +167,7 @@ def carried_out(where: str, plan: Plan, theirs: Mapping[str, Array]) -> dict[str
         except (ValueError, IndexError, ArithmeticError) as error:
             raise WeightsError(f"{where} has the tensor {their} of shape {array.shape}, which does not fit") from error
     if leftover := sorted(set(theirs) - {their for their, _ in plan.moves.values()} - plan.dropped):
-        raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {leftover[0]}")
+        raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {shown(leftover[0])}")
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     tensors = check_tensors(where, ours, expected)
     try:
@@ -243,16 +241,16 @@ def tensorflow_settings(where: str, given: Mapping[str, Any], known: Mapping[str
     for key, value in given.items():
         value = list(value) if isinstance(value, tuple) else value
         if key in FIXED and value != FIXED[key]:
-            raise WeightsError(f"{where} has {key} {value!r}; only {FIXED[key]!r} is supported")
+            raise WeightsError(f"{where} has {key} {shown(value)}; only {FIXED[key]!r} is supported")
         if key not in {*FIXED, *GENERATOR, *DISCRIMINATOR, *TRUNCATION, *WITHOUT_EFFECT}:
-            raise WeightsError(f"{where} has the setting {key!r}, which is not one of StyleGAN")
+            raise WeightsError(f"{where} has the setting {shown(key)}, which is not one of StyleGAN")
     found = {key: given.get(key, default) for key, (_, default) in known.items()}
     for key, value in found.items():
         default = known[key][1]
         number = isinstance(default, float)
         kinds = (int, float) if number else (str, bool) if isinstance(default, str) else (type(default),)
         if type(value) not in kinds or (number and not abs(value) < LARGEST):
-            raise WeightsError(f"{where} has {key} {value!r}; expected something like {default!r}")
+            raise WeightsError(f"{where} has {key} {shown(value)}; expected something like {default!r}")
         found[key] = float(value) if number else value
     return {ours: found[key] for key, (ours, _) in known.items()}
 
@@ -260,12 +258,12 @@ def tensorflow_settings(where: str, given: Mapping[str, Any], known: Mapping[str
 def tensorflow_generator(network: NetworkData, where: str) -> Plan:
     """`G_style` with its two parts, whose own settings are those that count."""
     if network.class_name != FUNCTIONS[0]:
-        raise WeightsError(f"{where} is made by {network.class_name!r}; expected {FUNCTIONS[0]!r}")
+        raise WeightsError(f"{where} is made by {shown(network.class_name)}; expected {FUNCTIONS[0]!r}")
     settings = dict(network.settings)
     for component in ("synthesis", "mapping"):
         found = network.attributes.get(f"{component}/class_name", f"G_{component}")
         if found != f"G_{component}":
-            raise WeightsError(f"{where} has a {component} network made by {found!r}; expected 'G_{component}'")
+            raise WeightsError(f"{where} has a {component} network made by {shown(found)}; expected 'G_{component}'")
         settings.update(network.attributes.get(f"{component}/settings", {}))
     architecture = tensorflow_settings(where, settings, GENERATOR)
     moves: Moves = {"lod": ("lod", same), "mapping.w_avg": ("dlatent_avg", same)}
@@ -295,14 +293,14 @@ def truncation(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if psi is None or cutoff is None:
         return {"psi": 1.0, "cutoff": None}
     if not isinstance(psi, int | float) or not math.isfinite(psi) or type(cutoff) is not int:
-        raise WeightsError(f"{where} has truncation psi {psi!r} with cutoff {cutoff!r}; expected two numbers")
+        raise WeightsError(f"{where} has truncation psi {shown(psi)} with cutoff {shown(cutoff)}; expected two numbers")
     return {"psi": float(psi), "cutoff": cutoff} if cutoff > 0 else {"psi": 1.0, "cutoff": None}
 
 
 def tensorflow_discriminator(network: NetworkData, where: str) -> Plan:
     """`D_basic`."""
     if network.class_name != FUNCTIONS[1]:
-        raise WeightsError(f"{where} is made by {network.class_name!r}; expected {FUNCTIONS[1]!r}")
+        raise WeightsError(f"{where} is made by {shown(network.class_name)}; expected {FUNCTIONS[1]!r}")
     architecture = tensorflow_settings(where, network.settings, DISCRIMINATOR)
     moves: Moves = {"lod": ("lod", same), **layer("b4.conv", "4x4/Conv", kernel, "/")}
     moves |= layer("b4.dense", "4x4/Dense0", transposed, "/") | layer("b4.out", "4x4/Dense1", transposed, "/")
@@ -387,7 +385,7 @@ def genforce_filters(where: str, tensors: Mapping[str, Array]) -> set[str]:
     names = {name for name in tensors if name.endswith(".blur.kernel")}
     for name in names:
         if not usual(array := taken(where, tensors, name)):
-            raise WeightsError(f"{where} has a filter {name} of shape {array.shape} that is not [1, 2, 1] x [1, 2, 1]")
+            raise WeightsError(f"{where} has a filter {shown(name)} of shape {array.shape} that is not [1, 2, 1] x [1, 2, 1]")
     return names
 
 

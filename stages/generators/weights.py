@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import GENERATORS
-from stages.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError
+from stages.generators.pickle_machine import shown
+from stages.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError, printable, refuse_other
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +82,7 @@ def read_header(path: Path) -> Header:
         if start[:2] in (b"PK", b"\x1f\x8b") or start[:1] == b"\x80":
             raise WeightsError(f"{path} is a pickle or an archive, not safetensors; convert it before use")
         expected = f"a safetensors file begins with a header of at most {HEADER_LIMIT} bytes"
-        raise WeightsError(f"{path} is no safetensors file: {expected}, found {length}")
+        raise WeightsError(f"{path} is no safetensors file, or damaged: {expected}, found {length}; get it again")
     if len(text) < length:
         raise WeightsError(
             f"{path} is truncated: its header has {length} bytes, the file ends after {len(text)} of them"
@@ -107,19 +108,20 @@ def _shapes(path: Path, entries: Mapping[str, Any], data_bytes: int) -> dict[str
     places: list[tuple[int, int]] = []
     for name, entry in entries.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise WeightsError(f"{path}: the header entry of tensor {name!r} is not dtype, shape and data_offsets")
+            raise WeightsError(f"{path}: the header entry of tensor {shown(name)} is not dtype, shape and data_offsets")
         kind, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
         if kind not in ITEM_BYTES:
-            raise WeightsError(f"{path}: tensor {name!r} has dtype {kind}; expected {' or '.join(ITEM_BYTES)}")
+            raise WeightsError(f"{path}: tensor {shown(name)} has dtype {shown(kind)}; expected {' or '.join(ITEM_BYTES)}")
         if not _naturals(shape) or not _naturals(place) or len(place) != 2:
             raise WeightsError(
-                f"{path}: tensor {name!r} has shape {shape!r} at {place!r}, expected lists of integers >= 0"
+                f"{path}: tensor {shown(name)} has shape {printable(repr(shape))} at {printable(repr(place))}, expected "
+                "lists of integers >= 0"
             )
         expected = ITEM_BYTES[kind]
         for side in shape:
             expected *= side
         if place[1] - place[0] != expected:
-            raise WeightsError(f"{path}: tensor {name!r} needs {expected} bytes and has {place[1] - place[0]}")
+            raise WeightsError(f"{path}: tensor {shown(name)} needs {expected} bytes and has {place[1] - place[0]}")
         shapes[name] = tuple(shape)
         places.append((place[0], place[1]))
     end = 0
@@ -138,7 +140,7 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+        raise ValueError(f"the name {shown(next(name for name in names if names.count(name) > 1))} occurs twice")
     return found
 
 
@@ -155,25 +157,28 @@ def _described(path: Path, metadata: Any, shapes: Mapping[str, tuple[int, ...]])
         about = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its description is not JSON ({error})") from error
+    refuse_other(path, about, "generator")
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = about.get("format") if isinstance(about, dict) else about
-        raise WeightsError(f"{path} is of format {found!r}; this version reads format {FORMAT}")
+        raise WeightsError(f"{path} is of format {printable(repr(found))}; this version reads format {FORMAT}")
     family, network = about.get("family"), about.get("network", "generator")
     if family not in FAMILIES or network not in NETWORKS:
         known = f"known are {' and '.join(NETWORKS)} of {', '.join(FAMILIES)}"
-        raise WeightsError(f"{path} holds a {network!r} of family {family!r}; {known}")
+        raise WeightsError(f"{path} holds a {shown(network)} of family {shown(family)}; {known}")
     architecture, dimensions, truncation = (about.get(key) for key in ("architecture", "dimensions", "truncation"))
     if not isinstance(architecture, dict):
         raise WeightsError(f"{path}: its description has no architecture")
     if not isinstance(dimensions, dict) or not _naturals([dimensions.get(key) for key in DIMENSIONS]):
         raise WeightsError(f"{path}: its description lacks one of the dimensions {', '.join(DIMENSIONS)}")
     if any(architecture.get(key, 0) != dimensions[key] for key in DIMENSIONS):
-        raise WeightsError(f"{path}: its dimensions {dimensions} are not those of its architecture {architecture}")
+        found = f"{printable(str(dimensions))} are not those of its architecture {printable(str(architecture))}"
+        raise WeightsError(f"{path}: its dimensions {found}")
     if not isinstance(truncation, dict) or set(truncation) != {"psi", "cutoff"} or not _truncates(**truncation):
-        raise WeightsError(f"{path}: its truncation is {truncation!r}, expected psi, a number, and cutoff, a count")
+        raise WeightsError(f"{path}: its truncation is {printable(repr(truncation))}, expected psi, a number, and cutoff, a count")
     domains = about.get("domains", [])
     if not isinstance(domains, list) or not _named(domains, dimensions["c_dim"]):
-        raise WeightsError(f"{path}: its domains are {domains!r}, expected {dimensions['c_dim']} different names")
+        found = f"{printable(repr(domains))}, expected {dimensions['c_dim']} different names"
+        raise WeightsError(f"{path}: its domains are {found}")
     return Header(family, architecture, dimensions, truncation, shapes, network, tuple(domains))
 
 
@@ -206,7 +211,7 @@ def check_tensors(
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(map(printable, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def fill(where: str, network: nn.Module, tensors: Mapping[str, NDArray[Any]]) -> nn.Module:
@@ -231,7 +236,9 @@ def build(where: str, header: Header) -> tuple[ModuleType, nn.Module]:
             else:
                 network = module.Discriminator(**header.architecture)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise WeightsError(f"{where}: its architecture {dict(header.architecture)} cannot be built: {error}") from error
+        architecture = printable(str(dict(header.architecture)), 400)
+        reason = printable(str(error), 200)
+        raise WeightsError(f"{where}: its architecture {architecture} cannot be built: {reason}") from error
     for key, stated in header.dimensions.items():
         if getattr(network, key, stated) != stated:
             raise WeightsError(f"{where}: its architecture must name {key}, which is {getattr(network, key)}")

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SCALE = 4
-COLORS = 3
+from stages.resynthesis.scale import COLORS, SCALE
 
 
 def channels_first(images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.stage import FAKE, REAL
 from stages.resynthesis.downsampling import by_255, downsample
 from stages.resynthesis.patches import Patches
 from stages.resynthesis.reconstruction import Reconstruction, checked
@@ -20,7 +21,6 @@ from stages.resynthesis.reconstruction import Reconstruction, checked
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
 
-REAL, FAKE = 0, 1
 LEAST_REALS = 2
 """Real images in a batch, below which it has no reconstruction loss (released code)."""
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.resynthesis.downsampling import SCALE
+from stages.resynthesis.scale import SCALE
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset

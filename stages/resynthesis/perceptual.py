@@ -1,8 +1,9 @@
 """The perceptual network of a file: VGG-19 as torchvision publishes it, or a small one of this project.
 
-`read_header` needs no torch, so that planning knows channels and sizes; `load` reads the weights as data: safetensors,
-or torchvision's .pth through the project's own reader of checkpoints, which enters the recipe only then. Of a whole
-VGG-19 the layers behind relu5_1 and the classifier are left out by name; any other name is an error.
+`read_header` needs no torch, so that planning knows channels and sizes, and that names and shapes of all tensors are
+those of the network; `load` reads the weights as data: safetensors, or torchvision's .pth through the project's own
+reader of checkpoints, which enters the recipe only then. Of a whole VGG-19 the layers behind relu5_1 and the classifier
+are left out by name; any other name is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.weights import fill
-from stages.weights_file import METADATA_KEY, WeightsError
+from stages.weights_file import METADATA_KEY, WeightsError, printable, refuse_other
 
 if TYPE_CHECKING:
     from stages.resynthesis.perceptual_networks import PerceptualNetwork
@@ -33,6 +34,7 @@ NETWORKS = "stages.resynthesis.perceptual_networks"
 TORCH_FILES = "stages.generators.checkpoints"
 VGG19_CHANNELS = (64, 128, 256, 512, 512)
 VGG19_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
+VGG19_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512)
 BEHIND = frozenset(
     f"{layer}.{kind}"
     for layer in ("features.30", "features.32", "features.34", "classifier.0", "classifier.3", "classifier.6")
@@ -57,22 +59,18 @@ class PerceptualHeader:
 
 
 def read_header(path: Path) -> PerceptualHeader:
-    """What a file holds, without torch. Raises WeightsError, one sentence that begins with the path.
+    """What a file holds, without torch and with the shapes of its tensors compared, not their values.
 
-    A .pth file is looked at only as far as its kind; `load` checks every tensor.
+    Raises WeightsError, one sentence that begins with the path.
     """
     path = Path(path)
     if _is_torch_file(path):
-        return PerceptualHeader("vgg19", VGG19_CHANNELS)
-    about, names = _safetensors(path)
+        status = path.stat()
+        return _torch_header(path, status.st_mtime_ns, status.st_size)
+    about, shapes = _safetensors(path)
     if about is None:
-        needed = {f"features.{number}.{kind}" for number in VGG19_CONVOLUTIONS for kind in ("weight", "bias")}
-        if not needed <= names:
-            raise WeightsError(
-                f"{path} is no perceptual network: it lacks {min(needed - names)} of VGG-19; expected torchvision's "
-                "VGG-19, or a small network of this project"
-            )
-        return PerceptualHeader("vgg19", VGG19_CHANNELS)
+        return _vgg19_header(path, shapes)
+    refuse_other(path, about, "perceptual")
     if about.get("network") != "perceptual" or about.get("format") != FORMAT:
         raise WeightsError(
             f"{path} holds a {about.get('network', 'generator')!r} of format {about.get('format')!r}; expected a "
@@ -85,7 +83,47 @@ def read_header(path: Path) -> PerceptualHeader:
         or not all(type(width) is int and 1 <= width <= MOST_WIDTH for width in widths)
     ):
         raise WeightsError(f"{path}: its widths are {widths!r}, expected {STAGES} numbers from 1 to {MOST_WIDTH}")
+    _compare(path, shapes, _shapes(range(0, 3 * STAGES, 3), widths), f"the widths {widths}")
     return PerceptualHeader("small", tuple(widths))
+
+
+@lru_cache(maxsize=64)
+def _torch_header(path: Path, modified_ns: int, size: int) -> PerceptualHeader:
+    del modified_ns, size  # cache keys
+    return _vgg19_header(path, {name: tuple(array.shape) for name, array in _tensors(path).items()})
+
+
+def _vgg19_header(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> PerceptualHeader:
+    needed = {name: shape for name, shape in shapes.items() if name not in BEHIND}
+    _compare(path, needed, _shapes(VGG19_CONVOLUTIONS, VGG19_WIDTHS), "VGG-19")
+    return PerceptualHeader("vgg19", VGG19_CHANNELS)
+
+
+def _shapes(numbers: Sequence[int], widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Tensors of 3 x 3 convolutions that follow each other, the first one of RGB, by their places in `features`."""
+    found: dict[str, tuple[int, ...]] = {}
+    for number, before, width in zip(numbers, (3, *widths), widths, strict=False):
+        found[f"features.{number}.weight"], found[f"features.{number}.bias"] = (width, before, 3, 3), (width,)
+    return found
+
+
+def _compare(
+    path: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], network: str
+) -> None:
+    """Raise WeightsError where names or shapes of tensors are not those of the network."""
+    missing, unknown = [name for name in expected if name not in found], sorted(found.keys() - expected.keys())
+    other = [name for name, shape in expected.items() if found.get(name) != shape]
+    if missing:
+        wrong = f"it lacks {missing[0]} of {network}"
+    elif unknown:
+        wrong = f"it has the unknown {printable(unknown[0])}"
+    elif other:
+        wrong = f"its {other[0]} is {found[other[0]]}, that of {network} {expected[other[0]]}"
+    else:
+        return
+    raise WeightsError(
+        f"{path} is no perceptual network: {wrong}; expected torchvision's VGG-19, or a small network of this project"
+    )
 
 
 def modules(path: Path) -> tuple[str, ...]:
@@ -133,29 +171,31 @@ def _is_torch_file(path: Path) -> bool:
     return True
 
 
-def _safetensors(path: Path) -> tuple[Mapping[str, Any] | None, set[str]]:
-    """Description under "touchstone" in the metadata (None: there is none), and the names of the tensors."""
+def _safetensors(path: Path) -> tuple[Mapping[str, Any] | None, dict[str, tuple[int, ...]]]:
+    """Description under "touchstone" in the metadata (None: there is none), and the shapes of the tensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            dtypes = {name: part.get_dtype() for name, part in slices.items()}
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is no whole safetensors file: {error}") from error
+        raise WeightsError(f"{path} is no whole safetensors file ({error}); get it again") from error
     foreign = {name: dtype for name, dtype in dtypes.items() if dtype not in DTYPES}
     if foreign:
         name, dtype = min(foreign.items())
         raise WeightsError(f"{path}: tensor {name!r} has dtype {dtype}; expected {' or '.join(DTYPES)}")
     if METADATA_KEY not in metadata:
-        return None, set(dtypes)
+        return None, shapes
     try:
         about = json.loads(metadata[METADATA_KEY])
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its description is not JSON ({error})") from error
     if not isinstance(about, dict):
         raise WeightsError(f"{path}: its description is {about!r}, expected an object")
-    return about, set(dtypes)
+    return about, shapes
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-COLORS = 3
+from stages.resynthesis.scale import COLORS
 
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:

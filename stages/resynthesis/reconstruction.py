@@ -34,18 +34,20 @@ BLOCK_PIXELS = 1 << 18  # of images that are enlarged at once when they are only
 class Schedule:
     """Lengths in images.
 
-    total        end of the training
+    total        end of the training, the warm-up included
     halve        images between two halvings of the learning rates
     validations  measurements on held-out images, evenly spaced; the last one is at the end
+    warm_up      first images, that no halving counts
     """
 
     total: int
     halve: float
     validations: int
+    warm_up: int = 0
 
     def factor(self, seen: int) -> float:
         """Of the learning rates after `seen` images."""
-        return float(0.5 ** (seen // self.halve))
+        return float(0.5 ** (max(seen - self.warm_up, 0) // self.halve))
 
     def validates(self, before: int, after: int) -> bool:
         """Whether a measurement is due between two steps."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Context, Promise
-from stages.weights_file import METADATA_KEY, WeightsError, is_safetensors
+from stages.weights_file import METADATA_KEY, WeightsError, is_safetensors, refuse_other
 
 if TYPE_CHECKING:
     from stages.resynthesis.rdn import RDN
@@ -151,6 +151,7 @@ def _own_header(path: Path) -> Header:
         about = json.loads(metadata[METADATA_KEY])
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its description is not JSON ({error})") from error
+    refuse_other(path, about, NETWORK)
     if not isinstance(about, dict) or about.get("network") != NETWORK:
         found = about.get("network", about.get("kind")) if isinstance(about, dict) else about
         raise WeightsError(f"{path} holds {found!r}; expected the network {NETWORK!r} of train_resynthesizer")

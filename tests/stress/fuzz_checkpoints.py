@@ -35,6 +35,7 @@ from checkpoint_files import MEBIBYTE, progan_bytes, torch_bytes
 
 from stages.generators import official
 from stages.generators.checkpoints import Contents, read_bytes
+from stages.generators.pickle_machine import Budget
 from stages.generators.pickles import settings
 from stages.generators.stargan2 import Generator
 from stages.generators.stargan2_discriminator import Discriminator
@@ -218,7 +219,7 @@ def attempt(data: bytes | Contents) -> str:
     try:
         contents = read_bytes(data) if isinstance(data, bytes) else data
         for network in contents.networks.values():
-            settings(network.settings)  # as the reader does; changed contents have not been looked at
+            settings(network.settings, Budget(0))  # as the reader does; changed contents have not been looked at
     except WeightsError:
         return "refused"
     outcome = "converted"
