@@ -82,7 +82,10 @@ class Explainer:
         return result
 
     def previous(self, branch: Branch) -> Mapping[str, Any] | None:
-        """The recipe record of the chain that held the missing rows before, with a mask "there" over them."""
+        """The recipe record of the chain that held the missing rows before, with a mask "there" over them.
+
+        Samples of two generators from one seed have one id, so rows born in another source are no predecessors.
+        """
         stage, rest = branch.stage.name, branch.rows.id[~branch.have]
         parents = [side.branch.chain.hex() for side in branch.sides]
         best: tuple[Any, Mapping[str, Any]] | None = None
@@ -91,7 +94,7 @@ class Explainer:
             if chain == branch.chain:
                 continue
             there = self.plan.store.index(stage, chain).contains(rest)
-            if not there.any():
+            if not there.any() or self._of_another_source(record, _birth(branch)):
                 continue
             same = sum(record["components"].get(key) == value for key, value in branch.recipe.components.items())
             recent = (folder / "recipe.json").stat().st_mtime
@@ -99,6 +102,17 @@ class Explainer:
             if best is None or score > best[0]:
                 best = (score, {**record, "there": there})
         return best[1] if best else None
+
+    def _of_another_source(self, record: Mapping[str, Any], birth: Branch) -> bool:
+        """Whether a chain begins with another source of this plan, one that is made in another way."""
+        while record.get("inputs"):
+            chain = bytes.fromhex(record["inputs"][0])
+            above = next(self.plan.store.root.glob(f"*/{chain[:8].hex()}/recipe.json"), None)
+            if above is None:
+                return False
+            record = json.loads(above.read_text(encoding="utf-8"))
+        others = self.plan.branches.get(str(record.get("node")), ())
+        return record.get("node") != birth.node and any(other.chain != birth.chain for other in others)
 
     def _moved(self, branch: Branch, rest: NDArray[np.void]) -> list[tuple[str, str, int]]:
         """Rows that another chain of the stage holds are stale by what differs; the others are new."""

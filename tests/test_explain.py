@@ -113,6 +113,20 @@ def test_failures_of_another_source_of_the_chain_give_no_reason(line: Project) -
     ]
 
 
+def test_rows_of_another_source_with_the_same_ids_are_no_predecessors(line: Project) -> None:
+    """As seeds of two generators are: the rows of `tens` have the ids of a's, and another recipe."""
+    twin = '  tens: {stage: "toy:Numbers", offset: 10.0, count: 4}\n'
+    line.write(LINE.replace("of: a, factor", "of: [a, tens], factor") + twin)
+    for _ in range(2):  # before and after the source is computed
+        states = {state.node: state.causes for state in Explainer(line.plan()).of("b")}
+        assert states == {"b <- a": [], "b <- tens": [("new", "in source tens; computed by no shard yet", 4)]}
+        line.run("tens")
+    line.run()
+    line.write(line.file.read_text().replace("count: 4", "count: 6"))
+    (state,) = Explainer(line.plan()).of("tens")
+    assert state.causes == [("new", "in source tens; computed by no shard yet", 2)]
+
+
 def test_a_new_fit_is_not_explained_by_another_of_its_stage(line: Project) -> None:
     line.write(LINE + '  other: {stage: "toy:Mean", on: a}\n')
     assert [(cause, text) for cause, text, _ in line.causes()["other"]] == [("new", "made by no run yet")]
