@@ -135,6 +135,7 @@ class _Planner:
         self.node = node
         files = self._file_digests(node)
         self._check_promises(node)
+        self.plan.notes += [f"{node.name}: {text}" for text in node.stage.remarks(node.config, self._paths(node))]
         if node.stage.kind in (Kind.FIT, Kind.REDUCE):
             self.plan.artifacts[node.name] = self._artifact(node, files)
             return

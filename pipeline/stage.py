@@ -284,6 +284,10 @@ class Stage:
     def check(self, config: Any, files: Mapping[str, Path]) -> None:
         """Cheap validation before anything runs (headers of files); raises ValueError with one sentence."""
 
+    def remarks(self, config: Any, files: Mapping[str, Path]) -> Sequence[str]:
+        """What a user should know of its files before the run and what stops nothing: sentences."""
+        return ()
+
     def check_rows(self, config: Any, counts: Mapping[str, Mapping[tuple[str, int], int]]) -> None:
         """Of a fit or reduce: validation of its rows before anything runs; raises ValueError with one sentence.
 

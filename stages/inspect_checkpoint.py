@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ConfigError, TouchstoneError
-from stages.generators import official, weights
+from stages.generators import generator_file, official, weights
 from stages.generators.checkpoints import Contents, Converted, read_contents
 from stages.generators.layers import parameters
 from stages.generators.weights import Header
-from stages.generators.pickle_machine import listed
-from stages.weights_file import WeightsError, is_safetensors, printable
+from stages.weights_file import WeightsError, is_safetensors, listed, printable
 
 OWN = "safetensors"
-SHOWN = 10  # networks and other entries that the text names
+SHOWN = 9  # networks and other entries that the text names
 
 
 def inspect(path: Path, which: str = "average") -> dict[str, Any]:
@@ -153,11 +152,19 @@ def _network(path: Path, header: Header, values: int) -> dict[str, Any]:
     return {
         **header.dimensions,
         "truncation": dict(header.truncation),
+        "masks": _masks(header),
         "domains": list(map(printable, header.domains)),
         "parameters": parameters(network),
         "values": values,
         "architecture": dict(header.architecture),
     }
+
+
+def _masks(header: Header) -> str | None:
+    """Whether a StarGAN2 that keeps edges of its source has the masks for them; None: it keeps none."""
+    if not header.architecture.get("w_hpf", 0):
+        return None
+    return "missing" if generator_file.lacks_masks(header) else "landmarks"
 
 
 def lines(about: Mapping[str, Any]) -> list[str]:
@@ -203,6 +210,9 @@ def _lines_of(role: str, facts: Mapping[str, Any] | None) -> list[tuple[str, str
             ("  dimensions", f"z {facts['z_dim']}, w {facts['w_dim'] or 'none'}, labels {facts['c_dim']}"),
             ("  truncation", "none" if psi == 1 else f"psi {psi:g} in {layers}"),
         ]
+        if facts["masks"]:
+            missing = f"missing: {generator_file.WITHOUT_MASKS}"
+            rows.append(("  masks", missing if facts["masks"] == "missing" else "of facial landmarks"))
         if facts["domains"]:
             rows.append(("  domains", printable(", ".join(facts["domains"]), 1000)))
     settings = ", ".join(f"{key} {value}" for key, value in facts["architecture"].items())

@@ -127,6 +127,11 @@ class Translate(Stage):
             raise ValueError(f"translate: names are {', '.join(config.names)}; {path} has {count} domains")
         targets(config, header)
 
+    def remarks(self, config: TranslateConfig, files: Mapping[str, Path]) -> Sequence[str]:
+        if not generator_file.lacks_masks(generator_file.read_header(files["checkpoint"])):
+            return ()
+        return (f"{files['checkpoint']} has no masks: {generator_file.WITHOUT_MASKS}",)
+
     def children(
         self,
         config: TranslateConfig,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ METADATA_KEY = "touchstone"
 
 HEADER_LIMIT = 8 << 20
 """Bytes; the largest network of the papers needs 40 KiB. A file whose header is larger is none of ours."""
-
 
 USES = {
     "generator": "a generator; use it as `checkpoint` of sample or translate",
@@ -30,7 +29,7 @@ def refuse_other(path: Path, about: Any, wanted: str) -> None:
     if not isinstance(about, Mapping):
         return
     network = about.get("network", "generator" if "family" in about else None)
-    if network != wanted and network in USES:
+    if isinstance(network, str) and network != wanted and network in USES:
         raise WeightsError(f"{path} is {USES[network]}")
 
 
@@ -38,6 +37,20 @@ def printable(text: str, longest: int = 100) -> str:
     """Text of a file as sentences and outputs show it: on one line, other than printable characters escaped, cut."""
     short = text if len(text) <= longest else text[:longest] + "..."
     return short if short.isprintable() else repr(short)[1:-1]
+
+
+def shown(value: Any) -> str:
+    """`value` of a file in a sentence: printable text or a number, else its type, as nested values could be endless."""
+    if isinstance(value, str):
+        short = printable(value)
+        return repr(value) if short == value else f"'{short}'"
+    return repr(value) if isinstance(value, int | float | type(None)) else f"a {type(value).__name__}"
+
+
+def listed(names: Collection[str], most: int = 6) -> str:
+    """The first `most` names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, list(names)[:most])) + more
 
 
 def begins_like_safetensors(path: Path) -> bool:

@@ -328,7 +328,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         "more than 67108864 bytes of memory",
     ),
     "unread attributes of many parts": (
-        lambda: modules(module_state({}) | dict.fromkeys(SHARED, [])),
+        lambda: modules(module_state({}) | dict.fromkeys(SHARED, ())),
         "more than 67108864 bytes of memory",
     ),
     "no tensors of many parts": (

@@ -151,6 +151,11 @@ def test_a_symbol_that_weights_do_not_need_is_refused_with_a_way_out(value: Any,
         read_bytes(torch_bytes({"generator": state_dict("x"), "value": value}))
 
 
+def test_a_long_history_beside_the_networks_is_read() -> None:
+    history = [0.5 * k for k in range(50_000)]
+    assert read_bytes(torch_bytes({"g": state_dict("x"), "losses": history})).extra["losses"] == history
+
+
 def test_records_of_settings_become_dictionaries() -> None:
     with stand_ins(("models.utils.config", "BaseConfig")) as (config,):
         made = config()
@@ -401,7 +406,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "theano": (theano, "older Theano version, which is not supported; take the file of their TensorFlow version"),
     "alias-free": (
         alias_free,
-        "an alias-free StyleGAN3 network, which is not supported; take a StyleGAN2 network, or .* with the stage ingest",
+        "an alias-free StyleGAN3 network, which is not supported; take a StyleGAN2 network, or .* the stage ingest",
     ),
     "plain pickle": (
         lambda: dumps({"a": [1, 2]}),

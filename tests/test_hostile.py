@@ -226,7 +226,7 @@ def test_values_that_are_not_finite_are_reported_by_name(folder: Path, value: fl
 
 
 def test_two_tensors_of_one_name_are_refused() -> None:
-    refused(of_tensorflow(lambda s: s[2]["variables"].append(("lod", np.float32(1)))), "tensor lod occurs twice")
+    refused(of_tensorflow(lambda s: s[2]["variables"].append(("lod", np.float32(1)))), "tensor 'lod' occurs twice")
     refused(b"\x80\x02}(K\x01K\x02K\x01K\x03u.", "name '1' occurs twice")
 
 
@@ -242,7 +242,8 @@ def test_a_network_inside_itself_is_refused() -> None:
 
 
 def test_mutated_files_are_read_or_refused_and_nothing_else(request: pytest.FixtureRequest) -> None:
-    fuzzer = Fuzzer(golden_files(request.config.getoption("--golden") / "generators", largest=2 * MEBIBYTE))
+    invoked = request.config.invocation_params.dir
+    fuzzer = Fuzzer(golden_files(invoked / request.config.getoption("--golden") / "generators", largest=2 * MEBIBYTE))
     outcome = fuzzer.run(seed=20, count=300, seconds_per_case=5)
     assert outcome["other_errors"] == []
     assert outcome["refused"] > 100

@@ -44,15 +44,19 @@ EVIL = pytest.mark.parametrize("evil", [SHORT, LONG], ids=["short", "long"])
 
 def told(path: Path) -> Iterator[str]:
     """All lines that the command and a sampling stage say of a file."""
-    for ask in (
-        lambda: inspect_checkpoint.lines(inspect_checkpoint.inspect(path)),
-        lambda: inspect_checkpoint.lines(inspect_checkpoint.inspect(path, "raw")),
-        lambda: json.dumps(inspect_checkpoint.inspect(path), ensure_ascii=False, indent=2).split("\n"),
-        lambda: inspect_checkpoint.convert(path, "discriminator", "safetensors", path.with_suffix(".out"), True) and [],
-        lambda: generator_file.read_header(path) and [],
-    ):
+    out = path.with_suffix(".out")
+    asks: list[Callable[[], Any]] = [
+        lambda: inspect_checkpoint.inspect(path),
+        lambda: inspect_checkpoint.inspect(path, "raw"),
+        lambda: inspect_checkpoint.convert(path, "discriminator", "safetensors", out, True),
+        lambda: generator_file.read_header(path),
+    ]
+    for ask in asks:
         try:
-            yield from ask()
+            about = ask()
+            if isinstance(about, dict):
+                yield from inspect_checkpoint.lines(about)
+                yield from json.dumps(about, ensure_ascii=False, indent=1).split("\n")
         except (TouchstoneError, WeightsError) as error:
             yield str(error)
 
@@ -136,9 +140,7 @@ PLACES: dict[str, Callable[[str], bytes]] = {
         lambda c: c["G_ema"]["state"]["_buffers"].update({evil: torch.zeros(2)})
     ),
     "tensor of modules twice": twins,
-    "entry that is no tensor": lambda evil: of_persistence(
-        lambda c: c["G_ema"]["state"]["_buffers"].update({evil: 3})
-    ),
+    "entry that is no tensor": lambda evil: of_persistence(lambda c: c["G_ema"]["state"]["_buffers"].update({evil: 3})),
     "attribute": lambda evil: of_persistence(lambda c: c["G_ema"]["state"].update({evil: evil})),
     "symbol": symbol,
     "entry of an archive": lambda evil: of_torch(lambda c: c.update({evil: 1}), True),
@@ -225,7 +227,9 @@ def test_text_is_shown_on_one_printable_line_whatever_the_form(
             except TouchstoneError as error:
                 assert_lines([str(error)])
             else:
-                assert_lines([*inspect_checkpoint.lines(about), *json.dumps(about, ensure_ascii=False, indent=1).split("\n")])
+                assert_lines(
+                    [*inspect_checkpoint.lines(about), *json.dumps(about, ensure_ascii=False, indent=1).split("\n")]
+                )
 
 
 def same(contents: Contents, path: Path) -> Contents:

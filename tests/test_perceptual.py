@@ -249,7 +249,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "widths": (described(OWN | {"widths": [4, 4, 0, 4, 4]}), r"widths are \[4, 4, 0, 4, 4\], expected 5 numbers"),
     "few": (described(OWN | {"widths": [4]}), r"widths are \[4\], expected 5 numbers from 1 to 4096"),
     "no json": (described("{"), "its description is not JSON"),
-    "list": (described([1]), r"its description is \[1\], expected an object"),
+    "list": (described([1]), r"its description is a list, expected an object"),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -324,6 +325,14 @@ def test_weights_without_names_number_their_domains(tmp_path: Path) -> None:
     made = Translate().children(config, {"checkpoint": path}, rows, None, 0)
     assert made.domain == ["2", "0", "2", "0"]
     assert made.index.tolist() == [2, 0, 2, 0]
+
+
+def test_a_plan_says_once_that_masks_are_missing(latent: Project) -> None:
+    path = latent.folder / "star.safetensors"
+    assert not latent.plan().notes
+    save(path, w_hpf=1.0)
+    (note,) = latent.plan().notes
+    assert re.fullmatch(r"fakes: \S*star\.safetensors has no masks: .* no edges of the source are kept; put .*", note)
 
 
 def test_other_networks_are_refused(tmp_path: Path) -> None:

@@ -149,8 +149,10 @@ def first_tensor(header: dict[str, Any]) -> dict[str, Any]:
     [
         (
             lambda h, a: a.update(family="biggan"),
-            "'generator' of family 'biggan'; known are generator and discriminator of progan, style",
+            "a network 'generator' of family 'biggan'; known are generator and discriminator of progan, style",
         ),
+        (lambda h, a: a.update(network=["rdn"]), "holds a network a list of family 'stylegan2'"),
+        (lambda h, a: a.update(family={"a": 1}), "of family a dict; known are"),
         (lambda h, a: a.update(network="rdn"), "is a re-synthesizer; use it as `model` of residual$"),
         (lambda h, a: a.update(network="perceptual"), "is a perceptual network; use it as `perceptual` of residual$"),
         (lambda h, a: a.update(format=2), "is of format 2; this version reads format 1"),
@@ -275,7 +277,7 @@ def test_a_dimension_that_the_architecture_leaves_to_a_default_must_be_named(jud
     short = {key: value for key, value in DISCRIMINATOR.items() if key != "resolution"}
     with pytest.raises(weights.WeightsError, match="cannot be built"):
         weights.save(tmp_path / "short.safetensors", "stylegan2", short, state, network="discriminator")
-    with pytest.raises(weights.WeightsError, match="holds a 'critic' of family 'stylegan2'; known are generator and"):
+    with pytest.raises(weights.WeightsError, match="holds a network 'critic' of family 'stylegan2'; known are generator and"):
         weights.save(tmp_path / "critic.safetensors", "stylegan2", DISCRIMINATOR, state, network="critic")
     assert not list(tmp_path.glob("[sc]*.safetensors"))
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, listed, put_items, scalars, shown
-from stages.weights_file import WeightsError, printable
+from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, put_items, scalars
+from stages.weights_file import WeightsError, listed, printable, shown
 
 DTYPES = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
 STORAGES = {
@@ -335,7 +335,8 @@ def _read_zip(data: memoryview, budget: Budget) -> Any:
     except WeightsError:
         raise
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError, OverflowError) as error:
-        raise WeightsError(f"its torch file is a damaged or cut archive, download it again: {printable(str(error))}") from error
+        reason = printable(str(error))
+        raise WeightsError(f"its torch file is a damaged or cut archive, download it again: {reason}") from error
     except (zlib.error, struct.error) as error:
         raise WeightsError(f"its torch file is a damaged archive, download it again: {error}") from error
 

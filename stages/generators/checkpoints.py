@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.arrays import ENTRY, NumpyArray, Record, Tensor, read_torch
-from stages.generators.pickle_machine import Budget, shown
+from stages.generators.pickle_machine import Budget
 from stages.generators.pickles import (
     ForeignError,
     Module,
@@ -30,7 +30,7 @@ from stages.generators.pickles import (
     plain,
     read_object,
 )
-from stages.weights_file import WeightsError, printable
+from stages.weights_file import WeightsError, printable, shown
 
 __all__ = ["Contents", "Converted", "NetworkData", "read_contents", "refusal"]
 
@@ -59,7 +59,7 @@ class Contents:
     version    of the TensorFlow or persistence objects; None for torch files
     networks   TensorFlow "G", "D", "Gs" (the average); persistence "G", "D", "G_ema"; torch files: each key whose value
                is a dictionary of tensors ("generator", "g_ema", ...), or "" if the file is one such dictionary
-    extra      other top-level values: plain ones, and single tensors as arrays
+    extra      other top-level values: plain ones, and single tensors and arrays of numpy as arrays
     ignored    names of top-level values that are neither, such as the state of an optimizer
     """
 
@@ -175,7 +175,10 @@ def of_tuple(content: list[Any] | tuple[Any, ...], budget: Budget) -> Contents:
 
 
 def of_dictionary(content: dict[Any, Any], budget: Budget) -> Contents:
-    """Persistent modules under the names that training gave them; the augmentation is not kept."""
+    """Persistent modules under the names that training gave them; the augmentation is not kept.
+
+    A module alone (see `read_bytes`) has no name, and is taken for the average unless it is a discriminator.
+    """
     classes = {value.class_name for value in content.values() if isinstance(value, Module)}
     if not classes & {"Generator", "Discriminator"}:
         raise WeightsError(f"it holds a {min(classes)}, a part of a network or training; take the file that has G_ema")
@@ -194,7 +197,9 @@ def of_dictionary(content: dict[Any, Any], budget: Budget) -> Contents:
 def of_torch(content: Any, container: str, budget: Budget) -> Contents:
     """State dicts of a torch file, whatever else it holds."""
     if not isinstance(content, dict) or not content:
-        raise WeightsError(f"it is a torch file of {shown(content)}; expected dictionaries of tensors (state dicts), save these")
+        raise WeightsError(
+            f"it is a torch file of {shown(content)}; expected dictionaries of tensors (state dicts), save these"
+        )
     if _is_state(content):
         return Contents(container, None, {"": _state(content)})
     networks: dict[str, NetworkData] = {}

@@ -22,6 +22,11 @@ GENERATOR = "generator.safetensors"  # in the artifact of a training
 
 OFFICIAL = "stages.generators.official"
 
+ADD_LANDMARKS = "torch.save({**torch.load('nets_ema.ckpt'), **torch.load('wing.ckpt')}, 'faces.ckpt')"
+WITHOUT_MASKS = (
+    "without a landmark network no edges of the source are kept; put wing.ckpt beside the networks: " + ADD_LANDMARKS
+)
+
 
 def promised(family: str, architecture: Mapping[str, Any], domains: Sequence[str] | None) -> dict[str, Any]:
     """What a training promises about its generator, for `read_header`."""
@@ -54,6 +59,11 @@ def _promised_header(promise: Promise) -> Header:
     if dimensions["c_dim"] is None:
         raise WeightsError(f"{promise} does not say which classes it has; name them in its recipe as `domains`")
     return Header(promise.facts["family"], architecture, dimensions, domains=tuple(promise.facts["domains"]))
+
+
+def lacks_masks(header: Header) -> bool:
+    """Whether it is a StarGAN2 that keeps edges of its source (faces), without the network that says which ones."""
+    return header.architecture.get("w_hpf", 0) > 0 and not header.architecture.get("fan", False)
 
 
 def modules(path: Path | Promise) -> tuple[str, ...]:

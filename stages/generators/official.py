@@ -17,8 +17,7 @@ import numpy as np
 
 from stages import GENERATORS
 from stages.generators.checkpoints import Contents, Converted, read_contents, refusal
-from stages.generators.pickle_machine import listed, shown
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, listed, shown
 
 AVERAGES = frozenset(("Gs", "G_ema", "generator_smooth", "g_running", "g_ema", "avgG", ""))
 TRAINED = frozenset(("G", "generator", "g", "netG", "nets"))
@@ -48,7 +47,9 @@ def recognize(path: Path, contents: Contents) -> tuple[ModuleType, str, str]:
     for network in contents.networks.values():
         for name, array in network.tensors.items():
             if 0 in array.shape or (not array.shape and name.endswith(("weight", "bias"))):
-                raise WeightsError(f"{path} is refused: its tensor {shown(name)} has shape {array.shape}, as no layer has")
+                raise WeightsError(
+                    f"{path} is refused: its tensor {shown(name)} has shape {array.shape}, as no layer has"
+                )
     for family in GENERATORS:
         module = import_module(f"stages.generators.{family}_official")
         form = module.recognize(contents)
@@ -60,8 +61,8 @@ def recognize(path: Path, contents: Contents) -> tuple[ModuleType, str, str]:
     alone = contents.networks.keys() == {""}
     what = "it is a state dict" if alone else f"its networks are {listed(contents.networks)}"
     raise WeightsError(
-        f"{path} holds networks of no known family ({', '.join(GENERATORS)}): {what} with {found}; take a checkpoint of "
-        "one of these (docs/checkpoints.md), or make images with its own program and read them with the stage ingest"
+        f"{path} holds networks of no known family ({', '.join(GENERATORS)}): {what} with {found}; take a checkpoint "
+        "of one of these (docs/checkpoints.md), or make images with its own program and read them with the stage ingest"
     )
 
 
@@ -94,7 +95,8 @@ def judges_only(contents: Contents, form: str) -> bool:
 def _snapshot(path: Path, contents: Contents) -> WeightsError:
     return WeightsError(
         f"{path} is a snapshot of a training without the averaged generator (its networks are "
-        f"{listed(contents.networks)}); take the file that has it, or convert the generator as it is: touchstone checkpoint FILE --network raw --to safetensors"
+        f"{listed(contents.networks)}); take the file that has it, or convert the generator as it is: touchstone "
+        "checkpoint FILE --network raw --to safetensors"
     )
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.weights_file import WeightsError, printable
+from stages.weights_file import WeightsError, shown
 
 PROTOCOLS = range(2, 6)
 OPCODE_LIMIT = 10_000_000
@@ -316,20 +316,6 @@ class PickleMachine:
             )
 
 
-def shown(value: Any) -> str:
-    """`value` in an error message: its text if it is short and plain, else its type. Nested values could be endless."""
-    if isinstance(value, str):
-        short = printable(value)
-        return repr(value) if short == value else f"'{short}'"
-    return repr(value) if isinstance(value, SCALARS) else f"a {type(value).__name__}"
-
-
-def listed(names: Collection[str], most: int = 6) -> str:
-    """The first `most` names, and how many more there are, for an error message."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(shown, list(names)[:most])) + more
-
-
 def scalars(items: Any) -> list[Any]:
     """`items`, if all can be keys: text, None or numbers of 64 bits.
 
@@ -349,7 +335,7 @@ def put_items(target: dict[Any, Any], pairs: list[tuple[Any, Any]]) -> None:
     scalars(key for key, _ in pairs)
     for key, value in pairs:
         if key in target:
-            raise WeightsError(f"the name {shown(key)} occurs twice in one dictionary")
+            raise WeightsError(f"the name {shown(str(key))} occurs twice in one dictionary")
         target[key] = value
 
 

@@ -1,8 +1,8 @@
 """Networks in pickles, read as data: TensorFlow networks of dnnlib and persistent modules of stylegan2-ada-pytorch.
 
 A TensorFlow pickle holds (G, D, Gs), or one network: its build function's name, the settings of the call and the
-variables; parts of the network are networks of their own. A persistence pickle is a dictionary G, D, G_ema; each
-network is a call that carries the class's source and the module's `__dict__`. Both carry Python source that the
+variables; parts of the network are networks of their own. A persistence pickle is a dictionary G, D, G_ema, or one
+network; each is a call that carries the class's source and the module's `__dict__`. Both carry Python source that the
 original readers execute. Here it is dropped unread; names, numbers and tensors are kept. Nothing of the file is
 imported or run (see `pickle_machine`). The networks themselves are built by the family's own module.
 """
@@ -38,9 +38,8 @@ from stages.generators.pickle_machine import (
     PickleMachine,
     Stub,
     Symbol,
-    shown,
 )
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, shown
 
 WAY_OUT = "take a StyleGAN2 network, or make images with its own program and read them with the stage ingest"
 PERSISTENCE_VERSION = 6
@@ -153,7 +152,7 @@ def read_object(data: memoryview, budget: Budget) -> Any:
     machine = PickleMachine(data, budget, calls(budget), None, NUMPY_NAMES)
     content = machine.load()
     if machine.position != len(data):
-        raise WeightsError(f"it has {len(data) - machine.position} bytes behind its pickle")
+        raise WeightsError(f"it has {len(data) - machine.position} bytes behind its pickle; download it again")
     return content
 
 

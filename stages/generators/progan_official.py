@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted, NetworkData
-from stages.generators.pickle_machine import listed, shown
 from stages.generators.weights import check_tensors
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, listed, printable, shown
 
 Array = NDArray[Any]
 Change = Callable[[Array, Array], tuple[Array, Array]]
@@ -168,7 +167,7 @@ def carried_out(source: str, where: str, plan: Plan, lod: float) -> Converted:
             shapes = f"{weight.shape} and {bias.shape}"
             raise WeightsError(f"{where} has {names[0]} and its bias of shapes {shapes}, which do not fit") from error
     if leftover := sorted(set(plan.tensors) - used):
-        raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {shown(leftover[0])}")
+        raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {printable(leftover[0])}")
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     tensors = check_tensors(where, ours, expected)
     return Converted("progan", plan.architecture, tensors, {"psi": 1.0, "cutoff": None}, source)

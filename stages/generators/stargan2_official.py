@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted
-from stages.generators.pickle_machine import listed
+from stages.generators.generator_file import ADD_LANDMARKS
 from stages.generators.weights import check_tensors
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, listed
 
 Array = NDArray[Any]
 
@@ -51,15 +51,21 @@ def _tensors(contents: Contents, name: str) -> Mapping[str, Array]:
     return contents.networks[name].tensors if name in contents.networks else {}
 
 
-def generator(contents: Contents, which: str = "average", landmarks: Contents | None = None) -> Converted:
-    """The generator of a checkpoint; `landmarks` is a wing.ckpt that replaces or adds its landmark network.
+def generator(contents: Contents, which: str = "average") -> Converted:
+    """The generator of a checkpoint, which may have the entries of a wing.ckpt beside its networks.
 
     A file has either the averaged networks or, beside a discriminator, those that were trained: "average" takes what
     the file has (the result's `source` says which), "raw" refuses averaged ones. Without a landmark network a generator
     for faces is converted as it is: no edges of the source are carried over. Raises WeightsError.
     """
-    if recognize(contents) != "networks":
-        raise WeightsError(f"it has no StarGAN2 generator: expected {', '.join(PARTS)}, found {_names(contents)}")
+    form = recognize(contents)
+    if form == "landmarks":
+        raise WeightsError(
+            f"it is the landmark network of StarGAN2 alone; put it beside the networks of images: {ADD_LANDMARKS}"
+        )
+    if form != "networks":
+        found = listed(contents.networks) or "no networks"
+        raise WeightsError(f"it has no StarGAN2 generator: expected {', '.join(PARTS)}, found {found}")
     source = "nets" if "discriminator" in contents.networks else "nets_ema"
     if which == "raw" and source == "nets_ema":
         raise WeightsError("it has the averaged networks of StarGAN2; those as trained are in the file nets.ckpt")
@@ -68,13 +74,10 @@ def generator(contents: Contents, which: str = "average", landmarks: Contents | 
     kernel = parts["generator"].pop(FILTER, None)
     if architecture["w_hpf"]:
         architecture["w_hpf"] = _divisor(kernel)
-        faces = landmarks or contents
-        name = _landmarks_name(faces)
-        if landmarks is not None and name is None:
-            raise WeightsError(f"the landmark file has no landmark network of StarGAN2, but {_names(landmarks)}")
+        name = _landmarks_name(contents)
         if name is not None:
             architecture["fan"] = True
-            parts[LANDMARKS] = _landmark_tensors(_tensors(faces, name), only_known=name != LANDMARKS)
+            parts[LANDMARKS] = _landmark_tensors(_tensors(contents, name), only_known=name != LANDMARKS)
     elif kernel is not None:
         raise WeightsError(f"its generator has {FILTER}, but no blocks for the edges that this filter finds")
     tensors = {f"{part}.{name}": array for part, own in parts.items() for name, array in own.items()}
@@ -92,10 +95,6 @@ def discriminator(contents: Contents) -> Converted | None:
     architecture = {**_trunk(tensors, "main", blocks), "c_dim": _side(tensors, last, 0)}
     checked = _checked(architecture, tensors, discriminator=True)
     return Converted("stargan2", architecture, checked, {"psi": 1.0, "cutoff": None}, name or "discriminator")
-
-
-def _names(contents: Contents) -> str:
-    return listed(contents.networks) or "no networks"
 
 
 def _architecture(parts: Mapping[str, Mapping[str, Array]]) -> dict[str, Any]:

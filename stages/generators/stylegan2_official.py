@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from stages.generators import stylegan2, weights
 from stages.generators.checkpoints import Contents, Converted, NetworkData
-from stages.generators.pickle_machine import listed, shown
 from stages.generators.stylegan2_tensors import (
     GENFORCE_GENERATOR,
     ROSINALITY_GENERATOR,
@@ -32,7 +31,7 @@ from stages.generators.stylegan2_tensors import (
     rosinality_discriminator,
     width_rule,
 )
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, listed, shown
 
 Array = NDArray[Any]
 

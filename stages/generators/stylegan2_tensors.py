@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.pickle_machine import shown
 from stages.generators.stylegan2 import channels
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, printable, shown
 
 Array = NDArray[Any]
 Names = Mapping[str, str | Callable[[re.Match[str]], str]]  # pattern of a tensor's name -> our name; "": not needed
@@ -158,7 +157,7 @@ def drop_constants(tensors: Mapping[str, Array]) -> dict[str, Array]:
             continue
         usual = array.size == FILTER.size and array.shape[-2:] == FILTER.shape
         if not usual or not any(np.allclose(array, gain * FILTER, atol=1e-6) for gain in (1, 4)):
-            raise WeightsError(f"its filter {shown(name)} is not the one of StyleGAN2, outer([1, 3, 3, 1]) / 64")
+            raise WeightsError(f"its filter {printable(name)} is not the one of StyleGAN2, outer([1, 3, 3, 1]) / 64")
     return kept
 
 

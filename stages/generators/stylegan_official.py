@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted, NetworkData
-from stages.generators.pickle_machine import listed, shown
 from stages.generators.weights import check_tensors, fill
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, listed, printable, shown
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
@@ -167,7 +166,7 @@ def carried_out(where: str, plan: Plan, theirs: Mapping[str, Array]) -> dict[str
         except (ValueError, IndexError, ArithmeticError) as error:
             raise WeightsError(f"{where} has the tensor {their} of shape {array.shape}, which does not fit") from error
     if leftover := sorted(set(theirs) - {their for their, _ in plan.moves.values()} - plan.dropped):
-        raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {shown(leftover[0])}")
+        raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {printable(leftover[0])}")
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     tensors = check_tensors(where, ours, expected)
     try:
@@ -385,7 +384,8 @@ def genforce_filters(where: str, tensors: Mapping[str, Array]) -> set[str]:
     names = {name for name in tensors if name.endswith(".blur.kernel")}
     for name in names:
         if not usual(array := taken(where, tensors, name)):
-            raise WeightsError(f"{where} has a filter {shown(name)} of shape {array.shape} that is not [1, 2, 1] x [1, 2, 1]")
+            found = f"a filter {printable(name)} of shape {array.shape}"
+            raise WeightsError(f"{where} has {found} that is not [1, 2, 1] x [1, 2, 1]")
     return names
 
 

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import GENERATORS
-from stages.generators.pickle_machine import shown
-from stages.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError, printable, refuse_other
+from stages.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError, printable, refuse_other, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,13 +109,12 @@ def _shapes(path: Path, entries: Mapping[str, Any], data_bytes: int) -> dict[str
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
             raise WeightsError(f"{path}: the header entry of tensor {shown(name)} is not dtype, shape and data_offsets")
         kind, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if kind not in ITEM_BYTES:
-            raise WeightsError(f"{path}: tensor {shown(name)} has dtype {shown(kind)}; expected {' or '.join(ITEM_BYTES)}")
+        if not isinstance(kind, str) or kind not in ITEM_BYTES:
+            found = f"{printable(str(kind))}; expected {' or '.join(ITEM_BYTES)}"
+            raise WeightsError(f"{path}: tensor {shown(name)} has dtype {found}")
         if not _naturals(shape) or not _naturals(place) or len(place) != 2:
-            raise WeightsError(
-                f"{path}: tensor {shown(name)} has shape {printable(repr(shape))} at {printable(repr(place))}, expected "
-                "lists of integers >= 0"
-            )
+            found = f"shape {printable(repr(shape))} at {printable(repr(place))}"
+            raise WeightsError(f"{path}: tensor {shown(name)} has {found}, expected lists of integers >= 0")
         expected = ITEM_BYTES[kind]
         for side in shape:
             expected *= side
@@ -162,9 +160,9 @@ def _described(path: Path, metadata: Any, shapes: Mapping[str, tuple[int, ...]])
         found = about.get("format") if isinstance(about, dict) else about
         raise WeightsError(f"{path} is of format {printable(repr(found))}; this version reads format {FORMAT}")
     family, network = about.get("family"), about.get("network", "generator")
-    if family not in FAMILIES or network not in NETWORKS:
+    if not isinstance(family, str) or family not in FAMILIES or str(network) not in NETWORKS:
         known = f"known are {' and '.join(NETWORKS)} of {', '.join(FAMILIES)}"
-        raise WeightsError(f"{path} holds a {shown(network)} of family {shown(family)}; {known}")
+        raise WeightsError(f"{path} holds a network {shown(network)} of family {shown(family)}; {known}")
     architecture, dimensions, truncation = (about.get(key) for key in ("architecture", "dimensions", "truncation"))
     if not isinstance(architecture, dict):
         raise WeightsError(f"{path}: its description has no architecture")
@@ -174,7 +172,8 @@ def _described(path: Path, metadata: Any, shapes: Mapping[str, tuple[int, ...]])
         found = f"{printable(str(dimensions))} are not those of its architecture {printable(str(architecture))}"
         raise WeightsError(f"{path}: its dimensions {found}")
     if not isinstance(truncation, dict) or set(truncation) != {"psi", "cutoff"} or not _truncates(**truncation):
-        raise WeightsError(f"{path}: its truncation is {printable(repr(truncation))}, expected psi, a number, and cutoff, a count")
+        found = printable(repr(truncation))
+        raise WeightsError(f"{path}: its truncation is {found}, expected psi, a number, and cutoff, a count")
     domains = about.get("domains", [])
     if not isinstance(domains, list) or not _named(domains, dimensions["c_dim"]):
         found = f"{printable(repr(domains))}, expected {dimensions['c_dim']} different names"

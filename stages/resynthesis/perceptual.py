@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.weights import fill
-from stages.weights_file import METADATA_KEY, WeightsError, printable, refuse_other
+from stages.weights_file import METADATA_KEY, WeightsError, printable, refuse_other, shown
 
 if TYPE_CHECKING:
     from stages.resynthesis.perceptual_networks import PerceptualNetwork
@@ -73,8 +73,8 @@ def read_header(path: Path) -> PerceptualHeader:
     refuse_other(path, about, "perceptual")
     if about.get("network") != "perceptual" or about.get("format") != FORMAT:
         raise WeightsError(
-            f"{path} holds a {about.get('network', 'generator')!r} of format {about.get('format')!r}; expected a "
-            f"'perceptual' network of format {FORMAT}"
+            f"{path} holds a {shown(about.get('network', 'generator'))} of format {shown(about.get('format'))}; "
+            f"expected a 'perceptual' network of format {FORMAT}"
         )
     widths = about.get("widths")
     if (
@@ -82,7 +82,9 @@ def read_header(path: Path) -> PerceptualHeader:
         or len(widths) != STAGES
         or not all(type(width) is int and 1 <= width <= MOST_WIDTH for width in widths)
     ):
-        raise WeightsError(f"{path}: its widths are {widths!r}, expected {STAGES} numbers from 1 to {MOST_WIDTH}")
+        raise WeightsError(
+            f"{path}: its widths are {printable(repr(widths))}, expected {STAGES} numbers from 1 to {MOST_WIDTH}"
+        )
     _compare(path, shapes, _shapes(range(0, 3 * STAGES, 3), widths), f"the widths {widths}")
     return PerceptualHeader("small", tuple(widths))
 
@@ -186,7 +188,7 @@ def _safetensors(path: Path) -> tuple[Mapping[str, Any] | None, dict[str, tuple[
     foreign = {name: dtype for name, dtype in dtypes.items() if dtype not in DTYPES}
     if foreign:
         name, dtype = min(foreign.items())
-        raise WeightsError(f"{path}: tensor {name!r} has dtype {dtype}; expected {' or '.join(DTYPES)}")
+        raise WeightsError(f"{path}: tensor {shown(name)} has dtype {dtype}; expected {' or '.join(DTYPES)}")
     if METADATA_KEY not in metadata:
         return None, shapes
     try:
@@ -194,7 +196,7 @@ def _safetensors(path: Path) -> tuple[Mapping[str, Any] | None, dict[str, tuple[
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its description is not JSON ({error})") from error
     if not isinstance(about, dict):
-        raise WeightsError(f"{path}: its description is {about!r}, expected an object")
+        raise WeightsError(f"{path}: its description is {shown(about)}, expected an object")
     return about, shapes
 
 

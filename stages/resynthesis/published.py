@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import read_contents
-from stages.weights_file import WeightsError
+from stages.weights_file import WeightsError, listed
 
 FIRST = "sfe1.weight"
 """A tensor that only these networks have, told apart from a detector in the same file."""
@@ -23,7 +23,7 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     contents = read_contents(path)
     found = {name: dict(data.tensors) for name, data in contents.networks.items() if FIRST in data.tensors}
     if len(found) != 1:
-        names = ", ".join(map(repr, found or contents.networks))
+        names = listed(found or contents.networks)
         what = f"{len(found)} re-synthesizers" if found else f"no re-synthesizer (a state dict with {FIRST!r})"
         raise WeightsError(f"{path} holds {what}; its state dicts are {names}")
     return found.popitem()[1]

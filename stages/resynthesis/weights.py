@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Context, Promise
-from stages.weights_file import METADATA_KEY, WeightsError, is_safetensors, refuse_other
+from stages.weights_file import METADATA_KEY, WeightsError, is_safetensors, printable, refuse_other, shown
 
 if TYPE_CHECKING:
     from stages.resynthesis.rdn import RDN
@@ -154,15 +154,17 @@ def _own_header(path: Path) -> Header:
     refuse_other(path, about, NETWORK)
     if not isinstance(about, dict) or about.get("network") != NETWORK:
         found = about.get("network", about.get("kind")) if isinstance(about, dict) else about
-        raise WeightsError(f"{path} holds {found!r}; expected the network {NETWORK!r} of train_resynthesizer")
+        raise WeightsError(f"{path} holds {shown(found)}; expected the network {NETWORK!r} of train_resynthesizer")
     if about.get("format") != FORMAT:
-        raise WeightsError(f"{path} is of format {about.get('format')!r}; this version reads format {FORMAT}")
+        raise WeightsError(f"{path} is of format {shown(about.get('format'))}; this version reads format {FORMAT}")
     counts, task = about.get("architecture"), about.get("task")
     names = Architecture.__dataclass_fields__.keys()
     if not isinstance(counts, dict) or counts.keys() != names or not all(_count(count) for count in counts.values()):
-        raise WeightsError(f"{path}: its architecture is {counts!r}; expected counts of {', '.join(names)}")
+        raise WeightsError(
+            f"{path}: its architecture is {printable(repr(counts))}; expected counts of {', '.join(names)}"
+        )
     if task not in TASKS:
-        raise WeightsError(f"{path}: its task is {task!r}; expected {', '.join(TASKS)}")
+        raise WeightsError(f"{path}: its task is {shown(task)}; expected {', '.join(TASKS)}")
     return Header(Architecture(**counts), task, shapes)
 
 
@@ -206,9 +208,11 @@ def build(path: Path | str, architecture: Architecture, tensors: Mapping[str, ND
         raise WeightsError(f"{path} does not fit its network {architecture}: it {' and '.join(parts)}")
     for name, array in tensors.items():
         if tuple(array.shape) != expected[name]:
-            raise WeightsError(f"{path}: tensor {name!r} is {tuple(array.shape)}, its network needs {expected[name]}")
+            raise WeightsError(
+                f"{path}: tensor {shown(name)} is {tuple(array.shape)}, its network needs {expected[name]}"
+            )
         if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise WeightsError(f"{path}: tensor {name!r} ({array.dtype}) has values that are no finite numbers")
+            raise WeightsError(f"{path}: tensor {shown(name)} ({array.dtype}) has values that are no finite numbers")
     values = {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in tensors.items()}
     network.load_state_dict(values, assign=True)
     return network.eval().requires_grad_(False)

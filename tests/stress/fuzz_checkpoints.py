@@ -109,7 +109,7 @@ def sample(name: str, data: bytes) -> Sample:
         made.root = next(member for member in made.members if member.endswith("/data.pkl"))
         made.pickled = made.members[made.root]
     position = 0
-    for _ in range(5 if data[2:14].startswith(NESTED[2:]) else 1):
+    for _ in range(5 if NESTED[2:] in data[:23] else 1):
         for kind, _, place in pickletools.genops(io.BytesIO(made.pickled[position:])):
             assert place is not None
             made.opcodes.append(position + place)
