@@ -110,7 +110,9 @@ def _nested(value: Any) -> bool:
 def text(value: Any) -> str:
     """Plain data as a reader would write them."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {text(inner)}" for name, inner in value.items() if inner is not None) or "done"
+        return (
+            ", ".join(f"{name} {text(inner)}" for name, inner in value.items() if inner not in (None, [], ())) or "done"
+        )
     if isinstance(value, list | tuple):
         return ", ".join(text(item) for item in value)
     return "none" if value is None else str(value)

@@ -480,6 +480,12 @@ def test_each_kind_of_difference_has_a_topic(fake: Any, topic: str, pair: tuple[
     assert (found.topic, found.real, found.fake) == (topic, *pair)
 
 
+def test_settings_that_are_empty_are_not_told() -> None:
+    blurred = (*FAKE_STEPS, step("perturb", protocol="blur", off=[], codecs=None))
+    (found,) = class_differences.compare(REAL_STEPS, blurred)
+    assert found.fake == "protocol blur"
+
+
 def test_another_order_of_the_same_steps_is_a_difference() -> None:
     blur = step("perturb", protocol="blur")
     (found,) = class_differences.compare((*REAL_STEPS, blur), (FAKE_STEPS[0], blur, FAKE_STEPS[1]))
