@@ -69,7 +69,7 @@ def write(arrays: Arrays, folder: Path) -> None:
 def stage_and_kernel(feature: str) -> tuple[Stage, StageConfig, Callable[[NDArray[np.uint8]], Arrays]]:
     """The stage of a feature, its settings, and the kernel alone."""
     if feature == "prnu":
-        return Prnu(), PrnuConfig(levels=LEVELS, sigma=SIGMA), prnu_kernel
+        return Prnu(), PrnuConfig(features=("residual",), levels=LEVELS, sigma=SIGMA), prnu_kernel
     return Spectrum(), SpectrumConfig.model_validate({"features": [feature]}), bare_kernels()[feature]
 
 
