@@ -1,8 +1,9 @@
 """Claim: all frequency features at 1024 px fit into 2 GiB of memory, with two workers and everything that a run holds.
 
-A fresh process runs spectrum shards of 16 rows through the engine: it reads images from shards, computes profile,
-projections, DCT-2d and FFT-2d maps, and publishes one shard per worker while it computes the next. What counts is the
-largest resident set of that process, libraries included (about 0.5 GiB of it). Time plays no part.
+For each stage, a fresh process runs shards through the engine: it reads images from shards, computes (`spectrum`:
+profile, projections, DCT-2d and FFT-2d maps), and publishes one shard per worker while it computes the next. What
+counts is the largest resident set of that process, libraries included (about 0.5 GiB of it). Time plays no part. The
+stages beside `spectrum` are measured without a goal.
 
     python -m benchmarks.large_images
 """
@@ -27,18 +28,37 @@ from pipeline.executors import Executors, Stop
 from pipeline.progress import Bars
 from pipeline.runs import this_run
 from pipeline.shards import rows_per_shard
-from pipeline.stage import ID, Field
+from pipeline.stage import ID, Field, Kind, Stage, StageConfig
 from pipeline.store import Store
-from pipeline.tasks import Facts, Parent, ShardTask
+from pipeline.tasks import CheckedFile, Facts, Parent, ShardTask
+from stages.perturb import Perturb, PerturbConfig
+from stages.prnu import Prnu, PrnuConfig
+from stages.residual import Residual, ResidualConfig
 from stages.spectrum import Spectrum, SpectrumConfig
+from stages.upsample import Upsample, UpsampleConfig
 
 SIDE, WORKERS, SHARDS, CLAIM_MIB = 1024, 2, 6, 2048
 
 
-def features(folder: Path) -> tuple[int, float]:
+MODEL = Path(__file__).parents[1] / "manifests" / "weights" / "rdn-small-SR.safetensors"
+
+
+def stages() -> dict[str, tuple[Stage, StageConfig]]:
+    """Name -> a stage that reads images, and its settings."""
+    everything = {"features": ["profile", "projections", "dct2d", "fft2d"]}
+    return {
+        "spectrum": (Spectrum(), SpectrumConfig.model_validate(everything)),
+        "residual": (Residual(), ResidualConfig.model_validate({"model": str(MODEL)})),
+        "prnu": (Prnu(), PrnuConfig()),
+        "perturb": (Perturb(), PerturbConfig.model_validate({"protocol": "he2021"})),
+        "upsample": (Upsample(), UpsampleConfig.model_validate({"method": "bicubic"})),
+    }
+
+
+def features(folder: Path, name: str) -> tuple[int, float]:
     """Rows of all shards, and the peak of this process in MiB."""
-    stage = Spectrum()
-    config = SpectrumConfig.model_validate({"features": ["profile", "projections", "dct2d", "fft2d"]})
+    stage, config = stages()[name]
+    files = {"model": CheckedFile(MODEL, hashlib.sha256(MODEL.read_bytes()).hexdigest())} if name == "residual" else {}
     images_schema = {"image": Field("uint8", (SIDE, SIDE, 3))}
     schema = stage.schema(config, {"of": images_schema})
     rows = rows_per_shard(schema)
@@ -52,8 +72,9 @@ def features(folder: Path) -> tuple[int, float]:
         ids = np.sort(np.frombuffer(random.bytes(16 * rows), "S16")).view(ID)
         store.stage_shard("equalize", chain, ids, {"image": images}, images_schema, run)
         parent = Parent("equalize", chain, images_schema, ids)
-        task = ShardTask(facts, "spectra", stage, config, fresh, schema, ids, (parent,))
-        waiting.append(executors.submit("spectra", task, Bars(quiet=True), Stop()))
+        index = np.zeros(rows, np.int64) if stage.kind is Kind.EXPAND else None
+        task = ShardTask(facts, name, stage, config, fresh, schema, ids, (parent,), index, files=files)
+        waiting.append(executors.submit(name, task, Bars(quiet=True), Stop()))
     for future in waiting:
         future.result()
     executors.close()
@@ -61,11 +82,15 @@ def features(folder: Path) -> tuple[int, float]:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(1) as pool:
-        rows, peak = pool.apply(features, (Path(folder),))
-    print(f"all features of {rows} images at {SIDE} px, {WORKERS} workers: at most {peak:.0f} MiB")
+    peaks: dict[str, tuple[int, float]] = {}
+    for name in stages():
+        with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(1) as pool:
+            peaks[name] = pool.apply(features, (Path(folder), name))
+        print(f"{name} of {peaks[name][0]} images at {SIDE} px, {WORKERS} workers: at most {peaks[name][1]:.0f} MiB")
+    rows, peak = peaks.pop("spectrum")
+    others = {f"{name}_mib": round(most) for name, (_, most) in peaks.items()}
     against = f"the goal itself, {CLAIM_MIB} MiB; images of noise"
-    emit(f"peak memory of the spectrum stage at {SIDE} px, MiB", peak, peak / CLAIM_MIB, against, rows)
+    emit(f"peak memory of the spectrum stage at {SIDE} px, MiB", peak, peak / CLAIM_MIB, against, rows, **others)
 
 
 if __name__ == "__main__":
