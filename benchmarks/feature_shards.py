@@ -32,7 +32,7 @@ from pipeline.store import Store
 from pipeline.tasks import Facts, Parent, ShardTask
 from stages.spectrum import Spectrum, SpectrumConfig
 
-ROUNDS, SHARDS = 5, 16
+ROUNDS, SHARDS = 5, 8
 MOST_ROWS = {64: 4096, 256: 256}  # pixels per side -> rows; fewer where a full shard holds fewer
 
 
