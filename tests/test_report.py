@@ -18,7 +18,7 @@ from memory_rows import MemoryRows, context, digest, rows_of, step, union
 from PIL import Image
 
 from pipeline.stage import Artifact, Field
-from stages import class_differences, figures
+from stages import figures
 from stages.containers import packed
 from stages.evaluate import Evaluate, EvaluateConfig
 from stages.fit_equalization import FitEqualization, FitEqualizationConfig
@@ -444,62 +444,6 @@ def test_samples_are_the_smallest_ids_in_order(evaluations: tuple[Artifact, ...]
 
 def test_the_template_is_part_of_the_recipe() -> None:
     assert len(Report().environment(ReportConfig())["template"]) == 32
-
-
-def test_equal_processing_has_no_difference() -> None:
-    assert class_differences.compare(REAL_STEPS, FAKE_STEPS) == []
-
-
-@pytest.mark.parametrize("last", ["sample", "translate", "upsample"])
-def test_the_origin_of_a_fake_made_from_photographs_is_its_last_generator(last: str) -> None:
-    made = (*REAL_STEPS, step(last), FAKE_STEPS[1])
-    assert [one["stage"] for one in class_differences.processing(made)] == ["equalize"]
-
-
-@pytest.mark.parametrize(
-    ("fake", "topic", "pair"),
-    [
-        ((FAKE_STEPS[0], step("equalize", size=32, resample="lanczos")), "equalize.size", ("16", "32")),
-        ((*FAKE_STEPS, step("perturb", protocol="he2021")), "perturb", ("(not done)", "protocol he2021")),
-        (
-            (*FAKE_STEPS, step("perturb", protocol="x", operations=[{"op": "blur"}])),
-            "perturb",
-            ("(not done)", "protocol x"),
-        ),
-        ((FAKE_STEPS[0],), "equalize", ("size 16, resample lanczos", "(not done)")),
-        (
-            (FAKE_STEPS[0], {**FAKE_STEPS[1], "environment": {"pillow": "12"}}),
-            "equalize.environment.pillow",
-            ("none", "12"),
-        ),
-        ((*FAKE_STEPS, FAKE_STEPS[1]), "equalize", ("(not done)", "size 16, resample lanczos")),
-    ],
-)
-def test_each_kind_of_difference_has_a_topic(fake: Any, topic: str, pair: tuple[str, str]) -> None:
-    (found,) = class_differences.compare(REAL_STEPS, fake)
-    assert (found.topic, found.real, found.fake) == (topic, *pair)
-
-
-def test_settings_that_are_empty_are_not_told() -> None:
-    blurred = (*FAKE_STEPS, step("perturb", protocol="blur", off=[], codecs=None))
-    (found,) = class_differences.compare(REAL_STEPS, blurred)
-    assert found.fake == "protocol blur"
-
-
-def test_another_order_of_the_same_steps_is_a_difference() -> None:
-    blur = step("perturb", protocol="blur")
-    (found,) = class_differences.compare((*REAL_STEPS, blur), (FAKE_STEPS[0], blur, FAKE_STEPS[1]))
-    assert (found.topic, found.real, found.fake) == ("order", "equalize → perturb", "perturb → equalize")
-
-
-def test_a_declaration_covers_what_lies_below_its_topic() -> None:
-    differences = [
-        class_differences.Difference("perturb.protocol", "a", "b"),
-        class_differences.Difference("perturbed", "", ""),
-    ]
-    found, unused = class_differences.declare(differences, {"perturb": "Said.", "codec": "Unused."})
-    assert [(one.topic, one.declared) for one in found] == [("perturbed", ""), ("perturb.protocol", "Said.")]
-    assert unused == {"codec": "Unused."}
 
 
 def test_moments_equal_those_of_numpy_and_do_not_depend_on_large_means() -> None:
