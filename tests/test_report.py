@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from memory_rows import MemoryRows, context, digest, rows_of, step, union
 from PIL import Image
 
@@ -451,3 +453,21 @@ def test_moments_equal_those_of_numpy_and_do_not_depend_on_large_means() -> None
     mean, deviation = figures.moments(rows_of("x", 0, {"profile": data}), "profile")
     np.testing.assert_allclose(mean, data.mean(axis=0), rtol=1e-13)
     np.testing.assert_allclose(deviation, data.std(axis=0), rtol=1e-9)
+
+
+def test_color_bars_of_many_maps_do_not_cover_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    painted: list[Figure] = []
+
+    def kept(width: float, height: float, kind: str, paint: Any) -> str:
+        figure = Figure(figsize=(width, height), layout="constrained")
+        paint(figure)
+        figure.canvas.draw()
+        painted.append(figure)
+        return ""
+
+    monkeypatch.setattr(figures, "draw", kept)
+    names = [f"source {number}" for number in range(13)]
+    figures.map_figure({name: np.eye(8) for name in names}, dict.fromkeys(names, 1), shifted=False)
+    bars = [axis.get_position() for axis in painted[0].axes if axis.get_ylabel()]
+    assert len(bars) == 6  # two for each of three lines
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(bars, 2))
