@@ -40,19 +40,26 @@ from stages.resynthesis import perceptual
 from stages.resynthesis.perceptual_networks import PerceptualNetwork, small
 
 WIDTHS = (16, 32, 64, 128, 128)
-CROP = 64  # pixels
 HELD_OUT = 6  # one group in so many
 NAME = "perceptual-small"
 MOST_BYTES = 4_000_000
 LICENCE = "Apache-2.0; trained on CC0-1.0 and MIT photographs"
+DATA = (
+    "CC0 1.0 and MIT photographs of garments, groceries and desktop backgrounds at 128 pixels, none of a val or test "
+    "group of manifests/photos.csv; one group in six was held out for the figures"
+)
 GRAY = (0.299, 0.587, 0.114)
 
 
 class Photographs:
-    """Photographs of a manifest, (n, 3, side, side) uint8, and the numbers of those of each group."""
+    """Photographs of a manifest, (n, 3, side, side) uint8, and the numbers of those of each group.
 
-    def __init__(self, manifest: Path) -> None:
+    crop  side of the crops that the network learns from, in pixels
+    """
+
+    def __init__(self, manifest: Path, crop: int) -> None:
         found = read_manifest(manifest)
+        self.crop = crop
         digests, images = [], []
         for file in found.column("file"):
             content = (found.root / file).read_bytes()
@@ -62,6 +69,8 @@ class Photographs:
         if list(found.column("sha256")) != digests:
             raise SystemExit(f"{manifest}: a photograph is not what its line says; write the manifest again")
         self.images = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
+        if not 1 <= crop <= self.images.shape[-1]:
+            raise SystemExit(f"--crop is {crop}, but the photographs have {self.images.shape[-1]} pixels; make it smaller")
         groups: dict[str, list[int]] = {}
         for number, group in enumerate(found.column("group")):
             groups.setdefault(group, []).append(number)
@@ -73,12 +82,13 @@ class Photographs:
 
 
 def crops(photographs: Photographs, chosen: Sequence[int], random: np.random.Generator) -> Tensor:
-    """One changed crop of each photograph, (n, 3, CROP, CROP) float32 in 0..1."""
-    side = photographs.images.shape[-1] - CROP + 1
-    found = torch.empty((len(chosen), 3, CROP, CROP))
+    """One changed crop of each photograph, (n, 3, crop, crop) float32 in 0..1."""
+    crop_side = photographs.crop
+    places = photographs.images.shape[-1] - crop_side + 1
+    found = torch.empty((len(chosen), 3, crop_side, crop_side))
     for place, number in enumerate(chosen):
-        top, left = random.integers(side, size=2)
-        crop = photographs.images[number, :, top : top + CROP, left : left + CROP].float() / 255
+        top, left = random.integers(places, size=2)
+        crop = photographs.images[number, :, top : top + crop_side, left : left + crop_side].float() / 255
         if random.random() < 0.5:
             crop = crop.flip(-1)
         if random.random() < 0.2:
@@ -169,11 +179,12 @@ def retrieval(network: PerceptualNetwork, photographs: Photographs, without_colo
     """
     images = photographs.images[[group[0] for group in photographs.held_out]].float() / 255
     images = gray(images) if without_color else images
-    halves = [images[..., :CROP, :CROP], images[..., -CROP:, -CROP:]]
+    half = images.shape[-1] // 2  # the two share no pixel
+    quarters = [images[..., :half, :half], images[..., -half:, -half:]]
     stages = range(1, len(WIDTHS) + 1)
     codes: dict[str, list[Tensor]] = {}
-    for half in halves:
-        found = network.stages(half.contiguous(memory_format=torch.channels_last), stages)
+    for quarter in quarters:
+        found = network.stages(quarter.contiguous(memory_format=torch.channels_last), stages)
         means = [found[stage].mean(dim=(2, 3)) for stage in stages]
         scaled = [(code - code.mean(0)) / (code.std(0) + 1e-12) for code in means]
         for stage, code in zip(stages, scaled, strict=True):
@@ -210,15 +221,14 @@ def card_of(photographs: Photographs, arguments: argparse.Namespace, **found: An
         "architecture": {"widths": list(WIDTHS), "strides": list(perceptual.STRIDES)},
         "recipe": {
             "task": "instance discrimination of crops, NT-Xent at every stage (arXiv:2002.05709)",
-            "crop": CROP,
+            "crop": photographs.crop,
             "batch": arguments.batch,
             "steps": arguments.steps,
             "temperature": arguments.temperature,
             "optimizer": f"AdamW, learning rate {arguments.learning_rate}, weight decay 1e-4, cosine schedule",
             "seed": arguments.seed,
         },
-        "data": "CC0 1.0 and MIT photographs of garments, groceries and desktop backgrounds at 128 pixels, none of a "
-        "val or test group of manifests/photos.csv; one group in six was held out for the figures",
+        "data": arguments.data,
         "photographs": {
             "train": sum(map(len, photographs.train)),
             "held out": sum(map(len, photographs.held_out)),
@@ -245,6 +255,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("scratch/generators/photos.yaml"))
     parser.add_argument("--out", type=Path, default=Path("manifests/weights"))
     parser.add_argument("--manifest", type=Path, default=Path("manifests/networks.yaml"))
+    parser.add_argument("--data", default=DATA, help="what the photographs are, for the card")
+    parser.add_argument("--crop", type=int, default=64, help="side of a crop in pixels")
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--temperature", type=float, default=0.2)
@@ -252,7 +264,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     prepare("cpu", 1)
-    photographs = Photographs(arguments.photos)
+    photographs = Photographs(arguments.photos, arguments.crop)
     network, log = train(photographs, arguments)
     trained = [number for group in photographs.train for number in group]
     factors = scale_stages(network, photographs.images[trained[:128]].float() / 255)
