@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
+from pipeline.cluster import DaskExecutors
 from pipeline.config import Pipeline
 from pipeline.document import counted, describe
 from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
-from pipeline.executors import DaskExecutors, Executors, Stop, default_workers
+from pipeline.executors import Executors, Stop, default_workers
 from pipeline.pins import read_pins
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import Bars

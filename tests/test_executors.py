@@ -19,8 +19,9 @@ from distributed import LocalCluster
 from toy_project import Project, environment, touchstone
 
 from pipeline import schedule
+from pipeline.cluster import DaskExecutors, StopFile
 from pipeline.errors import ConfigError, Interrupted, StageError
-from pipeline.executors import DaskExecutors, Executors, StopFile
+from pipeline.executors import Executors
 from pipeline.run import KEPT_CONFIGS, run
 from pipeline.store import Store
 from pipeline.tasks import Outcome
@@ -138,7 +139,7 @@ def test_a_stop_cancels_tasks_that_no_worker_can_take(network: Project, monkeypa
 
 def test_a_worker_looks_for_the_stop_file_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("pipeline.executors.time.monotonic", lambda: now)
+    monkeypatch.setattr("pipeline.cluster.time.monotonic", lambda: now)
     stop = StopFile(tmp_path / "run.stop")
     assert not stop()
     (tmp_path / "run.stop").touch()
@@ -210,7 +211,7 @@ def test_a_scheduler_that_is_no_address_is_a_usage_error(
 
 def test_a_scheduler_that_does_not_answer_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project(tmp_path, monkeypatch, FIT)
-    monkeypatch.setattr("pipeline.executors.ANSWER_S", 0.5)
+    monkeypatch.setattr("pipeline.cluster.ANSWER_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"--scheduler {address} does not answer"):
