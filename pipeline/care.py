@@ -1,4 +1,4 @@
-"""Care of the store: verify, compact, collect garbage, accept.
+"""Care of the store: compact, collect garbage, accept.
 
 None of it is needed for correctness; all of it may be killed at any instant. `compact` publishes the new shards before
 it drops the old ones (a row in two shards is one row), and nothing is unlinked before it was moved to the trash.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -21,56 +20,14 @@ from numpy.typing import NDArray
 
 from pipeline import artifacts, atomic
 from pipeline import ids as row_ids
-from pipeline.chain_index import SHARD_NAME, ChainIndex
-from pipeline.errors import ConflictError, DamagedArtifactError, DamagedShardError, StoreError
+from pipeline.chain_index import ChainIndex
+from pipeline.errors import ConflictError, DamagedShardError, StoreError
 from pipeline.runs import RunRecord
-from pipeline.shards import Shard, check_sizes, nothing, read_attributes, row_digests, shard_name
+from pipeline.shards import nothing, row_digests, shard_name
 from pipeline.store import OWN_NAMES, Store
 
 GRACE_S = 3600.0
 """Directories younger than this are left alone by `gc`."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A damaged shard or artifact; `path` can be handed to `Store.quarantine`."""
-
-    path: Path
-    reason: str
-
-
-def verify(store: Store, deep: bool = True, directories: Iterable[Path] | None = None) -> list[Problem]:
-    """All damage in the store, or in some chains' and artifacts' directories. Writes nothing.
-
-    deep: read every byte (checksums, row digests, SHA-256 of artifact files); otherwise file sizes only.
-    """
-    problems = []
-    for directory in entries(store) if directories is None else sorted(directories):
-        if (directory / artifacts.CARD).exists():
-            problems += _verify_artifact(directory, deep)
-            continue
-        for path in sorted(directory.iterdir()):
-            if not SHARD_NAME.fullmatch(path.name):
-                continue
-            try:
-                if deep:
-                    Shard.open(path).verify()
-                else:
-                    check_sizes(path, read_attributes(path)["files"])
-            except DamagedShardError as error:
-                if path.exists():  # else another process moved it away
-                    problems.append(Problem(path, str(error)))
-    return problems
-
-
-def _verify_artifact(directory: Path, deep: bool) -> list[Problem]:
-    try:
-        card = artifacts.read_card(directory)
-    except DamagedArtifactError as error:
-        return [Problem(directory, str(error))]
-    if not deep:
-        return []
-    return [Problem(directory, sentence) for sentence in artifacts.verify_files(directory, card)[:1]]
 
 
 def entries(store: Store) -> list[Path]:
@@ -125,7 +82,7 @@ def compact(
         return written, 0
     old = [index.path(number) for number, name in enumerate(index.names) if name not in kept]
     for path in old:
-        _discard(store, path)
+        store.discard(path)
         kill("after an old shard")
     empty_trash(store)
     return written, len(old)
@@ -195,7 +152,7 @@ def gc(store: Store, keep: Iterable[Path], apply: bool = False, grace_s: float =
     if apply:
         for item in result:
             if not item.kept:
-                _discard(store, item.path)
+                store.discard(item.path)
         empty_trash(store)
     return result
 
@@ -212,16 +169,6 @@ def _newest_and_size(directory: Path) -> tuple[float, int]:
             newest = max(newest, found.st_mtime)
             size += found.st_size if name in files else 0
     return newest, size
-
-
-def _discard(store: Store, path: Path) -> None:
-    """Move to the trash in one step: a reader sees all of it or nothing."""
-    trash = store.root / "trash"
-    trash.mkdir(exist_ok=True)
-    try:
-        os.rename(path, trash / f"{path.name}-{secrets.token_hex(4)}")
-    except FileNotFoundError:
-        return  # another process dropped it
 
 
 def empty_trash(store: Store) -> None:

@@ -354,7 +354,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check sizes, checksums and digests of everything in the store."""
-    from pipeline.keeping import verify_store
+    from pipeline.verifying import verify_store
 
     result = verify_store(read(file, assignments), rebuild, repair)
     if json:

@@ -1,4 +1,4 @@
-"""Care of the store as the command line offers it: verify, compact, gc, freeze, pin, accept."""
+"""Care of the store as the command line offers it: compact, gc, freeze, pin, accept."""
 
 from __future__ import annotations
 
@@ -17,19 +17,16 @@ from pipeline.explain import Explainer
 from pipeline.pins import read_pins, write_pin
 from pipeline.plan import Plan, make_plan
 from pipeline.recipes import Recipe
-from pipeline.rows import hash_rank
 from pipeline.run import open_scan, used_directories
 from pipeline.selection import Branch
-from pipeline.shards import Shard, row_digests, rows_per_shard
+from pipeline.shards import Shard, rows_per_shard
 from pipeline.stage import REAL
 from pipeline.store import Store
-from pipeline.tasks import Facts, compute_rows
-from pipeline.works import TaskMaker, Work
 
 FROZEN = "touchstone/frozen/1"
 
 
-def _plan(pipeline: Pipeline, store: Store, nodes: Iterable[str] = ()) -> Plan:
+def recorded_plan(pipeline: Pipeline, store: Store, nodes: Iterable[str] = ()) -> Plan:
     """The plan as the last run saw it: rows that failed then are not waited for."""
     wanted = pipeline.select(list(nodes)) if nodes else None
     scan = open_scan(pipeline, False)
@@ -42,67 +39,6 @@ def _named(plan: Plan, names: Iterable[str]) -> list[str]:
     return [name for name in plan.nodes if not wanted or {name, plan.pipeline.nodes[name].entry} & set(wanted)]
 
 
-def verify_store(pipeline: Pipeline, rebuild: int, repair: bool) -> dict[str, Any]:
-    """Sizes, checksums and digests of everything; optionally K rows of each node computed again.
-
-    Returns {"sound", "damaged", "rebuilt", "lines"}.
-    """
-    store = Store(pipeline.store, writable=repair)
-    problems = care.verify(store)
-    lines = [problem.reason for problem in problems]
-    if repair:
-        for problem in problems:
-            store.quarantine(problem.path, problem.reason)
-        if problems:
-            lines.append(f"{len(problems)} put aside; `touchstone run` computes their rows again")
-    rebuilt = []
-    if rebuild:
-        plan = _plan(pipeline, store)
-        rebuilt = [one for branch in plan.all_branches() if (one := _rebuild(plan, branch, rebuild)) is not None]
-        lines += [f"{one['node']}: {counted(one['rows'], 'row')} computed again: {one['result']}" for one in rebuilt]
-    different = any(one["result"] == "different" for one in rebuilt)
-    sound = not different and (repair or not problems)
-    if not problems:
-        lines.append(f"{len(care.entries(store))} chains and artifacts are sound")
-    return {"sound": sound, "damaged": [str(p.path) for p in problems], "rebuilt": rebuilt, "lines": lines}
-
-
-def _rebuild(plan: Plan, branch: Branch, count: int) -> dict[str, Any] | None:
-    """Compute `count` stored rows of a branch again (chosen by hash) and compare."""
-    present = np.flatnonzero(branch.have)
-    if not len(present):
-        return None
-    settings = plan.pipeline.settings
-    chosen = present[np.argsort(hash_rank(branch.rows.id[present], "rebuild", settings.seed), kind="stable")[:count]]
-    facts = Facts(plan.pipeline.store, None, settings.seed, settings.device, settings.threads)
-    task = TaskMaker(plan, facts).shard(Work(0, branch.node, branch=branch, positions=chosen))
-    found = compute_rows(task)
-    stored = plan.store.index(branch.stage.name, branch.chain)
-    places = stored.lookup(task.ids[found.done])
-    identical = len(found.done) == len(chosen)
-    worst = 0.0 if identical else float("inf")  # a row that fails now
-    digests = row_digests(found.arrays, branch.schema) if len(found.done) else found.done
-    for row, position in enumerate(places):
-        shard = Shard.open(stored.path(int(stored.shard[position])))
-        number = np.array([stored.row[position]])
-        if bytes(shard.digests[number][0]) != bytes(digests[row]):
-            identical = False
-            for name in branch.schema:
-                old = shard.gather(name, number).astype(np.float64) if shard.schema[name].dtype[1] != "S" else None
-                if old is None:
-                    worst = float("inf")
-                    continue
-                worst = max(worst, float(np.abs(old - found.arrays[name][row : row + 1].astype(np.float64)).max()))
-    if identical:
-        result = "identical"
-    elif worst <= 2 and all(np.dtype(field.dtype) == np.uint8 for field in branch.schema.values()):
-        result = f"equal within {worst:.0f}/255"
-    else:
-        result = "different"
-    return {"node": branch.node, "rows": len(chosen), "result": result,
-            "largest_difference": worst if np.isfinite(worst) else None}  # fmt: skip
-
-
 def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
     """Full shards, sorted by id, of the chains of the nodes (default: all).
 
@@ -112,7 +48,7 @@ def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
     if nodes:
         pipeline.select(nodes)  # refuses unknown names
     store = Store(pipeline.store, writable=True)
-    plan = _plan(pipeline, store)
+    plan = recorded_plan(pipeline, store)
     anew = make_plan(pipeline, store, open_scan(pipeline, False), pins=read_pins(pipeline.base))
     frozen = [entry for path in _manifests(pipeline) for entry in _frozen_shards(path, store)]
     chosen: dict[bytes, Branch] = {}
@@ -140,7 +76,7 @@ def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
 def collect_garbage(pipeline: Pipeline, apply: bool, keep_last: int, grace_s: float) -> dict[str, Any]:
     """What nothing refers to. Roots: the plan, pins, frozen manifests, the last K runs."""
     store = Store(pipeline.store, writable=apply)
-    keep = used_directories(_plan(pipeline, store))
+    keep = used_directories(recorded_plan(pipeline, store))
     anew = make_plan(pipeline, store, open_scan(pipeline, False), pins=read_pins(pipeline.base))
     keep |= used_directories(anew)  # what would be made if no row failed any more
     for path in _manifests(pipeline):
@@ -198,7 +134,7 @@ def freeze_nodes(pipeline: Pipeline, nodes: list[str], out: Path | None) -> str:
     import yaml
 
     store = Store(pipeline.store)
-    plan = _plan(pipeline, store, nodes)
+    plan = recorded_plan(pipeline, store, nodes)
     frozen: dict[str, Any] = {}
     environment: dict[str, str] = {}
     for name in _named(plan, nodes):
@@ -250,7 +186,7 @@ def _frozen_branch(plan: Plan, branch: Branch) -> dict[str, Any]:
 
 def pin_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
     """Copy finished artifacts beside the manifests and enter them in the pins."""
-    plan = _plan(pipeline, Store(pipeline.store), nodes)
+    plan = recorded_plan(pipeline, Store(pipeline.store), nodes)
     lines = []
     for name in _named(plan, nodes):
         artifact = plan.artifacts.get(name)
@@ -272,8 +208,8 @@ def accept_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
     """Alias the new recipes of stale nodes to those that made what the store has."""
     store = Store(pipeline.store, writable=True)
     lines = []
-    for name in _named(_plan(pipeline, store, nodes), nodes):
-        plan = _plan(pipeline, store, [name])  # earlier aliases may have changed the chains of this one
+    for name in _named(recorded_plan(pipeline, store, nodes), nodes):
+        plan = recorded_plan(pipeline, store, [name])  # earlier aliases may have changed the chains of this one
         explainer = Explainer(plan)
         accepted = 0
         if not any(state.missing for state in explainer.of(name)):

@@ -396,6 +396,13 @@ class Store:
         atomic.write_json(target.with_name(f"{target.name}.json"), {"path": self.relative(source), "reason": reason})
         return target
 
+    def discard(self, path: Path) -> None:
+        """Move a directory to the trash in one step: a reader sees all of it or nothing."""
+        trash = self.root / "trash"
+        trash.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):  # another process dropped it
+            os.rename(path, trash / f"{path.name}-{secrets.token_hex(4)}")
+
     def aliases(self) -> dict[str, str]:
         """Recipes that the user accepted as equal: hex of the new one -> hex of the old one."""
         try:

@@ -12,6 +12,7 @@ import pytest
 from pipeline import care
 from pipeline import ids as row_ids
 from pipeline.errors import ConflictError, DamagedShardError, StoreError
+from pipeline.examine import verify
 from pipeline.runs import RunRecord, this_run
 from pipeline.shards import nothing
 from pipeline.stage import Field
@@ -75,7 +76,7 @@ def test_compaction_keeps_values_and_drops_unwanted_rows(store: Store) -> None:
     wanted = set(row_ids.to_bytes(make_rows(range(5, 25))[0]))
     assert compact(store, range(5, 25)) == (3, 2)
     assert values(store) == {row_id: value for row_id, value in before.items() if row_id in wanted}
-    assert care.verify(store) == []
+    assert verify(store) == []
 
 
 class _Killed(Exception):
@@ -156,18 +157,18 @@ def test_verify_finds_each_damage_and_names_its_place(store: Store) -> None:
     put(store, range(9, 12))
     artifact = make_artifact(store)
     make_artifact(store, bytes(16))
-    assert care.verify(store) == []
+    assert verify(store) == []
     file = flipped / "image" / "c" / "0" / "0"
     file.write_bytes(b"\xff" + file.read_bytes()[1:])
     (cut / "digest" / "c" / "0" / "0").write_bytes(b"")
     (artifact / "model").write_text("WEIGHTS")
-    assert {problem.path for problem in care.verify(store)} == {flipped, cut, artifact}
-    assert [problem.path for problem in care.verify(store, deep=False)] == [cut]
+    assert {problem.path for problem in verify(store)} == {flipped, cut, artifact}
+    assert [problem.path for problem in verify(store, deep=False)] == [cut]
     (artifact / "model").unlink()
-    reasons = {problem.path: problem.reason for problem in care.verify(store, deep=False)}
+    reasons = {problem.path: problem.reason for problem in verify(store, deep=False)}
     assert reasons[artifact] == f"{artifact / 'model'} is damaged: found no file, expected 7 bytes"
     assert reasons[cut].startswith(f"{cut / 'digest/c/0/0'} has 0 bytes, expected")
-    assert care.verify(store, directories=[store.artifact_dir("train", bytes(16))]) == []
+    assert verify(store, directories=[store.artifact_dir("train", bytes(16))]) == []
 
 
 def test_gc_removes_only_what_nobody_refers_to_and_only_when_told(store: Store) -> None:
@@ -204,8 +205,8 @@ def test_gc_and_verify_pass_over_what_vanishes_meanwhile(store: Store, monkeypat
     plain = care.entries
     monkeypatch.setattr("pipeline.care.entries", lambda store: [*plain(store), gone])
     assert [item.path for item in care.gc(store, set(), grace_s=0)] == plain(store)
-    monkeypatch.setattr("pipeline.care.check_sizes", lambda path, _: _vanish(path))
-    assert care.verify(store, deep=False, directories=plain(store)) == []
+    monkeypatch.setattr("pipeline.examine.check_sizes", lambda path, _: _vanish(path))
+    assert verify(store, deep=False, directories=plain(store)) == []
 
 
 def _vanish(path: Path) -> None:
@@ -215,7 +216,7 @@ def _vanish(path: Path) -> None:
 
 def test_gc_on_an_empty_store_finds_nothing(store: Store) -> None:
     assert care.gc(store, set(), apply=True) == []
-    assert care.verify(store) == []
+    assert verify(store) == []
 
 
 def test_an_accepted_recipe_is_remembered_and_chains_of_aliases_are_resolved(store: Store) -> None:

@@ -17,8 +17,9 @@ from toy_project import STANDARD, Project, tree
 
 from pipeline import ids
 from pipeline.errors import ConfigError, ConflictError, StoreError, TouchstoneError
-from pipeline.keeping import accept_nodes, collect_garbage, compact_nodes, freeze_nodes, pin_nodes, verify_store
+from pipeline.keeping import accept_nodes, collect_garbage, compact_nodes, freeze_nodes, pin_nodes
 from pipeline.tasks import open_store
+from pipeline.verifying import verify_store
 
 
 @pytest.fixture(scope="module")

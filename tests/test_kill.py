@@ -13,7 +13,7 @@ import pytest
 from forking import ForkServer
 from toy_project import Project
 
-from pipeline.care import verify
+from pipeline.examine import verify
 
 LINE = """
 nodes:

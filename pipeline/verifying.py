@@ -1,0 +1,81 @@
+"""The verb `verify`: all damage in the store in words, rows computed again on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.care import entries
+from pipeline.config import Pipeline
+from pipeline.document import counted
+from pipeline.examine import verify
+from pipeline.keeping import recorded_plan
+from pipeline.plan import Plan
+from pipeline.rows import hash_rank
+from pipeline.selection import Branch
+from pipeline.shards import Shard, row_digests
+from pipeline.store import Store
+from pipeline.tasks import Facts, compute_rows
+from pipeline.works import TaskMaker, Work
+
+
+def verify_store(pipeline: Pipeline, rebuild: int, repair: bool) -> dict[str, Any]:
+    """Sizes, checksums and digests of everything; optionally K rows of each node computed again.
+
+    Returns {"sound", "damaged", "rebuilt", "lines"}.
+    """
+    store = Store(pipeline.store, writable=repair)
+    problems = verify(store)
+    lines = [problem.reason for problem in problems]
+    if repair:
+        for problem in problems:
+            store.quarantine(problem.path, problem.reason)
+        if problems:
+            lines.append(f"{len(problems)} put aside; `touchstone run` computes their rows again")
+    rebuilt = []
+    if rebuild:
+        plan = recorded_plan(pipeline, store)
+        rebuilt = [one for branch in plan.all_branches() if (one := _rebuild(plan, branch, rebuild)) is not None]
+        lines += [f"{one['node']}: {counted(one['rows'], 'row')} computed again: {one['result']}" for one in rebuilt]
+    different = any(one["result"] == "different" for one in rebuilt)
+    sound = not different and (repair or not problems)
+    if not problems:
+        lines.append(f"{len(entries(store))} chains and artifacts are sound")
+    return {"sound": sound, "damaged": [str(p.path) for p in problems], "rebuilt": rebuilt, "lines": lines}
+
+
+def _rebuild(plan: Plan, branch: Branch, count: int) -> dict[str, Any] | None:
+    """Compute `count` stored rows of a branch again (chosen by hash) and compare."""
+    present = np.flatnonzero(branch.have)
+    if not len(present):
+        return None
+    settings = plan.pipeline.settings
+    chosen = present[np.argsort(hash_rank(branch.rows.id[present], "rebuild", settings.seed), kind="stable")[:count]]
+    facts = Facts(plan.pipeline.store, None, settings.seed, settings.device, settings.threads)
+    task = TaskMaker(plan, facts).shard(Work(0, branch.node, branch=branch, positions=chosen))
+    found = compute_rows(task)
+    stored = plan.store.index(branch.stage.name, branch.chain)
+    places = stored.lookup(task.ids[found.done])
+    identical = len(found.done) == len(chosen)
+    worst = 0.0 if identical else float("inf")  # a row that fails now
+    digests = row_digests(found.arrays, branch.schema) if len(found.done) else found.done
+    for row, position in enumerate(places):
+        shard = Shard.open(stored.path(int(stored.shard[position])))
+        number = np.array([stored.row[position]])
+        if bytes(shard.digests[number][0]) != bytes(digests[row]):
+            identical = False
+            for name in branch.schema:
+                old = shard.gather(name, number).astype(np.float64) if shard.schema[name].dtype[1] != "S" else None
+                if old is None:
+                    worst = float("inf")
+                    continue
+                worst = max(worst, float(np.abs(old - found.arrays[name][row : row + 1].astype(np.float64)).max()))
+    if identical:
+        result = "identical"
+    elif worst <= 2 and all(np.dtype(field.dtype) == np.uint8 for field in branch.schema.values()):
+        result = f"equal within {worst:.0f}/255"
+    else:
+        result = "different"
+    return {"node": branch.node, "rows": len(chosen), "result": result,
+            "largest_difference": worst if np.isfinite(worst) else None}  # fmt: skip
