@@ -175,19 +175,21 @@ class FinetuneGenerator(Stage):
 
         from stages.generators import trainer
         from stages.generators.generator_metrics import profile_distance_of
-        from stages.networks import prepare
+        from stages.generators.spectral_training import mean_profile
+        from stages.networks import prepare, seeded
 
         check_precision(config.mixed_precision, ctx.device)
         prepare(ctx.device, ctx.threads)
         rows = real_rows(views["on"])
-        torch.manual_seed(config.seed)  # new networks
         random = torch.Generator(device=ctx.device).manual_seed(config.seed)
         recipe = grown(config.recipe)
         images = training_images(rows, ctx.device, random, recipe)
         artifact = ctx.artifacts["checkpoint"][0].path if "checkpoint" in ctx.artifacts else None
         start = generator_file.place(ctx)
-        architectures, players, fresh = opened(start, artifact, recipe, images)
-        spectral = _term(config, recipe, images, ctx.device)
+        target = mean_profile(images) if config.method == "regularization" else None
+        with seeded(config.seed):
+            architectures, players, fresh = opened(start, artifact, recipe, images)
+            spectral = _term(config, recipe, images.side, target, ctx.device)
         game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision, spectral)
         game.warm_up_rate = config.warm_up_learning_rate
         before = profile_distance_of(game, images)  # of the weights given, also after a kill: progress comes later
@@ -275,23 +277,21 @@ def _discriminator(path: Path, artifact: Path | None) -> tuple[dict[str, Any], n
     return None
 
 
-def _term(config: FinetuneGeneratorConfig, recipe: Any, images: Any, device: str) -> Any:
-    """The spectral term, or None."""
+def _term(config: FinetuneGeneratorConfig, recipe: Any, side: int, target: Any, device: str) -> Any:
+    """The spectral term, or None. target: the mean profile of the training images, for +R."""
     from stages.generators.games import loss_of
     from stages.generators.losses import Logistic
-    from stages.generators.spectral_training import Adversary, Regularization, mean_profile
+    from stages.generators.spectral_training import Adversary, Regularization
 
     if config.method == "regularization":
-        target, of_batch = mean_profile(images), config.compare == "batch"
-        return Regularization(
-            target, images.side, config.weight, config.gradient_ratio, of_batch, config.loss, config.damping
-        )
+        of_batch = config.compare == "batch"
+        return Regularization(target, side, config.weight, config.gradient_ratio, of_batch, config.loss, config.damping)
     if config.method == "adversarial":
-        rate = config.spectral_learning_rate or float(by_size(recipe.learning_rate, images.side))
+        rate = config.spectral_learning_rate or float(by_size(recipe.learning_rate, side))
         loss = loss_of(recipe)
         if config.spectral_r1_gamma is not None and isinstance(loss, Logistic):
             loss = dataclasses.replace(loss, gamma=config.spectral_r1_gamma)
-        return Adversary(loss, images.side, rate, recipe.betas, config.share, device, config.damping)
+        return Adversary(loss, side, rate, recipe.betas, config.share, device, config.damping)
     return None
 
 

@@ -111,7 +111,6 @@ class TrainGenerator(Stage):
         check_precision(config.mixed_precision, ctx.device)
         prepare(ctx.device, ctx.threads)
         rows = real_rows(views["on"])
-        torch.manual_seed(config.seed)  # initial weights
         random = torch.Generator(device=ctx.device).manual_seed(config.seed)
         recipe = config.recipe
         images = training_images(rows, ctx.device, random, recipe)
@@ -119,7 +118,7 @@ class TrainGenerator(Stage):
             "generator": generator_architecture(recipe, images.side, images.count_of_classes),
             "discriminator": discriminator_architecture(recipe, images.side, images.count_of_classes),
         }
-        players = {name: new_network(recipe.family, name, given) for name, given in architectures.items()}
+        players = new_players(recipe.family, architectures, config.seed)
         game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision)
         log = trainer.train(
             game,
@@ -186,8 +185,16 @@ def discriminator_architecture(recipe: Recipe, side: int, classes: int) -> dict[
     return {**given, "c_dim": classes, "resolution": side}
 
 
+def new_players(family: str, architectures: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, nn.Module]:
+    """Generator and discriminator, or one of them, with the fresh weights of a seed."""
+    from stages.networks import seeded
+
+    with seeded(seed):
+        return {name: new_network(family, name, given) for name, given in architectures.items()}
+
+
 def new_network(family: str, player: str, architecture: Mapping[str, Any]) -> nn.Module:
-    """A network with fresh weights from torch's default random generator."""
+    """A network with fresh weights from torch's default random generator: see `stages.networks.seeded`."""
     from importlib import import_module
 
     module = import_module(f"stages.generators.{family}" + ("_discriminator" if player == "discriminator" else ""))

@@ -252,19 +252,18 @@ class TrainResynthesizer(Stage):
         self, config: TrainResynthesizerConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
     ) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
-        import torch
-
         from stages.generators import trainer
-        from stages.networks import prepare
+        from stages.networks import prepare, seeded
 
         prepare(ctx.device, ctx.threads)
         if config.joint is None:
             refuse_fakes(views["on"])
         rows = {label: rows_of(views["on"], label) for label in ([REAL] if config.joint is None else [REAL, FAKE])}
-        torch.manual_seed(config.seed)  # initial weights
         start = weights.place(ctx) if config.checkpoint is not None else None
         architecture = architecture_of(config, start)
-        training = new_training(config, rows, new_network(architecture, start), ctx)
+        with seeded(config.seed):
+            network, classifier = new_network(architecture, start), new_classifier(config, ctx)
+        training = new_training(config, rows, network, classifier, ctx)
         warm_up = config.joint.warm_up_kimg if config.joint else 0.0
         assert config.kimg is not None  # filled
         log = trainer.train(
@@ -293,12 +292,31 @@ def architecture_of(config: TrainResynthesizerConfig, checkpoint: Path | Promise
 
 
 def new_network(architecture: weights.Architecture, start: Path | None) -> nn.Module:
-    """A network to be trained, on the CPU: fresh from torch's default random generator, or from a file."""
+    """A network to be trained, on the CPU: fresh from torch's default random generator (see
+    `stages.networks.seeded`), or from a file.
+    """
     from stages.resynthesis.rdn import RDN
 
     if start is None:
         return RDN(**asdict(architecture))
     return copy.deepcopy(weights.load(start, "cpu")).requires_grad_(True)  # the loaded one may be kept for others
+
+
+def new_classifier(config: TrainResynthesizerConfig, ctx: FitContext) -> nn.Module | None:
+    """The classifier of a joint training, likewise; None without one."""
+    joint = config.joint
+    if joint is None:
+        return None
+    channels, stage = 3, stage_of(joint)
+    if stage:
+        channels = import_module(PERCEPTUAL).read_header(ctx.files["perceptual"]).channels[stage - 1]
+    network: nn.Module = import_module(CLASSIFIERS).NETWORKS[joint.classifier](channels)
+    return network
+
+
+def stage_of(joint: JointSettings) -> int:
+    """Number of the stage whose residual the classifier sees; 0: pixels."""
+    return 0 if joint.feature == "pixel" else int(joint.feature.removeprefix("stage"))
 
 
 def refuse_fakes(view: Any) -> None:
@@ -326,7 +344,11 @@ def rows_of(view: Any, label: int) -> dict[str, Dataset]:
 
 
 def new_training(
-    config: TrainResynthesizerConfig, rows: Mapping[int, Mapping[str, Dataset]], network: nn.Module, ctx: FitContext
+    config: TrainResynthesizerConfig,
+    rows: Mapping[int, Mapping[str, Dataset]],
+    network: nn.Module,
+    classifier: nn.Module | None,
+    ctx: FitContext,
 ) -> Any:
     """The training of a config with its networks on the device, in training mode."""
     import torch
@@ -347,21 +369,16 @@ def new_training(
     shared: dict[str, Any] = {
         "task": config.task, "batch": config.batch, "learning_rate": config.learning_rate, "random": random
     }  # fmt: skip
-    if config.joint is None:
-        return Reconstruction(*arguments, **shared)
     joint = config.joint
-    stage = 0 if joint.feature == "pixel" else int(joint.feature.removeprefix("stage"))
-    channels = 3
-    if stage:
-        channels = import_module(PERCEPTUAL).read_header(ctx.files["perceptual"]).channels[stage - 1]
-    classifier = import_module(CLASSIFIERS).NETWORKS[joint.classifier](channels)
+    if joint is None or classifier is None:
+        return Reconstruction(*arguments, **shared)
     return import_module(JOINT).Joint(
         *arguments,
         **shared,
         fakes=patches[FAKE],
         held_out_fakes=rows[FAKE]["val"],
         classifier=placed(classifier, ctx.device),
-        stage=stage,
+        stage=stage_of(joint),
         weight=joint.weight,
         classifier_rate=joint.learning_rate,
         momentum=joint.momentum,

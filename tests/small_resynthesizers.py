@@ -14,7 +14,7 @@ from memory_rows import MemoryRows, context, rows_of, union
 from pipeline.stage import Context
 from stages.resynthesis import perceptual, perceptual_networks
 from stages.resynthesis.rdn import RDN
-from stages.train_resynthesizer import TrainResynthesizer, TrainResynthesizerConfig, new_training
+from stages.train_resynthesizer import TrainResynthesizer, TrainResynthesizerConfig, new_classifier, new_training
 
 SIDE = 16
 SHORT: dict[str, Any] = {"size": "tiny", "kimg": 0.008, "batch": 2, "patch": 16, "validations": 2, "pictures": 1}
@@ -66,7 +66,8 @@ def started(given: TrainResynthesizerConfig, rows: MemoryRows, network: Any = No
     }  # fmt: skip
     torch.manual_seed(0)
     network = RDN(4, 4, 1, 1) if network is None else network
-    return new_training(given, parts, network, Context(0, "train_resynthesizer", files=files))  # type: ignore[arg-type]
+    ctx: Any = Context(0, "train_resynthesizer", files=files)
+    return new_training(given, parts, network, new_classifier(given, ctx), ctx)
 
 
 def state(network: torch.nn.Module) -> dict[str, Any]:

@@ -119,11 +119,11 @@ def test_l1_of_a_batchs_mean_profile_is_the_distance_that_cards_report_over_the_
 
 
 def test_the_penalty_on_profiles_has_a_weight_of_its_own() -> None:
-    recipe, images = recipe_of("stylegan2"), SimpleNamespace(side=SIDE)
+    recipe = recipe_of("stylegan2")
     given = {"checkpoint": "x", "method": "adversarial", "recipe": finishing("stylegan2")}
     for gamma, wanted in ((None, recipe.r1_gamma), (0.25, 0.25)):
         config = FinetuneGeneratorConfig.model_validate({**given, "spectral_r1_gamma": gamma})
-        assert _term(config, recipe, images, "cpu").loss.gamma == wanted
+        assert _term(config, recipe, SIDE, None, "cpu").loss.gamma == wanted
     of_progan = {**given, "recipe": finishing("progan"), "spectral_r1_gamma": 0.25}
     with pytest.raises(ValueError, match="no effect with the Wasserstein loss"):
         FinetuneGeneratorConfig.model_validate(of_progan)
