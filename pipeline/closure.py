@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline import loaded
 from pipeline.errors import StageError
 
 REGISTRIES = frozenset({"stages", "detectors"})
@@ -39,8 +40,7 @@ def closure(modules: tuple[str, ...]) -> dict[str, str]:
         path = source_path(name)
         if path is None or name in REGISTRIES:
             continue
-        stat = path.stat()
-        digest, imported, _ = _facts(str(path), stat.st_mtime_ns, stat.st_size, name)
+        digest, imported, _ = _facts_of_file(path, name)
         _check_loaded(name, digest)
         found[name] = digest
         waiting += [other for other in imported if other.partition(".")[0] in roots]
@@ -50,35 +50,63 @@ def closure(modules: tuple[str, ...]) -> dict[str, str]:
 def source_digest(module: str) -> str | None:
     """Digest of a module's source as it stands now; None if there is no such file any more."""
     path = source_path(module)
+    return None if path is None else _facts_of_file(path, module)[0]
+
+
+def loaded_digest(module: str) -> str | None:
+    """Digest of the source that this process runs of a module; None if it has not imported it.
+
+    Raises StageError where a module that was imported before `pipeline` is no longer what its file says.
+    """
+    found = sys.modules.get(module)
+    if found is None:
+        return None
+    source = loaded.source_of(module)
+    if source is not None:
+        return _facts(source, module)[0]
+    path = source_path(module)
     if path is None:
         return None
-    stat = path.stat()
-    return _facts(str(path), stat.st_mtime_ns, stat.st_size, module)[0]
-
-
-_LOADED: dict[str, tuple[Any, str]] = {}
-"""Module -> (the module object, digest of its source when it was first seen): what this process really runs."""
+    text = path.read_bytes()
+    unlike = loaded.unlike_source(found, text)
+    if unlike is not None:
+        raise StageError(
+            f"'{unlike}' of {module} is not what {path.name} says: it was changed after this process had loaded it, or "
+            "replaced in memory; start the process again"
+        )
+    return _facts(text, module)[0]
 
 
 def _check_loaded(name: str, digest: str) -> None:
-    """Raise StageError if this process runs an older version of a module than the one on disk."""
-    module = sys.modules.get(name)
-    if module is None:
-        return
-    known = _LOADED.get(name)
-    if known is None or known[0] is not module:
-        _LOADED[name] = (module, digest)
-    elif known[1] != digest:
-        raise StageError(f"the source of {name} was changed after this process had loaded it; start the process again")
+    """Raise StageError if this process runs another version of a module than the one on disk."""
+    running = loaded_digest(name)
+    if running is not None and running != digest:
+        raise StageError(
+            f"{changed_definition(name, digest)} was changed after this process had loaded it; start the process again"
+        )
+
+
+def changed_definition(module: str, digest: str) -> str:
+    """ "the source of MODULE (function NAME, line N)": where loaded code and file differ, as far as can be told."""
+    path, source = source_path(module), loaded.source_of(module)
+    if path is None or source is None:
+        return f"the source of {module}"
+    now, before = _facts_of_file(path, module), _facts(source, module)
+    if digest not in (now[0], before[0]) or now[0] == before[0]:
+        return f"the source of {module}"
+    different = [
+        (line, name)
+        for name, (mark, line) in {**before[2], **now[2]}.items()
+        if before[2].get(name, ("",))[0] != now[2].get(name, ("",))[0] or before[2].get(name) is None
+    ]
+    line, name = min(different, default=(0, ""))
+    return f"the source of {module} ({name}, line {line})" if name else f"the source of {module}"
 
 
 def functions(module: str) -> dict[str, tuple[str, int]]:
     """Top-level definition -> (digest, line), so that `explain` can name the one that changed."""
     path = source_path(module)
-    if path is None:
-        return {}
-    stat = path.stat()
-    return _facts(str(path), stat.st_mtime_ns, stat.st_size, module)[2]
+    return {} if path is None else _facts_of_file(path, module)[2]
 
 
 def source_path(name: str) -> Path | None:
@@ -103,11 +131,24 @@ def _top_places(top: str) -> tuple[Path, ...]:
     return (Path(spec.origin),) if spec.origin else ()
 
 
+Facts = tuple[str, tuple[str, ...], dict[str, tuple[str, int]]]
+"""Digest of a source, the modules that it imports, and its top-level definitions."""
+
+
+def _facts_of_file(path: Path, name: str) -> Facts:
+    return _facts_of_stamp(str(path), loaded.file_stamp(path), name)
+
+
 @cache
-def _facts(path: str, modified: int, size: int, name: str) -> tuple[str, tuple[str, ...], dict[str, tuple[str, int]]]:
-    """Digest, imported module names, and top-level definitions of one file; `modified` and `size` are cache keys."""
-    del modified, size
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"), path)
+def _facts_of_stamp(path: str, stamp: tuple[int, ...], name: str) -> Facts:
+    del stamp  # the file is read again when it was touched
+    return _facts(Path(path).read_bytes(), name)
+
+
+@cache
+def _facts(source: bytes, name: str) -> Facts:
+    """Facts of a module's source text."""
+    tree = ast.parse(source, name)
     definitions: dict[str, tuple[str, int]] = {}
     whole = hashlib.sha256()
     for statement in _without_texts(tree.body):

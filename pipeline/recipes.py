@@ -26,6 +26,9 @@ from pipeline.stage import Schema, Stage
 FORMAT_VERSION = 1
 """Raise it when the engine changes the meaning of stored rows."""
 
+DEVICE_FACTS = ("device", "threads", "tf32", "algorithms")
+"""Facts of the environment that are settings of the run; the others are what a process finds where it computes."""
+
 
 def encode(value: Any) -> bytes:
     """Canonical bytes of plain data. int 1, float 1.0, True and "1" differ; -0.0 is 0.0; NaN is refused."""
@@ -94,7 +97,8 @@ def make_recipe(
     modules = (type(stage).__module__, *stage.modules(config, paths))
     environment = {name: library_version(name) for name in stage.libraries} | dict(stage.environment(config))
     if stage.on_device(config):
-        environment |= {"device": device, "threads": str(threads), "tf32": "off", "algorithms": "deterministic"}
+        values = (device, str(threads), "off", "deterministic")
+        environment |= dict(zip(DEVICE_FACTS, values, strict=True))
     components = {
         "stage": stage.name,
         "format": FORMAT_VERSION,

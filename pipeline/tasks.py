@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
-from pipeline.closure import source_digest
 from pipeline.errors import Interrupted, StageError, StoreError, TouchstoneError
+from pipeline.proof import NOTHING, Claim, Stamp
 from pipeline.stage import Artifact, Batch, Context, FitContext, Kind, RowError, Schema, Stage
 
 if TYPE_CHECKING:
@@ -100,9 +100,8 @@ class ShardTask:
     index: NDArray[np.int64] | None = None
     payload: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     content: Content | None = None
-    files: Mapping[str, CheckedFile] = field(default_factory=dict)
+    claim: Claim = NOTHING
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
-    code: Mapping[str, str] = field(default_factory=dict)  # module -> digest of its source when the run was planned
 
     def take(self, rows: NDArray[np.int64]) -> ShardTask:
         """The same task for some of its rows."""
@@ -143,50 +142,6 @@ class LazyArrays(Mapping[str, NDArray[Any]]):
         return len(self.dataset.fields)
 
 
-@dataclass(frozen=True)
-class CheckedFile:
-    """A file that enters a recipe by content: its place and the SHA-256 that the plan saw."""
-
-    path: Path
-    sha256: str
-
-    def check(self, node: str) -> None:
-        """Raise StageError if the file is no longer what the plan saw (it is read again only when its stat moved)."""
-        try:
-            stat = self.path.stat()
-            found = _digest(self.path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        except OSError as error:
-            raise StageError(f"{node}: {self.path} cannot be read: {error.strerror}") from None
-        if found != self.sha256:
-            raise StageError(
-                f"{node}: {self.path} was changed while the run went on; run again to plan with the new one"
-            )
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, modified: int, size: int, inode: int) -> str:
-    del modified, size, inode  # cache keys
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_code(code: Mapping[str, str], node: str) -> None:
-    """Raise StageError if a source file is no longer what the plan saw: the values may be those of another version."""
-    for name, expected in code.items():
-        if source_digest(name) != expected:
-            raise StageError(
-                f"{node}: the source of {name} was changed while the run went on; what was computed since is dropped, "
-                f"run again"
-            )
-
-
-def checked(files: Mapping[str, CheckedFile], node: str) -> dict[str, Path]:
-    """Places of files by setting, after a check of each."""
-    for file in files.values():
-        file.check(node)
-    return {name: file.path for name, file in files.items()}
-
-
 @cache
 def open_store(root: Path, writable: bool = True) -> Store:
     """The store of this process, with its open shards."""
@@ -203,10 +158,12 @@ class Computed:
     arrays: Mapping[str, NDArray[Any]]
     failed: tuple[tuple[bytes, str], ...]
     skipped: tuple[bytes, ...]
+    stamps: Mapping[str, Stamp]  # of the files that it read
 
 
 def compute_rows(task: ShardTask) -> Computed:
     """Compute the rows of a task, block by block; nothing is written."""
+    stamps = task.claim.prove(task.node, task.stage, task.config)
     store = open_store(task.facts.store, writable=task.facts.run is not None)
     present = _present(store, task)
     lacking = tuple(ids.to_bytes(np.delete(task.ids, present)))
@@ -231,7 +188,7 @@ def compute_rows(task: ShardTask) -> Computed:
             array[place] = values[name] if len(kept) == len(rows) else values[name][kept]
         count += len(kept)
     values = {name: array[:count] for name, array in arrays.items()}
-    return Computed(present[done[:count]], values, tuple(failed), lacking)
+    return Computed(present[done[:count]], values, tuple(failed), lacking, stamps)
 
 
 def block_rows(task: ShardTask) -> int:
@@ -253,7 +210,7 @@ def compute_shard(task: ShardTask) -> Outcome:
 
 def publish_rows(task: ShardTask, found: Computed, started: float) -> Outcome:
     """Publish computed rows as one shard; failures are recorded beside it. started: `perf_counter` of the task."""
-    check_code(task.code, task.node)
+    task.claim.prove_again(task.node, task.stage, task.config, found.stamps)
     store = open_store(task.facts.store)
     stage, chain = task.stage.name, task.chain
     if len(found.done):
@@ -350,7 +307,7 @@ def _call(
         task.stage.name,
         facts.device,
         facts.threads,
-        checked(task.files, task.node),
+        task.claim.places(),
         task.artifacts,
         task.stage.random,
     )
@@ -406,10 +363,9 @@ class ArtifactTask:
     key: bytes
     recipe: Mapping[str, Any]
     views: Mapping[str, Mapping[str, tuple[list[Any], Mapping[str, NDArray[Any]]]]]
-    files: Mapping[str, CheckedFile] = field(default_factory=dict)
+    claim: Claim = NOTHING
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
     failed: Mapping[str, list[str]] = field(default_factory=dict)  # rows that it wanted and did not get
-    code: Mapping[str, str] = field(default_factory=dict)  # module -> digest of its source when the run was planned
 
 
 def make_artifact(
@@ -422,6 +378,7 @@ def make_artifact(
 
     started = time.perf_counter()
     facts = task.facts
+    stamps = task.claim.prove(task.node, task.stage, task.config)
     store = open_store(facts.store)
     assert facts.run is not None
     with store.lease(task.key, stopping=stop):
@@ -429,7 +386,7 @@ def make_artifact(
             return Outcome(1, seconds=time.perf_counter() - started)
         out = store.temporary(store.artifact_dir(task.stage.name, task.key), facts.run)
         context = FitContext(
-            facts.seed, task.stage.name, facts.device, facts.threads, checked(task.files, task.node), task.artifacts,
+            facts.seed, task.stage.name, facts.device, facts.threads, task.claim.places(), task.artifacts,
             task.stage.random, out=out, scratch=store.scratch(task.key), report=report, stopping=stop,
         )  # fmt: skip
         views: dict[str, Any] = {}
@@ -454,7 +411,7 @@ def make_artifact(
         if stop() and task.stage.kind is Kind.FIT and not any(out.iterdir()):
             shutil.rmtree(out, ignore_errors=True)
             raise Interrupted(f"{task.node} stopped; what it has learned so far is kept")
-        check_code(task.code, task.node)
+        task.claim.prove_again(task.node, task.stage, task.config, stamps)
         info = {"node": task.node, "recipe": task.recipe, "facts": context.facts, "device": facts.device}
         if task.failed:
             info["failed_rows"] = task.failed

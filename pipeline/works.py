@@ -14,10 +14,11 @@ from pipeline import ids
 from pipeline.artifacts import verify_files
 from pipeline.errors import DamagedShardError, StageError
 from pipeline.plan import ArtifactPlan, Plan
+from pipeline.proof import CheckedFile, Claim
 from pipeline.recipes import Recipe
 from pipeline.selection import Branch, Selection
 from pipeline.stage import SPLITS, Artifact
-from pipeline.tasks import ArtifactTask, CheckedFile, Content, Facts, Parent, ShardTask
+from pipeline.tasks import ArtifactTask, Content, Facts, Parent, ShardTask
 
 LEAST_ROWS = 64
 """Shards of a node are split for parallel work, but not below this many rows."""
@@ -143,8 +144,7 @@ class TaskMaker:
             self.facts, branch.node, branch.stage, branch.config, branch.chain, branch.schema,
             branch.rows.id[positions], tuple(_parent(side.branch, side.positions[positions]) for side in branch.sides),
             None if branch.index is None else branch.index[positions], payload, content,
-            _files(branch.files, branch.recipe), self._inputs(branch.artifacts),
-            branch.recipe.components["code"],
+            _claim(branch.files, branch.recipe), self._inputs(branch.artifacts),
         )  # fmt: skip
 
     def _inputs(self, artifacts: Mapping[str, tuple[ArtifactPlan, ...]]) -> dict[str, Any]:
@@ -184,8 +184,7 @@ class TaskMaker:
                   for name, lines in self.failures.items() if name in above}  # fmt: skip
         return ArtifactTask(
             self.facts, node.name, node.stage, node.config, artifact.key, components, views,
-            _files(node.files, artifact.recipe), self._inputs(artifact.artifacts),
-            failed, artifact.recipe.components["code"],
+            _claim(node.files, artifact.recipe), self._inputs(artifact.artifacts), failed,
         )  # fmt: skip
 
 
@@ -213,10 +212,11 @@ def view_of(
     return parts, {name: column for name, column in table.items() if columns is None or name in columns}
 
 
-def _files(files: Mapping[str, Any], recipe: Recipe) -> dict[str, CheckedFile]:
-    """File settings with the digests that stand in the recipe."""
+def _claim(files: Mapping[str, Any], recipe: Recipe) -> Claim:
+    """What the components of a recipe say of the process that computes, and where its files lie."""
     digests = recipe.components["files"]
-    return {name: CheckedFile(reference.path, digests[name]) for name, reference in files.items()}
+    checked = {name: CheckedFile(reference.path, digests[name]) for name, reference in files.items()}
+    return Claim.of(recipe.components, checked)
 
 
 def _parent(branch: Branch, positions: NDArray[np.int64]) -> Parent:
