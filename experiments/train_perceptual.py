@@ -70,7 +70,9 @@ class Photographs:
             raise SystemExit(f"{manifest}: a photograph is not what its line says; write the manifest again")
         self.images = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
         if not 1 <= crop <= self.images.shape[-1]:
-            raise SystemExit(f"--crop is {crop}, but the photographs have {self.images.shape[-1]} pixels; make it smaller")
+            raise SystemExit(
+                f"--crop is {crop}, but the photographs have {self.images.shape[-1]} pixels; make it smaller"
+            )
         groups: dict[str, list[int]] = {}
         for number, group in enumerate(found.column("group")):
             groups.setdefault(group, []).append(number)

@@ -2,8 +2,8 @@
 
 A plan is made by one process and carried out by others: threads of the same session, spawned processes, workers of a
 cluster that started yesterday. Whoever computes compares the source that it has imported, the versions of its libraries
-and the files that it reads with the components of the recipe, before it computes and again before it publishes. A module
-that is imported lazily in between is seen by the second look.
+and the files that it reads with the components of the recipe, before it computes and again before it publishes. A
+module that is imported lazily in between is seen by the second look.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from PIL import Image
 from pipeline.config import load_pipeline
 from pipeline.errors import ConfigError, FailedRowsError, SourceError, StageError, TouchstoneError
 from pipeline.open import open_node
+from pipeline.proof import CheckedFile
 from pipeline.run import RunReport, run
-from pipeline.tasks import CheckedFile, checked
 
 PIPELINE = """
 max_failed_rows: {allowed}
@@ -182,7 +182,7 @@ def test_weights_that_change_during_a_run_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     file = CheckedFile(path, hashlib.sha256(b"one").hexdigest())
-    assert checked({"checkpoint": file}, "fakes") == {"checkpoint": path}
+    file.check("fakes")
     path.write_bytes(b"other")
     with pytest.raises(StageError, match=r"^fakes: .*weights was changed while the run went on; run again"):
-        checked({"checkpoint": file}, "fakes")
+        file.check("fakes")

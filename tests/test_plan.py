@@ -10,7 +10,7 @@ import pytest
 import toy
 from toy_project import Project
 
-from pipeline import closure
+from pipeline import closure, loaded
 from pipeline.errors import ConfigError, SourceError, StageError
 from pipeline.open import open_node
 
@@ -96,7 +96,7 @@ def test_source_that_changes_during_a_run_is_not_published(project: Project, mon
     plain = toy.Numbers.compute
 
     def editing(self: Any, config: Any, batch: Any, ctx: Any) -> Any:
-        monkeypatch.setattr("pipeline.tasks.source_digest", lambda name: "another version")
+        monkeypatch.setattr("pipeline.proof.source_digest", lambda name: "another version")
         return plain(self, config, batch, ctx)
 
     monkeypatch.setattr(toy.Numbers, "compute", editing)
@@ -107,14 +107,9 @@ def test_source_that_changes_during_a_run_is_not_published(project: Project, mon
 
 def test_a_process_that_runs_older_source_than_the_disk_holds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     before = closure.closure(("toy",))
-    plain = closure._facts
-
-    def changed(path: str, modified: int, size: int, name: str) -> Any:
-        digest, imported, definitions = plain(path, modified, size, name)
-        return ("0" * 32 if name == "toy" else digest), imported, definitions
-
-    monkeypatch.setattr(closure, "_facts", changed)
-    with pytest.raises(StageError, match="the source of toy was changed after this process had loaded it"):
+    plain = loaded.source_of
+    monkeypatch.setattr(loaded, "source_of", lambda name: b"FACTOR = 3" if name == "toy" else plain(name))
+    with pytest.raises(StageError, match=r"the source of toy \(.*\) was changed after this process had loaded it"):
         closure.closure(("toy",))
     monkeypatch.undo()
     assert closure.closure(("toy",)) == before
