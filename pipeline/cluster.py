@@ -21,6 +21,8 @@ from typing import Any
 from pipeline.errors import ConfigError
 from pipeline.executors import Executors, Progress, Stop, default_workers, settle, wants_device
 from pipeline.memory import keep_freed_memory
+from pipeline.proof import StaleProcessError
+from pipeline.renewal import Claims, renew
 from pipeline.tasks import ArtifactTask, Facts, Outcome, ShardTask, compute_shard, make_artifact
 
 ADDRESS = re.compile(r"(tcp|tls|ucx)://[^\s/]+:\d+")
@@ -64,6 +66,9 @@ class DaskExecutors(Executors):
                 f"device is cuda, but no worker of {address} has the resource GPU; start one on a machine that has a "
                 f"GPU with `dask worker {address} --resources GPU=1`, or use --device cpu"
             )
+
+    def renew(self, claims: Claims) -> list[str]:
+        return renew(self.client, claims)
 
     def submit(self, node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Future[Outcome]:
         del stop  # it reaches the workers through the file
@@ -165,6 +170,15 @@ class StopFile:
 
 def work_on_worker(node: str, task: ShardTask | ArtifactTask) -> Outcome:
     """A task in a worker process; nothing is done if the run was stopped meanwhile."""
+    from distributed import get_worker
+
+    try:
+        return _work(node, task)
+    except StaleProcessError as error:
+        raise StaleProcessError(f"{error} (worker {get_worker().address})") from None
+
+
+def _work(node: str, task: ShardTask | ArtifactTask) -> Outcome:
     from distributed import get_worker
 
     keep_freed_memory()

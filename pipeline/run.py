@@ -249,6 +249,8 @@ class _Run:
         if any(on_device(work, facts.device) for work in works):
             self.executors.require_device()
         maker = TaskMaker(plan, facts, self.failures(plan))
+        for address in self.executors.renew(maker.claims(works)):
+            self.bars.say(f"worker {address} had loaded other code or libraries and was restarted")
         results = Loop(works, maker, self.executors, self.bars, self.stop, self._touch).run()
         self._book(plan, results)
         if not (results.errors or results.interrupted or results.damaged):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.plan import ArtifactPlan, Plan
 from pipeline.proof import CheckedFile, Claim
 from pipeline.recipes import Recipe
 from pipeline.selection import Branch, Selection
-from pipeline.stage import SPLITS, Artifact
+from pipeline.stage import SPLITS, Artifact, Stage
 from pipeline.tasks import ArtifactTask, Content, Facts, Parent, ShardTask
 
 LEAST_ROWS = 64
@@ -146,6 +146,19 @@ class TaskMaker:
             None if branch.index is None else branch.index[positions], payload, content,
             _claim(branch.files, branch.recipe), self._inputs(branch.artifacts),
         )  # fmt: skip
+
+    def claims(self, works: Sequence[Work]) -> list[tuple[str, Stage, Any, Claim]]:
+        """What the recipes of these works say of the processes that compute them, once each."""
+        found: dict[int, tuple[str, Stage, Any, Claim]] = {}
+        for work in works:
+            if work.branch is not None:
+                one = work.branch
+                found[id(one)] = (one.node, one.stage, one.config, _claim(one.files, one.recipe))
+            elif work.artifact is not None:
+                node = work.artifact.node
+                claim = _claim(node.files, work.artifact.recipe)
+                found[id(work.artifact)] = (node.name, node.stage, node.config, claim)
+        return list(found.values())
 
     def _inputs(self, artifacts: Mapping[str, tuple[ArtifactPlan, ...]]) -> dict[str, Any]:
         result = {}
