@@ -7,27 +7,38 @@ store: a file in `runs/`.
 from __future__ import annotations
 
 import asyncio
+import logging
+import multiprocessing
+import os
+import pickle
 import re
 import signal
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError
+from pipeline.document import counted
+from pipeline.errors import ClusterError, ConfigError, StageError, StoreError, TouchstoneError
 from pipeline.executors import Executors, Progress, Stop, default_workers, settle, wants_device
 from pipeline.memory import keep_freed_memory
 from pipeline.proof import StaleProcessError
 from pipeline.renewal import Claims, renew
+from pipeline.runs import host_name
 from pipeline.tasks import ArtifactTask, Facts, Outcome, ShardTask, compute_shard, make_artifact
+from pipeline.watch import ANSWER_S, Watch
 
 ADDRESS = re.compile(r"(tcp|tls|ucx)://[^\s/]+:\d+")
-ANSWER_S = 5.0
-"""Seconds that a scheduler has to answer."""
+LOGGERS = ("distributed", "distributed.client", "tornado.application")
+"""What these tell of a lost scheduler is said in one sentence."""
+
+SEEN_S = 5.0
+"""A network file system may show a new file that much later."""
 
 POLL_S = 0.5
 """A worker looks for the stop file, and tells of its progress, at most this often."""
@@ -36,31 +47,43 @@ POLL_S = 0.5
 class DaskExecutors(Executors):
     """Tasks on Dask workers: spawned processes of this machine, or an existing cluster.
 
-    Tasks for the GPU ask for the Dask resource "GPU"; on this machine one of the processes has it.
+    Tasks for the GPU ask for the Dask resource "GPU"; on this machine one of the processes has it. Two tasks for each
+    thread of the workers are in flight, as many as there are at the moment.
     """
 
     def __init__(self, workers: int | None, address: str | None) -> None:
-        from distributed import Client
-
         self.cluster: Any = None
         self.stop_file: Path | None = None
-        self.keys: dict[Future[Outcome], str] = {}
+        self.flying: dict[Future[Outcome], tuple[str, bool]] = {}  # -> key, whether it is for the GPU
         if address:
             check_scheduler(address)
-            self.client = Client(address, timeout=ANSWER_S, set_as_default=False)
         else:
             self.cluster = _local_cluster(workers or default_workers())
-            self.client = Client(self.cluster, set_as_default=False)
-        self.client.register_plugin(_quiet_worker())
-        found = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        self.devices = sum(worker["resources"].get("GPU", 0) >= 1 for worker in found)
-        self.bound, self.device_bound = 2 * max(1, len(found)), 2 * max(1, self.devices)
         self.address = address or self.cluster.scheduler_address
+        self.levels = {logger: logger.level for logger in map(logging.getLogger, LOGGERS)}
+        for logger in self.levels:
+            logger.setLevel(logging.CRITICAL)
+        self.client = _connect(self.cluster or address)
+        try:
+            self.watch = Watch(self.client, self.address, local=not address)
+            self.client.register_plugin(_quiet_worker())
+        except OSError as error:
+            self.close()
+            raise ClusterError(f"the scheduler {self.address} is gone ({error}); is it running?") from None
+        except BaseException:
+            self.close()
+            raise
+        self._follow()
         self.pool = self.client.get_executor(pure=False)
         self.device = self.client.get_executor(pure=False, resources={"GPU": 1})
 
+    def _follow(self) -> None:
+        """Bound what is in flight by the workers that are there."""
+        self.bound, self.device_bound = 2 * max(1, self.watch.threads), 2 * max(1, self.watch.devices)
+
     def require_device(self) -> None:
-        if not self.devices:
+        """Raise ConfigError if none of the workers has a GPU; without any workers the run waits for one."""
+        if self.watch.threads and not self.watch.devices:
             address = self.address
             raise ConfigError(
                 f"device is cuda, but no worker of {address} has the resource GPU; start one on a machine that has a "
@@ -70,17 +93,53 @@ class DaskExecutors(Executors):
     def renew(self, claims: Claims) -> list[str]:
         return renew(self.client, claims)
 
+    def look(self, progress: Progress, stop: Stop) -> None:
+        """Follow the workers; say what tasks wait for. Raises ClusterError if the scheduler is gone."""
+        lost = self.watch.lost(stopping=stop())
+        if lost:
+            raise ClusterError(lost)
+        self._follow()
+        sentence = self.watch.lacking(any(for_device for _, for_device in self.flying.values()))
+        if sentence:
+            progress.say(sentence)
+
+    def explain(self, node: str, error: Exception) -> TouchstoneError:
+        from distributed.scheduler import KilledWorker
+
+        lost = self.watch.lost()
+        if lost:
+            raise ClusterError(lost)
+        if isinstance(error, KilledWorker):
+            return StageError(
+                f"{node}: {counted(error.allowed_failures + 1, 'worker')} died of one task, mostly because memory "
+                f"ended; give workers more of it, start fewer on a machine, or make tasks smaller (shard_rows of {node}"
+                f"); if `touchstone run {node} --workers 1` dies too, its code is to blame"
+            )
+        absent = _absent_module(error)
+        if absent:
+            return StageError(
+                f"{node}: a worker or the scheduler {self.address} cannot import '{absent}'; install the same "
+                "environment (requirements.lock) for all of them, and start them again"
+            )
+        return super().explain(node, error)
+
     def submit(self, node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Future[Outcome]:
         del stop  # it reaches the workers through the file
         if self.stop_file is None:
             self.stop_file = stop_file(task.facts)
             self.stop_file.unlink(missing_ok=True)
             self.client.subscribe_topic(_topic(task.facts), lambda event: progress.step(*event[1]))
-        pool: Any = self.device if wants_device(task.stage, task.config, task.facts.device) else self.pool
+        from distributed.protocol.pickle import dumps
+
+        for_device = wants_device(task.stage, task.config, task.facts.device)
+        pool: Any = self.device if for_device else self.pool
         key = f"{node}-{uuid.uuid4().hex}"
-        outcome: Future[Outcome] = pool.submit(work_on_worker, node, task, key=key)
-        self.keys[outcome] = key
-        outcome.add_done_callback(lambda done: self.keys.pop(done, None))
+        try:
+            outcome: Future[Outcome] = pool.submit(_unpacked, node, dumps(task), key=key)
+        except RuntimeError as error:  # the client has closed itself
+            raise ClusterError(self.watch.lost() or f"the scheduler {self.address} is gone ({error})") from None
+        self.flying[outcome] = key, for_device
+        outcome.add_done_callback(lambda done: self.flying.pop(done, None))
         return outcome
 
     def stop(self, running: Iterable[Future[Outcome]]) -> None:
@@ -89,19 +148,50 @@ class DaskExecutors(Executors):
             with suppress(OSError):  # a full disk may be the reason to stop: then fits go on to their end
                 self.stop_file.touch()
         try:
-            held = {key for keys in self.client.processing().values() for key in keys}
-        except OSError:  # the scheduler is gone, and with it all that was in flight
+            processing = self.client.sync(self.watch.scheduler.processing, workers=None, callback_timeout=ANSWER_S)
+        except (OSError, RuntimeError):  # `look` will see that the scheduler is gone
             return
+        held = {key for keys in processing.values() for key in keys}
         for outcome in list(running):
-            if self.keys.get(outcome) not in held:
+            key, _ = self.flying.get(outcome, ("", False))
+            if key not in held:
                 outcome.cancel()
 
     def close(self) -> None:
-        self.client.close()
+        """Leave the cluster as it was; workers that a lost scheduler has left behind find the order to stop."""
+        watch: Watch | None = getattr(self, "watch", None)
+        gone = watch is not None and watch.lost(stopping=True) is not None
+        if watch is not None:
+            watch.close()
+        with suppress(OSError, RuntimeError, AssertionError):  # no scheduler answers
+            self.client.close(timeout=ANSWER_S)
         if self.cluster is not None:
             self.cluster.close()
+        for logger, level in self.levels.items():
+            logger.setLevel(level)
         if self.stop_file is not None:
-            self.stop_file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.stop_file.touch() if gone else self.stop_file.unlink(missing_ok=True)
+
+
+def _connect(place: Any) -> Any:
+    """A client of a cluster or an address. Raises ConfigError."""
+    from distributed import Client
+    from distributed.versions import VersionMismatchWarning
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # `Watch` refuses those that matter
+            return Client(place, timeout=ANSWER_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--scheduler {place} does not answer ({error}); is it running?") from None
+
+
+def _absent_module(error: BaseException | None) -> str | None:
+    """The module whose absence is the cause of an error."""
+    while error is not None and not isinstance(error, ImportError):
+        error = error.__cause__ or error.__context__
+    return None if error is None else error.name or str(error)
 
 
 def check_scheduler(address: str) -> None:
@@ -127,9 +217,20 @@ def check_scheduler(address: str) -> None:
 
 
 def _local_cluster(workers: int) -> Any:
-    """Spawned processes of one thread each; the first one has the GPU, whether there is one or not."""
+    """Spawned processes of one thread each; the first one has the GPU, whether there is one or not.
+
+    Raises ClusterError if the system gives no locks, ports or processes.
+    """
     from distributed import Nanny, Scheduler, SpecCluster
 
+    advice = "leave --workers out to compute with threads of one process"
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as error:
+        raise ClusterError(
+            f"--workers {workers} needs locks between processes, but this system gives none ({error}); in a container "
+            f"mount a writable /dev/shm, or {advice}"
+        ) from None
     place = {"host": "127.0.0.1", "protocol": "tcp://"}
     options = {**place, "nthreads": 1, "memory_limit": 0, "silence_logs": 40}
     described = {
@@ -138,13 +239,33 @@ def _local_cluster(workers: int) -> Any:
     }
     # a free port for the dashboard: the default one may belong to another run
     scheduler = {"cls": Scheduler, "options": {**place, "dashboard_address": "127.0.0.1:0", "dashboard": False}}
-    return SpecCluster(workers=described, scheduler=scheduler, silence_logs=40)
+    try:
+        return SpecCluster(workers=described, scheduler=scheduler, silence_logs=logging.CRITICAL)
+    except (OSError, RuntimeError) as error:
+        reason = error.__cause__ or error
+        raise ClusterError(f"--workers {workers}: the processes cannot be started ({reason}); {advice}") from None
 
 
 def stop_file(facts: Facts) -> Path:
     """The file whose existence tells the workers of a run to stop."""
     assert facts.run is not None
     return facts.store / "runs" / f"{facts.run.id}.stop"
+
+
+def require_store(facts: Facts) -> None:
+    """Raise StoreError if the entry of the run cannot be seen from here: then this is another store of that name."""
+    assert facts.run is not None
+    runs, entry = facts.store / "runs", f"{facts.run.id}.json"
+    deadline = time.monotonic() + SEEN_S
+    while not (runs / entry).exists():
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"a worker on {host_name()} does not see the store of this run at {facts.store}; it has to lie on a "
+                "file system that all workers share, under the same path"
+            )
+        time.sleep(POLL_S)
+        with suppress(OSError):
+            os.listdir(runs)  # makes a network file system ask its server
 
 
 def _topic(facts: Facts) -> str:
@@ -168,6 +289,11 @@ class StopFile:
         return self.found
 
 
+def _unpacked(node: str, task: bytes) -> Outcome:
+    """What Dask calls; the scheduler, which unpickles all arguments, never imports the modules of a stage."""
+    return work_on_worker(node, pickle.loads(task))
+
+
 def work_on_worker(node: str, task: ShardTask | ArtifactTask) -> Outcome:
     """A task in a worker process; nothing is done if the run was stopped meanwhile."""
     from distributed import get_worker
@@ -182,6 +308,7 @@ def _work(node: str, task: ShardTask | ArtifactTask) -> Outcome:
     from distributed import get_worker
 
     keep_freed_memory()
+    require_store(task.facts)
     stop = StopFile(stop_file(task.facts))
     if stop():
         return Outcome()

@@ -23,6 +23,10 @@ class StageError(TouchstoneError):
     """A stage failed for a reason that is not one row's."""
 
 
+class ClusterError(TouchstoneError):
+    """Dask's scheduler or its workers are gone, differ from this process, or cannot be started."""
+
+
 class FailedRowsError(TouchstoneError):
     """More rows failed than `max_failed_rows` allows."""
 

@@ -13,6 +13,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
+from pipeline.errors import StageError, TouchstoneError
 from pipeline.memory import keep_freed_memory
 from pipeline.renewal import Claims
 from pipeline.stage import Stage
@@ -127,8 +128,15 @@ class Executors:
         self.publishers.submit(settle, outcome, lambda: publish_rows(task, found, started))
         return None
 
+    def look(self, progress: Progress, stop: Stop) -> None:
+        """Called several times a second while tasks are in flight. Raises ClusterError if they will never end."""
+
+    def explain(self, node: str, error: Exception) -> TouchstoneError:
+        """What to say of a task that ended with an error that no stage raises. Raises ClusterError if all is lost."""
+        return StageError(f"{node}: the task was lost ({type(error).__name__}: {error}); run again to go on")
+
     def stop(self, running: Iterable[Future[Outcome]]) -> None:
-        """Called once when the user stops: tasks that have begun are finished, the others given back or canceled."""
+        """Called every second once the user stops: tasks that have begun are finished, the others are canceled."""
 
     def close(self) -> None:
         self.pool.shutdown(wait=True)

@@ -13,13 +13,16 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 
-from pipeline.errors import DamagedShardError, Interrupted, StageError, StoreError, TouchstoneError
+from pipeline.errors import ClusterError, DamagedShardError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.executors import Executors, Progress, Stop, wants_device
 from pipeline.tasks import Outcome
 from pipeline.works import TaskMaker, Work
 
 TOUCH_S = 60.0
 """A run shows that it is alive this often."""
+
+STOP_S = 1.0
+"""A run that stops cancels this often what no worker has: a worker may be lost with its tasks meanwhile."""
 
 
 @dataclass
@@ -87,13 +90,28 @@ class Loop:
         for work in self.works:
             if not work.waits:
                 self.push(work)
-        running: dict[Future[Outcome], Work] = {}
-        touched, stopped = time.monotonic(), False
+        try:
+            self.work_off({})
+        except ClusterError as error:  # nothing that is in flight will ever end
+            if self.stop():
+                self.progress.say(str(error))
+            else:
+                self.results.errors.insert(0, error)
+        self.results.wanted = sum(work.rows for work in self.works if work.number not in self.dead)
+        store_failed = any(isinstance(error, StoreError) for error in self.results.errors)
+        self.results.interrupted |= self.stop() and not store_failed
+        return self.results
+
+    def work_off(self, running: dict[Future[Outcome], Work]) -> None:
+        """Keep the lanes full until nothing is ready or in flight. Raises ClusterError."""
+        touched, told = time.monotonic(), -STOP_S
         while running or (any(lane.ready for lane in self.lanes.values()) and not self.stop()):
+            self.executors.look(self.progress, self.stop)
+            self.lanes[False].bound, self.lanes[True].bound = self.executors.bound, self.executors.device_bound
             for lane in self.lanes.values():
                 self.submit(lane, running)
-            if self.stop() and not stopped:
-                stopped = True
+            if self.stop() and time.monotonic() - told >= STOP_S:
+                told = time.monotonic()
                 self.executors.stop(running)
             if time.monotonic() - touched >= TOUCH_S:
                 touched = time.monotonic()
@@ -101,10 +119,6 @@ class Loop:
             finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in finished:
                 self.finish(running.pop(future), future)
-        self.results.wanted = sum(work.rows for work in self.works if work.number not in self.dead)
-        store_failed = any(isinstance(error, StoreError) for error in self.results.errors)
-        self.results.interrupted |= self.stop() and not store_failed
-        return self.results
 
     def lane(self, work: Work) -> Lane:
         return self.lanes[on_device(work, self.maker.facts.device)]
@@ -152,7 +166,7 @@ class Loop:
         except Exception as error:  # a lost worker, or a fault of the executor itself
             if isinstance(error, CancelledError) and self.stop():  # it had not begun
                 return False
-            lost = StageError(f"{work.node}: the task was lost ({type(error).__name__}: {error}); run again to go on")
+            lost = self.executors.explain(work.node, error)
             lost.__cause__ = error
             self.fail(work, lost)
             return False
