@@ -31,7 +31,7 @@ from pipeline.proof import StaleProcessError
 from pipeline.renewal import Claims, renew
 from pipeline.runs import host_name
 from pipeline.tasks import ArtifactTask, Facts, Outcome, ShardTask, compute_shard, make_artifact
-from pipeline.watch import ANSWER_S, Watch
+from pipeline.watch import ANSWER_S, SAME_EVERYWHERE, Watch
 
 ADDRESS = re.compile(r"(tcp|tls|ucx)://[^\s/]+:\d+")
 LOGGERS = ("distributed", "distributed.client", "tornado.application")
@@ -118,19 +118,18 @@ class DaskExecutors(Executors):
         absent = _absent_module(error)
         if absent:
             return StageError(
-                f"{node}: a worker or the scheduler {self.address} cannot import '{absent}'; install the same "
-                "environment (requirements.lock) for all of them, and start them again"
+                f"{node}: a worker or the scheduler {self.address} cannot import '{absent}'; {SAME_EVERYWHERE}"
             )
         return super().explain(node, error)
 
     def submit(self, node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Future[Outcome]:
+        from distributed.protocol.pickle import dumps
+
         del stop  # it reaches the workers through the file
         if self.stop_file is None:
             self.stop_file = stop_file(task.facts)
             self.stop_file.unlink(missing_ok=True)
             self.client.subscribe_topic(_topic(task.facts), lambda event: progress.step(*event[1]))
-        from distributed.protocol.pickle import dumps
-
         for_device = wants_device(task.stage, task.config, task.facts.device)
         pool: Any = self.device if for_device else self.pool
         key = f"{node}-{uuid.uuid4().hex}"
@@ -290,8 +289,17 @@ class StopFile:
 
 
 def _unpacked(node: str, task: bytes) -> Outcome:
-    """What Dask calls; the scheduler, which unpickles all arguments, never imports the modules of a stage."""
-    return work_on_worker(node, pickle.loads(task))
+    """What Dask calls; the scheduler, which unpickles all arguments, never imports the modules of a stage.
+
+    Raises StageError if the modules of the stage are absent here, or are others.
+    """
+    try:
+        found = pickle.loads(task)
+    except (ImportError, AttributeError) as error:
+        raise StageError(
+            f"{node}: a worker on {host_name()} cannot read its task ({error}); {SAME_EVERYWHERE}"
+        ) from None
+    return work_on_worker(node, found)
 
 
 def work_on_worker(node: str, task: ShardTask | ArtifactTask) -> Outcome:

@@ -29,6 +29,10 @@ START_S = 120.0
 SAME = ("python", "dask", "distributed", "msgpack", "cloudpickle")
 """What a client, its scheduler and its workers need in one version, since they exchange pickles."""
 
+SAME_EVERYWHERE = (
+    "install the same environment (requirements.lock) for the scheduler and all workers, and start them again"
+)
+
 
 class Watch:
     """The scheduler and the workers of a client, as they were a moment ago.
@@ -154,10 +158,7 @@ def differing(here: Mapping[str, str | None], places: Mapping[str, Mapping[str, 
         for name in SAME:
             theirs, ours = (_release(name, versions.get(name)) for versions in (found, here))
             if theirs != ours:
-                return (
-                    f"{place} has {name} {theirs}, but this process has {ours}; install the same environment "
-                    "(requirements.lock) for the scheduler and all workers, and start them again"
-                )
+                return f"{place} has {name} {theirs}, but this process has {ours}; {SAME_EVERYWHERE}"
     return None
 
 

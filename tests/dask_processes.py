@@ -5,6 +5,7 @@ They run Dask's own command lines, so that signals end them as they end those of
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -108,6 +109,7 @@ def serve() -> None:
 
     import pipeline.cluster  # noqa: F401
 
+    gc.freeze()  # children need no copies of what is there
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     for line in sys.stdin:
         pid = os.fork()

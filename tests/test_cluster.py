@@ -330,7 +330,9 @@ def test_a_module_that_a_worker_lacks_is_named(
         return plain(self, node, replace(task, payload={**task.payload, "here": module.Here()}), progress, stop)
 
     monkeypatch.setattr(DaskExecutors, "submit", submit)
-    with pytest.raises(StageError, match=f"a: a worker or the scheduler {lasting} cannot import 'only_here'; install "):
+    with pytest.raises(
+        StageError, match=r"a: a worker on [^ ]+ cannot read its task \(No module named 'only_here'\); install "
+    ):
         on(project, lasting, "a")
 
 
