@@ -91,7 +91,17 @@ class DaskExecutors(Executors):
             )
 
     def renew(self, claims: Claims) -> list[str]:
-        return renew(self.client, claims)
+        """Restart stale workers. Raises ClusterError if the scheduler goes meanwhile, StageError if one stays stale."""
+        answer: Future[list[str]] = Future()
+        # a thread, since a scheduler that hangs would let it wait for ever
+        threading.Thread(target=settle, args=(answer, lambda: renew(self.client, claims)), daemon=True).start()
+        while True:
+            try:
+                return answer.result(POLL_S)
+            except (OSError, RuntimeError) as error:  # TimeoutError is an OSError
+                lost = self.watch.lost()
+                if lost or answer.done():
+                    raise ClusterError(lost or f"the workers of {self.address} cannot be asked ({error})") from None
 
     def look(self, progress: Progress, stop: Stop) -> None:
         """Follow the workers; say what tasks wait for. Raises ClusterError if the scheduler is gone."""

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pipeline.errors import StageError, TouchstoneError
 from pipeline.memory import keep_freed_memory
@@ -25,6 +25,8 @@ from pipeline.tasks import (
     make_artifact,
     publish_rows,
 )
+
+Result = TypeVar("Result")
 
 
 class Progress(Protocol):
@@ -144,7 +146,7 @@ class Executors:
         self.publishers.shutdown(wait=True)
 
 
-def settle(outcome: Future[Outcome], work: Callable[[], Outcome | None]) -> None:
+def settle(outcome: Future[Result], work: Callable[[], Result | None]) -> None:
     """Set what `work` returns or raises; None means that a later step sets it."""
     try:
         result = work()

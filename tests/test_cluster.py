@@ -21,6 +21,7 @@ from toy_project import Project, environment
 
 from pipeline.cluster import DaskExecutors
 from pipeline.errors import ClusterError, Interrupted, StageError, StoreError
+from pipeline.renewal import renew
 from pipeline.run import RunReport, run
 from pipeline.watch import differing
 
@@ -157,6 +158,21 @@ def test_a_scheduler_that_ends_or_hangs_ends_the_run(
         on(project, address, "stuck")
     (left,) = (project.folder / "store" / "runs").glob("*.stop")
     assert left.stem == project.store.start_run().id, "workers that were left behind shall stop"
+
+
+def test_a_scheduler_that_hangs_before_the_first_task_ends_the_run(
+    processes: DaskProcesses, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, scheduler = processes.scheduler()
+
+    def hurt(client: Any, claims: Any) -> list[str]:
+        monkeypatch.setattr("pipeline.watch.ANSWER_S", 0.25)
+        processes.send(scheduler, signal.SIGSTOP)
+        return renew(client, claims)
+
+    monkeypatch.setattr("pipeline.cluster.renew", hurt)
+    with pytest.raises(ClusterError, match=f"the scheduler {address} is gone"):
+        on(project, address, "b")
 
 
 def test_a_run_is_stopped_properly_while_its_scheduler_hangs(
