@@ -6,23 +6,21 @@ count and digest per view; the ids themselves are in `consumed.npy`), and what t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import atomic
+from pipeline import atomic, locks
 from pipeline import ids as row_ids
-from pipeline.errors import ConflictError, DamagedArtifactError, Interrupted, StoreError
+from pipeline.errors import ConflictError, DamagedArtifactError, StoreError
 from pipeline.shard_reader import is_trouble, raise_error, trouble
 from pipeline.stage import ID, Artifact
 
@@ -128,26 +126,14 @@ def consumed_rows(artifact: Artifact) -> dict[str, NDArray[np.void]]:
     return {name: everything[bounds[k] : bounds[k + 1]] for k, name in enumerate(sorted(views))}
 
 
-@contextmanager
-def lease(path: Path, poll_s: float = 0.2, stopping: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def lease(
+    path: Path, poll_s: float = 0.2, stopping: Callable[[], bool] = lambda: False
+) -> AbstractContextManager[None]:
     """Hold the lock file exclusively; waits for another holder, and is released when the process dies.
 
     After a wait the caller looks again for the finished artifact. Raises Interrupted when `stopping` says so.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if stopping():
-                    raise Interrupted(f"stopped while another run works on {path.stem[:12]}") from None
-                time.sleep(poll_s)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+    return locks.hold(path, poll_s, stopping)
 
 
 def _describe(directory: Path) -> dict[str, dict[str, Any]]:

@@ -1,12 +1,32 @@
-"""Small files that appear whole or not at all: written under a temporary name, flushed, renamed."""
+"""Small files that appear whole or not at all: written under a temporary name, flushed, renamed.
+
+A temporary name says which process writes it (`runs`), so that the next run can tell what a killed one has left.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+from pipeline import locks
+from pipeline.runs import RunRecord, alive, host_name, parse_run, this_run
+
+TEMPORARY = re.compile(r"\..*\.([A-Za-z0-9-]+-\d+-\d+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
+NAME_LETTERS = 100
+"""Letters of a file's name that its temporary name repeats: names end at 255 bytes."""
+
+FOREIGN_S = 3600.0
+"""Temporaries of another host, whose processes cannot be asked, are left alone until they are older than this."""
+
+PATIENCE_S = 60.0
 
 
 def flush(path: Path) -> None:
@@ -26,19 +46,66 @@ def flush_tree(directory: Path) -> None:
         flush(Path(folder))
 
 
+def temporary(path: Path) -> Path:
+    """A name beside `path` that no one else uses, for a file or folder of this process that is not finished."""
+    short = path.name.encode("utf-8", "surrogateescape")[:NAME_LETTERS].decode("utf-8", "ignore")
+    return path.with_name(f".{short}.{this_run().id}.{secrets.token_hex(4)}.tmp")
+
+
+def owner(path: Path) -> RunRecord | None:
+    """The process that a temporary name speaks of; None for any other name."""
+    found = TEMPORARY.fullmatch(path.name)
+    return parse_run(found[1]) if found else None
+
+
+def left_over(path: Path, record: RunRecord) -> bool:
+    """Whether the process that wrote the temporary is gone."""
+    if record.host == host_name():
+        return not alive(record, path)
+    try:
+        return time.time() - path.stat().st_mtime > FOREIGN_S
+    except FileNotFoundError:
+        return False
+
+
+def remove_left_over(folders: Iterable[Path]) -> list[Path]:
+    """Remove temporaries of killed processes that lie directly in these folders; returns them."""
+    found = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob(".*.tmp"))]
+    removed = [path for path in found if (record := owner(path)) is not None and left_over(path, record)]
+    for path in removed:
+        remove(path)
+    return removed
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder that others may be removing too."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def editing(path: Path) -> AbstractContextManager[None]:
+    """The right to read a small file, change it and replace it, one command at a time.
+
+    Raises StoreError where another command keeps it, or where a killed one left its claim (see `locks`).
+    """
+    return locks.hold(path.with_name(f".{path.name}.lock"), poll_s=0.02, patience_s=PATIENCE_S)
+
+
 def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     """Replace a file in one step; `durable=False` skips the flush for files that may be lost (caches)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    draft = temporary(path)
     try:
-        with temporary.open("wb") as file:
+        with draft.open("wb") as file:
             file.write(data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        temporary.replace(path)
+        draft.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
     if durable:
         flush(path.parent)

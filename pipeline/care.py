@@ -6,7 +6,6 @@ it drops the old ones (a row in two shards is one row), and nothing is unlinked 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -183,8 +182,7 @@ def accept(store: Store, new: bytes, old: bytes) -> None:
     Chains of aliases are resolved when they are entered. Raises ConflictError for a circle or another word on `new`.
     """
     store.root.mkdir(parents=True, exist_ok=True)
-    with (store.root / ".aliases.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with atomic.editing(store.root / "aliases.json"):
         known = store.aliases()
         target = known.get(old.hex(), old.hex())
         if target == new.hex():

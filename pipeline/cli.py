@@ -470,10 +470,10 @@ def checkpoint(
 @config_app.command("show", epilog=examples("touchstone config show", "touchstone config show --set seed=7 --json"))
 def config_show(file: File = PIPELINE_FILE, assignments: Assignments = None, json: Json = False) -> None:
     """The resolved config: every node of every matrix, every default."""
-    import yaml
+    from pipeline.yaml_text import dump
 
     data = read(file, assignments).resolved()
-    give(data) if json else say(yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip())
+    give(data) if json else say(dump(data).rstrip())
 
 
 @config_app.command("schema", epilog=examples("touchstone config schema", "touchstone config schema > schema.json"))

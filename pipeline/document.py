@@ -1,13 +1,11 @@
 """YAML as plain data that remembers its lines, so that every error can name the place.
 
-The scalar rules are those of YAML 1.2: `on`, `yes` and `no` are text (`on` is the name of an input here), and `1e-3` is
-a number. Anchors and merges work; duplicate keys and Python tags do not.
+Anchors and merges work; duplicate keys and Python tags do not. Scalars and budgets are those of `yaml_text`.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,34 +14,13 @@ from typing import Any
 import yaml
 
 from pipeline.errors import ConfigError
+from pipeline.yaml_text import SETTINGS, Budget, compose, read_text
 
 Place = tuple[str | int, ...]
 MERGE = "tag:yaml.org,2002:merge"
 PLAIN_TAGS = ("map", "seq", "str", "int", "float", "bool", "null")
-
-try:
-    from yaml import CSafeLoader as BaseLoader
-except ImportError:  # libyaml is not everywhere
-    from yaml import SafeLoader as BaseLoader  # type: ignore[assignment]
-
-
-class _Loader(BaseLoader):  # type: ignore[misc, valid-type]
-    """Safe loader with the booleans and numbers of YAML 1.2."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":int", ":float", ":timestamp"))]
-    for first, resolvers in BaseLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False)$"), list("tfTF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
-    list("-+0123456789."),
-)
+DIGITS = 40
+"""Of a whole number, at most."""
 
 
 @dataclass
@@ -73,9 +50,9 @@ class Document:
         if not separator or not all(keys):
             raise ConfigError(f"--set {assignment} is not an assignment; write --set nodes.images.size=64")
         try:
-            value = _plain(yaml.compose(text, Loader=_Loader), (), {}, self)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment} has a value that is not YAML; quote it") from None
+            value = _plain(compose(text, "the value", SETTINGS), (), {}, self)
+        except ConfigError as error:
+            raise ConfigError(f"--set {name} has a value that is not YAML; quote it ({error})") from None
         target = self.data
         for depth, key in enumerate(keys[:-1]):
             if not isinstance(target, dict) or key not in target:
@@ -91,36 +68,12 @@ class Document:
         self.lines[tuple(keys)] = f"--set {name}:"
 
 
-def load(path: Path) -> Document:
+def load(path: Path, budget: Budget = SETTINGS) -> Document:
     """Read a YAML file. Raises ConfigError with file and line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; give the path of a pipeline file, or run in its folder") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path} is a folder; give the pipeline file itself, e.g. {path / 'pipeline.yaml'}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from None
     document = Document(path, None)
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        tab = "; indent with spaces, not with tabs" if mark and _indented_by_tab(text, mark.line) else ""
-        raise ConfigError(f"{path.name}{line} is not valid YAML: {problem}{tab}") from None
-    try:
-        document.data = _plain(root, (), document.lines, document)
-    except RecursionError:
-        raise ConfigError(f"{path.name} has an anchor that contains itself, or is nested too deeply") from None
+    root = compose(read_text(path, budget), path.name, budget)
+    document.data = _plain(root, (), document.lines, document)
     return document
-
-
-def _indented_by_tab(text: str, line: int) -> bool:
-    """Whether a tab stands before the first word of a line."""
-    lines = text.split("\n")
-    return line < len(lines) and "\t" in lines[line][: len(lines[line]) - len(lines[line].lstrip())]
 
 
 def _plain(node: yaml.Node | None, place: Place, lines: dict[Place, int | str], document: Document) -> Any:
@@ -164,13 +117,15 @@ def _scalar(node: yaml.Node, document: Document) -> Any:
     kind, text = node.tag.rpartition(":")[2], node.value
     try:
         if kind == "int":
+            if len(text) > DIGITS:
+                raise ValueError("too long")
             return int(text, 0 if text[:2] in ("0o", "0x") else 10)
         if kind == "float":
             return float(text)
         if kind == "bool":
             return {"true": True, "false": False}[text.lower()]
     except (ValueError, KeyError):
-        raise ConfigError(f"{document.path.name}:{node.start_mark.line + 1} '{text}' is no {kind}") from None
+        raise ConfigError(f"{document.path.name}:{node.start_mark.line + 1} {describe(text)} is no {kind}") from None
     return text if kind == "str" else None
 
 

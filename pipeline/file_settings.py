@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import atomic
 from pipeline.document import Document, Place, describe, load, nearest
 
 SHIPPED = Path(__file__).parents[1]
@@ -97,7 +97,7 @@ def _fetch(facts: Mapping[str, Any], target: Path, entry: str, manifest: Documen
             (entry,), "has a url but no 'sha256', nor a 'sha256_prefix' of 8 digits or more; add one to check the file"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    temporary = atomic.temporary(target)
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as source, temporary.open("wb") as file:
             while block := source.read(BLOCK_BYTES):

@@ -22,6 +22,7 @@ from pipeline.selection import Branch
 from pipeline.shards import Shard, rows_per_shard
 from pipeline.stage import REAL
 from pipeline.store import Store
+from pipeline.yaml_text import ROWS, dump
 
 FROZEN = "touchstone/frozen/1"
 
@@ -82,7 +83,7 @@ def collect_garbage(pipeline: Pipeline, apply: bool, keep_last: int, grace_s: fl
     for path in _manifests(pipeline):
         keep |= {directory for directory, _ in _frozen_shards(path, store)}
     for path in _configs(store)[:keep_last]:
-        recorded = load(path).data
+        recorded = load(path, ROWS).data
         keep |= {store.root / name for name in recorded.get("uses", [])}
     found = care.gc(store, keep, apply, grace_s)
     lines = [
@@ -111,7 +112,7 @@ def _manifests(pipeline: Pipeline) -> list[Path]:
 
 def _frozen_shards(path: Path, store: Store) -> list[tuple[Path, list[str]]]:
     """Chain directories and shard names that a frozen manifest names; one that cannot be read stops the command."""
-    data = load(path).data
+    data = load(path, ROWS).data
     if not isinstance(data, dict) or data.get("format") != FROZEN:
         return []
     try:
@@ -131,8 +132,6 @@ def _frozen_shards(path: Path, store: Store) -> list[tuple[Path, list[str]]]:
 
 def freeze_nodes(pipeline: Pipeline, nodes: list[str], out: Path | None) -> str:
     """Write a manifest of complete nodes; returns a sentence."""
-    import yaml
-
     store = Store(pipeline.store)
     plan = recorded_plan(pipeline, store, nodes)
     frozen: dict[str, Any] = {}
@@ -149,7 +148,7 @@ def freeze_nodes(pipeline: Pipeline, nodes: list[str], out: Path | None) -> str:
             environment |= branch.recipe.components["env"]
     path = out or pipeline.base / "manifests" / f"frozen-{'-'.join(nodes)}.yaml"
     data = {"format": FROZEN, "environment": environment, "nodes": frozen}
-    atomic.write_bytes(path, yaml.safe_dump(data, sort_keys=False).encode())
+    atomic.write_bytes(path, dump(data).encode())
     rows = sum(branch["rows"] for branches in frozen.values() for branch in branches)
     inside = path.absolute().is_relative_to((pipeline.base / "manifests").absolute())
     warning = "" if inside else "; it lies outside manifests/, so that `gc` does not know it"

@@ -7,16 +7,20 @@ fresh. The digests are checked at every plan (through the stat cache).
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.document import load
+from pipeline import atomic
+from pipeline.document import describe, load
 from pipeline.errors import ConfigError
 from pipeline.stage import Artifact
+from pipeline.yaml_text import dump
 
 if TYPE_CHECKING:
     from pipeline.scan import Scan
@@ -55,9 +59,14 @@ def read_pins(base: Path) -> dict[str, Pin]:
         return {}
     document = load(path)
     pins = {}
-    for node, entry in (document.data or {}).items():
+    entries = document.data or {}
+    if not isinstance(entries, dict):
+        raise document.error((), f"is {describe(entries)}; expected pins by node, as `touchstone pin` writes them")
+    for node, entry in entries.items():
         try:
             key, files = bytes.fromhex(entry["key"]), dict(entry["files"])
+            if not all(isinstance(digest, str) for digest in files.values()) or "artifact.json" not in files:
+                raise ValueError("files")
         except (KeyError, TypeError, ValueError):
             raise document.error(
                 (node,), "is no pin; expected 'key' and 'files', as `touchstone pin` writes them"
@@ -67,24 +76,32 @@ def read_pins(base: Path) -> dict[str, Pin]:
 
 
 def write_pin(base: Path, node: str, artifact: Artifact, digests: Mapping[str, str]) -> Path:
-    """Copy an artifact beside the manifests and enter it in the pins. Returns the file of pins."""
-    import os
+    """Copy an artifact beside the manifests and enter it in the pins. Returns the file of pins.
 
-    import yaml
-
+    Several commands may pin at once. Raises ConfigError if the file of pins cannot be read.
+    """
     path = base / PINS
-    folder = path.parent / "pins" / artifact.key
-    if not folder.exists():
-        temporary = folder.with_name(f".{artifact.key}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(artifact.path, temporary)
-        os.rename(temporary, folder)
-    entries: dict[str, Any] = {
-        pin.node: {"key": pin.key.hex(), "files": dict(pin.files)} for pin in read_pins(base).values()
-    }
-    entries[node] = {"key": artifact.key, "files": dict(digests)}
-    text = yaml.safe_dump(dict(sorted(entries.items())), sort_keys=False)
-    temporary_file = path.with_name(f".{path.name}.tmp")
-    temporary_file.write_text(text, encoding="utf-8")
-    os.replace(temporary_file, path)
+    with atomic.editing(path):
+        entries: dict[str, Any] = {
+            pin.node: {"key": pin.key.hex(), "files": dict(pin.files)} for pin in read_pins(base).values()
+        }
+        _copy(artifact.path, path.parent / "pins" / artifact.key)
+        entries[node] = {"key": artifact.key, "files": dict(digests)}
+        atomic.write_bytes(path, dump(dict(sorted(entries.items()))).encode())
     return path
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """Copy a folder; it appears whole, and one that is there stays."""
+    if folder.exists():
+        return
+    draft = atomic.temporary(folder)
+    try:
+        shutil.copytree(source, draft)
+        atomic.flush_tree(draft)
+        os.rename(draft, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -6,7 +6,6 @@ those rows) or after damage (the shard is quarantined and its rows are missing).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import ids
+from pipeline import atomic, ids
 from pipeline.cluster import DaskExecutors
 from pipeline.config import Pipeline
 from pipeline.document import counted, describe
 from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.executors import Executors, Stop, default_workers
-from pipeline.pins import read_pins
+from pipeline.pins import PINS, read_pins
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import Bars
 from pipeline.rates import record_rates
@@ -31,6 +30,7 @@ from pipeline.selection import Branch, origin
 from pipeline.sources import remember_sources
 from pipeline.tasks import Facts
 from pipeline.works import TaskMaker, Work, works_of
+from pipeline.yaml_text import dump
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -101,14 +101,9 @@ def run(
 
 def save_config(store: Store, record: Any, plan: Plan, uses: set[Path]) -> None:
     """The resolved config and what it refers to, beside the run's entry; the newest KEPT_CONFIGS stay."""
-    import yaml
-
-    from pipeline import atomic
-
     folder = store.root / "runs"
     data = {"config": plan.pipeline.resolved(), "uses": sorted(store.relative(path) for path in uses)}
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    atomic.write_bytes(folder / f"{record.id}.yaml", text.encode(), durable=False)
+    atomic.write_bytes(folder / f"{record.id}.yaml", dump(data).encode(), durable=False)
     for old in sorted(folder.glob("*.yaml"), key=_modified)[:-KEPT_CONFIGS]:
         old.unlink(missing_ok=True)
 
@@ -184,8 +179,7 @@ class _Run:
                 plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())
                 if self.record is None:  # nothing is entered in the store before the plan has proved possible
                     self.record = self.store.start_run(used_directories(plan))
-                    self.store.clean_temporaries()
-                    self._forget_stops()
+                    self._clean()
                 repaired = self._quarantine(plan)
                 if repaired:
                     plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())
@@ -276,8 +270,12 @@ class _Run:
         """Show runs of other hosts that this one is alive."""
         self.store.touch(self.record)
 
-    def _forget_stops(self) -> None:
-        """Remove what runs that were killed while they stopped have left for their workers."""
+    def _clean(self) -> None:
+        """Remove what killed runs and commands have left: temporaries, and words to stop for their workers."""
+        self.store.clean_temporaries()
+        manifests = self.pipeline.base / PINS.parent
+        files = [reference.path for node in self.pipeline.nodes.values() for reference in node.files.values()]
+        atomic.remove_left_over({manifests, manifests / "pins", *(path.parent for path in files)})
         for path in (self.store.root / "runs").glob("*.stop"):
             if not self.store.alive(path.stem):
                 path.unlink(missing_ok=True)
@@ -388,8 +386,3 @@ def _one(errors: list[TouchstoneError]) -> TouchstoneError:
     if len(errors) > 1:
         first.args = (f"{first} (and {len(errors) - 1} more task{'s' if len(errors) > 2 else ''} failed)",)
     return first
-
-
-def dumps(data: Any) -> str:
-    """JSON for `--json`."""
-    return json.dumps(data, indent=2, ensure_ascii=False)

@@ -8,10 +8,8 @@ file (cut off, foreign, from another version), it counts as empty.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import threading
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import atomic
 from pipeline.errors import StoreError
 
 VERSION = 1
@@ -122,8 +121,7 @@ class StatCache:
         arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
         for number, key in enumerate(keys):
             arrays.update({f"{number}/{name}": values for name, values in self._loaded()[key].items()})
-        mark = hashlib.sha256(str((os.getpid(), threading.get_ident())).encode()).hexdigest()[:12]
-        draft = self._path.with_name(f".{self._path.name}.{mark}.tmp")
+        draft = atomic.temporary(self._path)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with open(draft, "wb") as file:

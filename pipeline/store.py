@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -36,6 +37,7 @@ from pipeline.shards import Shard, nothing, shard_name, write_shard
 from pipeline.stage import Artifact, Schema
 
 OWN_NAMES = ("runs", "quarantine", "scratch", "leases", "trash", ".cache")
+ALIAS = re.compile("[0-9a-f]{32}")
 STALE_S = 3600.0
 """Temporary files that name no run are removed when they are older than this."""
 
@@ -359,26 +361,31 @@ class Store:
     def clean_temporaries(self) -> list[Path]:
         """Remove temporaries and entries of dead runs; a live run's are left alone. Returns what was removed."""
         removed = []
-        places = (".*.tmp", "*/.*.tmp", "*/*/.*.tmp", "*/*/failures/.*.tmp")
-        for path in sorted(found for place in places for found in self.root.glob(place)):
-            if path.is_relative_to(self.root / "scratch"):
-                continue  # a stage's own files
-            name = path.name.split(".")
-            record = runs.parse_run(name[-3]) if len(name) >= 4 else None
-            if record is None:
-                try:
-                    gone = time.time() - path.stat().st_mtime > STALE_S
-                except FileNotFoundError:
-                    continue
-            else:
-                gone = not self.alive(record)
-            if gone:
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        places = (".*.tmp", "*/.*.tmp", "*/*/.*.tmp", "*/*/failures/.*.tmp", "scratch/**/.*.tmp")
+        for path in sorted({found for place in places for found in self.root.glob(place)}):
+            if self._left_over(path):
+                atomic.remove(path)
                 removed.append(path)
         for entry in _json_names(self.root / "runs"):
             if not self.alive(Path(entry).stem):
                 (self.root / "runs" / entry).unlink(missing_ok=True)
         return removed
+
+    def _left_over(self, path: Path) -> bool:
+        """Whether a temporary is nobody's any more: of a dead process, of a dead run, or old and nameless."""
+        process = atomic.owner(path)
+        if process is not None:
+            return atomic.left_over(path, process)
+        if path.is_relative_to(self.root / "scratch"):
+            return False  # a stage's own file
+        name = path.name.split(".")
+        run = runs.parse_run(name[-3]) if len(name) >= 4 else None
+        if run is not None:
+            return not self.alive(run)
+        try:
+            return time.time() - path.stat().st_mtime > STALE_S
+        except FileNotFoundError:
+            return False
 
     # Care
 
@@ -405,12 +412,16 @@ class Store:
 
     def aliases(self) -> dict[str, str]:
         """Recipes that the user accepted as equal: hex of the new one -> hex of the old one."""
+        path = self.root / "aliases.json"
         try:
-            found: dict[str, str] = json.loads((self.root / "aliases.json").read_bytes())
+            found = json.loads(path.read_bytes())
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise StoreError(f"{self.root / 'aliases.json'} cannot be read ({error}); mend or remove it") from error
+        except (ValueError, RecursionError) as error:
+            raise StoreError(f"{path} cannot be read ({error}); mend or remove it") from error
+        digests = [*found, *found.values()] if isinstance(found, dict) else [None]
+        if not all(isinstance(one, str) and ALIAS.fullmatch(one) for one in digests):
+            raise StoreError(f"{path} is not what `accept` writes, pairs of recipes of 32 digits; mend or remove it")
         return found
 
     def _run_file(self, run: RunRecord) -> Path:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from pipeline.errors import ConfigError
 from pipeline.stage import SPLITS
+from pipeline.yaml_text import ROWS, compose, read_text
 
 COLUMNS = {
     "file": "path of the image, relative to the root of the manifest; required",
@@ -123,13 +124,7 @@ def _read_yaml(path: Path) -> Manifest:
     """A header with rows. Only node texts are used, so that no value is converted."""
     import yaml
 
-    try:
-        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        root_node = yaml.compose(path.read_text("utf-8"), Loader=loader)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#04x}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    root_node = compose(read_text(path, ROWS), str(path), ROWS)
     if not isinstance(root_node, yaml.MappingNode):
         raise ConfigError(f"{path}:1 expected a mapping with the key 'rows', found something else")
     header: dict[str, str] = {}

@@ -252,7 +252,7 @@ def test_yaml_header_may_name_a_table(base: Path) -> None:
         ("rows: none.csv\n", "does not exist, expected a CSV table"),
         ("name: toys\n", "has no 'rows'"),
         ("- a\n", "toys.yaml:1 expected a mapping with the key 'rows'"),
-        ("rows: [\n", "is no YAML"),
+        ("rows: [\n", "toys.yaml:2 is not valid YAML"),
         ("rows:\n  - {file: ../a.png}\n", "toys.yaml:2 '../a.png' is a path outside the root"),
     ],
 )

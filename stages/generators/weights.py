@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.atomic import write_bytes
 from stages import GENERATORS
 from stages.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError, printable, refuse_other, shown
 
@@ -290,15 +290,5 @@ def save(
     expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     checked = check_tensors(str(path), tensors, expected)
     content = serialize(checked, metadata={METADATA_KEY: text})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(Path(path), content)
     return read_header(path)
