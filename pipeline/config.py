@@ -6,10 +6,9 @@ Precedence: the YAML file, then `--set a.b=c`, then the options of the command l
 from __future__ import annotations
 
 import importlib
-import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +18,12 @@ from pydantic import BaseModel, ValidationError, field_validator
 from pipeline.document import Document, Place, closest, describe, load, nearest
 from pipeline.errors import ConfigError
 from pipeline.file_settings import FileReference, file_reference
+from pipeline.matrix import Instance, expand, substitute
 from pipeline.stage import SPLITS, Kind, Stage, StageConfig, setting
-from pipeline.views import View, parse
+from pipeline.views import Resolve, View, parse
 
-NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+MOST_LEVELS = 200
+TOO_DEEP = f"stands in a line of more than {MOST_LEVELS} nodes of which each reads the next; shorten it"
 ENGINE_KEYS = ("stage", "matrix", "shard_rows", "max_failed_rows")
 
 
@@ -100,7 +101,7 @@ class Pipeline:
         for node in self.nodes.values():
             raw = self.document.data["nodes"][node.entry]
             inputs = {key: raw[key] for key in node.stage.inputs if key in raw}
-            inputs = _substitute(inputs, dict(node.matrix)) if node.matrix else inputs
+            inputs = substitute(inputs, node.matrix) if node.matrix else inputs
             plain = node.config.model_dump(mode="json")
             engine = {"shard_rows": node.shard_rows, "max_failed_rows": node.max_failed_rows}
             nodes[node.name] = {"stage": raw["stage"], **inputs, **plain,
@@ -176,19 +177,21 @@ def load_pipeline(path: Path, overrides: list[str] | None = None, download: bool
     entries = document.data.get("nodes")
     if not isinstance(entries, dict) or not entries:
         raise document.error(("nodes",), "must be a mapping of node names to stages, and not empty")
-    instances = _expand(entries, document)
-    names = list(instances)
+    instances = expand(entries, document)
+    families: dict[str, list[str]] = {}
+    for name, instance in instances.items():
+        families.setdefault(instance.entry, []).append(name)
+    known = frozenset(instances) | frozenset(entries)
 
     def resolve(text: str, place: Place) -> tuple[str, ...]:
         if text in instances:
             return (text,)
-        family = tuple(name for name in names if instances[name][0] == text)
-        if family:
-            return family
-        raise document.error(place, f"names '{text}', which is no node{nearest(text, [*names, *entries])}")
+        if text in families:
+            return tuple(families[text])
+        raise document.error(place, f"names '{text}', which is no node{nearest(text, known)}")
 
-    nodes = {name: _node(name, entry, raw, cell, document, settings, resolve, set(names) | set(entries), download)
-             for name, (entry, raw, cell) in instances.items()}  # fmt: skip
+    nodes = {name: _node(name, instance, document, settings, resolve, known, download)
+             for name, instance in instances.items()}  # fmt: skip
     return Pipeline(path.absolute(), document, settings, _ordered(nodes, document))
 
 
@@ -267,107 +270,16 @@ def _check_splits(settings: Settings, document: Document) -> None:
         raise document.error(("splits",), f"{found}; expected train, val and test, each 0 or more, together 1")
 
 
-def _expand(entries: Mapping[str, Any], document: Document) -> dict[str, tuple[str, Any, dict[str, Any]]]:
-    """Instance name -> (entry, raw mapping, matrix cell); a matrix over a node takes that node's instances."""
-    instances: dict[str, tuple[str, Any, dict[str, Any]]] = {}
-    waiting = dict(entries)
-    while waiting:
-        for entry, raw in list(waiting.items()):
-            place: Place = ("nodes", entry)
-            if not NODE_NAME.fullmatch(entry):
-                raise document.error(place, "is not a node name; use letters, digits and _, beginning with a letter")
-            if not isinstance(raw, dict) or "stage" not in raw:
-                raise document.error(place, "lacks 'stage'")
-            axes = raw.get("matrix")
-            if axes is None:
-                instances[entry] = (entry, raw, {})
-                del waiting[entry]
-                continue
-            _check_axes(axes, entry, entries, document)
-            if any(isinstance(values, str) and values in waiting for values in axes.values()):
-                continue
-            del waiting[entry]
-            for name, cell in _cells(entry, axes, instances, document):
-                body = {key: value for key, value in raw.items() if key != "matrix"}
-                instances[name] = (entry, _substitute(body, cell, document, place), cell)
-            break
-        else:
-            if any(isinstance(raw, dict) and "matrix" in raw for raw in waiting.values()) and len(waiting) > 0:
-                stuck = next(iter(waiting))
-                raise document.error(("nodes", stuck, "matrix"), "goes around in a circle of matrices")
-    return {name: instances[name] for entry in entries for name in instances if instances[name][0] == entry}
-
-
-def _check_axes(axes: Any, entry: str, entries: Mapping[str, Any], document: Document) -> None:
-    place: Place = ("nodes", entry, "matrix")
-    if not isinstance(axes, dict) or not axes:
-        raise document.error(place, f"is {describe(axes)}; expected a mapping of names to lists, and not empty")
-    body = json.dumps({key: value for key, value in entries[entry].items() if key != "matrix"})
-    for axis, values in axes.items():
-        if isinstance(values, str):
-            if values == entry:
-                raise document.error((*place, axis), "names its own node; a matrix goes over another node or a list")
-            if values not in entries:
-                raise document.error((*place, axis), f"names '{values}', which is no node{nearest(values, entries)}")
-        elif not isinstance(values, list) or not values:
-            raise document.error((*place, axis), f"is {describe(values)}; expected a list that is not empty, or a node")
-        elif any(isinstance(value, dict | list) or value is None for value in values):
-            raise document.error((*place, axis), "may hold words, numbers and true or false only")
-        if "{" + axis + "}" not in body:
-            raise document.error((*place, axis), f"is used nowhere in '{entry}'; write {{{axis}}} where it belongs")
-
-
-def _cells(
-    entry: str, axes: Mapping[str, Any], instances: Mapping[str, Any], document: Document
-) -> list[tuple[str, dict[str, Any]]]:
-    columns = [
-        [name for name in instances if instances[name][0] == values] if isinstance(values, str) else values
-        for values in axes.values()
-    ]
-    result: dict[str, dict[str, Any]] = {}
-    for combination in itertools.product(*columns):
-        words = [_word(value).partition("[")[2].rstrip("]") or _word(value) for value in combination]
-        name = f"{entry}[{'-'.join(words)}]"
-        if name in result:
-            raise document.error(("nodes", entry, "matrix"), f"makes the instance {name} twice; rename a value")
-        result[name] = dict(zip(axes, combination, strict=True))
-    return list(result.items())
-
-
-def _word(value: Any) -> str:
-    """A value of an axis as it is written in the file."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _substitute(value: Any, cell: dict[str, Any], document: Document | None = None, place: Place = ()) -> Any:
-    """`{axis}` replaced in all strings; a string that is nothing but `{axis}` becomes the value itself."""
-    if isinstance(value, dict):
-        return {key: _substitute(inner, cell, document, (*place, key)) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_substitute(inner, cell, document, (*place, number)) for number, inner in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    for axis, replacement in cell.items():
-        if value == "{" + axis + "}":
-            return replacement
-        value = value.replace("{" + axis + "}", _word(replacement))
-    unknown = re.search(r"\{(\w+)\}", value)
-    if unknown and document:
-        raise document.error(place, f"uses {{{unknown[1]}}}, which is no axis of the matrix{nearest(unknown[1], cell)}")
-    return value
-
-
 def _node(
     name: str,
-    entry: str,
-    raw: dict[str, Any],
-    cell: dict[str, Any],
+    instance: Instance,
     document: Document,
     settings: Settings,
-    resolve: Any,
-    known: set[str],
+    resolve: Resolve,
+    known: Collection[str],
     download: bool,
 ) -> Node:
+    entry, raw, cell = instance.entry, instance.raw, instance.cell
     place: Place = ("nodes", entry)
     try:
         stage = load_stage(str(raw["stage"]))
@@ -420,7 +332,7 @@ def _node(
 
 
 def _artifact_input(
-    value: Any, kind: str, place: Place, document: Document, resolve: Any, cell: Mapping[str, Any]
+    value: Any, kind: str, place: Place, document: Document, resolve: Resolve, cell: Mapping[str, Any]
 ) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
@@ -448,26 +360,32 @@ def _engine_count(raw: Mapping[str, Any], key: str, place: Place, document: Docu
 
 def _ordered(nodes: Mapping[str, Node], document: Document) -> dict[str, Node]:
     """Nodes after what they read, otherwise as in the file. Raises ConfigError for circles and misplaced kinds."""
-    done: dict[str, Node] = {}
+    levels: dict[str, int] = {}  # in the order in which nodes are done
     path: list[str] = []
 
-    def visit(name: str) -> None:
-        if name in done:
-            return
+    def visit(name: str) -> int:
+        if name in levels:
+            return levels[name]
         node = nodes[name]
         if name in path:
             circle = " -> ".join([*path[path.index(name) :], name])
             raise document.error(node.place, f"reads its own result: {circle}")
         path.append(name)
+        level = 1
         for reference in sorted(node.references()):
             _check_kind(node, nodes[reference], document)
-            visit(reference)
+            if len(path) > MOST_LEVELS:
+                raise document.error(node.place, TOO_DEEP)
+            level = max(level, visit(reference) + 1)
         path.pop()
-        done[name] = node
+        if level > MOST_LEVELS:
+            raise document.error(node.place, TOO_DEEP)
+        levels[name] = level
+        return level
 
     for name in nodes:
         visit(name)
-    return done
+    return {name: nodes[name] for name in levels}
 
 
 def _check_kind(node: Node, read: Node, document: Document) -> None:

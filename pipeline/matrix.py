@@ -82,7 +82,7 @@ def _check_axes(axes: Any, entry: str, entries: Mapping[str, Any], document: Doc
     place: Place = ("nodes", entry, "matrix")
     if not isinstance(axes, dict) or not axes:
         raise document.error(place, f"is {describe(axes)}; expected a mapping of names to lists, and not empty")
-    body = json.dumps({key: value for key, value in entries[entry].items() if key != "matrix"})
+    body = json.dumps({key: value for key, value in entries[entry].items() if key != "matrix"}, ensure_ascii=False)
     for axis, values in axes.items():
         if isinstance(values, str):
             if values == entry:

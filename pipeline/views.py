@@ -16,16 +16,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.document import Document, Place, describe, nearest
+from pipeline.errors import ConfigError
 from pipeline.stage import SPLITS
 
 FIELDS = ("label", "split", "domain", "source", "group")
 LABELS = {"real": 0, "fake": 1}
 
-_TERM = re.compile(
-    r"\s*(\w+)\s*(==|=|!=|not\s+in\b|in\b)\s*(\[(?:[^\[\]]|\[[^\]]*\])*\]|[^\s\[\],=]+(?:\[[^\]]*\])?)\s*"
+_FIELD = re.compile(r"\s*(\w+)")
+_OPERATOR = re.compile(r"\s*(==|=|!=|not\s+in\b|in\b)")
+_AND = re.compile(r"\s*and(?=\s)")
+_OPEN, _COMMA, _CLOSE = re.compile(r"\s*\["), re.compile(r"\s*,"), re.compile(r"\s*\]")
+_VALUE = re.compile(
+    r"""\s*(?: '(?P<single>(?:[^']|'')*)' | "(?P<double>(?:[^"]|"")*)"
+          | (?P<word>[^\s\[\],='"][^\s\[\],=]*(?:\[[^\]]*\])?) )""",
+    re.VERBOSE,
 )
 
-_WORD = re.compile(r"""[^\s,\[\]'"]+(?:\[[^\]]*\])?""")
+Resolve = Callable[[str, Place], tuple[str, ...]]
+"""Names of node instances behind a name in the file; raises ConfigError."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,8 @@ class View:
         return found | (self.pair.references() if self.pair else set())
 
 
-def parse(value: Any, place: Place, document: Document, resolve: Callable[[str, Place], tuple[str, ...]]) -> View:
-    """A view from plain data; `resolve` turns a name into instances or raises."""
+def parse(value: Any, place: Place, document: Document, resolve: Resolve) -> View:
+    """A view from plain data."""
     if isinstance(value, str):
         return View(nodes=resolve(value, place))
     if isinstance(value, list):
@@ -69,9 +77,7 @@ def parse(value: Any, place: Place, document: Document, resolve: Callable[[str, 
     return _mapping(value, place, document, resolve)
 
 
-def _mapping(
-    value: Mapping[str, Any], place: Place, document: Document, resolve: Callable[[str, Place], tuple[str, ...]]
-) -> View:
+def _mapping(value: Mapping[str, Any], place: Place, document: Document, resolve: Resolve) -> View:
     allowed = ("of", "where", "take", "pair", "on")
     for key in value:
         if key not in allowed:
@@ -93,25 +99,82 @@ def _mapping(
 
 
 def _conditions(text: Any, place: Place, document: Document) -> tuple[Term, ...]:
+    """Terms of `label = fake and domain in ['salt and pepper', cats]`."""
     if not isinstance(text, str):
         raise document.error(place, f"is {describe(text)}; expected a condition such as label = fake and split = test")
-    return tuple(_term(part, place, document) for part in re.split(r"\s+and\s+", text.strip()))
+    reader = _Reader(text, place, document)
+    terms = [_term(reader)]
+    while not reader.ended():
+        reader.take(_AND, "'and' or the end")
+        terms.append(_term(reader))
+    for term in terms:
+        if term.field not in FIELDS:
+            raise reader.error(f"asks for '{term.field}'{nearest(term.field, FIELDS)}")
+        legal = LABELS if term.field == "label" else SPLITS if term.field == "split" else ()
+        for word in term.values:
+            if legal and word not in legal:
+                raise reader.error(f"compares {term.field} with '{word}'{nearest(word, legal)}")
+    return tuple(terms)
 
 
-def _term(text: str, place: Place, document: Document) -> Term:
-    match = _TERM.fullmatch(text)
-    if match is None:
-        raise document.error(place, f"has '{text}'; expected FIELD = VALUE, != VALUE, in [A, B] or not in [A, B]")
-    name, operator, values_text = match.groups()
-    if name not in FIELDS:
-        raise document.error(place, f"asks for '{name}'{nearest(name, FIELDS)}")
-    many = "in" in operator
-    if many != values_text.startswith("["):
-        raise document.error(place, f"has '{text}'; 'in' wants a list [A, B], '=' one value")
-    inside = _WORD.findall(values_text[1:-1]) if many else [values_text]
-    values = tuple(word.strip("'\"") for word in inside)
-    legal = LABELS if name == "label" else SPLITS if name == "split" else ()
-    for word in values:
-        if legal and word not in legal:
-            raise document.error(place, f"compares {name} with '{word}'{nearest(word, legal)}")
+def _term(reader: _Reader) -> Term:
+    name = reader.take(_FIELD, "a field")[1]
+    operator = reader.take(_OPERATOR, "=, !=, in or not in")[1]
+    many = operator.endswith("in")
+    if many != reader.sees("[") and not reader.ended():
+        raise reader.error(f"has {reader.shown()}; 'in' wants a list [A, B], '=' one value")
+    values = _list(reader) if many else (_value(reader),)
     return Term(name, values, operator == "!=" or operator.startswith("not"))
+
+
+def _list(reader: _Reader) -> tuple[str, ...]:
+    reader.take(_OPEN, "[")
+    values = [_value(reader)]
+    while not reader.sees("]"):
+        reader.take(_COMMA, "a comma or ]")
+        values.append(_value(reader))
+    reader.take(_CLOSE, "]")
+    return tuple(values)
+
+
+def _value(reader: _Reader) -> str:
+    """A word, or a text in quotes, which it holds doubled: 'it''s'."""
+    found = reader.take(_VALUE, "a value")
+    for quote, inside in (("'", found["single"]), ('"', found["double"])):
+        if inside is not None:
+            return str(inside).replace(2 * quote, quote)
+    return str(found["word"])
+
+
+class _Reader:
+    """A condition, read from left to right."""
+
+    def __init__(self, text: str, place: Place, document: Document) -> None:
+        self.text = text
+        self.at = 0
+        self.place = place
+        self.document = document
+
+    def ended(self) -> bool:
+        return not self.text[self.at :].strip()
+
+    def sees(self, mark: str) -> bool:
+        return self.text[self.at :].lstrip().startswith(mark)
+
+    def take(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
+        """What stands next. Raises ConfigError if it is something else."""
+        found = pattern.match(self.text, self.at)
+        if found is None:
+            rest = self.text[self.at :].strip()
+            raise self.error(
+                f"has {self.shown()}; expected FIELD = VALUE, != VALUE, in [A, B] or not in [A, B], joined by 'and', "
+                f"values of several words in quotes: {expected} at {describe(rest) if rest else 'the end'}"
+            )
+        self.at = found.end()
+        return found
+
+    def shown(self) -> str:
+        return describe(self.text)
+
+    def error(self, sentence: str) -> ConfigError:
+        return self.document.error(self.place, sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def test_references_name_every_node_at_every_depth() -> None:
         ("source in [fakes[progan-raw], photos]", [("source", ("fakes[progan-raw]", "photos"), False)]),
         ("source in [photos, 'fakes[progan-raw]']", [("source", ("photos", "fakes[progan-raw]"), False)]),
         ("domain = 'churches'", [("domain", ("churches",), False)]),
+        ("domain in ['salt and pepper']", [("domain", ("salt and pepper",), False)]),
+        ("domain in ['salt and pepper', \"a, b\", c] and label = real",
+         [("domain", ("salt and pepper", "a, b", "c"), False), ("label", ("real",), False)]),
+        ("domain = 'label = fake'", [("domain", ("label = fake",), False)]),
+        ("domain != \"it's\" and group = 'it\'\'s ]['", [("domain", ("it's",), True), ("group", ("it's ][",), False)]),
+        ("domain = and and group in [in,not, and]",
+         [("domain", ("and",), False), ("group", ("in", "not", "and"), False)]),
+        ("  label=fake   and\tsplit  not   in [ train , val ]  ",
+         [("label", ("fake",), False), ("split", ("train", "val"), True)]),
+        ("source in ['fakes[a, b]', fakes[c d]]", [("source", ("fakes[a, b]", "fakes[c d]"), False)]),
+        ("domain = ''", [("domain", ("",), False)]),
         ("label = fake and split = test and domain != cats",
          [("label", ("fake",), False), ("split", ("test",), False), ("domain", ("cats",), True)]),
     ],
@@ -55,7 +67,33 @@ def test_conditions_are_terms_joined_by_and(text: str, terms: list[tuple[Any, ..
     assert where(text) == tuple(Term(*term) for term in terms)
 
 
-@pytest.mark.parametrize("text", ["", "label", "label = ", "label fake", "label = fake or split = test", "label = a b"])
-def test_what_is_no_condition_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"here\.where has '.*'; expected FIELD = VALUE"):
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("", "a field at the end"),
+        ("label", "=, !=, in or not in at the end"),
+        ("label = ", "a value at the end"),
+        ("label fake", "=, !=, in or not in at 'fake'"),
+        ("label = fake or split = test", "'and' or the end at 'or split = test'"),
+        ("label = a b", "'and' or the end at 'b'"),
+        ("label = fake and", "'and' or the end at 'and'"),
+        ("label = fake and ", "a field at the end"),
+        ("domain = salt and pepper", "=, !=, in or not in at the end"),
+        ("domain in [salt and pepper]", "a comma or ] at 'and pepper]'"),
+        ("domain in []", "a value at ']'"),
+        ("domain in [a,]", "a value at ']'"),
+        ("domain in [a", "a comma or ] at the end"),
+        ("domain = 'a", 'a value at "\'a"'),
+        ("domain in [a] b", "'and' or the end at 'b'"),
+        ("label = fake and label = = real", "a value at '= real'"),
+    ],
+)
+def test_what_is_no_condition_is_refused_with_the_place(text: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=r"here\.where has .*; expected FIELD = VALUE, .*: " + re.escape(place) + "$"):
+        where(text)
+
+
+@pytest.mark.parametrize("text", ["domain in a", "domain = [a]", "domain != [a, b]"])
+def test_lists_belong_to_in(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"has '.*'; 'in' wants a list \[A, B\], '=' one value"):
         where(text)
