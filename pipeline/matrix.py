@@ -16,7 +16,6 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from pipeline.document import Document, Place, describe, nearest
-from pipeline.errors import ConfigError
 
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 MOST_NODES = 10_000

@@ -38,6 +38,7 @@ from pipeline.stage import (
     StageConfig,
     row_setting,
 )
+from stages import grouping
 from stages.containers import FACTS
 from stages.manifests import Manifest, read_manifest
 
@@ -80,11 +81,7 @@ class IngestConfig(StageConfig):
     @field_validator("group_by")
     @classmethod
     def _is_expression(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is {value!r}, expected none, folder or a regular expression ({error})") from error
-        return value
+        return grouping.check(value)
 
     @field_validator("splits")
     @classmethod
@@ -210,8 +207,7 @@ def _groups(config: IngestConfig, paths: Sequence[str]) -> list[str] | None:
         return None
     if config.group_by == "folder":
         return [path.rpartition("/")[0] or "." for path in paths]
-    expression = re.compile(config.group_by)
-    matches = [expression.match(PurePosixPath(path).stem) for path in paths]
+    matches = grouping.matched(config.group_by, [PurePosixPath(path).stem for path in paths])
     missed = [path for path, match in zip(paths, matches, strict=True) if match is None]
     if missed:
         raise ConfigError(
@@ -219,7 +215,7 @@ def _groups(config: IngestConfig, paths: Sequence[str]) -> list[str] | None:
             f"file names from their start (not {missed[0]!r}); "
             "expected a match in each, since a row without a group may leak"
         )
-    return [match.group(1 if expression.groups else 0) or "" for match in matches if match is not None]
+    return [match for match in matches if match is not None]
 
 
 def _domains(config: IngestConfig, paths: Sequence[str]) -> list[str] | None:

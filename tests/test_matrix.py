@@ -92,5 +92,5 @@ def test_a_long_line_of_nodes_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
     project.file.write_text("\n".join([lines[0], *reversed(lines[1:201])]))
     assert len(project.load().nodes) == 200
     project.file.write_text("\n".join(lines[:202]))
-    with pytest.raises(ConfigError, match="nodes.n200 stands in a line of more than 200 nodes"):
+    with pytest.raises(ConfigError, match=r"nodes\.n200 stands in a line of more than 200 nodes"):
         project.load()
