@@ -22,7 +22,7 @@ TIME_S, TIME_PER_NAME_S = 5.0, 50e-6
 PIECE = r"(?:\\[^0-9]|\[\^?\]?(?:[^\]\\]|\\.)*\]|[^\\\[\](){}*+?|^$])([*+?]|\{[0-9]*,?[0-9]*\})?\??"
 QUICK = re.compile(rf"\^?(?:{PIECE}|\((?:\?:|\?P<\w+>)?(?:{PIECE})*\))*\$?", re.DOTALL)
 REPETITIONS, LETTERS, PORTION = 2, 255, 1000
-"""With groups side by side, so many repetitions and so long a name at most, steps grow with the square of its length."""
+"""Of an expression and of a name, at most: then steps grow with the square of the name's length."""
 
 PROGRAM = """
 import json, re, sys
