@@ -1,7 +1,9 @@
 # Each target does all the set-up itself: a virtual environment from the lock file, once.
+# PYTHON=python3.13 VENV=.venv-3.13 keeps an environment of another interpreter beside the first.
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.ready
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
 .PHONY: demo test stress fuzz experiments generators resynthesizers upsampling spectral_gradients bench lint lock clean
 
@@ -59,7 +61,8 @@ lint: $(READY)
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and 'Touchstone needs Python 3.11 to 3.13; set PYTHON=')"
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python && $(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$(READY)'.rpartition('-')[2])" \
+	  || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
