@@ -73,7 +73,7 @@ def fit(config: Config, train: Examples, val: Examples, control: Control) -> Sta
 
     statistics = _statistics(train, control) if config.standardizes else {}
     batches = train.batches(config.batch_size, control.seed, True, control.device)
-    trainer = Trainer(config, train.shape, statistics, control.seed, control.device)
+    trainer = Trainer(config, train.shape, train.axes, statistics, control.seed, control.device)
     history: list[float] = []
     best: dict[str, NDArray[Any]] = trainer.weights()
     saved = control.restore()
@@ -91,7 +91,7 @@ def fit(config: Config, train: Examples, val: Examples, control: Control) -> Sta
         progress = {"history": history, "batches": dict(batches.state())}
         control.save(State(trainer.everything() | {f"best.{name}": value for name, value in best.items()}, progress))
         control.report(len(history), config.epochs)
-    state = State(best | statistics, {"shape": list(train.shape)})
+    state = State(best | statistics, {"shape": list(train.shape), "axes": list(train.axes)})
     slope, intercept = platt(np.concatenate([decision(config, state, b) for b in val.blocks(512)]), val.labels)
     chosen = {"slope": slope, "intercept": intercept, "epoch": int(np.argmin(history)) + 1, "validation_loss": history}
     return State(state.tensors, dict(state.plain) | chosen)
@@ -133,7 +133,7 @@ def decision(config: Config, state: State, features: NDArray[Any], device: str =
             f"this detector was trained on rows of shape {tuple(state.plain['shape'])}, but got "
             f"{features.shape[1:]}; give it '{config.feature}' of the same size"
         )
-    network = load_network(config, tuple(state.plain["shape"]), state.tensors, device)
+    network = load_network(config, tuple(state.plain["shape"]), tuple(state.plain["axes"]), state.tensors, device)
     return decisions(network, features, config.micro_batch, device)
 
 

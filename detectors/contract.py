@@ -68,6 +68,7 @@ class Examples(Protocol):
 
     labels: NDArray[np.uint8]  # (n,) 1 = fake, 0 = real
     shape: tuple[int, ...]  # of one row's feature
+    axes: tuple[str, ...]  # what they are, e.g. ("channel", "row", "column"); empty: nobody says
 
     def __len__(self) -> int: ...
 

@@ -25,11 +25,11 @@ class Network(nn.Module):
     scale: Tensor
     kept: Tensor | None  # (H, W) bool: frequencies of the band
 
-    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
+    def __init__(self, config: Config, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
         super().__init__()
         self.normalization = config.normalization
         self.head = config.head
-        self.layout = layout(shape)
+        self.layout = layout(shape, axes)
         if config.normalization == "standardize":
             self.register_buffer("mean", torch.empty(shape))
             self.register_buffer("scale", torch.empty(shape))
@@ -66,15 +66,20 @@ class Network(nn.Module):
         return (flat * self.weight).sum(dim=1) + self.bias
 
 
-def layout(shape: tuple[int, ...]) -> tuple[str, tuple[int, int, int]]:
-    """("first" or "last", (C, H, W)) of a row's shape. Raises ValueError unless it is a map or an image."""
-    if len(shape) == 2:
+def layout(shape: tuple[int, ...], axes: tuple[str, ...]) -> tuple[str, tuple[int, int, int]]:
+    """("first" or "last", (C, H, W)): where a row's channels are. Raises ValueError unless it is a map or a picture."""
+    if axes == ("row", "column"):
         return "first", (1, shape[0], shape[1])
-    if len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3) and shape[1] != shape[2]:
-        return "last", (shape[2], shape[0], shape[1])
-    if len(shape) == 3:
+    if axes == ("channel", "row", "column"):
         return "first", (shape[0], shape[1], shape[2])
-    raise ValueError(f"a CNN reads maps H x W of any channels, not rows of shape {shape}; choose another feature")
+    if axes == ("row", "column", "channel"):
+        return "last", (shape[2], shape[0], shape[1])
+    named = f"the axes ({', '.join(axes)})" if axes else "axes that nobody named"
+    raise ValueError(
+        f"a CNN reads maps with the axes (row, column), (channel, row, column) or (row, column, channel), not rows of "
+        f"shape {shape} with {named}; choose another "
+        "feature, or name the axes in the `Field` of its stage"
+    )
 
 
 def percentile_scaled(images: Tensor) -> Tensor:
@@ -95,10 +100,10 @@ def _percentile(ranked: Tensor, share: float) -> Tensor:
     return torch.lerp(ranked[..., below : below + 1], ranked[..., above : above + 1], place - below)
 
 
-def empty_network(config: Config, shape: tuple[int, ...], device: str) -> Network:
+def empty_network(config: Config, shape: tuple[int, ...], axes: tuple[str, ...], device: str) -> Network:
     """A network without values; nothing is drawn from torch's global generator."""
     with torch.device("meta"):
-        network = Network(config, shape)
+        network = Network(config, shape, axes)
     network = network.to_empty(device=device)
     if config.band is not None:
         _, height, width = network.layout[1]
@@ -106,9 +111,11 @@ def empty_network(config: Config, shape: tuple[int, ...], device: str) -> Networ
     return network
 
 
-def load_network(config: Config, shape: tuple[int, ...], tensors: Mapping[str, NDArray[Any]], device: str) -> Network:
+def load_network(
+    config: Config, shape: tuple[int, ...], axes: tuple[str, ...], tensors: Mapping[str, NDArray[Any]], device: str
+) -> Network:
     """The network of a state, ready to score."""
-    network = empty_network(config, shape, device)
+    network = empty_network(config, shape, axes, device)
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()})
     return network.eval()
 
@@ -130,11 +137,17 @@ class Trainer:
     """Network and optimizer of one fit; `everything` and `load` carry both across a kill."""
 
     def __init__(
-        self, config: Config, shape: tuple[int, ...], statistics: Mapping[str, NDArray[Any]], seed: int, device: str
+        self,
+        config: Config,
+        shape: tuple[int, ...],
+        axes: tuple[str, ...],
+        statistics: Mapping[str, NDArray[Any]],
+        seed: int,
+        device: str,
     ) -> None:
         self.config, self.device = config, device
         self.fixed = set(statistics)
-        self.network = empty_network(config, shape, device)
+        self.network = empty_network(config, shape, axes, device)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, tensor in self.network.state_dict().items():

@@ -68,7 +68,7 @@ def loaded_digest(module: str) -> str | None:
     if path is None:
         return None
     text = path.read_bytes()
-    unlike = loaded.unlike_source(found, text)
+    unlike = loaded.unlike_source(found, text) if loaded.is_plain(found) else loaded.touched_since_start(path)
     if unlike is not None:
         raise StageError(
             f"'{unlike}' of {module} is not what {path.name} says: it was changed after this process had loaded it, or "

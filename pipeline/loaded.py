@@ -137,6 +137,16 @@ def source_of(name: str) -> bytes | None:
     return source
 
 
+def is_plain(module: ModuleType) -> bool:
+    """Whether a module is compiled from its file as it stands; import hooks of others may rewrite what they load."""
+    return type(getattr(module.__spec__, "loader", None)) in (SourceFileLoader, RecordingLoader, type(None))
+
+
+def touched_since_start(path: Path) -> str | None:
+    """The name of a file that was changed after this process began, else None."""
+    return path.name if os.stat(path).st_ctime > _time_of_start() else None
+
+
 def unlike_source(module: ModuleType, source: bytes) -> str | None:
     """What of a module that was loaded earlier is not what its source says: the name of a definition, else None.
 

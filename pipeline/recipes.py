@@ -106,7 +106,10 @@ def make_recipe(
         "config": recipe_config(config),
         "files": dict(files),
         "artifact": dict(artifacts),
-        "schema": {name: [field.dtype, list(field.shape), field.units] for name, field in sorted(schema.items())},
+        "schema": {
+            name: [field.dtype, list(field.shape), field.units, *([list(field.axes)] if field.axes else [])]
+            for name, field in sorted(schema.items())
+        },
         "env": environment,
     }
     if stage.random:

@@ -245,16 +245,24 @@ def check_sizes(path: Path, files: Mapping[str, int]) -> None:
 
 
 def schema_as_data(schema: Schema) -> dict[str, dict[str, Any]]:
-    """The schema as plain data: name -> dtype, shape, units."""
+    """The schema as plain data: name -> dtype, shape, units, axes."""
     return {
-        name: {"dtype": np.dtype(field.dtype).name, "shape": list(field.shape), "units": field.units}
+        name: {
+            "dtype": np.dtype(field.dtype).name,
+            "shape": list(field.shape),
+            "units": field.units,
+            **({"axes": list(field.axes)} if field.axes else {}),
+        }
         for name, field in sorted(schema.items())
     }
 
 
 def schema_from_data(data: Mapping[str, Mapping[str, Any]]) -> dict[str, Field]:
     """The schema behind `schema_as_data`."""
-    return {name: Field(field["dtype"], tuple(field["shape"]), field["units"]) for name, field in data.items()}
+    return {
+        name: Field(one["dtype"], tuple(one["shape"]), one["units"], tuple(one.get("axes", ())))
+        for name, one in data.items()
+    }
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A stored row as a PNG: what has the shape of a picture becomes a picture, a vector a curve, a map a heat map."""
+"""A stored row as a PNG: a picture as it is, maps as heat maps, all else as curves; the axes of its field decide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan
 from pipeline.selection import Branch, origin
-from pipeline.stage import Field
+from pipeline.stage import COLUMN, PICTURE, ROW, Field
 
 MOST_MAPS = 8
 """Channels that are drawn of a row with many of them: the first."""
@@ -81,8 +81,8 @@ def _choose(branch: Branch, field: str | None) -> str:
 
 
 def draw(value: NDArray[Any], field: Field, title: str, out: Path) -> None:
-    """value: (H, W, 3) uint8 as it is; (n,) or (2, n) as curves; (H, W) or (C, H, W) as heat maps."""
-    if value.dtype == np.uint8 and value.ndim == 3 and value.shape[-1] == 3:
+    """A picture of uint8 RGB as it is, maps as heat maps, all else as curves: what it is the field's axes say."""
+    if value.dtype == np.uint8 and field.axes == PICTURE and value.shape[-1] == 3:
         from PIL import Image
 
         Image.fromarray(value).save(out)
@@ -90,7 +90,8 @@ def draw(value: NDArray[Any], field: Field, title: str, out: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    maps = value.reshape(-1, *value.shape[-2:]) if value.ndim >= 2 and min(value.shape[-2:]) > 4 else None
+    value = np.moveaxis(value, -1, 0) if field.axes == PICTURE else value
+    maps = value.reshape(-1, *value.shape[-2:]) if {ROW, COLUMN} <= set(field.axes) else None
     if maps is not None and len(maps) > MOST_MAPS:
         title, maps = f"{title} (channels 0 to {MOST_MAPS - 1} of {len(maps)})", maps[:MOST_MAPS]
     figure = Figure(figsize=(5, 3.4) if maps is None else (4 * len(maps), 4), layout="constrained")

@@ -40,13 +40,27 @@ class Kind(StrEnum):
     REDUCE = "reduce"  # datasets and artifacts in, an artifact out
 
 
+CHANNEL, ROW, COLUMN = "channel", "row", "column"
+MAP, MAPS, PICTURE = (ROW, COLUMN), (CHANNEL, ROW, COLUMN), (ROW, COLUMN, CHANNEL)
+"""Names of axes: of a map, of several maps, and of a picture as Pillow has it."""
+
+
 @dataclass(frozen=True)
 class Field:
-    """One array of a dataset: dtype and shape of one row, and the units of its values."""
+    """One array of a dataset: dtype and shape of one row, the units of its values, and what its axes are.
+
+    axes  one name per axis of a row; CHANNEL, ROW and COLUMN are what pictures and networks look for. Without them a
+          field of one axis is a curve, and nobody takes one of more axes for a map or a picture.
+    """
 
     dtype: str
     shape: tuple[int, ...] = ()
     units: str = ""
+    axes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.axes and (len(self.axes) != len(self.shape) or len(set(self.axes)) != len(self.axes)):
+            raise ValueError(f"axes are {self.axes} for rows of shape {self.shape}; expected one name for each axis")
 
     @property
     def row_bytes(self) -> int:

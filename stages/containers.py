@@ -26,7 +26,9 @@ FACTS: Mapping[str, Field] = {
     "codec": TEXT,
     "mode": TEXT,
     "native_size": Field("int32", (2,), "pixels: width, height before EXIF rotation"),
-    "quantization": Field("uint16", (2, 64), "JPEG tables of luma and chroma, row by row; zeros: none"),
+    "quantization": Field(
+        "uint16", (2, 64), "JPEG tables of luma and chroma, row by row; zeros: none", ("table", "entry")
+    ),
     "subsampling": TEXT,
     "frames": Field("int32"),
     "orientation": Field("uint8", (), "EXIF 1 to 8; 0: not stated"),

@@ -138,6 +138,7 @@ class FeatureRows:
         self.dataset, self.feature = dataset, feature
         self.labels: NDArray[np.uint8] = np.asarray(dataset.column("label"), dtype=np.uint8)
         self.shape = tuple(dataset.fields[feature].shape)
+        self.axes = tuple(dataset.fields[feature].axes)
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.stage import (
     CONTENT,
+    PICTURE,
     Batch,
     Context,
     Field,
@@ -71,7 +72,7 @@ class Equalize(Stage):
             found = ", ".join(sorted(parent)) or "nothing"
             raise ValueError(f"equalize needs image files or an `image` field, found {found}")
         return {
-            "image": Field("uint8", (config.size, config.size, 3), "RGB, 0 to 255"),
+            "image": Field("uint8", (config.size, config.size, 3), "RGB, 0 to 255", PICTURE),
             "reduction": Field("float32", (), "side of the square before resampling / size"),
         }
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, file_setting
+from pipeline.stage import PICTURE, Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, file_setting
 from stages import equalization_file, spectrum_gain
 
 
@@ -49,7 +49,7 @@ class EqualizeSpectrum(Stage):
                 f"equalize_spectrum needs a field `image`, {expected} uint8, the size that {inputs['equalization']} "
                 f"learned from, found {found}; gains are never resampled, so fit them on images of this size"
             )
-        return {"image": Field("uint8", image.shape, "RGB, 0 to 255"), "psnr": Field("float32", (), "dB")}
+        return {"image": Field("uint8", image.shape, "RGB, 0 to 255", PICTURE), "psnr": Field("float32", (), "dB")}
 
     def check(self, config: EqualizeSpectrumConfig, files: Mapping[str, Path]) -> None:
         """The file is an equalization, or the node fits one."""

@@ -39,7 +39,19 @@ from numpy.typing import NDArray
 from pydantic import Field as Discriminated
 from pydantic import field_validator, model_validator
 
-from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, row_setting, setting
+from pipeline.stage import (
+    PICTURE,
+    Batch,
+    Context,
+    Field,
+    Input,
+    Kind,
+    Schema,
+    Stage,
+    StageConfig,
+    row_setting,
+    setting,
+)
 from stages import jpeg_codecs, perturbations
 from stages.image_field import image_size
 
@@ -247,7 +259,7 @@ class Perturb(Stage):
             )
         columns = {name: Field("float32", (), units) for name, units in drawn(config).items()}
         applied = Field("uint8", (), "bit k: operation k of the config")
-        return {"image": Field("uint8", (height, width, 3), "RGB, 0 to 255"), "applied": applied, **columns}
+        return {"image": Field("uint8", (height, width, 3), "RGB, 0 to 255", PICTURE), "applied": applied, **columns}
 
     def environment(self, config: PerturbConfig) -> Mapping[str, str]:
         """JPEG pixels depend on the libjpeg of each codec."""

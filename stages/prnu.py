@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
-from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
+from pipeline.stage import MAP, MAPS, Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
 from stages.image_field import image_size
 
 Feature = Literal["residual", "terms", "noise"]
@@ -92,9 +92,12 @@ class Prnu(Stage):
         """Fields of the chosen features for the image size of the input."""
         height, width = image_size(inputs["of"], self.name, SMALLEST)
         fields = {
-            "residual": ("prnu", Field("float16", (height, width), "gray levels")),
-            "terms": ("prnu_terms", Field("float16", (2, 3, height, width), "noise * level / 255, squared weight")),
-            "noise": ("prnu_noise", Field("float16", (3, height, width), "gray levels")),
+            "residual": ("prnu", Field("float16", (height, width), "gray levels", MAP)),
+            "terms": (
+                "prnu_terms",
+                Field("float16", (2, 3, height, width), "noise * level / 255, squared weight", ("term", *MAPS)),
+            ),
+            "noise": ("prnu_noise", Field("float16", (3, height, width), "gray levels", MAPS)),
         }
         return dict(fields[name] for name in config.features)
 

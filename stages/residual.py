@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
 from pipeline.stage import (
+    MAPS,
     Batch,
     Context,
     Field,
@@ -142,7 +143,7 @@ class Residual(Stage):
                 stride = header.strides[number]
                 shape = (header.channels[number], height // stride, width // stride)
                 units = f"|{level}(y) - {level}(x)|, {header.family}"
-            found[field_of(level)] = Field("float16", shape, units)
+            found[field_of(level)] = Field("float16", shape, units, MAPS)
             found[f"{field_of(level)}_mean"] = Field("float32", (), f"mean of {units}")
         found["residual_clipped"] = Field(
             "int32", (), "values of all levels that are stored as 65504, the largest float16"

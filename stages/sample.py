@@ -27,6 +27,7 @@ from pipeline.errors import StageError
 from pipeline.stage import (
     FAKE,
     ID,
+    PICTURE,
     SPLITS,
     Batch,
     Context,
@@ -108,7 +109,7 @@ class Sample(Stage):
 
     def schema(self, config: SampleConfig, inputs: Mapping[str, Any]) -> Schema:
         side = generator_file.read_header(inputs["checkpoint"]).resolution
-        return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255")}
+        return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE)}
 
     def modules(self, config: SampleConfig, files: Mapping[str, Path] = MappingProxyType({})) -> tuple[str, ...]:
         return generator_file.modules(files["checkpoint"])

@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
-from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
+from pipeline.stage import MAPS, Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
 from stages.image_field import SMALLEST, image_size
 
 Feature = Literal["profile", "projections", "dct2d", "fft2d"]
 
-PROFILES, MAPS = "stages.profiles", "stages.spectra"
-MODULES: dict[Feature, str] = {"profile": PROFILES, "projections": PROFILES, "dct2d": MAPS, "fft2d": MAPS}
+PROFILES, SPECTRA = "stages.profiles", "stages.spectra"
+MODULES: dict[Feature, str] = {"profile": PROFILES, "projections": PROFILES, "dct2d": SPECTRA, "fft2d": SPECTRA}
+
+FREQUENCY = ("frequency",)
 
 
 class SpectrumConfig(StageConfig):
@@ -93,15 +95,15 @@ class Spectrum(Stage):
         if config.convention is not None:
             length = importlib.import_module(PROFILES).profile_length(height, width, config.convention)
             amplitude = "|F|^2" if config.convention == "jung21" else "|F|"
-            found["profile"] = Field("float32", (length,), f"20 ln {amplitude}, {config.convention}")
+            found["profile"] = Field("float32", (length,), f"20 ln {amplitude}, {config.convention}", FREQUENCY)
         if "projections" in config.features:
-            found["row_profile"] = Field("float32", (height,), "20 ln |F|")
-            found["column_profile"] = Field("float32", (width,), "20 ln |F|")
+            found["row_profile"] = Field("float32", (height,), "20 ln |F|", FREQUENCY)
+            found["column_profile"] = Field("float32", (width,), "20 ln |F|", FREQUENCY)
         planes = 1 if config.color == "gray" else 3
         if "dct2d" in config.features:
-            found["dct2d"] = Field("float16", (planes, height, width), "ln |DCT|")
+            found["dct2d"] = Field("float16", (planes, height, width), "ln |DCT|", MAPS)
         if "fft2d" in config.features:
-            found["fft2d"] = Field("float16", (planes, height, width), "ln |FFT|, DC first")
+            found["fft2d"] = Field("float16", (planes, height, width), "ln |FFT|, DC first", MAPS)
         return found
 
     def compute(self, config: SpectrumConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
@@ -115,6 +117,6 @@ class Spectrum(Stage):
             found |= profiles.line_spectra(images, config.convention, projected)
         for name in ("dct2d", "fft2d"):
             if name in config.features:
-                kernel = getattr(importlib.import_module(MAPS), f"{name}_maps")
+                kernel = getattr(importlib.import_module(SPECTRA), f"{name}_maps")
                 found[name] = kernel(images, config.color, np.float32, np.float16)
         return found

@@ -25,6 +25,7 @@ from pipeline.rows import hash_rank
 from pipeline.stage import (
     FAKE,
     ID,
+    PICTURE,
     Batch,
     Children,
     Context,
@@ -107,7 +108,7 @@ class Translate(Stage):
                     f"translate needs `image` as ({side}, {side}, 3) uint8 in '{name}', found {found}; put equalize "
                     f"with size: {side} before it"
                 )
-        return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255")}
+        return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE)}
 
     def modules(self, config: TranslateConfig, files: Mapping[str, Path] = MappingProxyType({})) -> tuple[str, ...]:
         return generator_file.modules(files["checkpoint"])

@@ -21,6 +21,7 @@ from pydantic import model_validator
 
 from pipeline.stage import (
     FAKE,
+    PICTURE,
     Batch,
     Children,
     Context,
@@ -99,7 +100,7 @@ class Upsample(Stage):
                 f"images of {height} x {width} px cannot be reduced {config.factor} times in blocks; choose a size in "
                 f"equalize that is a multiple of {config.factor}"
             )
-        return {"image": Field("uint8", (height, width, 3), "RGB, 0 to 255")}
+        return {"image": Field("uint8", (height, width, 3), "RGB, 0 to 255", PICTURE)}
 
     def children(
         self,

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dataset import Dataset, Part
-from pipeline.stage import Field, FitContext
+from pipeline.stage import MAP, MAPS, PICTURE, Field, FitContext
+
+AXES = {2: MAP, 3: MAPS}
+"""Axes of the maps of these tests by their number."""
 
 
 class MemoryRows(Dataset):
@@ -48,7 +51,12 @@ def rows_of(
     """Rows of one chain; splits go round train, train, val, test unless `split` is given."""
     count = len(next(iter(values.values())))
     ids = np.frombuffer(b"".join(digest(f"{source} {number}") for number in range(count)), dtype="V16")
-    schema = {name: Field(str(array.dtype), array.shape[1:]) for name, array in values.items()}
+    schema = {
+        name: Field(
+            str(array.dtype), array.shape[1:], axes=PICTURE if name == "image" else AXES.get(array.ndim - 1, ())
+        )
+        for name, array in values.items()
+    }
     round_robin = np.array(["train", "train", "val", "test"])[np.arange(count) % 4]
     table = {
         "label": np.full(count, label, dtype=np.uint8),

@@ -11,6 +11,7 @@ import torch
 from detectors.cnn import Config, describe
 from detectors.network import Trainer, empty_network, load_network
 from detectors.normalization import band_mask, keep_band, percentile_scale
+from pipeline.stage import MAPS
 from stages.detector_file import detector_config
 from stages.spectra import fft2d_maps
 
@@ -41,7 +42,7 @@ def test_the_network_sees_what_autogan_computes(golden: Any) -> None:
         expected = expected.transpose(2, 0, 1) if expected.ndim == 3 else expected[None]
         for stored, tolerance in ((None, 5e-5), (np.float16, 2e-3)):
             rows = fft2d_maps(crop, "rgb", np.float32, stored)
-            found = first_layer(empty_network(config(band), rows.shape[1:], "cpu"), rows)[0, : len(expected)]
+            found = first_layer(empty_network(config(band), rows.shape[1:], MAPS, "cpu"), rows)[0, : len(expected)]
             np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=f"{key} {stored}")
 
 
@@ -51,7 +52,7 @@ def test_the_network_sees_what_autogan_computes_of_a_whole_image(golden: Any) ->
     expected = golden["feature_f32_hwc"].transpose(2, 0, 1)
     for stored, tolerance in ((None, 5e-5), (np.float16, 2e-3)):
         rows = fft2d_maps(golden["image_u8_hwc"][None], "rgb", np.float32, stored)
-        found = first_layer(empty_network(config(), rows.shape[1:], "cpu"), rows)[0]
+        found = first_layer(empty_network(config(), rows.shape[1:], MAPS, "cpu"), rows)[0]
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=str(stored))
 
 
@@ -61,16 +62,16 @@ def test_bands_of_the_network_are_those_of_numpy_at_every_size(band: str, shape:
     rows = np.random.default_rng(0).normal(0, 3, (4, *shape)).astype(np.float16)
     expected = keep_band(percentile_scale(rows)[0], band)  # type: ignore[arg-type]
     assert (expected == 0).mean() > 0.3
-    found = first_layer(empty_network(config(band), shape, "cpu"), rows)
+    found = first_layer(empty_network(config(band), shape, MAPS, "cpu"), rows)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
 
 
 def test_a_loaded_network_keeps_its_band() -> None:
-    trainer = Trainer(config("high"), (1, 16, 16), {}, 0, "cpu")
+    trainer = Trainer(config("high"), (1, 16, 16), MAPS, {}, 0, "cpu")
     low = band_mask(16, 16, "low")
     rows = np.random.default_rng(1).normal(0, 3, (2, 1, 16, 16)).astype(np.float32)
     rows[:, :, ~low] = np.linspace(-3, 3, int((~low).sum()))  # so that the percentiles of both rows are alike
-    network = load_network(config("high"), (1, 16, 16), trainer.weights(), "cpu")
+    network = load_network(config("high"), (1, 16, 16), MAPS, trainer.weights(), "cpu")
     scaled = first_layer(network, rows)
     assert not scaled[:, 0, low].any()
     assert scaled[:, 0, band_mask(16, 16, "high")].any()

@@ -17,6 +17,7 @@ from detectors.calibration import logistic as curve
 from detectors.contract import Control, DetectorConfig, State
 from detectors.normalization import divide_by_first, percentile_scale, resample, standardize
 from detectors.profiles import prepared
+from pipeline.stage import MAP, MAPS, PICTURE
 from stages.detector_file import detector_config, family_module, pack, unpack
 
 
@@ -25,6 +26,9 @@ class MemoryExamples:
 
     def __init__(self, features: NDArray[Any], labels: NDArray[np.uint8]) -> None:
         self.features, self.labels, self.shape = features, labels, features.shape[1:]
+        self.axes = {1: ("frequency",), 2: MAP, 3: PICTURE if features.dtype == np.uint8 else MAPS}.get(
+            len(self.shape), ()
+        )
 
     def __len__(self) -> int:
         return len(self.labels)

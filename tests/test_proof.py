@@ -388,3 +388,17 @@ def test_a_file_that_is_untouched_is_read_once(tmp_path: Path) -> None:
     assert first == file.check("node")
     (tmp_path / "beside").write_bytes(b"another file in the folder is none of its business")
     assert file.check("node") == first
+
+
+def test_a_module_that_a_hook_rewrites_is_vouched_for_by_the_age_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rewritten.py"
+    path.write_text("VALUE = 1\n")
+    assert not loaded.is_plain(sys.modules[__name__]), "pytest rewrites this module"
+    monkeypatch.setattr(closure, "source_path", lambda name: path)
+    monkeypatch.setattr(loaded, "_time_of_start", lambda: path.stat().st_ctime + 1)
+    assert closure.loaded_digest(__name__) == closure.source_digest(__name__)
+    monkeypatch.setattr(loaded, "_time_of_start", lambda: path.stat().st_ctime - 1)
+    with pytest.raises(StageError, match=r"'rewritten\.py' of test_proof is not what rewritten\.py says"):
+        closure.loaded_digest(__name__)

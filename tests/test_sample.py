@@ -150,7 +150,7 @@ def test_settings_without_effect_and_impossible_ones_are_refused(checkpoint: Pat
 
 def test_schema_comes_from_the_header_without_torch(checkpoint: Path) -> None:
     assert Sample().schema(SampleConfig(checkpoint="x", count=1), {"checkpoint": checkpoint}) == {
-        "image": Field("uint8", (16, 16, 3), "sRGB, 0..255")
+        "image": Field("uint8", (16, 16, 3), "sRGB, 0..255", ("row", "column", "channel"))
     }
     code = (
         "import sys; from pathlib import Path; from stages.sample import Sample, SampleConfig\n"

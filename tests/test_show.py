@@ -11,13 +11,13 @@ from PIL import Image
 from toy_project import Project, touchstone
 
 from pipeline.show import MOST_MAPS, draw
-from pipeline.stage import Field
+from pipeline.stage import MAPS, Field
 
 
 @pytest.mark.parametrize("channels", [3, 512])
 def test_a_map_of_many_channels_is_drawn_by_its_first(channels: int, tmp_path: Path) -> None:
     maps = np.random.default_rng(0).random((channels, 8, 8)).astype(np.float16)
-    draw(maps, Field("float16", maps.shape, "1"), "residual_stage5", tmp_path / "row.png")
+    draw(maps, Field("float16", maps.shape, "1", MAPS), "residual_stage5", tmp_path / "row.png")
     with Image.open(tmp_path / "row.png") as picture:
         assert picture.width == 440 * min(channels, MOST_MAPS)
 

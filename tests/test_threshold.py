@@ -12,6 +12,7 @@ from detectors import threshold
 from detectors.calibration import best_threshold
 from detectors.contract import Control, State
 from detectors.network import layout
+from pipeline.stage import MAP, MAPS, PICTURE
 from stages.detector_file import detector_config
 
 
@@ -63,16 +64,26 @@ def test_more_than_one_number_per_row_is_refused(shape: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("shape", "axes", "expected"),
     [
-        ((12, 16), ("first", (1, 12, 16))),
-        ((3, 64, 64), ("first", (3, 64, 64))),
-        ((64, 48, 3), ("last", (3, 64, 48))),
-        ((64, 64, 1), ("last", (1, 64, 64))),
-        ((128, 4, 4), ("first", (128, 4, 4))),
-        ((512, 1, 1), ("first", (512, 1, 1))),
-        ((512, 3, 3), ("first", (512, 3, 3))),
+        ((12, 16), MAP, ("first", (1, 12, 16))),
+        ((3, 64, 64), MAPS, ("first", (3, 64, 64))),
+        ((64, 48, 3), PICTURE, ("last", (3, 64, 48))),
+        ((64, 64, 1), PICTURE, ("last", (1, 64, 64))),
+        ((3, 3, 3), PICTURE, ("last", (3, 3, 3))),
+        ((128, 4, 3), MAPS, ("first", (128, 4, 3))),
+        ((512, 1, 1), MAPS, ("first", (512, 1, 1))),
     ],
 )
-def test_a_small_network_reads_maps_of_many_channels(shape: tuple[int, ...], expected: Any) -> None:
-    assert layout(shape) == expected
+def test_the_axes_say_where_a_network_finds_its_channels(
+    shape: tuple[int, ...], axes: tuple[str, ...], expected: Any
+) -> None:
+    assert layout(shape, axes) == expected
+
+
+@pytest.mark.parametrize("axes", [(), ("table", "entry"), ("term", *MAPS)])
+def test_rows_whose_axes_are_no_map_are_refused(axes: tuple[str, ...]) -> None:
+    with pytest.raises(
+        ValueError, match=r"a CNN reads maps with the axes \(row, column\), .* name the axes in the `Field`"
+    ):
+        layout((2, 4, 6, 8)[: len(axes) or 3], axes)
