@@ -1,9 +1,9 @@
 """What an image file says about itself before any pixel is decoded: codec, size, frames, tables, EXIF.
 
-PNG, JPEG and WebP containers are walked here and not by an imaging library, for three reasons: the size must be known
+Containers are walked here and not by an imaging library (but for AVIF), for three reasons: the size must be known
 before anything is allocated (a header may claim 50,000 x 50,000 pixels), damaged metadata must be neither a warning
 nor a failure of a good image, and the decoder is then handed the image without any metadata, so that no profile,
-text or thumbnail can reach the pixels. Formats: PNG (W3C 2003), JPEG (ITU-T T.81), EXIF 2.3, WebP (RFC 9649).
+text or thumbnail can reach the pixels. Formats: PNG (W3C 2003), JPEG (ITU-T T.81), TIFF 6.0, WebP (RFC 9649).
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Field
+from stages import jpeg_segments
+from stages.tiff_directories import exif_orientation, read_tiff
 
 TEXT = Field("uint8", (8,), "ASCII, filled up with zero bytes")
 """Short texts as bytes: every reader of Zarr knows this type."""
@@ -44,15 +47,14 @@ MOST = 2**31 - 1
 MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 """PNG color types as Pillow modes; 16 bits per channel add ";16"."""
 
-ZIGZAG = np.array(
-    sorted(range(64), key=lambda k: (k // 8 + k % 8, k // 8 if (k // 8 + k % 8) % 2 else k % 8)), dtype=np.int64
-)
-"""Row-by-row place of the k-th coefficient of a JPEG quantization table (T.81, figure A.6)."""
-
 
 @dataclass
 class Container:
-    """Facts of one file, and `picture`: the same image without metadata, for the decoder."""
+    """Facts of one file, and `picture`: the same image without metadata, for the decoder.
+
+    `refused` says why its pixels are not taken, where a rule of the project and no damage speaks against it; `scans` is
+    what a JPEG header says of them, its places being those in `picture`.
+    """
 
     codec: str
     width: int
@@ -61,15 +63,13 @@ class Container:
     picture: bytes
     file_bytes: int
     frames: int = 1
-    exif: bytes | None = None
+    orientation: int = 0
+    has_exif: bool = False
     has_icc: bool = False
     subsampling: str = ""
     quantization: NDArray[np.uint16] = field(default_factory=lambda: np.zeros((2, 64), np.uint16))
-
-    @property
-    def orientation(self) -> int:
-        """EXIF orientation, 1 to 8; 0 where it is not stated or the EXIF block is damaged."""
-        return exif_orientation(self.exif) if self.exif is not None else 0
+    refused: str = ""
+    scans: jpeg_segments.Header | None = None
 
     def facts(self) -> dict[str, Any]:
         """Values of `FACTS` of one row."""
@@ -82,7 +82,7 @@ class Container:
             "frames": self.frames,
             "orientation": self.orientation,
             "has_icc": self.has_icc,
-            "has_exif": self.exif is not None,
+            "has_exif": self.has_exif,
             "file_bytes": self.file_bytes,
         }
 
@@ -110,7 +110,10 @@ def inspect(content: bytes) -> Container:
             if not (0 < found.width <= MOST and 0 < found.height <= MOST):
                 raise ValueError(f"the header claims {found.width:,} x {found.height:,} pixels, expected a picture")
             return found
-    raise ValueError(f"starts with {content[:8]!r}, expected a PNG, JPEG, WebP, GIF, BMP, PPM or PGM file")
+    for magic, what in FOREIGN:
+        if magic.match(content):
+            raise ValueError(f"is {what.format(kind=content[:2].decode('ascii'))}: convert it")
+    raise ValueError(f"starts with {content[:8]!r}, expected a PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP, PPM or PGM file")
 
 
 def _walk_png(content: bytes) -> Container:
@@ -144,80 +147,50 @@ def _walk_png(content: bytes) -> Container:
     mode = MODES[color] + (";16" if depth == 16 else "")
     if b"tRNS" in found:
         mode += "+tRNS"
-    return Container("png", width, height, mode, b"".join(kept), len(content), frames, exif, has_icc=b"iCCP" in found)
+    facts = {**_of_exif(exif), "has_icc": b"iCCP" in found}
+    return Container("png", width, height, mode, b"".join(kept), len(content), frames, **facts)
 
 
 def _walk_jpeg(content: bytes) -> Container:
     """Segments of a JPEG file up to the first scan; of the application segments only JFIF and Adobe are kept."""
-    kept, at = [content[:2]], 2
+    kept = [content[:2]]
     tables = np.zeros((4, 64), np.uint16)
-    frame: tuple[int, int, list[tuple[int, int, int]]] | None = None
-    exif, has_icc = None, False
-    while True:
-        if content[at] != 0xFF:
-            raise ValueError(f"the JPEG file is damaged: expected a marker at byte {at}")
-        while content[at + 1] == 0xFF:
-            at += 1
-        marker = content[at + 1]
-        if marker == 0xD9:
+    frame: jpeg_segments.Frame | None = None
+    exif, has_icc, interval = None, False, 0
+    for marker, body, start, end in jpeg_segments.segments(content):
+        if marker == jpeg_segments.END:
             raise ValueError("the JPEG file ends before its first scan")
-        length = struct.unpack_from(">H", content, at + 2)[0]
-        body, end = content[at + 4 : at + 2 + length], at + 2 + length
-        if end > len(content):
-            raise ValueError("the JPEG file is truncated in its header")
         if marker == 0xE1 and body.startswith(b"Exif\0\0") and exif is None:
-            exif = body[6:]
+            exif = body
         has_icc |= marker == 0xE2 and body.startswith(b"ICC_PROFILE\0")
-        if marker == 0xDB:
-            _read_tables(body, tables)
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width, count = struct.unpack_from(">HHB", body, 1)
-            frame = width, height, [(body[7 + 3 * k] >> 4, body[7 + 3 * k] & 15, body[8 + 3 * k]) for k in range(count)]
-        if not (0xE1 <= marker <= 0xEF or marker == 0xFE) or marker == 0xEE:
-            kept.append(content[at:end])
-        at = end
-        if marker == 0xDA:
-            break
+        if marker == jpeg_segments.TABLES:
+            jpeg_segments.read_tables(body, tables)
+        elif marker in jpeg_segments.FRAMES and frame is None:
+            frame = jpeg_segments.read_frame(marker, body)
+        elif marker == jpeg_segments.RESTARTS:
+            interval = int.from_bytes(body[:2], "big")
+        if marker == jpeg_segments.ADOBE or not (0xE1 <= marker <= 0xEF or marker == jpeg_segments.COMMENT):
+            kept.append(content[start:end])
     if frame is None:
         raise ValueError("the JPEG file has no frame header")
-    width, height, parts = frame
-    used = [tables[part[2] & 3] for part in parts[:2]]
-    quantization = np.stack(used + [np.zeros(64, np.uint16)] * (2 - len(used)))
-    mode = {1: "L", 3: "RGB", 4: "CMYK"}.get(len(parts), f"{len(parts)}ch")
+    parts = frame.components
+    quantization = np.zeros((2, 64), np.uint16)
+    for row, part in enumerate(parts[:2]):
+        quantization[row] = tables[part.table & 3]
+    before = b"".join(kept)
     return Container(
         "jpeg",
-        width,
-        height,
-        mode,
-        b"".join(kept) + content[at:],
+        frame.width,
+        frame.height,
+        {1: "L", 3: "RGB", 4: "CMYK"}.get(len(parts), f"{len(parts)}ch"),
+        before + content[end:],
         len(content),
-        exif=exif,
+        **_of_exif(exif),
         has_icc=has_icc,
-        subsampling=_subsampling(parts),
+        subsampling=jpeg_segments.subsampling(parts),
         quantization=quantization,
+        scans=jpeg_segments.Header(frame, body, interval, len(before)),
     )
-
-
-def _read_tables(body: bytes, tables: NDArray[np.uint16]) -> None:
-    """DQT segment: several tables, each 8 or 16 bits, in zigzag order."""
-    at = 0
-    while at < len(body):
-        wide, number = body[at] >> 4, body[at] & 3
-        size = 128 if wide else 64
-        values = np.frombuffer(body, ">u2" if wide else "u1", 64, at + 1) if at + 1 + size <= len(body) else None
-        if values is None:
-            raise ValueError("the JPEG file is damaged: a quantization table is cut off")
-        tables[number, ZIGZAG] = values
-        at += 1 + size
-
-
-def _subsampling(parts: list[tuple[int, int, int]]) -> str:
-    """Chroma subsampling in the usual J:a:b notation."""
-    if len(parts) == 1:
-        return "gray"
-    sampling = [part[:2] for part in parts[:3]]
-    known = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
-    return known.get(sampling[0], "other") if sampling[1:] == [(1, 1)] * (len(sampling) - 1) else "other"
 
 
 def _walk_webp(content: bytes) -> Container:
@@ -239,21 +212,24 @@ def _walk_webp(content: bytes) -> Container:
         elif kind == b"ANMF":
             frames += 1
         elif kind == b"EXIF":
-            exif = body.removeprefix(b"Exif\0\0")
+            exif = body
         has_icc |= kind == b"ICCP"
         at += 8 + length + (length & 1)
     if size is None:
         raise ValueError("the WebP file has no image chunk")
     if at > len(content) + 1:
         raise ValueError("the WebP file is truncated")
-    return Container("webp", *size, mode, content, len(content), max(1, frames), exif, has_icc)
+    return Container("webp", *size, mode, content, len(content), max(1, frames), **_of_exif(exif), has_icc=has_icc)
 
 
 def _walk_gif(content: bytes) -> Container:
     """Blocks of a GIF file, to count the frames and to find the largest extent."""
     width, height, flags = struct.unpack_from("<HHB", content, 6)
     at, frames = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0), 0
-    while content[at] != 0x3B:
+    while content[at : at + 1] not in GIF_ENDS or (at == len(content) and not frames):
+        if content[at] == 0x00:
+            at += 1
+            continue
         if content[at] == 0x2C:
             left, top, wide, high, local = struct.unpack_from("<HHHHB", content, at + 1)
             width, height, frames = max(width, left + wide), max(height, top + high), frames + 1
@@ -271,7 +247,9 @@ def _walk_gif(content: bytes) -> Container:
 
 
 def _walk_bmp(content: bytes) -> Container:
-    width, height, _, bits = struct.unpack_from("<iiHH", content, 18)
+    """Windows headers have sides of 32 bits, the height below zero from the top down; the one of OS/2 has 16 bits."""
+    form = "<HHHH" if struct.unpack_from("<I", content, 14)[0] == 12 else "<iiHH"
+    width, height, _, bits = struct.unpack_from(form, content, 18)
     mode = {1: "1", 8: "P", 24: "RGB", 32: "RGBA"}.get(bits, f"{bits}bit")
     return Container("bmp", abs(width), abs(height), mode, content, len(content))
 
@@ -280,34 +258,71 @@ def _walk_netpbm(content: bytes) -> Container:
     found = NETPBM.match(content)
     if found is None:
         raise ValueError("the PPM or PGM header is damaged")
-    deep = ";16" if int(found[4]) > 255 else ""
-    mode = ("L" if found[1] == b"P5" else "RGB") + deep
-    return Container("ppm", int(found[2]), int(found[3]), mode, content, len(content))
+    deep = int(found[4]) > 255
+    mode = ("L" if found[1] == b"P5" else "RGB") + (";16" if deep else "")
+    refused = "is a PPM or PGM file of 16 bits per channel, expected 8" if deep else ""
+    return Container("ppm", int(found[2]), int(found[3]), mode, content, len(content), refused=refused)
 
 
-def exif_orientation(exif: bytes) -> int:
-    """Tag 0x0112 of the first directory of an EXIF block (a TIFF header); 0 where there is none."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None:
-        return 0
+def _walk_tiff(content: bytes) -> Container:
+    tiff = read_tiff(content)
+    return Container(
+        "tiff",
+        tiff.width,
+        tiff.height,
+        tiff.mode,
+        tiff.picture,
+        len(content),
+        frames=tiff.pages,
+        orientation=tiff.orientation,
+        has_exif=tiff.has_exif,
+        has_icc=tiff.has_icc,
+        refused=tiff.refused,
+    )
+
+
+def _walk_avif(content: bytes) -> Container:
+    """Boxes of an AVIF file are read by libavif, which decodes nothing yet."""
+    from PIL import AvifImagePlugin
+
+    if not AvifImagePlugin.SUPPORTED:
+        raise ValueError("is an AVIF file, and the installed Pillow reads none; convert it to PNG")
     try:
-        at = struct.unpack_from(order + "I", exif, 4)[0]
-        for k in range(struct.unpack_from(order + "H", exif, at)[0]):
-            tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, at + 2 + 12 * k)
-            if tag == 0x0112:
-                return value if kind == 3 and count == 1 and 1 <= value <= 8 else 0
-    except struct.error:
-        return 0
-    return 0
+        image = AvifImagePlugin.AvifImageFile(BytesIO(content), "")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"the AVIF file is damaged or truncated: {error}") from error
+    facts = {**_of_exif(image.info.get("exif")), "has_icc": "icc_profile" in image.info}
+    return Container("avif", *image.size, image.mode, content, len(content), image.n_frames, **facts)
+
+
+def _of_exif(exif: bytes | None) -> dict[str, Any]:
+    """Fields of a container that its EXIF block fills; None: it has no such block."""
+    return {"has_exif": exif is not None, "orientation": 0 if exif is None else exif_orientation(exif)}
 
 
 NETPBM = re.compile(rb"(P[56])\s(?:\s|#[^\n]*\n)*(\d{1,6})\s(?:\s|#[^\n]*\n)*(\d{1,6})\s(?:\s|#[^\n]*\n)*(\d{1,5})\s")
 
 WALKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Container]], ...] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), _walk_png),
-    (re.compile(rb"\xff\xd8\xff"), _walk_jpeg),
+    (re.compile(rb"\xff\xd8"), _walk_jpeg),
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), _walk_webp),
     (re.compile(rb"GIF8[79]a"), _walk_gif),
     (re.compile(rb"BM.{24}", re.DOTALL), _walk_bmp),
     (re.compile(rb"P[56]\s"), _walk_netpbm),
+    (re.compile(rb"II\*\0|MM\0\*"), _walk_tiff),
+    (re.compile(rb".{4}ftyp(avif|avis|(mif1|msf1).{4}(.{4}){0,15}?avi[fs])", re.DOTALL), _walk_avif),
 )
+
+FOREIGN = (
+    (re.compile(rb"P[1-37Ff]\s"), "a netpbm file of kind {kind}, expected the binary kinds P5 (PGM) or P6 (PPM)"),
+    (re.compile(rb"P4\s"), "a bitmap of one bit (P4), expected the binary kinds P5 (PGM) or P6 (PPM)"),
+    (re.compile(rb".{4}ftyp(hei[cxfs]|hev[cx]|mif1|msf1)", re.DOTALL), "a HEIC file, expected a JPEG or PNG file"),
+    (re.compile(rb"\0\0\0\x0cJXL |\xff\x0a", re.DOTALL), "a JPEG XL file, expected a JPEG or PNG file"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 file, expected a JPEG or PNG file"),
+    (re.compile(rb"II\+\0|MM\0\+"), "a BigTIFF file, expected a TIFF file of less than 4 GB"),
+    (re.compile(rb"\s*<(!doctype|html|\?xml|svg)", re.IGNORECASE), "a web page or a drawing, expected a picture"),
+)
+"""Formats that are taken for pictures and are not read, by their first bytes."""
+
+GIF_ENDS = (b"\x3b", b"")
+"""The trailer; files that lack this last byte are whole."""

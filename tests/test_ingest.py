@@ -411,7 +411,7 @@ def test_files_that_are_no_image_fail_their_row_only() -> None:
     values, context = facts(b"", b"not an image", encoded(), encoded()[:50], encoded("JPEG")[:30])
     assert sorted(context.failures) == [0, 1, 3, 4]
     assert context.failures[0] == "the file is empty (0 bytes), expected an image"
-    assert "expected a PNG, JPEG, WebP, GIF, BMP, PPM or PGM file" in context.failures[1]
+    assert "expected a PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP, PPM or PGM file" in context.failures[1]
     assert "truncated" in context.failures[3]
     assert texts(values["codec"])[2] == "png"
 
