@@ -48,6 +48,9 @@ MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 """PNG color types as Pillow modes; 16 bits per channel add ";16"."""
 
 
+ARITHMETIC = "is a JPEG file of arithmetic coding, where a part cannot be told from the whole: save it as PNG"
+
+
 @dataclass
 class Container:
     """Facts of one file, and `picture`: the same image without metadata, for the decoder.
@@ -189,6 +192,7 @@ def _walk_jpeg(content: bytes) -> Container:
         has_icc=has_icc,
         subsampling=jpeg_segments.subsampling(parts),
         quantization=quantization,
+        refused=ARITHMETIC if frame.arithmetic else "",
         scans=jpeg_segments.Header(frame, body, interval, len(before)),
     )
 

@@ -31,6 +31,9 @@ from pipeline.stage import (
     setting,
 )
 
+LOSSY = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
+"""Lossy codecs and their names in `PIL.features`."""
+
 
 class Box(StageConfig):
     """A square of the image, in pixels after EXIF rotation."""
@@ -80,7 +83,7 @@ class Equalize(Stage):
         """The decoders of lossy codecs; PNG is exact everywhere."""
         from PIL import features
 
-        return {"libjpeg": str(features.version("jpg")), "libwebp": str(features.version("webp"))}
+        return {f"lib{name}": str(features.version(key)) for name, key in LOSSY.items()}
 
     def compute(self, config: EqualizeConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
         """A row that cannot be read, decoded or cropped fails with one sentence."""

@@ -5,8 +5,8 @@ file's first bytes name. `Image.open` is avoided: it consults a process-wide pix
 formats that no corpus of photographs needs. Nothing here changes a global of Pillow, so threads may decode at once.
 
 Decoders fill what a file lacks and say nothing. So a picture counts only if it was decoded whole: a JPEG decoder has to
-finish without having seen the end marker (less than the last block of 8 x 8 may be lacking, as it looks ahead by 64
-bits), every other decoder has to write each pixel, which is seen from decoding over a canvas of an unusual color and,
+finish without having seen the end marker (the last three blocks of 8 x 8 may be lacking, as it looks ahead by 64 bits),
+every other decoder has to write each pixel, which is seen from decoding over a canvas of an unusual color and,
 where that color comes out, over another one.
 """
 
@@ -50,7 +50,9 @@ PLUGINS = {
 MODES = ("1", "L", "P", "RGB", "CMYK", "LA", "PA", "RGBA", "I", "I;16", "I;16B")
 """Color modes that become RGB by a rule of `decode`."""
 
-CANVASES = (0xA5, 0x5A)
+CANVASES = (0xA5, 0)
+"""Bytes of the canvases: one that is rare at the end of a picture, and another one, also in black and white."""
+
 ROW_BY_ROW = ("png", "bmp", "ppm")
 """Codecs whose decoders write whole rows in their order; of BMP the first row may be the last."""
 WHOLE_FRAMES = ("webp", "avif")
@@ -129,13 +131,13 @@ def _opened(container: Container, content: bytes) -> Any:
 def _decode_scans(container: Container, stream: Stream) -> Image.Image:
     """A JPEG image whose decoder needs no more than `stream` holds.
 
-    It is handed the scans and then padding. A decoder of one scan is done with its last line. One of several scans
-    looks for the next marker instead, and passes over whatever is no marker byte by byte; a decoder in want of data
-    takes a single byte never, as it fills its register of 64 bits at once.
+    It is handed the scans and then padding: all ones are the code of nothing and end a block after 34 bits. A decoder
+    of one scan is done with its last line. One of several scans looks for the next marker instead, and passes over
+    whatever is no marker byte by byte; one in want of data never takes a single byte, as it fills 57 bits or none.
     """
     from PIL import Image
 
-    fed = stream.coded + stream.padding
+    fed = stream.coded + LOOKED_OVER * 8
     image = _opened(container, fed)
     image.load_prepare()
     (tile,) = image.tile
@@ -170,7 +172,7 @@ def _may_lack_pixels(container: Container, image: Image.Image) -> bool:
     """Whether a pixel that is decoded last has the color of the canvas, or which one is the last is not known."""
     if container.codec in WHOLE_FRAMES:
         return False
-    if container.codec in ROW_BY_ROW and not image.info.get("interlace"):
+    if container.codec in ROW_BY_ROW and image.mode != "1" and not image.info.get("interlace"):
         corners = (image.getpixel((image.width - 1, row)) for row in (0, image.height - 1))
         return any(corner == CANVASES[0] or set(np.ravel(corner)) == {CANVASES[0]} for corner in corners)
     return True

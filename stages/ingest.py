@@ -42,7 +42,8 @@ from stages import grouping
 from stages.containers import FACTS
 from stages.manifests import Manifest, read_manifest
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".ppm", ".pgm")
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+SUFFIXES = (".png", *JPEG_SUFFIXES, ".webp", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".avif")
 TORCHVISION_LOCK = threading.Lock()
 """Some torchvision data sets set the global seed while they make an item."""
 

@@ -2,8 +2,8 @@
 
 A decoder of the JPEG family fills what a file lacks with gray and reports nothing. Two things tell a part from a whole:
 the scans have to send every bit of every coefficient (a progressive file that was cut between two scans does not), and
-the data of the last scan have to suffice. The second is left to the decoder, which is handed the scans without the end
-marker: `entropy_coded` cuts it off, and `padding` are the bits behind it that a decoder looks ahead.
+the data of the last scan have to suffice. The second is left to the decoder (`stages.images`), which is handed the
+scans without the end marker.
 """
 
 from __future__ import annotations
@@ -66,10 +66,9 @@ class Frame(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """`coded`: the file up to the end of its last scan; `padding`: bits that no picture needs; `several`: scans."""
+    """`coded`: the file up to the end of its last scan; `several`: whether that is not its only scan."""
 
     coded: bytes
-    padding: bytes
     several: bool
 
 
@@ -145,8 +144,7 @@ def entropy_coded(picture: bytes, header: Header) -> Stream:
     several = frame.progressive or header.scan[0] < len(frame.components)
     if several:
         end = _end_of_scans(picture, end, header)
-    padding = bytes(16) if frame.arithmetic else b"\xff\0" * 8
-    return Stream(picture[:end].rstrip(b"\xff"), padding, several)
+    return Stream(picture[:end].rstrip(b"\xff"), several)
 
 
 def _end_of_scans(picture: bytes, end: int, header: Header) -> int:

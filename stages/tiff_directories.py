@@ -155,7 +155,7 @@ def _refused(content: bytes, first: Directory, kind: int, bits: tuple[int, ...],
 
 
 def _with_one_directory(content: bytes, order: str, entries: list[bytes]) -> bytes:
-    """The file with a directory of `entries` at its end, in place of all others."""
-    at = len(content) + len(content) % 2
+    """The file with a shorter directory of `entries` in the place of its first one, and no further ones."""
+    at = struct.unpack_from(order + "I", content, 4)[0]
     directory = struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
-    return content[:4] + struct.pack(order + "I", at) + content[8:].ljust(at - 8, b"\0") + directory
+    return content[:at] + directory + content[at + len(directory) :]

@@ -354,6 +354,7 @@ def test_versions_of_the_lossy_decoders_are_part_of_the_environment() -> None:
     from PIL import features
 
     expected = {"libjpeg": features.version("jpg"), "libwebp": features.version("webp")}
+    expected["libavif"] = features.version("avif")
     assert STAGE.environment(config()) == expected
 
 
