@@ -173,8 +173,8 @@ def _may_lack_pixels(container: Container, image: Image.Image) -> bool:
     if container.codec in WHOLE_FRAMES:
         return False
     if container.codec in ROW_BY_ROW and image.mode != "1" and not image.info.get("interlace"):
-        corners = (image.getpixel((image.width - 1, row)) for row in (0, image.height - 1))
-        return any(corner == CANVASES[0] or set(np.ravel(corner)) == {CANVASES[0]} for corner in corners)
+        inks = CANVASES[0], (CANVASES[0],) * len(image.getbands())
+        return any(image.getpixel((image.width - 1, row)) in inks for row in (0, image.height - 1))
     return True
 
 
