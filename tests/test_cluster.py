@@ -25,6 +25,7 @@ from pipeline.renewal import renew
 from pipeline.run import RunReport, run
 from pipeline.watch import differing
 
+LATE_S = 120
 LINE = """
 nodes:
   a: {stage: "toy:Numbers", count: 24}
@@ -110,7 +111,18 @@ def when_begun(act: Callable[[], object]) -> Iterator[None]:
 
 
 def on(project: Project, address: str, *targets: str) -> RunReport:
-    return run(project.load(), list(targets), scheduler=address)
+    """A run on a cluster; one that waits for ever is ended."""
+
+    def late(*_: Any) -> None:
+        raise AssertionError(f"the run has not ended after {LATE_S} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LATE_S)
+    try:
+        return run(project.load(), list(targets), scheduler=address)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # The scheduler dies
