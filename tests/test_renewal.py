@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import LocalCluster
 from test_proof import User
@@ -21,11 +22,12 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
     found.forget()
 
 
-def living(processes: bool) -> LocalCluster:
+def living(processes: bool, workers: int = 1) -> LocalCluster:
     """One worker: a process that a nanny watches, or threads of this process, which nobody can start anew."""
     place = "127.0.0.1:0"
-    return LocalCluster(n_workers=1, threads_per_worker=1, processes=processes, protocol="tcp://",
-                        dashboard_address=place, silence_logs=50)  # fmt: skip
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "300s"}):  # else a busy machine gives up a restart
+        return LocalCluster(n_workers=workers, threads_per_worker=1, processes=processes, protocol="tcp://",
+                            dashboard_address=place, silence_logs=50)  # fmt: skip
 
 
 def test_a_worker_with_a_nanny_computes_with_the_code_of_each_run(user: User) -> None:
