@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask
@@ -22,12 +23,13 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
     found.forget()
 
 
-def living(processes: bool, workers: int = 1) -> LocalCluster:
-    """One worker: a process that a nanny watches, or threads of this process, which nobody can start anew."""
-    place = "127.0.0.1:0"
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "300s"}):  # else a busy machine gives up a restart
-        return LocalCluster(n_workers=workers, threads_per_worker=1, processes=processes, protocol="tcp://",
-                            dashboard_address=place, silence_logs=50)  # fmt: skip
+@contextmanager
+def living(processes: bool, workers: int = 1) -> Iterator[LocalCluster]:
+    """Workers: processes that nannies watch, or threads of this process, which nobody can start anew."""
+    patience = {"distributed.deploy.lost-worker-timeout": "300s"}  # a busy machine would give up a restart
+    with dask.config.set(patience), LocalCluster(n_workers=workers, threads_per_worker=1, processes=processes,
+            protocol="tcp://", dashboard_address="127.0.0.1:0", silence_logs=50) as cluster:  # fmt: skip
+        yield cluster
 
 
 def test_a_worker_with_a_nanny_computes_with_the_code_of_each_run(user: User) -> None:
