@@ -7,25 +7,29 @@ after each epoch, so a killed fit goes on with the same trajectory. Scoring pads
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from detectors.calibration import calibrated, platt
-from detectors.contract import Control, DetectorConfig, Examples, State
+from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
 from detectors.normalization import Band, Moments, inverse_deviation
 
 BLOCK_VALUES = 1 << 20
 """Coefficients of one block of rows whose statistics are taken at once."""
 
-NETWORK = True
-"""Whether it runs on torch: then the device, threads and kernels are fixed before."""
+NUMBERS = ("slope", "intercept")
+"""Of a state's plain data."""
 
 
 class Config(DetectorConfig):
     """Settings of a small convolutional network; the defaults of training are those of Frank et al. 2020."""
+
+    runs_network: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     family: Literal["cnn"] = Field("cnn", description="the family; written out unless `preset` is")
     feature: str = Field(description="field of maps or images: H x W, C x H x W, or H x W x C with 1 or 3 channels")
@@ -65,6 +69,21 @@ class Config(DetectorConfig):
 def describe(config: Config) -> str:
     """Name of the detector in a table."""
     return f"CNN on {config.feature}" + (f" ({config.band} band)" if config.band else "")
+
+
+def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, Any]) -> Shapes:
+    """Of a state's tensors; feature: shape of a row that it learned from, if its card says so."""
+    from detectors.network import empty_network
+
+    shape, axes = (plain.get(name) for name in ("shape", "axes"))
+    if not isinstance(shape, list) or not all(type(side) is int and side > 0 for side in shape):
+        raise ValueError(f"its 'shape' is {str(shape)[:40]}, expected sides of '{config.feature}'")
+    if feature is not None and tuple(shape) != feature:
+        raise ValueError(f"its 'shape' is {str(shape)[:40]}, expected that of '{config.feature}', {feature}")
+    if not isinstance(axes, list) or len(axes) != len(shape):
+        raise ValueError(f"its 'axes' are {str(axes)[:40]}, expected names of {len(shape)}")
+    network = empty_network(config, tuple(shape), tuple(axes), "meta")
+    return {name: tuple(one.shape) for name, one in network.state_dict().items()}
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:

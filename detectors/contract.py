@@ -1,16 +1,17 @@
 """What all detector families share: features in, score out, and a state that is named tensors and plain data.
 
-A family is a module with a `Config` (a `DetectorConfig`), `NETWORK` (runs on torch), `describe(config) -> str`,
-`fit(config, train, val, control) -> State` and `score(config, state, features, device) -> float32 (n,)`, higher = more
-fake, in [0, 1]. Families never see a file, a shard or an id: `train` and `val` are `Examples`, and `control` carries
-the seed, the device and the way to survive a kill.
+A family is a module with a `Config` (a `DetectorConfig`), `describe(config) -> str`, `shapes(config, feature, plain)`
+and `NUMBERS` (what a state holds, see `misfit`), `fit(config, train, val, control) -> State` and `score(config, state,
+features, device) -> float32 (n,)`, higher = more fake, in [0, 1]. Families never see a file, a shard or an id: `train`
+and `val` are `Examples`, and `control` carries the seed, the device and the way to survive a kill.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,16 @@ from pydantic import BaseModel, ConfigDict
 
 
 class DetectorConfig(BaseModel):
-    """Base of all families' configs: frozen, unknown keys rejected. `feature` names the field that is read."""
+    """Base of all families' configs: frozen, unknown keys rejected. `feature` names the field that is read.
+
+    runs_network  on torch: then device, threads and kernels are fixed before, and stand in recipes
+    libraries     whose version can change what it learns or scores, beside those of every training
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+    runs_network: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     family: str
     feature: str
@@ -47,6 +55,31 @@ class State:
 
     tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     plain: Mapping[str, Any] = field(default_factory=dict)  # JSON data
+
+
+Shapes = Mapping[str, tuple[int | str, ...]]
+"""Name of a tensor -> its shape; a side that has a name instead of a length is as long wherever the name stands."""
+
+
+def misfit(state: State, shapes: Shapes, numbers: Iterable[str]) -> str:
+    """What of a state that was read from a file cannot be: a clause, or "". numbers: names of plain data."""
+    for name in numbers:
+        value: Any = state.plain.get(name)
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return f"its '{name}' is {str(value)[:40]}, expected a finite number"
+    if state.tensors.keys() != shapes.keys():
+        found = [", ".join(sorted(names)) or "none" for names in (state.tensors, shapes)]
+        return f"its tensors are {found[0]}, expected {found[1]}"
+    lengths: dict[str, int] = {}
+    for name, shape in shapes.items():
+        array = state.tensors[name]
+        known = zip(shape, array.shape, strict=False)
+        sides = [lengths.setdefault(side, length) if isinstance(side, str) else side for side, length in known]
+        if len(shape) != array.ndim or tuple(sides) != array.shape:
+            return f"its tensor '{name}' is {array.shape}, expected {tuple(sides) + shape[len(sides) :]}"
+        if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            return f"its tensor '{name}' ({array.dtype}) has values that are no finite numbers"
+    return ""
 
 
 class Batches(Protocol):

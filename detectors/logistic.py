@@ -6,6 +6,7 @@ which frequencies speak for a fake. Stored as arrays, scored row by row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from detectors.calibration import calibrated, platt
-from detectors.contract import Control, DetectorConfig, Examples, State
+from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
 from detectors.profiles import NORMALIZATIONS, Normalization, prepared
 
-NETWORK = False
-"""Whether it runs on torch: then the device, threads and kernels are fixed before."""
+NUMBERS = ("slope", "intercept")
+"""Of a state's plain data."""
 
 
 class Config(DetectorConfig):
@@ -41,6 +42,12 @@ class Config(DetectorConfig):
 def describe(config: Config) -> str:
     """Name of the detector in a table."""
     return f"logistic regression on {config.feature}"
+
+
+def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, Any]) -> Shapes:
+    """Of a state's tensors; feature: shape of a row that it learned from, if its card says so."""
+    length = config.length or (feature[0] if feature else "length")
+    return {"weights": (length,), "intercept": (1,)}
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:

@@ -11,6 +11,7 @@ Scale and threshold come from validation rows. Training rows cannot give them: t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -18,15 +19,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from detectors.calibration import calibrated, platt
-from detectors.contract import Control, DetectorConfig, Examples, State
+from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
 from detectors.noise_pattern import correlations, pattern
-
-NETWORK = False
-"""Whether it runs on torch: then the device, threads and kernels are fixed before."""
 
 BLOCK_BYTES = 1 << 25
 CLASSES = ("real", "fake")
 """By label."""
+
+NUMBERS = ("slope", "intercept")
+"""Of a state's plain data."""
 
 
 class Config(DetectorConfig):
@@ -52,6 +53,12 @@ class Config(DetectorConfig):
 def describe(config: Config) -> str:
     """Name of the detector in a table."""
     return f"{'fingerprint' if config.rule == 'fake' else 'two fingerprints'} on {config.feature}"
+
+
+def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, Any]) -> Shapes:
+    """Of a state's tensors; feature: shape of a row that it learned from, if its card says so."""
+    sides = feature or ("height", "width")
+    return dict.fromkeys(CLASSES, sides)
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:

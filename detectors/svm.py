@@ -7,6 +7,7 @@ score does not depend on its neighbors in a batch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,14 +15,14 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from detectors.calibration import calibrated, platt
-from detectors.contract import Control, DetectorConfig, Examples, State
+from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
 from detectors.profiles import NORMALIZATIONS, Normalization, prepared
 
 BLOCK_NUMBERS = 4_000_000
 """Float64 numbers that the kernel of one block of rows may take."""
 
-NETWORK = False
-"""Whether it runs on torch: then the device, threads and kernels are fixed before."""
+NUMBERS = ("slope", "intercept", "gamma")
+"""Of a state's plain data."""
 
 
 class Config(DetectorConfig):
@@ -60,6 +61,12 @@ class Config(DetectorConfig):
 def describe(config: Config) -> str:
     """Name of the detector in a table."""
     return f"SVM ({config.kernel}) on {config.feature}"
+
+
+def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, Any]) -> Shapes:
+    """Of a state's tensors; feature: shape of a row that it learned from, if its card says so."""
+    length = config.length or (feature[0] if feature else "length")
+    return {"support": ("vectors", length), "coefficient": ("vectors",), "intercept": (1,)}
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:

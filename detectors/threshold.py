@@ -7,6 +7,7 @@ larger values is a setting, so that a baseline that points the wrong way shows a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from detectors.calibration import calibrated, platt
-from detectors.contract import Control, DetectorConfig, Examples, State
+from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
 
-NETWORK = False
-"""Whether it runs on torch: then the device, threads and kernels are fixed before."""
+NUMBERS = ("slope", "intercept")
+"""Of a state's plain data."""
 
 
 class Config(DetectorConfig):
@@ -31,6 +32,11 @@ class Config(DetectorConfig):
 def describe(config: Config) -> str:
     """Name of the detector in a table."""
     return f"threshold on {config.feature}"
+
+
+def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, Any]) -> Shapes:
+    """Of a state's tensors; feature: shape of a row that it learned from, if its card says so."""
+    return {}
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:

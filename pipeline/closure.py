@@ -1,9 +1,10 @@
 """Code closure of a node: which source files its values depend on, and a digest of each that ignores spelling.
 
 The closure is the stage's file, the implementation modules that its config selects, and what those import inside the
-same top-level packages. Digests are taken from the syntax tree: comments, docstrings and formatting do not count; a
-changed helper does. A package's `__init__` counts where a name is taken from it; those of `stages` and `detectors`
-never do: they are registries, and adding a detector must not touch the models of another one.
+same top-level packages. Digests are taken from the syntax tree: comments, docstrings and formatting do not count, nor
+do the words of Touchstone's own modules (`pipeline.wording`); a changed helper does. A package's `__init__` counts
+where a name is taken from it; those of `stages` and `detectors` never do: they are registries, and adding a detector
+must not touch the models of another one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from pipeline import loaded
 from pipeline.errors import StageError
+from pipeline.wording import is_apart, without_words
 
 REGISTRIES = frozenset({"stages", "detectors"})
 """Packages whose `__init__` lists what there is: adding an entry must not change what the others compute."""
@@ -38,7 +40,7 @@ def closure(modules: tuple[str, ...]) -> dict[str, str]:
         if name in found:
             continue
         path = source_path(name)
-        if path is None or name in REGISTRIES:
+        if path is None or name in REGISTRIES or is_apart(name, path):
             continue
         digest, imported, _ = _facts_of_file(path, name)
         _check_loaded(name, digest)
@@ -148,7 +150,7 @@ def _facts_of_stamp(path: str, stamp: tuple[int, ...], name: str) -> Facts:
 @cache
 def _facts(source: bytes, name: str) -> Facts:
     """Facts of a module's source text."""
-    tree = ast.parse(source, name)
+    tree = without_words(ast.parse(source, name), name)
     definitions: dict[str, tuple[str, int]] = {}
     whole = hashlib.sha256()
     for statement in _without_texts(tree.body):

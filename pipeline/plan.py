@@ -229,6 +229,7 @@ class _Planner:
             settings.device,
             settings.threads,
             code,
+            self._models(node),
         )
         alias = self.plan.aliases.get(recipe.digest.hex())
         return recipe, bytes.fromhex(alias) if alias else recipe.digest
@@ -385,6 +386,8 @@ class _Planner:
                     raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
                 if node.stage.kind is Kind.FIT:
                     found = self._allowed_splits(node, found)
+                # By chains and rows: neither the key nor the values depend on the order of a list in the file.
+                found = sorted(found, key=lambda one: self._consumed(node, one))
                 if not found and not self._lost(node):
                     what = f"'{name}'{f' ({label})' if label else ''} selects nothing"
                     only = f" in {' or '.join(node.stage.splits)}" if node.stage.kind is Kind.FIT else ""
@@ -466,8 +469,7 @@ class _Planner:
     def _allowed_splits(self, node: Node, found: list[Selection]) -> list[Selection]:
         codes = [SPLITS.index(name) for name in node.stage.splits]
         kept = [one.take(np.isin(one.table().split, codes)) for one in found]
-        # By chains and rows: neither the key nor the values depend on the order of a list in the file.
-        return sorted((one for one in kept if len(one)), key=lambda one: self._consumed(node, one))
+        return [one for one in kept if len(one)]
 
     def _consumed(self, node: Node, selection: Selection) -> tuple[bytes, bytes]:
         table = selection.table()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from pydantic import BaseModel
 
 from pipeline.closure import closure, functions
 from pipeline.ids import order as ranking
-from pipeline.stage import Schema, Stage
+from pipeline.stage import Promise, Schema, Stage
 
 FORMAT_VERSION = 1
 """Raise it when the engine changes the meaning of stored rows."""
@@ -89,14 +90,17 @@ def make_recipe(
     device: str,
     threads: int,
     borrowed: Mapping[str, str] | None = None,
+    models: Mapping[str, Promise] = MappingProxyType({}),
 ) -> Recipe:
     """Recipe of a node. paths and files: setting -> place and sha256; artifacts: input -> key.
 
     The seed counts for random stages only; device and threads for networks only. borrowed: code of the artifacts used.
+    models: what the artifacts of inputs that take one promise.
     """
     modules = (type(stage).__module__, *stage.modules(config, paths))
-    environment = {name: library_version(name) for name in stage.libraries} | dict(stage.environment(config))
-    if stage.on_device(config):
+    libraries = stage.libraries_of(config, models)
+    environment = {name: library_version(name) for name in libraries} | dict(stage.environment(config))
+    if stage.on_device(config, models):
         values = (device, str(threads), "off", "deterministic")
         environment |= dict(zip(DEVICE_FACTS, values, strict=True))
     components = {

@@ -308,9 +308,16 @@ class Stage:
         counts: input (or input.name, where views have names) -> (split, label) -> number of rows.
         """
 
-    def on_device(self, config: Any) -> bool:
-        """Whether this config runs a network: then device and threads are part of the recipe."""
+    def on_device(self, config: Any, models: Mapping[str, Promise] = MappingProxyType({})) -> bool:
+        """Whether this config runs a network: then device and threads are part of the recipe.
+
+        models: what the inputs of one artifact promise; empty where that is not known yet: then, whether it may.
+        """
         return self.network
+
+    def libraries_of(self, config: Any, models: Mapping[str, Promise] = MappingProxyType({})) -> tuple[str, ...]:
+        """Distributions whose version can change the values of this config; `models` as in `on_device`."""
+        return self.libraries
 
     def least_rows(self, config: Any) -> int:
         """Rows that `compute` handles at once, e.g. a micro-batch: a call has a multiple of them where possible."""

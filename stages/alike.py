@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pipeline.stage import Schema, difference
 
+IN_RECIPES = False
+
 
 def check_alike(fields: Schema, name: str) -> None:
     """Raise ValueError, which names both kinds, where the rows of a view do not have the field `name` alike."""

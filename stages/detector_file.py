@@ -7,8 +7,6 @@ of its rows, nothing else.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from detectors import FAMILIES, PRESETS
-from detectors.contract import DetectorConfig, State
-from pipeline.document import nearest
+from detectors.contract import DetectorConfig, State, misfit
 from pipeline.errors import StageError
-from pipeline.stage import Promise, Schema
-from stages.alike import check_alike
+from stages.detector_choice import detector_config, family_module, no_feature
+from stages.json_file import read_json
+from stages.sentences import shown
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
@@ -37,96 +33,22 @@ BLOCK_BYTES = 2**28
 
 MODEL, CARD = "model.safetensors", "card.json"
 
-
-def family_module(family: str) -> Any:
-    """The module of a detector family. Raises ValueError for an unknown one."""
-    if family not in FAMILIES:
-        raise ValueError(f"'{family}' is no detector family; {_expected(family, FAMILIES)}")
-    return importlib.import_module(FAMILIES[family])
-
-
-def detector_config(value: Any) -> DetectorConfig:
-    """Full config from a preset's name, or from a mapping with `family`, or with `preset` and settings that differ.
-
-    Raises ValueError with one sentence; the preset's name is forgotten here, so it is no part of a recipe.
-    """
-    if isinstance(value, DetectorConfig):
-        return value
-    settings: dict[str, Any] = {"preset": value} if isinstance(value, str) else dict(value)
-    preset = settings.pop("preset", None)
-    if preset is not None:
-        if preset not in PRESETS:
-            raise ValueError(f"'{preset}' is no detector preset; {_expected(str(preset), PRESETS)}")
-        settings = PRESETS[preset] | settings
-    if "family" not in settings:
-        raise ValueError(f"lacks 'family' (one of {', '.join(FAMILIES)}) or 'preset' (one of {', '.join(PRESETS)})")
-    model: type[DetectorConfig] = family_module(str(settings["family"])).Config
-    try:
-        return model.model_validate_json(json.dumps(settings))
-    except ValidationError as failure:
-        problem = failure.errors()[0]
-    name = ".".join(str(part) for part in problem["loc"][:1])
-    kind = f"detector family '{settings['family']}'"
-    if problem["type"] == "extra_forbidden":
-        raise ValueError(f"'{name}' is not a setting of {kind}{nearest(name, model.model_fields)}")
-    if problem["type"] == "missing":
-        raise ValueError(f"lacks '{name}', which {kind} needs")
-    text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    raise ValueError(f"{kind}: '{name}' is {settings.get(name)!r}; {text}" if name else f"{kind}: {text}")
-
-
-class DetectorSchema:
-    """JSON Schema of a detector setting: a preset's name, the settings of a family, or a preset with changes."""
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        settings = {name: family_module(name).Config.__pydantic_core_schema__ for name in FAMILIES}
-        families = [{**core, "ref": name} for name, core in settings.items()]  # so they are defined by that name
-        given: dict[str, Any] = handler({"type": "union", "choices": families})
-        preset = {"enum": list(PRESETS)}
-        changed = {"type": "object", "properties": {"preset": preset}, "required": ["preset"]}
-        return {"anyOf": [preset, *given["anyOf"], changed]}
+ENTRIES: Mapping[str, type | tuple[type, ...]] = {
+    "detector": str, "family": str, "config": dict, "state": dict, "trained_on": list, "counts": dict,
+    "threshold": (int, float), "threshold_rule": str, "validation": dict,
+}  # fmt: skip
+"""Of a card, which others read."""
 
 
 def promised(config: DetectorConfig, shape: tuple[int, ...]) -> dict[str, Any]:
     """What a training promises about its detector and writes into its card; shape: of a row's feature."""
-    return {"feature": config.feature, "feature_shape": list(shape), "resamples": config.resamples}
-
-
-def check_feature(model: Promise, whose: str, rows: Schema) -> None:
-    """Raise ValueError with one sentence unless the detector that a node promises can score rows with these fields."""
-    feature, learned = model.facts["feature"], tuple(model.facts["feature_shape"])
-    check_alike(rows, feature)
-    if feature not in rows:
-        raise ValueError(
-            f"{whose} have no field '{feature}', which the detector of {model} reads; they have "
-            f"{', '.join(sorted(rows)) or 'none'}: name the node that computes it{_near(feature, rows)}"
-        )
-    shape = rows[feature].shape
-    if shape != learned and not (model.facts["resamples"] and len(shape) == len(learned)):
-        raise ValueError(
-            f"'{feature}' of {whose} is {shape}, but the detector of {model} learns from {learned}; equalize the "
-            "images of both to one size"
-        )
-
-
-def no_feature(whose: str, feature: str, fields: Iterable[str], setting: str = "feature") -> str:
-    """One sentence about rows without the field that a `setting` of a detector names."""
-    names = sorted(fields)
-    found = f"they have {', '.join(names)}" if names else "they have no fields"
-    return (
-        f"{whose} have no field '{feature}', which the detector's '{setting}' names; {found}: "
-        f"change '{setting}' in 'detector', or compute the field in a node before{_near(feature, names)}"
-    )
-
-
-def _expected(word: str, known: Iterable[str]) -> str:
-    names = list(known)
-    return f"expected one of {', '.join(names)}{_near(word, names)}"
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{found[0]}'?" if found else ""
+    return {
+        "feature": config.feature,
+        "feature_shape": list(shape),
+        "resamples": config.resamples,
+        "runs_network": config.runs_network,
+        "libraries": list(config.libraries),
+    }
 
 
 class FeatureRows:
@@ -217,20 +139,45 @@ def save_detector(path: Path, config: DetectorConfig, state: State, facts: Mappi
 
 
 def load_detector(path: Path) -> Detector:
-    """The detector in a folder. Raises StageError where a file is missing or of another format."""
+    """The detector in a folder. Raises StageError where a file is missing, damaged or of another format."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     for name in (MODEL, CARD):
         if not (path / name).is_file():
             raise StageError(f"{path.name} has no {name}; expected the artifact of a 'train' node")
-    card = json.loads((path / CARD).read_text(encoding="utf-8"))
-    if card.get("format") != FORMAT:
-        raise StageError(f"the detector card has format {card.get('format')}, this version reads {FORMAT}; train again")
+    card = _card(path / CARD)
     try:
         config = detector_config(card["config"])
     except ValueError as error:
         raise StageError(f"the detector card does not fit this version: {error}; train again") from None
-    return Detector(card, config, State(load_file(path / MODEL), card["state"]))
+    try:
+        state = State(load_file(path / MODEL), card["state"])
+    except (OSError, SafetensorError) as error:
+        raise StageError(f"{path / MODEL} is no whole safetensors file ({error}); train again") from None
+    family, feature = family_module(config.family), card.get("feature_shape")
+    try:
+        wrong = misfit(state, family.shapes(config, feature and tuple(feature), state.plain), family.NUMBERS)
+    except ValueError as error:
+        wrong = str(error)
+    if wrong:
+        raise StageError(f"{path} holds a detector that does not fit its card: {wrong}; train again")
+    return Detector(card, config, state)
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The card, with entries of the kinds that readers expect."""
+    card: dict[str, Any] = read_json(path)
+    if card.get("format") != FORMAT:
+        found = shown(card.get("format"))
+        raise StageError(f"the detector card has format {found}, this version reads {FORMAT}; train again")
+    for name, kind in ENTRIES.items():
+        if not isinstance(card.get(name), kind):
+            raise StageError(f"{path} is no detector card: its '{name}' is {shown(card.get(name))}; train again")
+    feature = card.get("feature_shape")  # none: written by an earlier version
+    if feature is not None and not (isinstance(feature, list) and all(type(side) is int for side in feature)):
+        raise StageError(f"{path} is no detector card: its 'feature_shape' is {shown(feature)}; train again")
+    return card
 
 
 def pack(state: State) -> bytes:
@@ -242,8 +189,15 @@ def pack(state: State) -> bytes:
 
 
 def unpack(path: Path) -> State:
-    """The state that `pack` wrote."""
-    from safetensors import safe_open
+    """The state that `pack` wrote. Raises StageError where the file is damaged."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="numpy") as file:
-        return State({name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["plain"]))  # noqa: SIM118
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            plain = json.loads((file.metadata() or {})["plain"])
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise StageError(
+            f"the progress of a training in {path} is damaged ({error}); remove the file, and the training begins anew"
+        ) from None
+    return State(tensors, plain)

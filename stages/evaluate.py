@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StageError
-from pipeline.stage import FAKE, REAL, Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages.detector_file import Detector, FeatureRows, check_feature, family_module, load_detector
+from pipeline.stage import FAKE, REAL, Artifact, FitContext, Input, Kind, Promise, Schema, Stage, StageConfig, setting
+from stages.detector_choice import check_feature
+from stages.detector_file import Detector, FeatureRows, load_detector
 from stages.metrics import summary
 from stages.networks import prepare
 
@@ -51,10 +53,18 @@ class Evaluate(Stage):
         "model": Input("artifact", description="a 'train' node", stages=("train",)),
         "test": Input("views", description="rows with the detector's feature; variant's name -> view, or one view"),
     }
-    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "torch")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
     network: ClassVar[bool] = True
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+
+    def on_device(self, config: EvaluateConfig, models: Mapping[str, Promise] = MappingProxyType({})) -> bool:
+        """Whether the detector is a network, as its training promises; without a promise it may be one."""
+        return all(model.facts["runs_network"] for model in models.values())
+
+    def libraries_of(self, config: EvaluateConfig, models: Mapping[str, Promise] = MappingProxyType({})) -> Any:
+        """Those of the metrics, and the detector's."""
+        return (*self.libraries, *(name for model in models.values() for name in model.facts["libraries"]))
 
     def schema(self, config: EvaluateConfig, inputs: Mapping[str, Any]) -> Schema:
         """No rows come out; raises ValueError where rows are not what the detector reads."""
@@ -77,7 +87,7 @@ class Evaluate(Stage):
             raise StageError(lacking)
         model = _only(ctx.artifacts["model"])
         detector = load_detector(model.path)
-        if family_module(detector.config.family).NETWORK:
+        if detector.config.runs_network:
             prepare(ctx.device, ctx.threads)
         variants = {name: view.split(config.split) for name, view in named_views(views["test"]).items()}
         scores = score_all(detector, variants, ctx)

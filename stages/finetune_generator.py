@@ -18,10 +18,10 @@ from pydantic import model_validator
 
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, row_setting, setting
-from stages.generators import generator_file
-from stages.generators.training_recipes import AnyRecipe, Growing, Recipe, by_size
+from stages.generators import families, generator_file
+from stages.generators.families import AnyRecipe
+from stages.generators.training_recipes import Growing, Recipe, by_size
 from stages.train_generator import (
-    MODULES,
     check_precision,
     discriminator_architecture,
     new_game,
@@ -108,8 +108,10 @@ class FinetuneGeneratorConfig(StageConfig):
         for name, method in of.items():
             if name in given and self.method != method:
                 raise ValueError(f"{name} has no effect with method {self.method}; drop it")
-        if self.spectral_r1_gamma is not None and self.recipe.family == "progan":
-            raise ValueError("spectral_r1_gamma has no effect with the Wasserstein loss of progan; drop it")
+        recipe = self.recipe
+        if self.spectral_r1_gamma is not None and "r1_gamma" not in type(recipe).model_fields:
+            whose = f"the {recipe.loss_name} loss of {recipe.family}"
+            raise ValueError(f"spectral_r1_gamma has no effect with {whose}; drop it")
         if self.damping and self.method == "none":
             raise ValueError("damping has no effect with method none; drop it")
         if self.warm_up_kimg == 0 and self.warm_up_learning_rate is not None:
@@ -154,7 +156,7 @@ class FinetuneGenerator(Stage):
     ) -> tuple[str, ...]:
         """The family's networks, its game, the spectral terms, and the readers of the checkpoint."""
         readers = generator_file.modules(files["checkpoint"])
-        return (*MODULES[config.recipe.family], "stages.generators.spectral_training", *readers)
+        return (*families.modules(config.recipe.family), "stages.generators.spectral_training", *readers)
 
     def check(self, config: FinetuneGeneratorConfig, files: Mapping[str, Path]) -> None:
         """The family of the file is the recipe's."""
@@ -279,7 +281,6 @@ def _discriminator(path: Path, artifact: Path | None) -> tuple[dict[str, Any], n
 
 def _term(config: FinetuneGeneratorConfig, recipe: Any, side: int, target: Any, device: str) -> Any:
     """The spectral term, or None. target: the mean profile of the training images, for +R."""
-    from stages.generators.games import loss_of
     from stages.generators.losses import Logistic
     from stages.generators.spectral_training import Adversary, Regularization
 
@@ -288,7 +289,7 @@ def _term(config: FinetuneGeneratorConfig, recipe: Any, side: int, target: Any, 
         return Regularization(target, side, config.weight, config.gradient_ratio, of_batch, config.loss, config.damping)
     if config.method == "adversarial":
         rate = config.spectral_learning_rate or float(by_size(recipe.learning_rate, side))
-        loss = loss_of(recipe)
+        loss = recipe.loss()
         if config.spectral_r1_gamma is not None and isinstance(loss, Logistic):
             loss = dataclasses.replace(loss, gamma=config.spectral_r1_gamma)
         return Adversary(loss, side, rate, recipe.betas, config.share, device, config.damping)

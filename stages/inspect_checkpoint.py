@@ -17,7 +17,9 @@ from stages.generators import generator_file, official, weights
 from stages.generators.checkpoints import Contents, Converted, read_contents
 from stages.generators.layers import parameters
 from stages.generators.weights import Header
-from stages.weights_file import WeightsError, is_safetensors, listed, printable
+from stages.kinds_of_weights import WITHOUT_MASKS
+from stages.sentences import listed, printable
+from stages.weights_file import WeightsError, is_safetensors
 
 OWN = "safetensors"
 SHOWN = 9  # networks and other entries that the text names
@@ -211,7 +213,7 @@ def _lines_of(role: str, facts: Mapping[str, Any] | None) -> list[tuple[str, str
             ("  truncation", "none" if psi == 1 else f"psi {psi:g} in {layers}"),
         ]
         if facts["masks"]:
-            missing = f"missing: {generator_file.WITHOUT_MASKS}"
+            missing = f"missing: {WITHOUT_MASKS}"
             rows.append(("  masks", missing if facts["masks"] == "missing" else "of facial landmarks"))
         if facts["domains"]:
             rows.append(("  domains", printable(", ".join(facts["domains"]), 1000)))

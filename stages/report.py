@@ -27,6 +27,7 @@ from stages import (
     report_tables,
 )
 from stages.containers import texts
+from stages.json_file import read_json
 from stages.reductions import FIELD, Reductions
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _artifacts(ctx: FitContext, name: str) -> list[Artifact]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    results: dict[str, Any] = json.loads((path / "results.json").read_text(encoding="utf-8"))
+    results: dict[str, Any] = read_json(path / "results.json")
     return results
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from pipeline.stage import Artifact
 from stages.equalization_file import CARD, FILE
 from stages.figures import FAKE_COLORS, REAL_COLOR, draw
+from stages.json_file import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
 def _section(artifact: Artifact) -> dict[str, Any]:
     import safetensors.numpy
 
-    card = json.loads((artifact.path / CARD).read_text(encoding="utf-8"))
+    card = read_json(artifact.path / CARD)
     arrays = safetensors.numpy.load_file(artifact.path / FILE)
     gaps, ratio = card["gap_nepers"], card["psnr_db"]
     return {

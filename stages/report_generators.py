@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.stage import Artifact
 from stages.figures import FAKE_COLORS, data_uri, draw
+from stages.json_file import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,8 +22,8 @@ def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
 
 
 def _section(artifact: Artifact) -> dict[str, Any]:
-    card = json.loads((artifact.path / "card.json").read_text(encoding="utf-8"))
-    log = json.loads((artifact.path / "log.json").read_text(encoding="utf-8"))
+    card = read_json(artifact.path / "card.json")
+    log = read_json(artifact.path / "log.json", list)
     pictures = sorted(artifact.path.glob("samples-*.png"))
     return {
         "node": artifact.node,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from pipeline.stage import Artifact
 from stages import figures
 from stages.class_differences import processing
+from stages.json_file import read_json
 
 TITLES = {
     "high_pass": "gray less its 5 × 5 median, FFT",
@@ -31,7 +31,7 @@ def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
 
 
 def _section(artifact: Artifact) -> dict[str, Any]:
-    card = json.loads((artifact.path / "card.json").read_text(encoding="utf-8"))
+    card = read_json(artifact.path / "card.json")
     names = _names(card["series"])
     labels = {name: int(one["label"] == "fake") for name, one in zip(names, card["series"], strict=True)}
     shown = []

@@ -25,17 +25,8 @@ from pipeline.errors import Interrupted, StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, setting
 from stages import statistics_file
 from stages.alike import check_alike
-from stages.detector_file import (
-    DetectorSchema,
-    FeatureRows,
-    detector_config,
-    family_module,
-    no_feature,
-    pack,
-    promised,
-    save_detector,
-    unpack,
-)
+from stages.detector_choice import DetectorSchema, detector_config, family_module, no_feature
+from stages.detector_file import FeatureRows, pack, promised, save_detector, unpack
 from stages.networks import prepare
 from stages.row_order import fingerprint, in_order
 
@@ -81,7 +72,7 @@ class Train(Stage):
         "on": Input("rows", description="rows of both classes with the detector's `feature`"),
         "standardization": Input("artifact", required=False, stages=("standardize",), description="its statistics"),
     }
-    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy", "torch", "safetensors")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy", "safetensors")
     network: ClassVar[bool] = True
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
 
@@ -110,9 +101,13 @@ class Train(Stage):
                 )
             statistics_file.read_description(files["standardization"])
 
-    def on_device(self, config: TrainConfig) -> bool:
+    def on_device(self, config: TrainConfig, models: Mapping[str, Any] = MappingProxyType({})) -> bool:
         """Only a family that is a network; the others give the same bytes on every device."""
-        return bool(family_module(config.detector.family).NETWORK)
+        return config.detector.runs_network
+
+    def libraries_of(self, config: TrainConfig, models: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
+        """Those of every training, and the family's."""
+        return (*self.libraries, *config.detector.libraries)
 
     def modules(self, config: TrainConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's module."""
@@ -125,8 +120,8 @@ class Train(Stage):
         splits = {name: FeatureRows(in_order(dataset.split(name)), feature) for name in ("train", "val")}
         for name, rows in splits.items():
             _check_classes(name, rows)
-        family = family_module(config.detector.family)
-        if family.NETWORK:
+        family, runs_network = family_module(config.detector.family), config.detector.runs_network
+        if runs_network:
             prepare(ctx.device, ctx.threads)
         control = _control(config, ctx)
         if config.standardization is not None:
@@ -146,7 +141,7 @@ class Train(Stage):
             **promised(config.detector, splits["train"].shape),
             "standardized_by": _standardized_by(config, ctx),
             "data_fingerprint": {name: fingerprint(rows.dataset) for name, rows in splits.items()},
-            "environment": _environment(self.libraries, ctx if family.NETWORK else None),
+            "environment": _environment(self.libraries_of(config), ctx if runs_network else None),
         }
         card = save_detector(ctx.out, config.detector, state, facts)
         kept = ("detector", "threshold", "validation", "trained_on", *self.promise(config, {"on": dataset.fields}))

@@ -15,38 +15,24 @@ import numpy as np
 
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, row_setting, setting
+from stages import GENERATORS
 from stages.alike import check_alike
-from stages.generators import generator_file
-from stages.generators.training_recipes import AnyRecipe, Growing, Recipe
+from stages.generators import families, generator_file
+from stages.generators.families import AnyRecipe
+from stages.generators.training_recipes import Growing, Recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
     from pipeline.dataset import Dataset
 
-GAMES = {
-    "progan": ("stages.generators.games", "NoiseGame"),
-    "stylegan": ("stages.generators.games", "NoiseGame"),
-    "stylegan2": ("stages.generators.games", "NoiseGame"),
-    "stargan2": ("stages.generators.stargan2_game", "TranslationGame"),
-}
-"""Module and name of a family's game, imported by name: no family's code is part of another one's recipe."""
-
-MODULES = {
-    family: (f"stages.generators.{family}", f"stages.generators.{family}_discriminator", game)
-    for family, (game, _) in GAMES.items()
-}
-"""Code that a family's training reaches."""
-
-LEAST_TRANSLATED = 32  # pixels; StarGAN v2 halves its images at least once before the bottleneck of 16
-
 
 class TrainGeneratorConfig(StageConfig):
     """What to train and for how long."""
 
     recipe: AnyRecipe = setting(
-        description="a mapping with `family` (progan, stylegan, stylegan2, stargan2) and its settings; what is not "
-        "given is as published"
+        description=f"a mapping with `family` ({', '.join(GENERATORS)}) and its settings; what is not given is as "
+        "published"
     )
     seed: int = setting(0, ge=0, description="seed of initial weights, latents, noise and the order of images")
     mixed_precision: bool = setting(False, description="networks in bfloat16")
@@ -72,9 +58,9 @@ class TrainGenerator(Stage):
         """No rows come out; raises ValueError where the inputs are no square images of a fitting size."""
         side = side_of(inputs["on"])
         recipe = config.recipe
-        if recipe.family == "stargan2" and side < LEAST_TRANSLATED:
+        if side < recipe.least_side:
             raise ValueError(
-                f"stargan2 translates images of {LEAST_TRANSLATED} pixels or more, those of 'on' have {side}"
+                f"{recipe.family} learns images of {recipe.least_side} pixels or more, those of 'on' have {side}"
             )
         if isinstance(recipe, Growing):
             if recipe.grow_from > side:
@@ -96,8 +82,8 @@ class TrainGenerator(Stage):
         return generator_file.promised(recipe.family, architecture, recipe.domains)
 
     def modules(self, config: TrainGeneratorConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
-        """The family's networks and its game."""
-        return MODULES[config.recipe.family]
+        """The family's networks, its recipe and its game."""
+        return families.modules(config.recipe.family)
 
     def fit(
         self, config: TrainGeneratorConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
@@ -171,7 +157,7 @@ def real_rows(view: Any) -> Dataset:
 
 def generator_architecture(recipe: Recipe, side: int, classes: int | None) -> dict[str, Any]:
     """Arguments of the family's Generator."""
-    given: dict[str, Any] = recipe.network.model_dump()  # type: ignore[attr-defined]
+    given: dict[str, Any] = recipe.network.model_dump()
     if given.get("width", 0) is None:
         given["width"] = (1 << 14) // side
     return {**given, "c_dim": classes, "resolution": side}
@@ -179,7 +165,7 @@ def generator_architecture(recipe: Recipe, side: int, classes: int | None) -> di
 
 def discriminator_architecture(recipe: Recipe, side: int, classes: int) -> dict[str, Any]:
     """Arguments of the family's Discriminator."""
-    given: dict[str, Any] = recipe.discriminator.model_dump()  # type: ignore[attr-defined]
+    given: dict[str, Any] = recipe.discriminator.model_dump()
     if given.get("width", 0) is None:
         given["width"] = (1 << 14) // side
     return {**given, "c_dim": classes, "resolution": side}
@@ -231,7 +217,7 @@ def new_game(
         name: network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         for name, network in players.items()
     }
-    module, name = GAMES[recipe.family]  # type: ignore[attr-defined]
+    module, name = recipe.game
     return getattr(import_module(module), name)(
         recipe, players, images, random, mixed_precision=mixed, spectral=spectral
     )
@@ -271,6 +257,11 @@ def publish(
     for picture in sorted(ctx.scratch.glob("samples-*.png")):
         write_bytes(ctx.out / picture.name, picture.read_bytes())
     figures = card_figures(game, images)
+    if wrong := [name for name, value in figures.items() if not np.isfinite(value)]:
+        raise StageError(
+            f"the images of the trained generator have no finite {', '.join(wrong)}: the training went astray; lower "
+            "learning_rate, or train on more images"
+        )
     card = {
         "family": family,
         "recipe": config.recipe.model_dump(mode="json", exclude={"network", "discriminator"}),  # stand below as built
@@ -292,4 +283,3 @@ def publish(
     write_bytes(ctx.out / "card.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
     write_bytes(ctx.out / "log.json", (json.dumps(log) + "\n").encode())
     ctx.facts.update({"family": family, "kimg": config.recipe.kimg, "figures": figures, "last": log[-1] if log else {}})
-    assert np.isfinite(list(figures.values())).all()

@@ -42,6 +42,7 @@ from pipeline.stage import (
 )
 from stages.generators import generator_file
 from stages.generators.weights import Header
+from stages.kinds_of_weights import WITHOUT_MASKS
 from stages.networks import in_micro_batches, prepare
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Translate(Stage):
     def remarks(self, config: TranslateConfig, files: Mapping[str, Path]) -> Sequence[str]:
         if not generator_file.lacks_masks(generator_file.read_header(files["checkpoint"])):
             return ()
-        return (f"{files['checkpoint']} has no masks: {generator_file.WITHOUT_MASKS}",)
+        return (f"{files['checkpoint']} has no masks: {WITHOUT_MASKS}",)
 
     def children(
         self,

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from memory_rows import MemoryRows, rows_of
 
-from stages.generators.training_recipes import FAMILIES, Recipe
+from stages.generators.families import FAMILIES
+from stages.generators.training_recipes import Recipe
 from stages.networks import prepare
 from stages.train_generator import (
     TrainGeneratorConfig,

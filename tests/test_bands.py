@@ -12,7 +12,7 @@ from detectors.cnn import Config, describe
 from detectors.network import Trainer, empty_network, load_network
 from detectors.normalization import band_mask, keep_band, percentile_scale
 from pipeline.stage import MAPS
-from stages.detector_file import detector_config
+from stages.detector_choice import detector_config
 from stages.spectra import fft2d_maps
 
 

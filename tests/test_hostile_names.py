@@ -35,7 +35,8 @@ from pipeline.errors import TouchstoneError
 from stages import inspect_checkpoint
 from stages.generators import generator_file, official, stylegan2_official
 from stages.generators.checkpoints import Contents, NetworkData, read_bytes
-from stages.weights_file import WeightsError, printable
+from stages.sentences import printable
+from stages.weights_file import WeightsError
 
 SHORT = "evil\n\x1b[31m\u202e\ud800"
 LONG = SHORT + "x" * 5000

@@ -249,6 +249,10 @@ def test_fused_layers_are_the_others_with_mirrored_kernels_on_the_way_up() -> No
 @pytest.mark.parametrize("side", [4, 64, 128, 1024])
 def test_layers_are_fused_from_128_pixels_on_unless_said_otherwise(side: int) -> None:
     assert [stylegan.is_fused(choice, side) for choice in ("auto", True, False)] == [side >= 128, True, False]
+    assert [stylegan.is_fused(choice, side) for choice in (8, 64, 512)] == [side >= 8, side >= 64, side >= 512]
+    for nonsense in (1, 4, 48, 64.0):
+        with pytest.raises(ValueError, match=r"the first side, 8, 16, \.\.\., or one of 'auto'"):
+            stylegan.is_fused(nonsense, side)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])

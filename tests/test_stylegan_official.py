@@ -69,6 +69,43 @@ def test_resolutions_that_were_never_trained_are_left_out(golden: Golden) -> Non
 
 
 @pytest.mark.golden(*ROSINALITY)
+@pytest.mark.parametrize("first", [8, 32])
+def test_a_file_may_fuse_from_any_side_on(golden: Golden, first: int) -> None:
+    """The same network with more layers in the fused form, which has the mirrored kernel: its images do not change."""
+    contents = checkpoints(golden.path)["rosinality"]
+    network = contents.networks["g_running"]
+    plain = stylegan_official.generator(contents)
+    assert plain.architecture["fused"] == "auto"
+    tensors: dict[str, Array] = {}
+    for name, array in network.tensors.items():
+        parts = name.split(".")
+        if parts[:2] == ["generator", "progression"] and parts[3] == "conv1" and first <= 4 << int(parts[2]) < 128:
+            start = ".".join(parts[:4])
+            if parts[-1] == "weight_orig":  # (outputs, inputs, 3, 3), after nearest-neighbor upsampling
+                tensors[f"{start}.0.weight"] = 4 * array.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
+            elif parts[-1] == "bias":
+                tensors[f"{start}.0.bias"] = array
+            else:  # the filter, one place earlier without the upsampling layer
+                tensors[f"{start}.1.{parts[-1]}"] = array
+        else:
+            tensors[name] = array
+    changed = replace(contents, networks={"g_running": replace(network, tensors=tensors)})
+    found = stylegan_official.generator(changed)
+    assert found.architecture == {**plain.architecture, "fused": True if first == 8 else first}
+    z = torch.tensor(golden["z"])
+    noise = [torch.tensor(golden[f"noise_{index}"]) for index in range(6)]
+    with torch.no_grad():
+        images, wanted = (generator_of(one)(z, noise=noise) for one in (changed, contents))
+    torch.testing.assert_close(images, wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_a_file_with_gaps_between_its_fused_layers_is_refused() -> None:
+    fused = [False, True, False, True]
+    with pytest.raises(WeightsError, match=r"upsamples in one step at \[8, 32\] pixels only"):
+        stylegan_official.fusion("its network 'g'", fused)
+
+
+@pytest.mark.golden(*ROSINALITY)
 def test_a_file_with_the_usual_filter_has_no_filter_of_its_own(golden: Golden) -> None:
     contents = checkpoints(golden.path)["rosinality"]
     network = contents.networks["g_running"]

@@ -16,7 +16,8 @@ from pipeline.closure import closure
 from pipeline.errors import Interrupted, StageError
 from pipeline.recipes import recipe_config
 from pipeline.stage import Field
-from stages.detector_file import FeatureRows, family_module, load_detector
+from stages.detector_choice import family_module
+from stages.detector_file import FeatureRows, load_detector
 from stages.train import Train, TrainConfig
 
 CNN = {"preset": "fft2d-cnn", "feature": "map", "widths": [4], "epochs": 3, "batch_size": 8, "micro_batch": 8}

@@ -244,7 +244,7 @@ def test_images_that_no_generator_makes_are_refused(field: Field | None, sentenc
     [
         ("progan", {"kimg": 0.015}, 16, r"kimg is 0\.015, but growing from 4 to 16 pixels takes 0\.016; raise kimg"),
         ("stylegan", {"grow_from": 16}, 8, "grow_from is 16, but the images of 'on' have 8 pixels"),
-        ("stargan2", {}, 16, "stargan2 translates images of 32 pixels or more, those of 'on' have 16"),
+        ("stargan2", {}, 16, "stargan2 learns images of 32 pixels or more, those of 'on' have 16"),
     ],
 )
 def test_recipes_that_do_not_fit_the_images_are_refused(
@@ -371,10 +371,10 @@ def test_networks_have_the_published_sizes(
 
 def test_the_code_of_one_family_is_no_part_of_another_ones_recipe() -> None:
     own = {
-        "progan": {"progan", "progan_discriminator"},
-        "stylegan": {"stylegan", "stylegan_discriminator"},
-        "stylegan2": {"stylegan2", "stylegan2_discriminator"},
-        "stargan2": {"stargan2", "stargan2_discriminator", "stargan2_game", "stargan2_masks"},
+        "progan": {"progan", "progan_discriminator", "progan_recipe"},
+        "stylegan": {"stylegan", "stylegan_discriminator", "stylegan_recipe"},
+        "stylegan2": {"stylegan2", "stylegan2_discriminator", "stylegan2_recipe"},
+        "stargan2": {"stargan2", *(f"stargan2_{part}" for part in ("discriminator", "game", "masks", "recipe"))},
     }
     for family, expected in own.items():
         code = closure(("stages.train_generator", *TrainGenerator().modules(plain(family))))

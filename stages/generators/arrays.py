@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.pickle_machine import Budget, Call, PickleMachine, Stub, Symbol, put_items, scalars
-from stages.weights_file import WeightsError, listed, printable, shown
+from stages.sentences import listed, printable, shown
+from stages.weights_file import WeightsError
 
 DTYPES = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"))
 STORAGES = {

@@ -30,7 +30,8 @@ from stages.generators.pickles import (
     plain,
     read_object,
 )
-from stages.weights_file import WeightsError, printable, shown
+from stages.sentences import printable, shown
+from stages.weights_file import WeightsError
 
 __all__ = ["Contents", "Converted", "NetworkData", "read_contents", "refusal"]
 

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.generators.augmentation import augment
-from stages.generators.losses import Logistic, Loss, Wasserstein
 from stages.generators.training_images import TrainingImages
-from stages.generators.training_recipes import Growing, ProganRecipe, Recipe, Stargan2Recipe, Stylegan2Recipe, by_size
+from stages.generators.training_recipes import Growing, Recipe, by_size
 
 W_AVERAGE = 0.995  # share of the running average of w that each step keeps
 PATH_DECAY = 0.01
@@ -159,19 +158,18 @@ class NoiseGame(Game):
         self, recipe: Recipe, players: Mapping[str, nn.Module], images: TrainingImages, *rest: Any, **more: Any
     ):
         super().__init__(recipe, players, images, *rest, **more)
-        self.loss = loss_of(recipe)
+        self.loss = recipe.loss()
         self.level = -1.0  # of the growth for which the optimizers were made
-        self.path_weight = recipe.path_weight if isinstance(recipe, Stylegan2Recipe) else 0.0
+        self.path_weight: float = getattr(recipe, "path_weight", 0.0)
+        self.path_interval: int = getattr(recipe, "path_interval", 1) if self.path_weight else 1
         self.styled = hasattr(self.generator, "mapping")
         if self.path_weight:
             self.numbers["path_length"] = 0.0
         self._make_optimizers()
 
     def _make_optimizers(self) -> None:
-        recipe = self.recipe
-        self.adam("discriminator", self.discriminator, getattr(recipe, "r1_interval", 1))
-        path_interval = recipe.path_interval if isinstance(recipe, Stylegan2Recipe) and self.path_weight else 1
-        self.adam("generator", self.generator, path_interval)
+        self.adam("discriminator", self.discriminator, getattr(self.recipe, "r1_interval", 1))
+        self.adam("generator", self.generator, self.path_interval)
 
     def lod(self, seen: int) -> float:
         """Level of detail after `seen` images: k means that images are computed at resolution / 2^k."""
@@ -249,16 +247,15 @@ class NoiseGame(Game):
         loss = adversarial
         if self.spectral is not None:
             loss = self.spectral.generator(adversarial, fakes, list(self.generator.parameters()))
-        recipe = self.recipe
-        if self.path_weight and isinstance(recipe, Stylegan2Recipe) and self.steps % recipe.path_interval == 0:
-            loss = loss + self.path_penalty(max(batch // 2, 1)) * (self.path_weight * recipe.path_interval)
+        if self.path_weight and self.steps % self.path_interval == 0:
+            loss = loss + self.path_penalty(max(batch // 2, 1)) * (self.path_weight * self.path_interval)
         self.update("generator", loss)
         self.discriminator.requires_grad_(True)
         return {"generator": adversarial.item()}
 
     def _class_loss(self, images: Tensor, classes: Tensor, lod: float) -> Tensor | float:
         """Conditional ProGAN's discriminator also names the class (Odena et al. 2017)."""
-        if not (isinstance(self.recipe, ProganRecipe) and self.recipe.conditional):
+        if not (self.recipe.names_classes and self.recipe.conditional):
             return 0.0
         logits = self.discriminator.scores(self.augmented(images), lod=lod)[1]
         return F.cross_entropy(logits.float(), classes)
@@ -304,7 +301,7 @@ class NoiseGame(Game):
     def sample(self, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
         from importlib import import_module
 
-        family: Any = import_module(f"stages.generators.{self.recipe.family}")  # type: ignore[attr-defined]
+        family: Any = import_module(f"stages.generators.{self.recipe.family}")
         facts = ("z_dim", "resolution", "shared_noise")  # all that drawing depends on, in any of the families
         architecture = {name: getattr(self.generator, name) for name in facts if hasattr(self.generator, name)}
         noise = family.NOISES[0] if family.NOISES else "none"
@@ -316,15 +313,6 @@ class NoiseGame(Game):
             rows["label"] = label
         made = family.render(self.average, rows, psi=1.0, cutoff=None, noise=noise)
         return family.to_uint8(made).cpu().numpy()  # type: ignore[no-any-return]
-
-
-def loss_of(recipe: Recipe) -> Loss:
-    """The family's adversarial loss."""
-    if isinstance(recipe, ProganRecipe):
-        return Wasserstein(recipe.gradient_penalty, recipe.drift)
-    if isinstance(recipe, Stargan2Recipe):
-        return Logistic(recipe.r1_gamma)
-    return Logistic(recipe.r1_gamma, recipe.r1_interval)  # type: ignore[attr-defined]
 
 
 def faded(images: Tensor, side: int, share: float) -> Tensor:

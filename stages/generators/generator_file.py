@@ -22,11 +22,6 @@ GENERATOR = "generator.safetensors"  # in the artifact of a training
 
 OFFICIAL = "stages.generators.official"
 
-ADD_LANDMARKS = "torch.save({**torch.load('nets_ema.ckpt'), **torch.load('wing.ckpt')}, 'faces.ckpt')"
-WITHOUT_MASKS = (
-    "without a landmark network no edges of the source are kept; put wing.ckpt beside the networks: " + ADD_LANDMARKS
-)
-
 
 def promised(family: str, architecture: Mapping[str, Any], domains: Sequence[str] | None) -> dict[str, Any]:
     """What a training promises about its generator, for `read_header`."""

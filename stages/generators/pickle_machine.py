@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.weights_file import WeightsError, shown
+from stages.sentences import shown
+from stages.weights_file import WeightsError
 
 PROTOCOLS = range(2, 6)
 OPCODE_LIMIT = 10_000_000

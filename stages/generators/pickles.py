@@ -39,7 +39,8 @@ from stages.generators.pickle_machine import (
     Stub,
     Symbol,
 )
-from stages.weights_file import WeightsError, shown
+from stages.sentences import shown
+from stages.weights_file import WeightsError
 
 WAY_OUT = "take a StyleGAN2 network, or make images with its own program and read them with the stage ingest"
 PERSISTENCE_VERSION = 6

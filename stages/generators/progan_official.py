@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted, NetworkData
 from stages.generators.weights import check_tensors
-from stages.weights_file import WeightsError, listed, printable, shown
+from stages.sentences import listed, printable, shown
+from stages.weights_file import WeightsError
 
 Array = NDArray[Any]
 Change = Callable[[Array, Array], tuple[Array, Array]]

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.generators import stargan2
-from stages.generators.games import Game, loss_of
+from stages.generators.games import Game
+from stages.generators.stargan2_recipe import Stargan2Recipe
 from stages.generators.training_images import TrainingImages
-from stages.generators.training_recipes import Stargan2Recipe, by_size
+from stages.generators.training_recipes import by_size
 
 PARTS = ("generator", "mapping_network", "style_encoder")
 
@@ -31,7 +32,7 @@ class TranslationGame(Game):
         self, recipe: Stargan2Recipe, players: Mapping[str, nn.Module], images: TrainingImages, *rest: Any, **more: Any
     ):
         super().__init__(recipe, players, images, *rest, **more)
-        self.loss = loss_of(recipe)
+        self.loss = recipe.loss()
         self.parts: dict[str, nn.Module] = {name: self.generator.get_submodule(name) for name in PARTS}
         for name, network in {**self.parts, "discriminator": self.discriminator}.items():
             self.adam(name, network, weight_decay=recipe.weight_decay)

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted
-from stages.generators.generator_file import ADD_LANDMARKS
 from stages.generators.weights import check_tensors
-from stages.weights_file import WeightsError, listed
+from stages.kinds_of_weights import ADD_LANDMARKS
+from stages.sentences import listed
+from stages.weights_file import WeightsError
 
 Array = NDArray[Any]
 

@@ -24,7 +24,7 @@ from stages.generators.growing import level_of, upsample, widths
 from stages.generators.layers import SLOPE, Convolution, Linear, normalize, resolutions, truncating_uint8
 
 FloatArray = NDArray[np.float32]
-Fused = Literal["auto"] | bool
+Fused = Literal["auto"] | bool | int
 Noise = Sequence[Tensor] | Literal["const", "none"]
 
 NOISES: tuple[str, ...] = ("per-seed", "const", "none")
@@ -33,9 +33,13 @@ FUSED_FROM = 128  # pixels: from this side on the authors upsample and convolve 
 
 def is_fused(fused: Fused, side: int) -> bool:
     """Whether the layer whose larger side is `side` resamples and convolves in one strided step."""
-    if fused not in ("auto", True, False):
-        raise ValueError(f"fused is one of 'auto', true and false, not {fused!r}")
-    return side >= FUSED_FROM if fused == "auto" else bool(fused)
+    if fused == "auto":
+        return side >= FUSED_FROM
+    if isinstance(fused, bool):
+        return fused
+    if type(fused) is not int or fused < 8 or fused & (fused - 1):
+        raise ValueError(f"fused is the first side, 8, 16, ..., or one of 'auto', true and false, not {fused!r}")
+    return side >= fused
 
 
 def blur_filter(x: Tensor) -> Tensor:
@@ -228,7 +232,7 @@ class SynthesisNetwork(nn.Module):
 class Generator(nn.Module):
     """z and label to an image. The keyword arguments are the `architecture` of a weights file.
 
-    fused          upsample and convolve in one strided step; "auto": from 128 pixels on
+    fused          upsample and convolve in one strided step; "auto": from 128 pixels on; a number: from this side on
     features       feature maps at 4, 8, ... pixels, for networks that do not follow the rule of the authors
     shared_noise   both layers of a resolution add the same map, and none is stored (style-based-gan-pytorch)
     early_bias     an upsampling layer adds its bias before the blur (style-based-gan-pytorch)

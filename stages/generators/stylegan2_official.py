@@ -31,7 +31,8 @@ from stages.generators.stylegan2_tensors import (
     rosinality_discriminator,
     width_rule,
 )
-from stages.weights_file import WeightsError, listed, shown
+from stages.sentences import listed, shown
+from stages.weights_file import WeightsError
 
 Array = NDArray[Any]
 

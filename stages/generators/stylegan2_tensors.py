@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.stylegan2 import channels
-from stages.weights_file import WeightsError, printable, shown
+from stages.sentences import printable, shown
+from stages.weights_file import WeightsError
 
 Array = NDArray[Any]
 Names = Mapping[str, str | Callable[[re.Match[str]], str]]  # pattern of a tensor's name -> our name; "": not needed

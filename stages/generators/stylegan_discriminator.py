@@ -54,7 +54,7 @@ class LastBlock(nn.Module):
 class Discriminator(nn.Module):
     """Image (and label) to a score (N, 1): higher means more real.
 
-    fused     convolve and downsample in one strided step; "auto": from 128 pixels on
+    fused     convolve and downsample in one strided step; "auto": from 128 pixels on; a number: from this side on
     group     images compared by the minibatch deviation; None: the whole batch; 0 or 1: without this layer
     features  feature maps at 4, 8, ... pixels, for networks that do not follow the rule of the authors
     hidden    width of the fully connected layer at 4x4 pixels; None: by the rule, or as many as there are feature maps

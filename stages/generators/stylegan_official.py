@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from stages.generators.checkpoints import Contents, Converted, NetworkData
 from stages.generators.weights import check_tensors, fill
-from stages.weights_file import WeightsError, listed, printable, shown
+from stages.sentences import listed, printable, shown
+from stages.weights_file import WeightsError
 
 Array = NDArray[Any]
 Change = Callable[[Array], Array]
@@ -466,17 +467,16 @@ def trained_levels(where: str, tensors: Mapping[str, Array]) -> int:
     for last in range(levels - 1, -1, -1):
         starts = (f"generator.progression.{last}.", f"generator.to_rgb.{last}.")
         names = [name for name in tensors if name.startswith(starts) and ".adain" not in name]
-        names = [name for name in names if ".noise" in name or name.endswith(".bias")]
-        if any(taken(where, tensors, name).any() for name in names):
+        if any(taken(where, tensors, name).any() for name in names if ".noise" in name or name.endswith(".bias")):
             return last + 1
     return levels
 
 
-def fusion(where: str, fused: list[bool]) -> bool | str:
+def fusion(where: str, fused: list[bool]) -> bool | str | int:
     """Our argument for resolutions from 4x4 pixels on, of which those marked are upsampled in one strided step."""
     from stages.generators.stylegan import Fused, is_fused
 
-    choices: tuple[Fused, ...] = ("auto", True, False)
+    choices: tuple[Fused, ...] = ("auto", True, False, *(8 << index for index in range(len(fused) - 1)))
     for value in choices:
         if fused[1:] == [is_fused(value, 8 << index) for index in range(len(fused) - 1)]:
             return value

@@ -170,12 +170,17 @@ def save(game: Game, course: Course, path: Path) -> None:
 
 
 def restore(game: Game, path: Path) -> Course:
-    """Bring a freshly made game to where the progress file stands."""
-    from safetensors import safe_open
+    """Bring a freshly made game to where the progress file stands. Raises StageError where the file is damaged."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="pt") as file:
-        plain = json.loads(file.metadata()["plain"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            plain = json.loads((file.metadata() or {})["plain"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise StageError(
+            f"the progress of a training in {path} is damaged ({error}); remove the file, and the training begins anew"
+        ) from None
     game.steps, game.numbers = plain["steps"], plain["numbers"]
     if plain["level"] is not None:
         game.level = plain["level"]  # type: ignore[attr-defined]

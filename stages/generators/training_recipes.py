@@ -1,19 +1,21 @@
-"""Settings by which generators are trained, one model per family, with the published values as defaults.
+"""What the settings by which generators are trained have in common; `<family>_recipe` has those of a family.
 
-Sources: ProGAN (Karras et al. 2018, arXiv:1710.10196, appendix A), StyleGAN (Karras et al. 2019, arXiv:1812.04948,
-appendix C), StyleGAN2 (Karras et al. 2020, arXiv:1912.04958, appendix B, configuration F) and StarGAN v2 (Choi et al.
-2020, arXiv:1912.01865, appendix B), each with the settings of its public code; augmentation: Zhao et al. 2020
+Defaults there are the published values, with the settings of the authors' public code; augmentation: Zhao et al. 2020
 (arXiv:2006.10738). Batch sizes and learning rates may be numbers, or depend on the resolution that is being
 trained: {4: 128, 64: 32} holds from 4 and from 64 pixels on. Importing this module needs no torch.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from stages.generators.losses import Loss
+
+NOISE_GAME = ("stages.generators.games", "NoiseGame")
 
 
 class Settings(BaseModel):
@@ -58,10 +60,6 @@ def by_size(value: float | dict[int, float], side: int) -> float:
     return value[max((size for size in sizes if size <= side), default=sizes[0])]
 
 
-IDLE = {"r1_gamma": "r1_interval", "path_weight": "path_interval", "diversity_weight": "diversity_kimg"}
-"""Weight -> the setting that has no effect where it is 0."""
-
-
 class Augmentation(Settings):
     """Differentiable augmentation of real and generated images, for small sets: reach of each random change."""
 
@@ -72,74 +70,21 @@ class Augmentation(Settings):
     cutout: Share = Field(0.3, description="side of a square set to zero, as a part of the image's")
 
 
-class ProganNetwork(Settings):
-    """Widths of ProGAN; fmap_base / 2^stage feature maps, at most fmap_max."""
-
-    z_dim: Count = 512
-    fmap_base: Count = 8192
-    fmap_max: Count = 512
-    fused: bool = False
-
-
-class ProganDiscriminator(Settings):
-    fmap_base: Count = 8192
-    fmap_max: Count = 512
-    fused: bool = False
-    group: Count = 4
-
-
-class StyleganNetwork(Settings):
-    """Widths of StyleGAN's generator."""
-
-    z_dim: Count = 512
-    w_dim: Count = 512
-    mapping_layers: Count = 8
-    mapping_features: Count = 512
-    fmap_base: Count = 8192
-    fmap_max: Count = 512
-
-
-class StyleganDiscriminator(Settings):
-    fmap_base: Count = 8192
-    fmap_max: Count = 512
-    group: Count = 4
-
-
-class Stylegan2Network(Settings):
-    """Widths of StyleGAN2's generator; channel_base / resolution feature maps, at most channel_max."""
-
-    z_dim: Count = 512
-    w_dim: Count = 512
-    mapping_layers: Count = 8
-    channel_base: Count = 32768
-    channel_max: Count = 512
-    network: Literal["skip", "resnet", "orig"] = "skip"
-
-
-class Stylegan2Discriminator(Settings):
-    channel_base: Count = 32768
-    channel_max: Count = 512
-    network: Literal["skip", "resnet", "orig"] = "resnet"
-    group: Count = 4
-
-
-class Stargan2Network(Settings):
-    """Widths of StarGAN v2; `width` none: 2^14 / resolution as published."""
-
-    z_dim: Count = 16
-    w_dim: Count = 64
-    width: Count | None = None
-    max_width: Count = 512
-    mapping_width: Count = 512
-
-
-class Stargan2Discriminator(Settings):
-    width: Count | None = None
-    max_width: Count = 512
-
-
 class Recipe(Settings):
-    """What all families have in common."""
+    """What all families have in common. Of its own each says:
+
+    game           module and name of the class that trains it
+    loss_name      in a sentence
+    names_classes  whether the discriminator of a conditional training also names the class of an image
+    least_side     pixels of the smallest images that it can learn
+    idle           weight -> the setting that has no effect where it is 0
+    """
+
+    game: ClassVar[tuple[str, str]]
+    loss_name: ClassVar[str] = "logistic"
+    names_classes: ClassVar[bool] = False
+    least_side: ClassVar[int] = 8
+    idle: ClassVar[Mapping[str, str]] = {}
 
     kimg: Positive = Field(description="length: thousands of real images shown to the discriminator")
     batch: Batch = Field(description="images per step, or {resolution: images}")
@@ -154,6 +99,13 @@ class Recipe(Settings):
     domains: Annotated[list[str], Field(min_length=2)] | None = Field(
         None, description="classes in this order; none: the domains of the training rows by name"
     )
+    family: str
+    network: Settings
+    discriminator: Settings
+
+    def loss(self) -> Loss:
+        """The family's adversarial loss."""
+        raise NotImplementedError
 
     @model_validator(mode="after")
     def _one_average(self) -> Recipe:
@@ -176,7 +128,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _without_effect(self) -> Recipe:
-        for weight, idle in IDLE.items():
+        for weight, idle in self.idle.items():
             if getattr(self, weight, 1) == 0 and idle in self.model_fields_set:
                 raise ValueError(f"{idle} has no effect with {weight}: 0; drop it")
         if self.augment is not None and not any(self.augment.model_dump().values()):
@@ -186,7 +138,7 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _whole_groups(self) -> Recipe:
         """The discriminator's minibatch deviation compares groups of images."""
-        group = getattr(getattr(self, "discriminator", None), "group", 1)
+        group = getattr(self.discriminator, "group", 1)
         for batch in self.batch.values() if isinstance(self.batch, dict) else (self.batch,):
             if batch % min(group, batch):
                 raise ValueError(f"batch is {batch}, no multiple of the discriminator's group of {group} images")
@@ -199,116 +151,3 @@ class Growing(Recipe):
     grow_from: Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024] = Field(4, description="first resolution")
     grow_kimg: Weight = Field(600.0, description="thousands of images before each fade")
     fade_kimg: Weight = Field(600.0, description="thousands of images of each fade")
-
-
-class ProganRecipe(Growing):
-    """WGAN-GP with progressive growing."""
-
-    family: Literal["progan"]
-    network: ProganNetwork = ProganNetwork()
-    discriminator: ProganDiscriminator = ProganDiscriminator()
-    kimg: Positive = 12000.0
-    batch: Batch = {4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}
-    learning_rate: Rate = {4: 0.001, 1024: 0.0015}
-    average_beta: Share | None = 0.999
-    gradient_penalty: Weight = Field(10.0, description="lambda of WGAN-GP")
-    drift: Weight = Field(0.001, description="weight of the squared score of real images")
-
-
-class StyleganRecipe(Growing):
-    """Non-saturating logistic loss with R1 in each step, style mixing, progressive growing."""
-
-    family: Literal["stylegan"]
-    network: StyleganNetwork = StyleganNetwork()
-    discriminator: StyleganDiscriminator = StyleganDiscriminator()
-    kimg: Positive = 25000.0
-    batch: Batch = {4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4}
-    learning_rate: Rate = {4: 0.001, 128: 0.0015, 256: 0.002, 512: 0.003}
-    grow_from: Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024] = 8
-    average_kimg: Positive | None = 10.0
-    r1_gamma: Weight = Field(10.0, description="weight of the R1 penalty is gamma / 2")
-    r1_interval: Count = Field(1, description="discriminator steps between penalties")
-    mixing: Share = Field(0.9, description="probability of style mixing")
-
-
-class Stylegan2Recipe(Recipe):
-    """Non-saturating logistic loss with lazy R1 and lazy path length regularization, style mixing."""
-
-    family: Literal["stylegan2"]
-    network: Stylegan2Network = Stylegan2Network()
-    discriminator: Stylegan2Discriminator = Stylegan2Discriminator()
-    kimg: Positive = 25000.0
-    batch: Batch = 32
-    learning_rate: Rate = 0.002
-    average_kimg: Positive | None = 10.0
-    r1_gamma: Weight = Field(10.0, description="weight of the R1 penalty is gamma / 2")
-    r1_interval: Count = Field(16, description="discriminator steps between penalties")
-    path_weight: Weight = Field(2.0, description="weight of the path length penalty; 0: off")
-    path_interval: Count = Field(4, description="generator steps between path length penalties")
-    mixing: Share = Field(0.9, description="probability of style mixing")
-
-
-class Stargan2Recipe(Recipe):
-    """Logistic loss with R1; style reconstruction, diversity and cycle losses; domains are the rows' domains."""
-
-    family: Literal["stargan2"]
-    network: Stargan2Network = Stargan2Network()
-    discriminator: Stargan2Discriminator = Stargan2Discriminator()
-    kimg: Positive = 800.0
-    batch: Batch = 8
-    learning_rate: Rate = 0.0001
-    mapping_rate: Positive = Field(1e-6, description="learning rate of the mapping network")
-    weight_decay: Weight = 0.0001
-    average_beta: Share | None = 0.999
-    conditional: Literal[True] = True
-    r1_gamma: Weight = Field(1.0, description="weight of the R1 penalty is gamma / 2")
-    style_weight: Weight = 1.0
-    diversity_weight: Weight = Field(1.0, description="falls to 0 over diversity_kimg")
-    diversity_kimg: Positive = 800.0
-    cycle_weight: Weight = 1.0
-
-
-FAMILIES: Mapping[str, type[Recipe]] = {
-    "progan": ProganRecipe,
-    "stylegan": StyleganRecipe,
-    "stylegan2": Stylegan2Recipe,
-    "stargan2": Stargan2Recipe,
-}
-
-
-def _known(value: Any) -> Any:
-    """Refuse what is no recipe of any family, or has a setting of another one, in words of the pipeline file."""
-    if isinstance(value, Recipe):
-        return value
-    names = ", ".join(FAMILIES)
-    if not isinstance(value, Mapping):
-        raise ValueError(f"expected a mapping with 'family' (one of {names}) and its settings")
-    family = value.get("family")
-    if family is None:
-        raise ValueError(f"lacks 'family', one of {names}")
-    if family not in FAMILIES:
-        near = difflib.get_close_matches(str(family), FAMILIES, n=1)
-        raise ValueError(
-            f"its family is {family!r}; expected one of {names}" + (f"; did you mean '{near[0]}'?" if near else "")
-        )
-    for name in value:
-        if name not in FAMILIES[family].model_fields:
-            others = [other for other, model in FAMILIES.items() if name in model.model_fields]
-            if others:
-                raise ValueError(f"'{name}' is a setting of {' and '.join(others)}, not of {family}; drop it")
-    return value
-
-
-def _family(value: Any) -> str | None:
-    return value.get("family") if isinstance(value, dict) else getattr(value, "family", None)
-
-
-AnyRecipe = Annotated[
-    Annotated[ProganRecipe, Tag("progan")]
-    | Annotated[StyleganRecipe, Tag("stylegan")]
-    | Annotated[Stylegan2Recipe, Tag("stylegan2")]
-    | Annotated[Stargan2Recipe, Tag("stargan2")],
-    Discriminator(_family),
-    BeforeValidator(_known),
-]
-"""One of the four, chosen by `family`."""

@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.weights import fill
-from stages.weights_file import METADATA_KEY, WeightsError, printable, refuse_other, shown
+from stages.kinds_of_weights import refuse_other
+from stages.sentences import printable, shown
+from stages.weights_file import METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from stages.resynthesis.perceptual_networks import PerceptualNetwork

@@ -12,7 +12,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from stages.generators.checkpoints import read_contents
-from stages.weights_file import WeightsError, listed
+from stages.sentences import listed
+from stages.weights_file import WeightsError
 
 FIRST = "sfe1.weight"
 """A tensor that only these networks have, told apart from a detector in the same file."""

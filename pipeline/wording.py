@@ -1,0 +1,61 @@
+"""What stands in Touchstone's own modules and can change no value: words, and modules that hold nothing else.
+
+A recipe names the code that values depend on. The text of an error and the description of a setting are read by people,
+and a registry says what there is: an edit of these must not make everything stale that was ever computed. So words are
+taken out of a syntax tree before its digest, and a module with the line `IN_RECIPES = False` is left out of all
+closures, with what only it imports. Such a module computes nothing (a test reads them all). Modules of a user are taken
+as they are: nobody proves of them what their words do.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+OWN = frozenset({"stages", "detectors"})
+MARK = "IN_RECIPES"
+SETTINGS = frozenset({"setting", "row_setting", "file_setting", "Input", "Field"})
+"""Functions whose `description` people read."""
+
+
+def is_own(module: str) -> bool:
+    """Whether a module is one of Touchstone's."""
+    return module.partition(".")[0] in OWN
+
+
+def is_apart(module: str, path: Path) -> bool:
+    """Whether a module says that it is part of no recipe."""
+    if not is_own(module):
+        return False
+    found = path.stat()
+    return _marked(str(path), found.st_mtime_ns, found.st_size)
+
+
+@cache
+def _marked(path: str, modified: int, size: int) -> bool:
+    del modified, size  # cache keys
+    source = Path(path).read_bytes()
+    return MARK.encode() in source and any(_is_mark(statement) for statement in ast.parse(source).body)
+
+
+def _is_mark(statement: ast.stmt) -> bool:
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.Constant):
+        return False
+    names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+    return names == [MARK] and statement.value.value is False
+
+
+def without_words(tree: ast.Module, module: str) -> ast.Module:
+    """A tree without the arguments of exceptions that are raised and the descriptions of settings; changed in place."""
+    if is_own(module):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                node.exc.args, node.exc.keywords = [], []
+            elif isinstance(node, ast.Call) and _called(node.func) in SETTINGS:
+                node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
+    return tree
+
+
+def _called(function: ast.expr) -> str:
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")

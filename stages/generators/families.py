@@ -1,0 +1,70 @@
+"""Families of generators that can be trained, and the recipe of any of them as a setting.
+
+A family is a name in `stages.GENERATORS` and its own modules: `<family>_recipe` with its settings (`RECIPE`), which
+also say the game that trains it, `<family>`, `<family>_discriminator` and `<family>_official`. Importing this module
+needs no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Annotated, Any, Union
+
+from pydantic import BeforeValidator, Discriminator, GetCoreSchemaHandler, Tag
+
+from stages import GENERATORS
+from stages.generators.training_recipes import Recipe
+
+IN_RECIPES = False
+
+FAMILIES: Mapping[str, type[Recipe]] = {
+    name: import_module(f"stages.generators.{name}_recipe").RECIPE for name in GENERATORS
+}
+
+
+def modules(family: str) -> tuple[str, ...]:
+    """Code that a family's training reaches."""
+    module = f"stages.generators.{family}"
+    return module, f"{module}_discriminator", f"{module}_recipe", FAMILIES[family].game[0]
+
+
+def _known(value: Any) -> Any:
+    """Refuse what is no recipe of any family, or has a setting of another one, in words of the pipeline file."""
+    if isinstance(value, Recipe):
+        return value
+    names = ", ".join(FAMILIES)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a mapping with 'family' (one of {names}) and its settings")
+    family = value.get("family")
+    if family is None:
+        raise ValueError(f"lacks 'family', one of {names}")
+    if family not in FAMILIES:
+        near = difflib.get_close_matches(str(family), FAMILIES, n=1)
+        raise ValueError(
+            f"its family is {family!r}; expected one of {names}" + (f"; did you mean '{near[0]}'?" if near else "")
+        )
+    for name in value:
+        if name not in FAMILIES[family].model_fields:
+            others = [other for other, model in FAMILIES.items() if name in model.model_fields]
+            if others:
+                raise ValueError(f"'{name}' is a setting of {' and '.join(others)}, not of {family}; drop it")
+    return value
+
+
+def _family(value: Any) -> str | None:
+    return value.get("family") if isinstance(value, dict) else getattr(value, "family", None)
+
+
+class OneOfTheFamilies:
+    """A `Recipe` is one of those of FAMILIES, chosen by `family`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        choices = tuple(Annotated[model, Tag(name)] for name, model in FAMILIES.items())
+        return handler.generate_schema(
+            Annotated[Union[choices], Discriminator(_family), BeforeValidator(_known)]  # noqa: UP007
+        )
+
+
+AnyRecipe = Annotated[Recipe, OneOfTheFamilies()]

@@ -1,0 +1,66 @@
+"""Settings by which ProGAN is trained; defaults as published (Karras et al. 2018, arXiv:1710.10196, appendix A)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from stages.generators.training_recipes import (
+    NOISE_GAME,
+    Batch,
+    Count,
+    Growing,
+    Positive,
+    Rate,
+    Settings,
+    Share,
+    Weight,
+)
+
+if TYPE_CHECKING:
+    from stages.generators.losses import Loss
+
+
+class ProganNetwork(Settings):
+    """Widths of ProGAN; fmap_base / 2^stage feature maps, at most fmap_max."""
+
+    z_dim: Count = 512
+    fmap_base: Count = 8192
+    fmap_max: Count = 512
+    fused: bool = False
+
+
+class ProganDiscriminator(Settings):
+    fmap_base: Count = 8192
+    fmap_max: Count = 512
+    fused: bool = False
+    group: Count = 4
+
+
+class ProganRecipe(Growing):
+    """WGAN-GP with progressive growing."""
+
+    game: ClassVar[tuple[str, str]] = NOISE_GAME
+    loss_name: ClassVar[str] = "Wasserstein"
+    names_classes: ClassVar[bool] = True
+
+    family: Literal["progan"]
+    network: ProganNetwork = ProganNetwork()
+    discriminator: ProganDiscriminator = ProganDiscriminator()
+    kimg: Positive = 12000.0
+    batch: Batch = Field({4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4})
+    learning_rate: Rate = Field({4: 0.001, 1024: 0.0015})
+    average_beta: Share | None = 0.999
+    gradient_penalty: Weight = Field(10.0, description="lambda of WGAN-GP")
+    drift: Weight = Field(0.001, description="weight of the squared score of real images")
+
+    def loss(self) -> Loss:
+        """The family's adversarial loss."""
+        from stages.generators.losses import Wasserstein
+
+        return Wasserstein(self.gradient_penalty, self.drift)
+
+
+RECIPE = ProganRecipe
+"""By this name the family's settings are found."""

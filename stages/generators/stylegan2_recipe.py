@@ -1,0 +1,61 @@
+"""Settings by which StyleGAN2 is trained (Karras et al. 2020, arXiv:1912.04958, appendix B, configuration F)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from stages.generators.training_recipes import NOISE_GAME, Batch, Count, Positive, Rate, Recipe, Settings, Share, Weight
+
+if TYPE_CHECKING:
+    from stages.generators.losses import Loss
+
+
+class Stylegan2Network(Settings):
+    """Widths of StyleGAN2's generator; channel_base / resolution feature maps, at most channel_max."""
+
+    z_dim: Count = 512
+    w_dim: Count = 512
+    mapping_layers: Count = 8
+    channel_base: Count = 32768
+    channel_max: Count = 512
+    network: Literal["skip", "resnet", "orig"] = "skip"
+
+
+class Stylegan2Discriminator(Settings):
+    channel_base: Count = 32768
+    channel_max: Count = 512
+    network: Literal["skip", "resnet", "orig"] = "resnet"
+    group: Count = 4
+
+
+class Stylegan2Recipe(Recipe):
+    """Non-saturating logistic loss with lazy R1 and lazy path length regularization, style mixing."""
+
+    game: ClassVar[tuple[str, str]] = NOISE_GAME
+    idle: ClassVar[Mapping[str, str]] = {"r1_gamma": "r1_interval", "path_weight": "path_interval"}
+
+    family: Literal["stylegan2"]
+    network: Stylegan2Network = Stylegan2Network()
+    discriminator: Stylegan2Discriminator = Stylegan2Discriminator()
+    kimg: Positive = 25000.0
+    batch: Batch = 32
+    learning_rate: Rate = 0.002
+    average_kimg: Positive | None = 10.0
+    r1_gamma: Weight = Field(10.0, description="weight of the R1 penalty is gamma / 2")
+    r1_interval: Count = Field(16, description="discriminator steps between penalties")
+    path_weight: Weight = Field(2.0, description="weight of the path length penalty; 0: off")
+    path_interval: Count = Field(4, description="generator steps between path length penalties")
+    mixing: Share = Field(0.9, description="probability of style mixing")
+
+    def loss(self) -> Loss:
+        """The family's adversarial loss."""
+        from stages.generators.losses import Logistic
+
+        return Logistic(self.r1_gamma, self.r1_interval)
+
+
+RECIPE = Stylegan2Recipe
+"""By this name the family's settings are found."""
