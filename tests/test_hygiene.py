@@ -1,0 +1,289 @@
+"""What an edit of Touchstone's own code makes stale: values do, words and registries do not."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline import recipes, wording
+from pipeline.config import load_pipeline
+from pipeline.plan import Plan, make_plan
+from pipeline.scan import Scan
+from pipeline.store import Store
+
+REPOSITORY = Path(__file__).parents[1]
+CODE = ("pipeline", "stages", "detectors")
+FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")
+MODULES = sorted(path for name in ("stages", "detectors") for path in (REPOSITORY / name).rglob("*.py"))
+
+TRAININGS = """
+  trained:
+    stage: train_generator
+    matrix: {family: [%s]}
+    on: {of: reals, where: "domain in [clothing, grocery]"}
+    recipe: {family: "{family}", conditional: true}
+"""
+PLANNING = """
+import json, sys
+from pathlib import Path
+from pipeline.config import load_pipeline
+from pipeline.plan import make_plan
+from pipeline.scan import Scan
+from pipeline.store import Store
+file, store = map(Path, sys.argv[1:])
+pipeline = load_pipeline(file)
+plan = make_plan(pipeline, Store(store), Scan(pipeline.base, None))
+made = {name: [one.recipe for one in found] for name, found in plan.branches.items()}
+made |= {name: [one.recipe] for name, one in plan.artifacts.items()}
+print(json.dumps({name: [one.digest.hex() for one in found] for name, found in made.items()}))
+"""
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+class Tree:
+    """A copy of the code, and the demonstration's pipeline with trainings of generators."""
+
+    def __init__(self, folder: Path) -> None:
+        self.code, self.project = folder / "code", folder / "project"
+        for name in CODE:
+            shutil.copytree(REPOSITORY / name, self.code / name, ignore=shutil.ignore_patterns("__pycache__"))
+        self.project.mkdir()
+        (self.project / "manifests").symlink_to(REPOSITORY / "manifests")  # of small networks
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.code / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    def twin(self, file: str, twin: str, old: str, new: str) -> None:
+        """Another module, made of one that stands here."""
+        (self.code / twin).write_text((self.code / file).read_text().replace(old, new))
+
+    def recipes(self, *families: str, more: str = "") -> dict[str, list[str]]:
+        """Node -> digests of its recipes, planned by a process of its own with the code of this copy."""
+        text = (REPOSITORY / "pipeline.yaml").read_text().replace(" manifests/", f" {REPOSITORY}/manifests/")
+        file = self.project / "pipeline.yaml"
+        file.write_text(text + TRAININGS % ", ".join(families or FAMILIES) + more)
+        done = subprocess.run(
+            [sys.executable, "-c", PLANNING, str(file), str(self.project / "store")],
+            env={**os.environ, "PYTHONPATH": str(self.code), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            cwd=self.project,
+        )
+        assert done.returncode == 0, done.stderr
+        found: dict[str, list[str]] = json.loads(done.stdout)
+        return found
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    return Tree(tmp_path_factory.mktemp("untouched")).recipes()
+
+
+def differing(one: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> set[str]:
+    return {name for name in one if one[name] != other[name]}
+
+
+# Edits that change no value
+
+
+def _parts(text: ast.expr) -> list[ast.expr]:
+    return text.values if isinstance(text, ast.JoinedStr) else [ast.FormattedValue(text, -1)]
+
+
+class Reworded(ast.NodeTransformer):
+    """Every text of an exception that is raised, and of a setting's description, is another one."""
+
+    count = 0
+
+    def visit_Raise(self, node: ast.Raise) -> ast.Raise:
+        if isinstance(node.exc, ast.Call):
+            self.count += len(node.exc.args)
+            node.exc.args = [ast.JoinedStr([ast.Constant("Sorry: "), *_parts(one)]) for one in node.exc.args]
+        return node
+
+    def visit_keyword(self, node: ast.keyword) -> ast.keyword:
+        if node.arg == "description" and isinstance(node.value, ast.Constant):
+            self.count += 1
+            node.value = ast.Constant(f"That is: {node.value.value}")
+        self.generic_visit(node)
+        return node
+
+
+def test_no_sentence_and_no_description_is_part_of_any_recipe(tmp_path: Path, untouched: dict[str, list[str]]) -> None:
+    tree, reworded = Tree(tmp_path), Reworded()
+    for path in [*(tree.code / "stages").rglob("*.py"), *(tree.code / "detectors").rglob("*.py")]:
+        path.write_text(ast.unparse(reworded.visit(ast.parse(path.read_text()))))
+    assert reworded.count > 700
+    assert differing(untouched, tree.recipes()) == set()
+
+
+def test_registries_grow_and_nothing_that_was_there_becomes_stale(
+    tmp_path: Path, untouched: dict[str, list[str]]
+) -> None:
+    """A stage, a kind of weights, a fifth family of generators, a family of detectors, a preset: all of them of use."""
+    tree = Tree(tmp_path)
+    tree.edit("stages/__init__.py", "STAGES = {\n", 'STAGES = {\n    "mirror": "stages.mirror:Mirror",\n')
+    tree.twin("stages/flip.py", "stages/mirror.py", "Flip", "Mirror")
+    tree.edit("stages/kinds_of_weights.py", "USES = {\n", 'USES = {\n    "mesonet": "a detector of faces",\n')
+    tree.edit("stages/kinds_of_weights.py", "a generator; use it", "a maker of images; use it")
+    tree.edit("stages/sentences.py", "did you mean", "perhaps you meant")
+    tree.edit("stages/detector_choice.py", "is no detector family", "is not one of the families of detectors")
+    tree.edit("stages/__init__.py", '("progan", ', '("progan", "fifthgan", ')
+    for part in ("", "_discriminator", "_official", "_recipe"):
+        tree.twin(f"stages/generators/progan{part}.py", f"stages/generators/fifthgan{part}.py", "progan", "fifthgan")
+    tree.edit("detectors/__init__.py", "FAMILIES = {\n", 'FAMILIES = {\n    "limit": "detectors.limit",\n')
+    tree.twin("detectors/threshold.py", "detectors/limit.py", '"threshold"', '"limit"')
+    tree.edit("detectors/presets.py", "] = {\n", '] = {\n    "plain-svm": {"family": "svm"},\n')
+    on = """{of: "residuals[images]", where: "source in [photos, 'fakes[progan-raw]']"}"""
+    more = f"  limits: {{stage: train, on: {on}, detector: {{family: limit, feature: residual_pixel_mean}}}}\n"
+    found = tree.recipes(*FAMILIES, "fifthgan", more=more)
+    assert differing(untouched, found) == set()
+    assert found.keys() - untouched.keys() == {"trained[fifthgan]", "limits"}
+
+
+# Edits that do
+
+
+def test_an_edit_of_one_family_makes_its_own_nodes_stale_and_no_others(
+    tmp_path: Path, untouched: dict[str, list[str]]
+) -> None:
+    tree = Tree(tmp_path)
+    tree.edit("stages/generators/progan_recipe.py", "Wasserstein(self.gradient_penalty, ", "Wasserstein(0.0, ")
+    tree.edit("detectors/svm.py", "(kernel * coefficient).sum(axis=1) + ", "(kernel * coefficient).sum(axis=1) - ")
+    trains = ("progan-raw", "stylegan2-raw")
+    detectors = {f"detectors[{train}-profile-svm]" for train in trains}
+    tables = {f"tables[{train}-profile-svm]" for train in trains}
+    assert differing(untouched, tree.recipes()) == {"trained[progan]", *detectors, *tables, "report"}
+
+
+# What makes the rule safe
+
+
+NEVER_IMPORTED = {"numpy", "torch", "scipy", "sklearn", "PIL", "zarr", "safetensors", "random", "math"}
+NEVER_CALLED = {"open", "read_bytes", "read_text", "eval", "exec"}
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def apart() -> list[Path]:
+    return [path for path in MODULES if wording.is_apart(module_name(path), path)]
+
+
+def test_modules_outside_recipes_compute_nothing() -> None:
+    """They read no file, import nothing that computes, and do no arithmetic; what they choose stands in configs."""
+    names = {module_name(path) for path in apart()}
+    assert names >= {"stages.sentences", "stages.kinds_of_weights", "stages.generators.families"}
+    for path in apart():
+        for node in ast.walk(tree_of(path)):
+            where = f"{path.name}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Import):
+                assert not {one.name.partition(".")[0] for one in node.names} & NEVER_IMPORTED, where
+            elif isinstance(node, ast.ImportFrom):
+                assert (node.module or "").partition(".")[0] not in NEVER_IMPORTED, where
+            elif isinstance(node, ast.BinOp):
+                text = ast.unparse(node)
+                assert isinstance(node.op, ast.BitOr) or "'" in text or "len(" in text, f"{where} {text}"
+            elif isinstance(node, ast.Call):
+                called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                assert called not in NEVER_CALLED, where
+
+
+def test_the_mark_is_read_from_the_syntax_and_only_in_touchstones_own_packages(tmp_path: Path) -> None:
+    for number, (text, marked) in enumerate([
+        ("X = 1\nIN_RECIPES = False\n", True), ("IN_RECIPES = True\n", False), ("'''\nIN_RECIPES = False\n'''", False),
+        ("# IN_RECIPES = False\n", False), ("if 1:\n    IN_RECIPES = False\n", False), ("IN_RECIPES = 0\n", False),
+    ]):  # fmt: skip
+        path = tmp_path / f"{number}.py"
+        path.write_text(text)
+        assert wording.is_apart("stages.x", path) is wording.is_apart("detectors.x", path) is marked
+        assert not wording.is_apart("mine.x", path)
+
+
+def test_the_text_of_an_exception_never_becomes_a_value() -> None:
+    """A caught exception is raised again in other words, told to the user as the reason of a failed row, or dropped."""
+    allowed = {"stages.inspect_checkpoint"}  # a command: it prints
+    for path in MODULES:
+        if module_name(path) not in allowed and path not in apart():
+            for handler in ast.walk(tree_of(path)):
+                if isinstance(handler, ast.ExceptHandler) and handler.name is not None:
+                    _check_handler(handler, {handler.name}, path)
+
+
+def _check_handler(handler: ast.ExceptHandler, words: set[str], path: Path) -> None:
+    told = {id(name) for node in ast.walk(handler) if _tells(node) for name in ast.walk(node)}
+    for node in ast.walk(handler):
+        if isinstance(node, ast.Assign) and any(_is_name(one, words) for one in ast.walk(node.value)):
+            words |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            told |= {id(one) for one in ast.walk(node)}
+    for node in ast.walk(handler):
+        where = f"{path.name}:{getattr(node, 'lineno', 0)}"
+        assert not _is_name(node, words) or id(node) in told, f"{where} uses {words} for something else"
+
+
+def _tells(node: ast.AST) -> bool:
+    return isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "fail")
+
+
+def _is_name(node: ast.AST, names: set[str]) -> bool:
+    return isinstance(node, ast.Name) and node.id in names
+
+
+# Device and libraries by detector
+
+TWO_DETECTORS = """
+nodes:
+  photos: {{stage: ingest, manifest: {manifests}/photos.yaml}}
+  reals: {{stage: equalize, of: photos, size: 64}}
+  fakes: {{stage: upsample, of: reals, method: nearest}}
+  spectra: {{stage: spectrum, of: [reals, fakes], features: [profile, dct2d]}}
+  svm: {{stage: train, on: {{of: spectra}}, detector: profile-svm}}
+  cnn: {{stage: train, on: {{of: spectra}}, detector: dct2d-cnn}}
+  table_svm: {{stage: evaluate, model: svm, test: {{raw: spectra}}}}
+  table_cnn: {{stage: evaluate, model: cnn, test: {{raw: spectra}}}}
+  report_svm: {{stage: report, of: [table_svm], images: [reals, fakes]}}
+  report_both: {{stage: report, of: [table_svm, table_cnn]}}
+"""
+OF_A_NETWORK = {"cnn", "table_cnn", "report_both"}
+
+
+def planned(folder: Path, *overrides: str, union: str = "[reals, fakes]") -> Plan:
+    file = folder / "pipeline.yaml"
+    file.write_text(TWO_DETECTORS.format(manifests=REPOSITORY / "manifests").replace("[reals, fakes]", union))
+    pipeline = load_pipeline(file, list(overrides))
+    return make_plan(pipeline, Store(folder / "store"), Scan(pipeline.base, None))
+
+
+def changed(one: Plan, other: Plan) -> set[str]:
+    return {name for name, found in one.artifacts.items() if other.artifacts[name].key != found.key}
+
+
+def test_threads_and_the_version_of_torch_concern_the_detectors_that_are_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = planned(tmp_path)
+    assert before.artifacts.keys() == {"svm", "table_svm", "report_svm", *OF_A_NETWORK}
+    assert changed(before, planned(tmp_path, "threads=2")) == OF_A_NETWORK
+    found = recipes.library_version
+    monkeypatch.setattr(recipes, "library_version", lambda name: "9.9" if name == "torch" else found(name))
+    assert changed(before, planned(tmp_path)) == OF_A_NETWORK
+
+
+def test_a_union_in_another_order_is_the_same_table_and_report(tmp_path: Path) -> None:
+    assert changed(planned(tmp_path), planned(tmp_path, union="[fakes, reals]")) == set()
