@@ -129,6 +129,16 @@ def test_an_edit_of_the_stage_or_of_a_helper_changes_that_module_only(
     assert {name for name in before if before[name] != after[name]} == {module}
 
 
+def test_words_and_marks_of_a_users_module_count_as_everything_else(package: Package) -> None:
+    """Only Touchstone's own modules are known to make no values of them (see tests/test_hygiene.py)."""
+    package.edit("deep.py", "return len(x)", "raise KeyError('red')")
+    package.edit("kernels.py", "class Edge", "IN_RECIPES = False\n\nclass Edge")
+    before = package.closure()
+    assert {"deep", "kernels"} <= set(before)
+    package.edit("deep.py", "'red'", "'green'")
+    assert {name for name in before if before[name] != package.closure()[name]} == {"deep"}
+
+
 def test_two_spellings_of_one_program_have_one_digest(package: Package) -> None:
     first = """
         '''One.'''

@@ -393,6 +393,19 @@ def test_a_default_spelled_out_is_the_same_recipe_and_the_interval_of_saving_is_
     assert again == plain("progan")  # batch sizes by resolution survive JSON
 
 
+def test_figures_that_are_no_numbers_are_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator_metrics, "figures", lambda *given: {"swd": 1.0, "diversity": float("nan")})
+    with pytest.raises(StageError, match=r"have no finite diversity: the training went astray; lower learning_rate"):
+        fit(tmp_path, config("stylegan2"), photos(8))
+
+
+def test_damaged_progress_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "progress.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(StageError, match=r"progress\.safetensors is damaged .*; remove the file, and the training"):
+        fit(tmp_path, config("stylegan2"), photos(8))
+
+
 def test_planning_needs_no_torch() -> None:
     code = (
         "import sys; from pipeline.stage import Field\n"
