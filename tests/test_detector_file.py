@@ -110,7 +110,7 @@ def test_a_network_is_of_the_shape_that_its_card_names(tmp_path: Path) -> None:
     state = json.loads((out / "card.json").read_text())["state"]
     for shape, found in (([4, 4], r"\[4, 4\]"), ("wide", "wide"), ([-1, 3], r"\[-1, 3\]"), (None, "None")):
         changed_card(out, state={**state, "shape": shape})
-        with pytest.raises(StageError, match=f"its 'shape' is {found}, expected that of "):
+        with pytest.raises(StageError, match=f"its 'shape' is {found}, expected (that|sides) of "):
             load_detector(out)
 
 
