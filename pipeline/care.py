@@ -120,15 +120,22 @@ class Garbage:
     kept: str
 
 
-def gc(store: Store, keep: Iterable[Path], apply: bool = False, grace_s: float = GRACE_S) -> list[Garbage]:
+def gc(
+    store: Store,
+    keep: Iterable[Path],
+    apply: bool = False,
+    grace_s: float = GRACE_S,
+    others: Mapping[Path, str] | None = None,
+) -> list[Garbage]:
     """What nothing refers to: directories of chains and artifacts, and scratch of artifacts; removed with `apply`.
 
-    keep: directories that the plan or a frozen manifest refers to. Those that a live run names, or that changed in the
-    last `grace_s` seconds, stay as well.
+    keep: directories that the plan or a frozen manifest refers to; others: directories that someone else wants, and the
+    reason to give. Those that a live run names, or that changed in the last `grace_s` seconds, stay as well.
     """
-    wanted = {store.relative(path) for path in keep}
+    reasons = {store.relative(path): reason for path, reason in (others or {}).items()}
+    reasons |= dict.fromkeys((store.relative(path) for path in keep), "the plan or a manifest refers to it")
     used = store.in_use()
-    scratch_of = {Path(name).name for name in wanted | used}
+    scratch_of = {Path(name).name for name in {*reasons, *used}}
     finished = {path.name for path in entries(store) if (path / artifacts.CARD).exists()}
     now = time.time()
     result = []
@@ -139,8 +146,8 @@ def gc(store: Store, keep: Iterable[Path], apply: bool = False, grace_s: float =
         except FileNotFoundError:
             continue  # another process moved it away
         reason = ""
-        if name in wanted:
-            reason = "the plan or a manifest refers to it"
+        if name in reasons:
+            reason = reasons[name]
         elif name in used:
             reason = "a live run uses it"
         elif path.parent.name == "scratch" and path.name in scratch_of - finished:

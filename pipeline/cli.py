@@ -53,6 +53,10 @@ Nodes = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NODE]...", help="nodes, or entries for all of a matrix", autocompletion=node_names),
 ]
+Forget = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="PATH", help="a pipeline whose wants no longer count (repeatable); default: 30 days each"),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Paranoid = Annotated[bool, typer.Option("--paranoid", help="read every input file again, whatever its time stamps say")]
 
@@ -366,11 +370,13 @@ def verify(
 
 
 @verb("touchstone compact", "touchstone compact images spectra")
-def compact(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignments = None) -> None:
+def compact(
+    nodes: Nodes = None, forget: Forget = None, file: File = PIPELINE_FILE, assignments: Assignments = None
+) -> None:
     """Write the wanted rows into full shards sorted by id, then drop the old shards."""
     from pipeline.keeping import compact_nodes
 
-    for line in compact_nodes(read(file, assignments), nodes or []):
+    for line in compact_nodes(read(file, assignments), nodes or [], forget or []):
         say(line)
 
 
@@ -379,14 +385,15 @@ def gc(
     apply: Annotated[bool, typer.Option("--apply", help="delete; without it only said")] = False,
     keep_last: Annotated[int, typer.Option(min=0, help="keep what the last K configs of finished runs used")] = 0,
     grace_s: Annotated[float, typer.Option(min=0, help="leave what is younger than this alone")] = 3600.0,
+    forget: Forget = None,
     file: File = PIPELINE_FILE,
     assignments: Assignments = None,
     json: Json = False,
 ) -> None:
-    """List (or delete) what neither the plan nor a frozen manifest refers to."""
+    """List (or delete) what neither the plan, a frozen manifest nor another pipeline's last run refers to."""
     from pipeline.keeping import collect_garbage
 
-    result = collect_garbage(read(file, assignments), apply, keep_last, grace_s)
+    result = collect_garbage(read(file, assignments), apply, keep_last, grace_s, forget or [])
     if json:
         give(result)
         return

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import atomic, care, ids
+from pipeline import wanted as wants
 from pipeline.config import Pipeline
 from pipeline.document import counted, load, nearest
 from pipeline.errors import ConfigError, StoreError, TouchstoneError
@@ -22,6 +24,7 @@ from pipeline.selection import Branch
 from pipeline.shards import Shard, rows_per_shard
 from pipeline.stage import REAL
 from pipeline.store import Store
+from pipeline.wanted import Wanted
 from pipeline.yaml_text import ROWS, dump
 
 FROZEN = "touchstone/frozen/1"
@@ -40,15 +43,17 @@ def _named(plan: Plan, names: Iterable[str]) -> list[str]:
     return [name for name in plan.nodes if not wanted or {name, plan.pipeline.nodes[name].entry} & set(wanted)]
 
 
-def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
+def compact_nodes(pipeline: Pipeline, nodes: list[str], forget: Sequence[Path] = ()) -> list[str]:
     """Full shards, sorted by id, of the chains of the nodes (default: all).
 
-    A chain keeps the rows that any node of the pipeline wants, also those that were made before a row failed, and the
-    shards that frozen manifests name.
+    A chain keeps the rows that any node of the pipeline wants, also those that were made before a row failed, what
+    other pipelines over the store wanted at their last run, and the shards that frozen manifests name.
+    forget: other pipelines that no longer count.
     """
     if nodes:
         pipeline.select(nodes)  # refuses unknown names
     store = Store(pipeline.store, writable=True)
+    others = [one for one in wants.others(store, pipeline.path, forget) if one.current]
     plan = recorded_plan(pipeline, store)
     anew = make_plan(pipeline, store, open_scan(pipeline, False), pins=read_pins(pipeline.base))
     frozen = [entry for path in _manifests(pipeline) for entry in _frozen_shards(path, store)]
@@ -61,22 +66,46 @@ def compact_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
     try:
         for chain, first in chosen.items():
             users = [branch for branch in (*plan.all_branches(), *anew.all_branches()) if branch.chain == chain]
-            wanted = ids.unique(np.concatenate([branch.rows.id[branch.have] for branch in users]))
+            own = ids.unique(np.concatenate([branch.rows.id[branch.have] for branch in users]))
+            wanted, words = _with_others(store, first, own, others)
             if len(wanted):
                 rows = plan.pipeline.nodes[first.node].shard_rows or rows_per_shard(first.schema)
                 directory = store.chain_dir(first.stage.name, chain)
                 keep = {shard for place, shards in frozen if place == directory for shard in shards}
                 written, dropped = care.compact(store, first.stage.name, chain, wanted, rows, run, keep=keep)
                 rows_of = f"{first.node}: {counted(len(wanted), 'row')}"
-                lines.append(f"{rows_of}; {counted(written, 'shard')} written, {dropped} dropped")
+                lines.append(f"{rows_of}; {counted(written, 'shard')} written, {dropped} dropped{words}")
+        for file in wants.forgotten(store, forget):
+            file.unlink(missing_ok=True)
     finally:
         store.finish_run(run)
     return lines
 
 
-def collect_garbage(pipeline: Pipeline, apply: bool, keep_last: int, grace_s: float) -> dict[str, Any]:
-    """What nothing refers to. Roots: the plan, pins, frozen manifests, the last K runs."""
+def _with_others(
+    store: Store, branch: Branch, own: NDArray[np.void], others: Sequence[Wanted]
+) -> tuple[NDArray[np.void], str]:
+    """The rows of a chain with those that only other pipelines want, and words on who does."""
+    index = store.index(branch.stage.name, branch.chain)
+    parts, words = [own], ""
+    for other in others:
+        for found in other.chains.get(index.directory, []):
+            more = found[index.contains(found)]
+            more = more[~ids.isin(more, ids.unique(np.concatenate(parts)))]
+            if len(more):
+                parts.append(more)
+                words += f"; {counted(len(more), 'row')} kept for {other}"
+    return ids.unique(np.concatenate(parts)), words
+
+
+def collect_garbage(
+    pipeline: Pipeline, apply: bool, keep_last: int, grace_s: float, forget: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """What nothing refers to. Roots: the plan, pins, frozen manifests, the last K runs, and what other pipelines wanted
+    at their last run, unless that is long ago or they are to be forgotten. No other pipeline is planned."""
     store = Store(pipeline.store, writable=apply)
+    others = wants.others(store, pipeline.path, forget)
+    dropped = wants.forgotten(store, forget)
     keep = used_directories(recorded_plan(pipeline, store))
     anew = make_plan(pipeline, store, open_scan(pipeline, False), pins=read_pins(pipeline.base))
     keep |= used_directories(anew)  # what would be made if no row failed any more
@@ -85,21 +114,42 @@ def collect_garbage(pipeline: Pipeline, apply: bool, keep_last: int, grace_s: fl
     for path in _configs(store)[:keep_last]:
         recorded = load(path, ROWS).data
         keep |= {store.root / name for name in recorded.get("uses", [])}
-    found = care.gc(store, keep, apply, grace_s)
-    lines = [
-        f"{'removed' if apply else 'garbage'}  {item.size / 2**20:8.1f} MiB  {item.path.relative_to(store.root)}"
-        for item in found
-        if not item.kept
-    ]
-    kept = [item for item in found if item.kept]
-    lines.append(
-        f"kept     {sum(item.size for item in kept) / 2**20:8.1f} MiB  {len(kept)} chains, artifacts and scratch"
-    )
+    current = [other for other in others if other.current]
+    theirs = {path: f"{other.pipeline} wants it" for other in current for path in other.directories}
+    found = care.gc(store, keep, apply, grace_s, theirs)
+    lines = [*_garbage_lines(store, found, apply), *_other_lines(found, others)]
+    if apply:
+        for file in (*dropped, *(other.file for other in others if not other.current)):
+            file.unlink(missing_ok=True)
     freed = sum(item.size for item in found if not item.kept)
     verb = "freed" if apply else "to free with --apply"
     lines.append(f"{freed / 2**20:.1f} MiB {verb}")
-    removed = [str(item.path.relative_to(store.root)) for item in found if not item.kept]
-    return {"bytes": freed, "applied": apply, "garbage": removed, "lines": lines}
+    removed = [store.relative(item.path) for item in found if not item.kept]
+    kept = {store.relative(item.path): item.kept for item in found if item.kept}
+    return {"bytes": freed, "applied": apply, "garbage": removed, "kept": kept, "lines": lines}
+
+
+def _garbage_lines(store: Store, found: Sequence[care.Garbage], apply: bool) -> list[str]:
+    verb = "removed" if apply else "garbage"
+    lines = [_gc_line(verb, [item], store.relative(item.path)) for item in found if not item.kept]
+    kept = [item for item in found if item.kept]
+    return [*lines, _gc_line("kept", kept, f"{len(kept)} chains, artifacts and scratch")]
+
+
+def _other_lines(found: Sequence[care.Garbage], others: Sequence[Wanted]) -> list[str]:
+    """What stays for the sake of other pipelines alone."""
+    lines = []
+    for other in others:
+        for_it = [item for item in found if item.kept == f"{other.pipeline} wants it"]
+        if for_it:
+            lines.append(_gc_line("", for_it, f"{len(for_it)} of these for {other}; --forget gives them up"))
+        elif not other.current:
+            lines.append(f"no longer kept: what {other} wants, after {wants.KEPT_DAYS} days")
+    return lines
+
+
+def _gc_line(verb: str, items: Sequence[care.Garbage], what: str) -> str:
+    return f"{verb:<7}  {sum(item.size for item in items) / 2**20:8.1f} MiB  {what}"
 
 
 def _configs(store: Store) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import atomic, ids
+from pipeline import atomic, ids, wanted
 from pipeline.cluster import DaskExecutors
 from pipeline.config import Pipeline
 from pipeline.document import counted, describe
@@ -203,6 +203,7 @@ class _Run:
         if self.report.computed:
             remember_sources(plan)
         self._judge(plan)
+        wanted.record(self.store, plan, partial=self.wanted is not None)
         return self.report
 
     def _pins(self) -> Mapping[str, Any]:

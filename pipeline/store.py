@@ -2,7 +2,7 @@
 
     <root>/<stage>/<chain, 16 hex>/recipe.json, <shard>.zarr/, failures/<id>.json     rows
     <root>/<stage>/<key, 16 hex>/artifact.json, ...                                   artifacts
-    <root>/runs/ quarantine/ scratch/ leases/ trash/ aliases.json .cache/             care
+    <root>/runs/ quarantine/ scratch/ leases/ trash/ wanted/ aliases.json .cache/     care
 
 All results enter through `publish`: flush, one rename, flush of the parent. Whoever comes second with the same rows
 compares digests and drops its own copy.
@@ -36,7 +36,7 @@ from pipeline.shard_reader import reading_error, trouble
 from pipeline.shards import Shard, nothing, shard_name, write_shard
 from pipeline.stage import Artifact, Schema
 
-OWN_NAMES = ("runs", "quarantine", "scratch", "leases", "trash", ".cache")
+OWN_NAMES = ("runs", "quarantine", "scratch", "leases", "trash", "wanted", ".cache")
 ALIAS = re.compile("[0-9a-f]{32}")
 STALE_S = 3600.0
 """Temporary files that name no run are removed when they are older than this."""
