@@ -192,6 +192,7 @@ def run(
     from pipeline.document import counted
     from pipeline.progress import Bars
     from pipeline.run import run as go
+    from pipeline.verdict import allowed_lines
 
     pipeline = read(file, assignments, device, download)
     bars = Bars(quiet=json)
@@ -210,8 +211,8 @@ def run(
     else:
         for node, number in report.computed.items():
             say(f"{node}: {number:,} computed")
-    for node, lines in report.failed.items():
-        say(f"{node}: {len(lines)} failed (allowed): {'; '.join(lines[:3])}")
+    for line in allowed_lines(pipeline, report.failed):
+        say(line)
 
 
 @verb("touchstone plan", "touchstone plan spectra --set nodes.images.size=32 --json")
@@ -224,20 +225,18 @@ def plan(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="all causes, not the first only")] = False,
     json: Json = False,
 ) -> None:
-    """Say what `run` would compute, and why. Writes nothing."""
+    """Say what `run` would compute, and why. Writes nothing. Exit code 1: `run` would fail, for files that it lacks."""
     from pipeline.describe import plan_data, plan_lines
     from pipeline.explain import Explainer
     from pipeline.run import check_device
+    from pipeline.verdict import unreadable, verdict
 
     pipeline = read(file, assignments, device)
     check_device(pipeline, pipeline.select(nodes) if nodes else None)
     found = planned(pipeline, nodes, paranoid, json)
     states = Explainer(found).all()
-    if json:
-        give(plan_data(found, states))
-        return
-    for line in plan_lines(found, states, verbose):
-        say(line)
+    give(plan_data(found, states)) if json else say("\n".join(plan_lines(found, states, verbose)))
+    raise typer.Exit(1 if verdict(pipeline, unreadable(found)) else 0)
 
 
 @verb("touchstone status", "touchstone status --json")

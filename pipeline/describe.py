@@ -14,16 +14,21 @@ from pipeline.explain import Staleness
 from pipeline.plan import Plan
 from pipeline.selection import Branch
 from pipeline.stage import Kind
+from pipeline.verdict import Failures, allowed_lines, unreadable, verdict
 
 
 def plan_lines(plan: Plan, states: list[Staleness], verbose: bool) -> Iterable[str]:
-    """What `run` would do: counts per cause, the cascade of fits, an estimate."""
+    """What `run` would do: counts per cause, the cascade of fits, an estimate, and failures that are known now."""
     yield from plan.notes
+    lost = unreadable(plan)
+    fails = verdict(plan.pipeline, lost)
     stale = [state for state in states if state.missing]
     if not stale:
         rows = sum(len(branch.usable) for branch in plan.all_branches())
-        yield f"nothing to compute: {counted(rows, 'row')} and {counted(len(plan.artifacts), 'artifact')} are fresh"
+        fresh = f"{counted(rows, 'row')} and {counted(len(plan.artifacts), 'artifact')} are fresh"
+        yield f"nothing to compute: {fresh}" if not fails else f"nothing can be computed: {fresh}, but `run` would fail"
         yield from (f"{state.node}: {_failed(state)}" for state in states if state.failed)
+        yield from _lost_lines(plan, lost, fails)
         return
     for state in stale:
         yield from stale_lines(state, verbose)
@@ -35,6 +40,14 @@ def plan_lines(plan: Plan, states: list[Staleness], verbose: bool) -> Iterable[s
     estimate += f" (no speed recorded for {unknown} of them)" if known and unknown else ""
     artifacts = counted(len(fits), "artifact")
     yield f"in all: {counted(rows, 'row')}{estimate}; {artifacts}{': ' + ', '.join(fits) if fits else ''}"
+    yield from _lost_lines(plan, lost, fails)
+
+
+def _lost_lines(plan: Plan, lost: Failures, fails: str) -> Iterable[str]:
+    """Inputs that cannot be read: those that are allowed, and those that fail the run."""
+    yield from allowed_lines(plan.pipeline, lost)
+    if fails:
+        yield f"`run` would fail: {fails}"
 
 
 def stale_lines(state: Staleness, verbose: bool, fresh: bool = False) -> Iterable[str]:
@@ -42,7 +55,8 @@ def stale_lines(state: Staleness, verbose: bool, fresh: bool = False) -> Iterabl
     if not state.missing:
         if fresh:
             rows = f" ({counted(state.wanted - state.failed, 'row')})" if state.kind == "rows" else ""
-            yield f"{state.node}: fresh{rows}{', ' + _failed(state) if state.failed else ''}"
+            lost = f", {state.unreadable:,} cannot be read" if state.unreadable else ""
+            yield f"{state.node}: fresh{rows}{', ' + _failed(state) if state.failed else ''}{lost}"
         return
     if state.kind == "artifact":
         yield f"{state.node}: STALE  to be made"
@@ -67,6 +81,8 @@ def plan_data(plan: Plan, states: list[Staleness]) -> dict[str, Any]:
         "rows": sum(state.missing for state in states if state.kind == "rows"),
         "artifacts": [state.node for state in states if state.kind == "artifact" and state.missing],
         "notes": plan.notes,
+        "failed": unreadable(plan),
+        "fails": verdict(plan.pipeline, unreadable(plan)) or None,
         "nodes": [state.as_data() for state in states],
     }
 
@@ -127,7 +143,7 @@ def mermaid(plan: Plan) -> str:
             fresh, count = plan.artifacts[name].found is not None, ""
         else:
             have = sum(int(branch.have.sum()) for branch in plan.branches[name])
-            wanted = sum(len(branch.rows) for branch in plan.branches[name])
+            wanted = sum(len(branch.rows) + len(branch.problems) for branch in plan.branches[name])
             lost = sum(int(branch.failed.sum()) for branch in plan.branches[name])
             fresh, count = have + lost == wanted, f"<br/>{have:,} of {wanted:,}"
         lines.append(f'  {names[name]}{opening}"{name}{count}"{closing}{"" if fresh else ":::stale"}')

@@ -33,6 +33,7 @@ class Staleness:
     seconds: float | None = None
     kind: str = "rows"
     failed: int = 0  # allowed failures of earlier runs; `run` tries them again
+    unreadable: int = 0  # files of a source that are missing or cannot be read
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -41,6 +42,7 @@ class Staleness:
             "wanted": self.wanted,
             "missing": self.missing,
             "failed": self.failed,
+            "unreadable": self.unreadable,
             "estimate_s": self.seconds,
             "causes": [{"cause": c, "what": text, "rows": rows} for c, text, rows in self.causes],
         }
@@ -60,7 +62,8 @@ class Explainer:
     def branch(self, branch: Branch) -> Staleness:
         missing = np.flatnonzero(~branch.have & ~branch.failed)
         source = "" if not branch.sides else _source_word(branch)
-        result = Staleness(f"{branch.node}{source}", len(branch.rows), len(missing), failed=int(branch.failed.sum()))
+        result = Staleness(f"{branch.node}{source}", len(branch.rows), len(missing), failed=int(branch.failed.sum()),
+                           unreadable=len(branch.problems))  # fmt: skip
         if not len(missing):
             return result
         rate = self.rates.get(branch.stage.name)

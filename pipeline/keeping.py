@@ -225,7 +225,7 @@ def _frozen_branch(plan: Plan, branch: Branch) -> dict[str, Any]:
         "stage": branch.stage.name,
         "chain": branch.chain.hex(),
         "rows": len(order),
-        "failed": int(branch.failed.sum()),
+        "failed": int(branch.failed.sum()) + len(branch.problems),
         "real": int((stored.label == REAL).sum()),
         "fake": int((stored.label != REAL).sum()),
         "digest": total.hexdigest(),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline import atomic, ids, wanted
 from pipeline.cluster import DaskExecutors
 from pipeline.config import Pipeline
-from pipeline.document import counted, describe
+from pipeline.document import describe
 from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.executors import Executors, Stop, default_workers
 from pipeline.pins import PINS, read_pins
@@ -29,6 +29,7 @@ from pipeline.schedule import Loop, Results, on_device
 from pipeline.selection import Branch, origin
 from pipeline.sources import remember_sources
 from pipeline.tasks import Facts
+from pipeline.verdict import too_many, unreadable, verdict
 from pipeline.works import TaskMaker, Work, works_of
 from pipeline.yaml_text import dump
 
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
 KEPT_CONFIGS = 50
 """Resolved configs of past runs that the store keeps."""
-
-SHOWN_ROWS, SHOWN_NODES = 3, 8
-"""What the error of failed rows names at most: rows of a node, and nodes."""
 
 ROUNDS = 20
 """Rounds of planning after failures or damage; each must make progress."""
@@ -260,7 +258,9 @@ class _Run:
                 self.store.quarantine(Path(error.shard), str(error))
             self.report.quarantined.append(str(error))
             self.bars.say(f"damaged shard put aside, its rows are computed again: {error}")
-        return bool(results.damaged) or (bool(results.failed or results.skipped) and not self._too_many(plan))
+        return bool(results.damaged) or (
+            bool(results.failed or results.skipped) and not too_many(self.pipeline, self.failures(plan))
+        )
 
     def _start(self) -> Executors:
         if self.scheduler or (self.workers is not None and self.workers > 1):
@@ -310,10 +310,9 @@ class _Run:
 
     def failures(self, plan: Plan) -> dict[str, list[str]]:
         """Node -> one sentence per failed row (inputs that could not be read count for their source)."""
-        found: dict[str, list[str]] = {}
+        found = unreadable(plan)
         for branch in plan.all_branches():
             lines = found.setdefault(branch.node, [])
-            lines += branch.problems
             gone = self.failed.get(branch.chain)
             if gone is None:
                 continue
@@ -324,25 +323,12 @@ class _Run:
                     lines.append(reason if reason.startswith(place) else f"{place}: {reason}")
         return {node: sorted(lines) for node, lines in found.items() if lines}
 
-    def _too_many(self, plan: Plan) -> bool:
-        return any(
-            len(lines) > self.pipeline.nodes[node].max_failed_rows for node, lines in self.failures(plan).items()
-        )
-
     def _judge(self, plan: Plan) -> None:
         """Every wanted row is computed or has failed for a reason that is shown; too many fail the run."""
         self.report.failed = self.failures(plan)
-        parts = []
-        for node, lines in self.report.failed.items():
-            allowed = self.pipeline.nodes[node].max_failed_rows
-            if len(lines) > allowed:
-                shown = "; ".join(lines[:SHOWN_ROWS])
-                shown += f"; and {len(lines) - SHOWN_ROWS:,} more" if len(lines) > SHOWN_ROWS else ""
-                parts.append(f"{node}: {counted(len(lines), 'row')} failed ({allowed} allowed): {shown}")
-        if parts:
-            more = len(parts) - SHOWN_NODES
-            parts = [*parts[:SHOWN_NODES], f"and rows of {counted(more, 'other node')}"] if more > 0 else parts
-            raise FailedRowsError(f"{'. '.join(parts)}. Mend the inputs and run again, or set max_failed_rows")
+        sentence = verdict(self.pipeline, self.report.failed)
+        if sentence:
+            raise FailedRowsError(sentence)
 
 
 def _account(works: list[Work], results: Results) -> None:
