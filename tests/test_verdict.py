@@ -60,7 +60,9 @@ def write(folder: Path, files: list[str], allowed: int = 0) -> None:
 
 
 MISSING = ["0.png,", "1.png,", "gone.png,"]
-VERDICT = "photos: 1 row failed (0 allowed): {folder}/photos/gone.png: the file does not exist ({folder}/photos/list.csv:4)"
+VERDICT = (
+    "photos: 1 row failed (0 allowed): {folder}/photos/gone.png: the file does not exist ({folder}/photos/list.csv:4)"
+)
 
 
 def test_a_manifest_that_names_a_missing_file_is_known_to_plan(folder: Path, touchstone: Any) -> None:
