@@ -112,5 +112,9 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Replace a JSON file in one step; keys sorted, so that equal data make equal bytes."""
-    write_bytes(path, (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    """Replace a JSON file in one step; keys sorted, so that equal data make equal bytes.
+
+    Names that are no UTF-8 are escaped, and `json.loads` gives them back.
+    """
+    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))

@@ -103,10 +103,10 @@ def main() -> None:
     except TouchstoneError as error:
         if State.debug:
             raise
-        print(f"touchstone: {error}", file=sys.stderr)
+        note(f"touchstone: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("touchstone: interrupted; published shards are kept, the same command goes on", file=sys.stderr)
+        note("touchstone: interrupted; published shards are kept, the same command goes on")
         sys.exit(130)
     except BrokenPipeError:
         _drop_output()
@@ -115,7 +115,7 @@ def main() -> None:
         if State.debug:
             raise
         use = "written" if error.filename == OUTPUT else "used"
-        print(f"touchstone: {error.filename or 'a file'} cannot be {use}: {error.strerror or error}", file=sys.stderr)
+        note(f"touchstone: {error.filename or 'a file'} cannot be {use}: {error.strerror or error}")
         if error.filename == OUTPUT:
             _drop_output()
         sys.exit(1)
@@ -156,22 +156,34 @@ def planned(
         bars.close()
 
 
-def say(text: str = "") -> None:
+def say(*lines: str) -> None:
+    """Lines on stdout. Names in them cannot end a line or reach the terminal's controls."""
+    from pipeline.printable import printable
+
+    _put("\n".join(printable(line) for line in lines))
+
+
+def _put(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        print(text, flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:
         error.filename = OUTPUT
         raise
 
 
-def note(text: str) -> None:
-    print(text, file=sys.stderr)
+def note(line: str) -> None:
+    """A line on stderr."""
+    from pipeline.printable import printable
+
+    print(printable(line), file=sys.stderr)
 
 
 def give(data: Any) -> None:
-    import json
+    """JSON on stdout: valid UTF-8 whatever the names and the encoding of the terminal are."""
+    from pipeline.printable import json_text
 
-    say(json.dumps(data, indent=2, ensure_ascii=False))
+    _put(json_text(data, ascii_only="utf" not in (sys.stdout.encoding or "utf-8").lower()))
 
 
 @verb("touchstone run", "touchstone run spectra --workers 2 --set nodes.fakes.count=50")
@@ -289,14 +301,14 @@ def explain(
         lines = [line for name in names for line in explainer.row(name, row)]
         if not lines:
             raise ConfigError(f"{node} has no row whose id begins with '{row}'; `touchstone show {node}` lists ids")
-        give(lines) if json else say("\n".join(lines))
+        give(lines) if json else say(*lines)
         return
     states = [state for name in names for state in explainer.of(name)]
     if json:
         give([state.as_data() for state in states])
     else:
         for state in states:
-            say("\n".join(stale_lines(state, verbose, fresh=True)))
+            say(*stale_lines(state, verbose, fresh=True))
     raise typer.Exit(1 if any(state.missing for state in states) else 0)
 
 
@@ -345,7 +357,7 @@ def graph(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignme
     """The nodes and what they read, as a Mermaid diagram; dashed borders show what is not complete."""
     from pipeline.describe import mermaid
 
-    say(mermaid(planned(read(file, assignments), nodes)))
+    say(*mermaid(planned(read(file, assignments), nodes)).split("\n"))
 
 
 @verb("touchstone verify", "touchstone verify --rebuild 2 --json")
@@ -469,7 +481,7 @@ def checkpoint(
     about = (
         inspect.inspect(weights, network) if to is out is None else inspect.convert(weights, network, to, out, force)
     )
-    give(about) if json else say("\n".join(inspect.lines(about)))
+    give(about) if json else say(*inspect.lines(about))
     raise typer.Exit(1 if "refused" in (about["generator"] or {}) else 0)
 
 
@@ -479,7 +491,7 @@ def config_show(file: File = PIPELINE_FILE, assignments: Assignments = None, jso
     from pipeline.yaml_text import dump
 
     data = read(file, assignments).resolved()
-    give(data) if json else say(dump(data).rstrip())
+    give(data) if json else say(*dump(data).rstrip().split("\n"))
 
 
 @config_app.command("schema", epilog=examples("touchstone config schema", "touchstone config schema > schema.json"))
@@ -495,4 +507,4 @@ def config_stages() -> None:
     """Reference of all stages and their settings, as Markdown."""
     from pipeline.describe import stages_markdown
 
-    say(stages_markdown())
+    say(*stages_markdown().split("\n"))

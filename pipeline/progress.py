@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.document import counted
+from pipeline.printable import printable
 
 LINE_EVERY_S = 5.0
 
@@ -85,7 +86,7 @@ class Bars:
                     from tqdm import tqdm
 
                     self.bars["scan"] = tqdm(desc="scan", unit=" files", leave=False, file=sys.stderr)
-                self.bars["scan"].set_postfix_str(text)
+                self.bars["scan"].set_postfix_str(printable(text))
                 self.bars["scan"].update(files - self.bars["scan"].n)
             else:
                 count = self.counts.setdefault("scan", _Count(0, shown=time.monotonic()))
@@ -95,6 +96,7 @@ class Bars:
 
     def say(self, sentence: str) -> None:
         """One line that does not tear the bars."""
+        sentence = printable(sentence)
         if self.bars:
             from tqdm import tqdm
 
@@ -103,7 +105,7 @@ class Bars:
             self._line(sentence)
 
     def _line(self, sentence: str) -> None:
-        print(sentence, file=sys.stderr, flush=True)
+        print(printable(sentence), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         with self.lock:

@@ -115,7 +115,8 @@ def inspect(content: bytes) -> Container:
             return found
     for magic, what in FOREIGN:
         if magic.match(content):
-            raise ValueError(f"is {what.format(kind=content[:2].decode('ascii'))}: convert it")
+            what = what.format(kind=content[:2].decode("latin-1"))
+            raise ValueError(f"is {what}" if ": " in what else f"is {what}: convert it")
     raise ValueError(f"starts with {content[:8]!r}, expected a PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP, PPM or PGM file")
 
 
@@ -324,7 +325,10 @@ FOREIGN = (
     (re.compile(rb"\0\0\0\x0cJXL |\xff\x0a", re.DOTALL), "a JPEG XL file, expected a JPEG or PNG file"),
     (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 file, expected a JPEG or PNG file"),
     (re.compile(rb"II\+\0|MM\0\+"), "a BigTIFF file, expected a TIFF file of less than 4 GB"),
-    (re.compile(rb"\s*<(!doctype|html|\?xml|svg)", re.IGNORECASE), "a web page or a drawing, expected a picture"),
+    (
+        re.compile(rb"\s*<(!doctype|html|\?xml|svg)", re.IGNORECASE),
+        "an HTML page or a drawing, expected a picture: get it again, or convert it",
+    ),
 )
 """Formats that are taken for pictures and are not read, by their first bytes."""
 

@@ -134,7 +134,11 @@ def save_detector(path: Path, config: DetectorConfig, state: State, facts: Mappi
         **facts,
     }
     save_file({name: np.asarray(value, order="C") for name, value in state.tensors.items()}, path / MODEL)
-    (path / CARD).write_text(json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    (path / CARD).write_text(
+        json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
     return card
 
 

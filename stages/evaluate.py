@@ -111,7 +111,7 @@ class Evaluate(Stage):
             "chains": chains, "steps": steps,
         }  # fmt: skip
         text = json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        (ctx.out / RESULTS).write_text(text, encoding="utf-8")
+        (ctx.out / RESULTS).write_text(text, encoding="utf-8", errors="backslashreplace")
         _save_scores(ctx, variants, scores, chains)
         shown = ("variant", "source", "n_real", "n_fake", "ap", "auc", "accuracy", "tpr", "tnr")
         ctx.facts["rows"] = [{name: row[name] for name in shown} for row in rows]

@@ -98,7 +98,7 @@ class MeanSpectra(Stage):
             "warnings": _warnings(found),
         }
         text = json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        write_bytes(ctx.out / CARD, text.encode())
+        write_bytes(ctx.out / CARD, text.encode(errors="backslashreplace"))
         ctx.facts.update({name: card[name] for name in ("pictures", "warnings")})
         ctx.facts["rows"] = {f"{number:03d} {one.source}": len(one.rows) for number, one in enumerate(found)}
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import field_validator
 
+from pipeline.printable import printable_lines
 from pipeline.stage import Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages import (
     STAGES,
@@ -159,12 +160,16 @@ class Report(Stage):
             "failed": _failed(artifacts),
         }
         environment = jinja2.Environment(
-            autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            keep_trailing_newline=True,
+            finalize=lambda value: printable_lines(value) if type(value) is str else value,
         )
         page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(content)
-        (ctx.out / HTML).write_text(page, encoding="utf-8")
+        (ctx.out / HTML).write_text(page, encoding="utf-8", errors="backslashreplace")
         text = json.dumps({"format": FORMAT, "rows": table}, indent=2, sort_keys=True, ensure_ascii=False)
-        (ctx.out / TABLE).write_text(text + "\n", encoding="utf-8")
+        (ctx.out / TABLE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         undeclared = sorted({one.topic for one in listed if not one.declared})
         ctx.facts.update({"rows": len(table), "differences": len(listed), "undeclared": undeclared})
         ctx.facts["not_audited"] = not_audited

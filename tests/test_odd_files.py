@@ -135,7 +135,7 @@ def test_stray_bytes_between_segments_of_a_jpeg_file_are_passed_over(stray: byte
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", r"^is a HEIC file, expected a JPEG or PNG file: convert it$"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", r"^is a JPEG XL file"),
         (b"II+\0\x08\0\0\0", r"^is a BigTIFF file"),
-        (b"<!DOCTYPE html><html>404", r"^is a web page or a drawing, expected a picture"),
+        (b"<!DOCTYPE html><html>404", r"^is an HTML page or a drawing, expected a picture: get it again"),
     ],
 )
 def test_formats_that_are_not_read_are_named(content: bytes, sentence: str) -> None:
