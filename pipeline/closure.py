@@ -1,17 +1,18 @@
 """Code closure of a node: which source files its values depend on, and a digest of each that ignores spelling.
 
-The closure is the stage's file, the implementation modules that its config selects, and what those import inside the
-same top-level packages. Digests are taken from the syntax tree: comments, docstrings and formatting do not count, nor
-do the words of Touchstone's own modules (`pipeline.wording`); a changed helper does. A package's `__init__` counts
-where a name is taken from it; those of `stages` and `detectors` never do: they are registries, and adding a detector
-must not touch the models of another one.
+The closure is the stage's file, the implementation modules that its config selects, and what those import: of
+Touchstone inside `stages` and `detectors`, of a user's code every module that is not installed. Digests are taken from
+the syntax tree: comments, docstrings and formatting do not count, nor do the words of Touchstone's own modules
+(`pipeline.wording`); a changed helper does. The `__init__` of a user's package counts for each of its modules, since it
+runs first and may change them. One of Touchstone's counts where a name is taken from it; those of `stages` and
+`detectors` never do: they are registries, and adding a detector must not touch the models of another one.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -19,34 +20,65 @@ from typing import Any
 
 from pipeline import loaded
 from pipeline.errors import StageError
+from pipeline.importing import VALUES, is_installed, is_own, user_folders
+from pipeline.module_paths import compiled_path, import_folders, is_followed, parents, source_path, submodules
+from pipeline.user_code import refuse_hidden, refuse_unseen
 from pipeline.wording import is_apart, without_words
 
-REGISTRIES = frozenset({"stages", "detectors"})
+REGISTRIES = frozenset(VALUES)
 """Packages whose `__init__` lists what there is: adding an entry must not change what the others compute."""
 
 SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
 
 
-def closure(modules: tuple[str, ...]) -> dict[str, str]:
-    """Module name -> digest (32 hex digits) for `modules` and all they import inside `stages` and `detectors`.
+def closure(modules: tuple[str, ...], declared: bool = False) -> dict[str, str]:
+    """Module name -> digest (32 hex digits) for `modules` and all of what they import that is not installed.
 
-    A module outside these two packages (a stage of the user's own) brings its own top-level package.
+    declared: their stage names in `modules` what its code imports or reads by other ways than import statements.
+    Raises StageError for a user's code that does so undeclared, or imports what another module hides.
     """
-    roots = {"stages", "detectors"} | {name.partition(".")[0] for name in modules}
+    named = frozenset(name.partition(".")[0] for name in modules)
     found: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name in found:
+        top = name.partition(".")[0]
+        if name in found or name in REGISTRIES or not (top in named or is_followed(top)):
             continue
         path = source_path(name)
-        if path is None or name in REGISTRIES or is_apart(name, path):
+        if top not in REGISTRIES:
+            waiting += parents(name)
+        if path is None or is_apart(name, path) or not (top in named or top in REGISTRIES or _is_users(path)):
             continue
         digest, imported, _ = _facts_of_file(path, name)
         _check_loaded(name, digest)
         found[name] = digest
-        waiting += [other for other in imported if other.partition(".")[0] in roots]
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        if top in REGISTRIES:
+            waiting += _resolved_once(imported, package, named)
+        else:
+            others = _resolved(imported, package, named)
+            waiting += others
+            if _is_users(path):
+                _refuse(path, name, others, named, declared)
     return dict(sorted(found.items()))
+
+
+def _is_users(path: Path) -> bool:
+    """Whether a file is neither installed nor Touchstone's own."""
+    return not (is_own(str(path)) or is_installed(str(path)))
+
+
+def _refuse(path: Path, name: str, imported: tuple[str, ...], named: frozenset[str], declared: bool) -> None:
+    """Raise StageError for what a module of a user's does that cannot be followed.
+
+    Code that lies neither beside the pipeline file nor beside a stage's is read, but nobody is told to rewrite it.
+    """
+    refuse_hidden(path, name, imported)
+    folders = [folder + os.sep for folder in user_folders()]
+    folders += [folder for top in named for folder in import_folders(top)]
+    if not declared and str(path).startswith(tuple(folders)):
+        refuse_unseen(path, [other for other in imported if is_followed(other.partition(".")[0])])
 
 
 def source_digest(module: str) -> str | None:
@@ -111,28 +143,6 @@ def functions(module: str) -> dict[str, tuple[str, int]]:
     return {} if path is None else _facts_of_file(path, module)[2]
 
 
-def source_path(name: str) -> Path | None:
-    """Source file of a module; parents are located, not imported."""
-    top, *rest = name.split(".")
-    places = _top_places(top)
-    for place in places:
-        path = place.joinpath(*rest) if place.is_dir() else place
-        for candidate in (path.with_name(path.name + ".py") if rest else path, path / "__init__.py"):
-            if candidate.is_file():
-                return candidate
-    return None
-
-
-@cache
-def _top_places(top: str) -> tuple[Path, ...]:
-    spec = importlib.util.find_spec(top)
-    if spec is None:
-        return ()
-    if spec.submodule_search_locations:
-        return tuple(Path(place) for place in spec.submodule_search_locations)
-    return (Path(spec.origin),) if spec.origin else ()
-
-
 Facts = tuple[str, tuple[str, ...], dict[str, tuple[str, int]]]
 """Digest of a source, the modules that it imports, and its top-level definitions."""
 
@@ -144,7 +154,10 @@ def _facts_of_file(path: Path, name: str) -> Facts:
 @cache
 def _facts_of_stamp(path: str, stamp: tuple[int, ...], name: str) -> Facts:
     del stamp  # the file is read again when it was touched
-    return _facts(Path(path).read_bytes(), name)
+    try:
+        return _facts(Path(path).read_bytes(), name)
+    except (SyntaxError, ValueError) as error:
+        raise StageError(f"{path}:{getattr(error, 'lineno', None) or 1} is no valid Python: {error}") from None
 
 
 @cache
@@ -157,7 +170,7 @@ def _facts(source: bytes, name: str) -> Facts:
         digest = hashlib.sha256(serialize(statement).encode()).hexdigest()[:32]
         whole.update(bytes.fromhex(digest))
         definitions[_label(statement)] = (digest, statement.lineno)
-    return whole.hexdigest()[:32], tuple(sorted(_imports(tree, name))), definitions
+    return whole.hexdigest()[:32], tuple(sorted(_imports(tree))), definitions
 
 
 def _label(statement: ast.stmt) -> str:
@@ -170,20 +183,44 @@ def _label(statement: ast.stmt) -> str:
     return f"line {statement.lineno}"
 
 
-def _imports(tree: ast.Module, name: str) -> set[str]:
+def _imports(tree: ast.Module) -> set[str]:
+    """What a module imports, as it is written: `numpy.fft`, or `.shapes:square` for a name from a module."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = name.split(".")[: -node.level]
-                base = ".".join([*parents, base] if base else parents)
-            for alias in node.names:  # a submodule, or else a name of the module (or package) itself
-                whole = f"{base}.{alias.name}"
-                found.add(whole if source_path(whole) else base)
+            found |= {f"{'.' * node.level}{node.module or ''}:{alias.name}" for alias in node.names}
     return found
+
+
+def _resolved(imported: tuple[str, ...], package: str, named: frozenset[str]) -> tuple[str, ...]:
+    """Modules behind the imports of a module that lies in `package` (of an `__init__`: the package itself).
+
+    What is imported from a package that is not followed is the package. named: top-level names that are followed too.
+    """
+    found: set[str] = set()
+    for text in imported:
+        base, separator, name = text.partition(":")
+        level = len(base) - len(base.lstrip("."))
+        if level:
+            above = package.split(".")[: len(package.split(".")) - level + 1]
+            base = ".".join([*above, base[level:]] if base[level:] else above)
+        top = base.partition(".")[0]
+        if not base:
+            continue
+        if not separator or not (top in named or is_followed(top)):
+            found.add(base)
+        elif name == "*":  # of a package: its `__init__`, which may say that all of its modules are meant
+            found |= {base, *submodules(base)}
+        else:  # a submodule, or else a name of the module (or package) itself
+            whole = f"{base}.{name}"
+            found.add(whole if source_path(whole) or compiled_path(whole) else base)
+    return tuple(sorted(found))
+
+
+_resolved_once = cache(_resolved)
+"""For Touchstone's own modules: no file is added to them while a process runs."""
 
 
 def serialize(node: Any) -> str:

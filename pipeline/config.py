@@ -5,7 +5,6 @@ Precedence: the YAML file, then `--set a.b=c`, then the options of the command l
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -13,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 
 from pipeline.document import Document, Place, closest, describe, load, nearest
 from pipeline.errors import ConfigError
 from pipeline.file_settings import FileReference, file_reference
+from pipeline.importing import add_user_folder
 from pipeline.matrix import Instance, expand, substitute
 from pipeline.stage import SPLITS, Kind, Stage, StageConfig, setting
+from pipeline.stage_names import load_stage
 from pipeline.views import Resolve, View, parse
 
 MOST_LEVELS = 200
@@ -126,37 +127,6 @@ class Pipeline:
         return wanted
 
 
-def load_stage(name: str) -> Stage:
-    """The stage of a name in `stages.STAGES`, or of `module:Class` anywhere on the Python path."""
-    known = importlib.import_module("stages").STAGES
-    target = known.get(name, name)
-    module, separator, attribute = target.partition(":")
-    if not separator:
-        raise ValueError(f"is not a stage{nearest(name, known)}")
-    try:
-        names = vars(importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot be imported as a stage: {error}; is its folder in PYTHONPATH?") from None
-    if attribute not in names:
-        stages = [name for name, one in names.items() if isinstance(one, type) and issubclass(one, Stage)]
-        raise ValueError(f"is not a stage: {module} has no class '{attribute}'{nearest(attribute, stages)}")
-    found = names[attribute]
-    if not (isinstance(found, type) and issubclass(found, Stage)):
-        raise ValueError(f"is not a stage: {attribute} of {module} is {describe(found)}")
-    _refuse_nested_files(found.Config)
-    return found()
-
-
-def _refuse_nested_files(model: type[BaseModel]) -> None:
-    """A file setting counts by content only at the top of a stage's config; deeper ones would count for nothing."""
-    for definition in model.model_json_schema().get("$defs", {}).values():
-        for name, facts in definition.get("properties", {}).items():
-            if facts.get("recipe") == "content":
-                raise ValueError(
-                    f"has the file setting '{name}' inside another model; move it to the top of its config"
-                )
-
-
 def load_pipeline(path: Path, overrides: list[str] | None = None, download: bool = False, **options: Any) -> Pipeline:
     """Read and validate a pipeline file. Raises ConfigError: one sentence with file, line and way out.
 
@@ -177,6 +147,7 @@ def load_pipeline(path: Path, overrides: list[str] | None = None, download: bool
     entries = document.data.get("nodes")
     if not isinstance(entries, dict) or not entries:
         raise document.error(("nodes",), "must be a mapping of node names to stages, and not empty")
+    add_user_folder(path.parent)
     instances = expand(entries, document)
     families: dict[str, list[str]] = {}
     for name, instance in instances.items():

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from pipeline.closure import closure, functions
 from pipeline.ids import order as ranking
 from pipeline.stage import Promise, Schema, Stage
+from pipeline.stage_names import declares_modules, modules_of
 
 FORMAT_VERSION = 1
 """Raise it when the engine changes the meaning of stored rows."""
@@ -97,7 +98,7 @@ def make_recipe(
     The seed counts for random stages only; device and threads for networks only. borrowed: code of the artifacts used.
     models: what the artifacts of inputs that take one promise.
     """
-    modules = (type(stage).__module__, *stage.modules(config, paths))
+    modules = (*modules_of(stage), *stage.modules(config, paths))
     libraries = stage.libraries_of(config, models)
     environment = {name: library_version(name) for name in libraries} | dict(stage.environment(config))
     if stage.on_device(config, models):
@@ -106,7 +107,7 @@ def make_recipe(
     components = {
         "stage": stage.name,
         "format": FORMAT_VERSION,
-        "code": dict(sorted({**(borrowed or {}), **closure(modules)}.items())),
+        "code": dict(sorted({**(borrowed or {}), **closure(modules, declares_modules(stage))}.items())),
         "config": recipe_config(config),
         "files": dict(files),
         "artifact": dict(artifacts),

@@ -278,6 +278,8 @@ class Stage:
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split")  # row table columns that a fit or reduce depends on
     splits: ClassVar[tuple[str, ...]] = ("train", "val")  # splits that a fit may read
 
+    named_in: str = ""  # set by the engine: the module that the pipeline file names for the stage
+
     def schema(self, config: Any, inputs: Mapping[str, Any]) -> Schema:
         """Fields of a computed row (none for fits and reduces); must not import torch or zarr.
 

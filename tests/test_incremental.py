@@ -332,9 +332,9 @@ class Code(Project):
             del sys.modules[name]
         importlib.invalidate_caches()
         sys.dont_write_bytecode = True
-        from pipeline.closure import _top_places
+        from pipeline.module_paths import _found_top
 
-        _top_places.cache_clear()
+        _found_top.cache_clear()
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.folder / f"touchstone_case_{file}"
