@@ -26,6 +26,7 @@ from typing import Any
 from pipeline.document import counted
 from pipeline.errors import ClusterError, ConfigError, StageError, StoreError, TouchstoneError
 from pipeline.executors import Executors, Progress, Stop, default_workers, settle, wants_device
+from pipeline.importing import worker_plugin
 from pipeline.memory import keep_freed_memory
 from pipeline.proof import StaleProcessError
 from pipeline.renewal import Claims, renew
@@ -67,6 +68,7 @@ class DaskExecutors(Executors):
         try:
             self.watch = Watch(self.client, self.address, local=not address)
             self.client.register_plugin(_quiet_worker())
+            self.client.register_plugin(worker_plugin())
         except OSError as error:
             self.close()
             raise ClusterError(f"the scheduler {self.address} is gone ({error}); is it running?") from None

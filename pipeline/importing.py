@@ -8,6 +8,7 @@ Touchstone, and a `pipeline.py` of the user's would be theirs.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 ROOT = Path(__file__).absolute().parents[1]
 VALUES = ("stages", "detectors")
@@ -63,6 +65,30 @@ def add_user_folder(folder: Path) -> None:
 def user_folders() -> tuple[str, ...]:
     """Folders of the pipeline files of this process, the last one first."""
     return tuple(_FOLDERS)
+
+
+def worker_plugin() -> Any:
+    """A plugin of Dask that adds the folders of this process to every worker, also to those that join later.
+
+    A worker needs them before it can unpickle its first task.
+    """
+    from distributed import WorkerPlugin
+
+    folders = user_folders()
+
+    class AddUserFolders(WorkerPlugin):
+        name = f"touchstone-folders-{hashlib.sha256(repr(folders).encode()).hexdigest()[:16]}"
+
+        def setup(self, worker: Any) -> None:
+            del worker
+            from pathlib import Path
+
+            from pipeline.importing import add_user_folder
+
+            for folder in reversed(folders):
+                add_user_folder(Path(folder))
+
+    return AddUserFolders()
 
 
 def is_own(path: str) -> bool:

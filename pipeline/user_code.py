@@ -92,9 +92,11 @@ def hidden(name: str, folder: str) -> str:
         taken = source_path(name)
         if taken is not None and os.path.samefile(taken, candidate):
             return ""
-        if name.partition(".")[0] in OWN:
-            return f"{candidate} has the name of Touchstone's own package '{name.partition('.')[0]}'; rename it"
-        return f"{candidate} has the name of {taken or 'a module of Python'}, which is taken for it; rename it"
+        top = name.partition(".")[0]
+        if top in OWN:
+            return f"{candidate} has the name of Touchstone's own package '{top}'; rename it"
+        other = taken or source_path(top) or "a module of Python"
+        return f"{candidate} has the name of {other}, which is taken for it; rename it"
     return ""
 
 

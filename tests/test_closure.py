@@ -67,8 +67,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     return Package(tmp_path)
 
 
-def test_the_closure_is_the_file_and_what_it_imports_inside_its_package(package: Package) -> None:
-    assert list(package.closure()) == ["blur", "deep", "kernels", "shapes.square"]
+def test_the_closure_is_the_file_and_what_it_imports_with_the_packages_around_it(package: Package) -> None:
+    assert list(package.closure()) == [package.name, "blur", "deep", "kernels", "shapes", "shapes.square"]
     assert package.name not in sys.modules, "modules are read as text, not imported"
 
 
@@ -94,12 +94,12 @@ def test_modules_that_a_config_selects_are_added_and_touch_no_other(package: Pac
         ),
         ("kernels.py", "    return [sum(x) / n]", "    # the mean\n    return [\n        sum(x) / n,\n    ]"),
         ("kernels.py", "    weight = 1", "    '''An edge.'''\n\n    weight = 1"),
-        ("shapes/__init__.py", "[]", "['a new entry']"),
-        ("__init__.py", "STAGES = {", "STAGES = {'more': 'more:More', "),
+        ("shapes/__init__.py", "LIST", "'''Shapes.'''\nLIST"),
+        ("__init__.py", "'blur'", '"blur"'),
         ("unused.py", "1", "2"),
     ],
 )
-def test_comments_docstrings_formatting_and_registries_do_not_count(
+def test_comments_docstrings_and_formatting_do_not_count(
     package: Package, file: str, old: str, new: str
 ) -> None:
     before = package.closure()
@@ -118,6 +118,7 @@ def test_comments_docstrings_formatting_and_registries_do_not_count(
         ("deep.py", "return len(x)", "return None", "deep"),
         ("shapes/square.py", "** 2", "** 3", "shapes.square"),
         ("kernels.py", "def box(x, n):", "def box(x, n=2):", "kernels"),
+        ("shapes/__init__.py", "[]", "['a new entry']", "shapes"),
     ],
 )
 def test_an_edit_of_the_stage_or_of_a_helper_changes_that_module_only(
@@ -209,6 +210,12 @@ def test_explain_names_a_function_that_is_gone_and_a_module_that_came(package: P
     package.edit("deep.py", "def depth", "from .unused import X\n\ndef depth")
     found = [text.replace(f"{package.name}.", "") for _, text in differences(old, {"code": closure((name,))})]
     assert found == ["deep changed (line 1)", "kernels changed (Edge is gone)", "unused came or went"]
+
+
+def test_the_registries_of_touchstone_do_not_count() -> None:
+    found = closure(("stages.train", "detectors.svm"))
+    assert {"stages", "detectors"}.isdisjoint(found)
+    assert {"stages.train", "detectors.svm"} <= set(found)
 
 
 def test_one_detector_family_does_not_reach_another() -> None:
