@@ -99,9 +99,7 @@ def test_modules_that_a_config_selects_are_added_and_touch_no_other(package: Pac
         ("unused.py", "1", "2"),
     ],
 )
-def test_comments_docstrings_and_formatting_do_not_count(
-    package: Package, file: str, old: str, new: str
-) -> None:
+def test_comments_docstrings_and_formatting_do_not_count(package: Package, file: str, old: str, new: str) -> None:
     before = package.closure()
     package.edit(file, old, new)
     assert package.closure() == before

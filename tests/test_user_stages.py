@@ -84,6 +84,152 @@ def test_a_stage_beside_the_pipeline_file_needs_no_python_path(folder: Path, mon
     importing._FOLDERS.clear()
     monkeypatch.chdir("/")
     stage_file(folder / "own_case" / "kernels.py")
+    pipeline = load_pipeline(pipeline_file(folder, "own_case.kernels:Numbers"))
+    assert pipeline.nodes["a"].stage.name == "user_numbers"
+
+
+def test_the_folder_is_no_entry_of_the_path(folder: Path) -> None:
+    stage_file(folder / "path_case.py")
+    load_pipeline(pipeline_file(folder, "path_case:Numbers"))
+    assert str(folder) not in sys.path, "spawned processes copy it and would take a user's pipeline.py for the engine"
+
+
+def test_the_last_pipeline_file_comes_first_and_no_folder_twice(tmp_path: Path, folder: Path) -> None:
+    for name in ("one", "two", "one"):
+        importing.add_user_folder(tmp_path / name)
+    assert importing.user_folders() == (str(tmp_path / "one"), str(tmp_path / "two"), str(tmp_path))
+
+
+def test_two_pipelines_of_one_process_with_modules_of_one_name_are_told_apart(folder: Path) -> None:
+    for name in ("one", "two"):
+        stage_file(folder / name / "twice_case.py")
+        pipeline_file(folder / name, "twice_case:Numbers")
+    load_pipeline(folder / "one" / "pipeline.yaml")
+    sentence = r"two/twice_case\.py has the name of .*one/twice_case\.py, which is taken for it; rename it"
+    with pytest.raises(ConfigError, match=sentence):
+        load_pipeline(folder / "two" / "pipeline.yaml")
+
+
+@pytest.mark.parametrize(
+    ("file", "stage", "sentence"),
+    [
+        ("json.py", "json:Numbers", r"json\.py has the name of .*json/__init__\.py, which is taken for it; rename it"),
+        ("yaml/__init__.py", "yaml:Numbers", r"yaml/__init__\.py has the name of .*, which is taken for it; rename it"),
+        ("sys.py", "sys:Numbers", r"sys\.py has the name of a module of Python, which is taken for it; rename it"),
+        ("code/mine.py", "code.mine:Numbers", r"code/mine\.py has the name of .*code\.py, which is taken for it"),
+        ("stages/mine.py", "stages.mine:Numbers", r"has the name of Touchstone's own package 'stages'; rename it"),
+        ("pipeline.py", "pipeline:Numbers", r"has the name of Touchstone's own package 'pipeline'; rename it"),
+        ("my_case.py", "my_cases:Numbers", r"No module named 'my_cases'; it is looked for beside the pipeline file"),
+        ("my_case.py", "my_case.py:Numbers", r"No module named 'my_case\.py'; 'my_case' is not a package"),
+        ("my_case.py", ":Numbers", r"cannot be imported as a stage: .*[Ee]mpty module name"),
+        ("my_case.py", "detectors.mine:Numbers", r"'detectors' is Touchstone's own package, give yours another name"),
+        ("my_case.py", "my_case:Number", r"my_case has no class 'Number'; did you mean 'Numbers'\?"),
+        ("my_case.py", "my_case:Bare", r"is not a whole stage: Bare of my_case lacks 'name'"),
+    ],
+)  # fmt: skip
+def test_a_name_that_gives_no_stage_is_one_sentence(folder: Path, file: str, stage: str, sentence: str) -> None:
+    stage_file(folder / file, "class Bare(Stage): pass")
+    with pytest.raises(ConfigError, match=sentence) as found:
+        load_pipeline(pipeline_file(folder, stage))
+    assert str(found.value).startswith(f"pipeline.yaml:3 nodes.a.stage '{stage}' ")
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("import no_such_module", r"No module named 'no_such_module' \(.*broken_case_\d+\.py:5\)"),
+        ("raise KeyError('x')", r"KeyError: 'x' \(.*broken_case_\d+\.py:5\)"),
+        ("raise SystemExit(2)", r"SystemExit: 2 \(.*broken_case_\d+\.py:5\)"),
+        ("def f(:", r"SyntaxError: invalid syntax.*\(broken_case_\d+\.py, line 5\)"),
+    ],
+)  # fmt: skip
+def test_a_module_that_cannot_be_imported_is_one_sentence(folder: Path, text: str, sentence: str) -> None:
+    name = f"broken_case_{next(NUMBERS)}"
+    stage_file(folder / f"{name}.py", text)
+    with pytest.raises(ConfigError, match=f"cannot be imported as a stage: {sentence}"):
+        load_pipeline(pipeline_file(folder, f"{name}:Numbers"))
+
+
+def test_a_helper_that_python_takes_from_elsewhere_is_one_sentence(folder: Path) -> None:
+    write(folder / "my.py", "import colorsys\n")
+    assert list(closure(("my",))) == ["my"]
+    write(folder / "colorsys.py", "K = 1\n")
+    with pytest.raises(StageError, match=r"^my\.py imports colorsys, but .*/colorsys\.py has the name of .*rename it$"):
+        closure(("my",))
+
+
+def test_a_helper_that_is_no_python_is_one_sentence(folder: Path) -> None:
+    write(folder / "my.py", "def f():\n    import helper\n")
+    write(folder / "helper.py", "x = 1\ndef f(:\n")
+    with pytest.raises(StageError, match=r"helper\.py:2 is no valid Python: invalid syntax"):
+        closure(("my",))
+
+
+# What a stage is made of
+
+
+def test_a_class_from_elsewhere_counts_by_the_module_that_names_it(folder: Path) -> None:
+    stage_file(folder / "base_case.py")
+    write(folder / "named_case.py", "from base_case import Numbers\nNumbers.compute = lambda *_: {}\n")
+    file = pipeline_file(folder, "named_case:Numbers")
+    assert code_of(file) == {"base_case", "named_case"}
+
+
+def test_a_class_of_a_factory_counts_by_its_maker_and_its_namer(folder: Path) -> None:
+    stage_file(folder / "whole_case.py", "def make(): return type('Made', (Numbers,), {'__module__': 'maker_case'})")
+    write(folder / "maker_case.py", "import whole_case\nMade = whole_case.make()\n")
+    write(folder / "namer_case.py", "import sys\nMade = sys.modules['maker_case'].Made\n")
+    write(folder / "first_case.py", "import maker_case\n")
+    load_pipeline(pipeline_file(folder, "maker_case:Made"))
+    assert code_of(pipeline_file(folder, "namer_case:Made")) == {"maker_case", "namer_case", "whole_case"}
+
+
+def test_a_stage_of_touchstone_is_its_own_module() -> None:
+    node = load_pipeline(ROOT / "pipeline.yaml").nodes["photos"]
+    assert modules_of(node.stage) == ("stages.ingest",)
+
+
+# What is refused
+
+BY_NAME = (
+    "and edits of what it loads would not be seen; import by a statement, or name the modules in `modules` of the stage"
+)
+A_FILE = "and edits of a file that is read by it would not be seen; make the file a file setting of the stage"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "word", "advice"),
+    [
+        ("import importlib\nh = importlib.import_module('helper')", 2, "importlib.import_module", BY_NAME),
+        ("from importlib import import_module as load\n\nload('h')", 3, "importlib.import_module", BY_NAME),
+        ("import importlib as il\nload = il.import_module", 2, "importlib.import_module", BY_NAME),
+        ("def f():\n    return __import__('helper')", 2, "__import__", BY_NAME),
+        ("import runpy\nrunpy.run_path('x')", 2, "runpy.run_path", BY_NAME),
+        ("import importlib.util as u\nu.spec_from_file_location", 2, "importlib.util.spec_from_file_location", BY_NAME),
+        ("text = input\nexec(text)", 2, "exec", BY_NAME),
+        ("def f(text):\n    return eval(text)", 2, "eval", BY_NAME),
+        ("exec('import helper')", 1, "exec", BY_NAME),
+        ("import sys\nsys.modules['helper'] = 1", 2, "sys.modules", BY_NAME),
+        ("from pathlib import Path\nHERE = Path(__file__).parent", 2, "__file__", A_FILE),
+        ("import helper, numpy\nnumpy.load(helper.__file__ + 'x')", 2, "__file__", A_FILE),
+        ("from importlib.resources import files", 1, "importlib.resources", A_FILE),
+        ("import pkgutil\npkgutil.get_data('my', 'x')", 2, "pkgutil.get_data", A_FILE),
+        ("import inspect\ninspect.getfile(f)", 2, "inspect.getfile", A_FILE),
+        ("def f():\n    return open('table.json')", 2, "'table.json'", A_FILE),
+        ("import numpy as np\nTABLE = 'data/table.npy'\nnp.load(TABLE)", 2, "'data/table.npy'", A_FILE),
+        ("import subprocess\nsubprocess.run(['python', 'helper.py'])", 2, "'helper.py'", A_FILE),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_followed_is_refused_with_its_line(
+    folder: Path, text: str, line: int, word: str, advice: str
+) -> None:
+    for name in ("table.json", "data/table.npy", "helper.py"):
+        write(folder / name, "")
+    write(folder / "my.py", "import deep\n")
+    write(folder / "deep.py", text)
+    with pytest.raises(StageError) as found:
+        closure(("my",))
     page = "(docs/writing_a_stage.md says more)"
     assert str(found.value) == f"deep.py:{line} uses {word}, {advice} {page}"
     closure(("my",), declared=True)  # the stage names in `modules` what it loads
