@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dask_processes import DEADLINE_S, DaskProcesses
 from test_user_layouts import write
 
 from pipeline import importing
@@ -19,6 +21,7 @@ from pipeline.closure import closure
 from pipeline.config import load_pipeline
 from pipeline.errors import ConfigError, StageError
 from pipeline.recipes import make_recipe
+from pipeline.run import RunReport, run
 from pipeline.stage_names import modules_of
 
 ROOT = Path(__file__).parents[1]
@@ -299,9 +302,8 @@ def command(folder: Path, path: list[str], *arguments: str) -> subprocess.Comple
     return subprocess.run(ran, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("in_path", [False, True], ids=["beside the file", "in PYTHONPATH"])
-def test_folders_of_touchstone_s_names_break_no_command(tmp_path: Path, in_path: bool) -> None:
-    """Also not in spawned workers, nor in those of another working directory."""
+def test_folders_of_touchstone_s_names_break_no_command(tmp_path: Path) -> None:
+    """Neither beside the pipeline file nor in PYTHONPATH, where spawned workers meet them too."""
     project = tmp_path / "project"
     stage_file(project / "my.py", "import helper")
     write(project / "helper.py", "K = 1\n")
@@ -309,11 +311,29 @@ def test_folders_of_touchstone_s_names_break_no_command(tmp_path: Path, in_path:
     for name in ("pipeline", "stages", "detectors"):
         write(project / name / "__init__.py", "raise RuntimeError('not Touchstone')\n")
         write(project / f"{name}.py", "raise RuntimeError('not Touchstone')\n")
-    path = [str(project)] if in_path else []
-    ran = command(tmp_path, path, "run", "--workers", "2")
+    ran = command(tmp_path, [str(project)], "run", "--workers", "2")
     assert (ran.returncode, ran.stdout) == (0, "a: 4 computed\n"), ran.stderr
     assert not re.search("Traceback|not Touchstone", ran.stderr)
     write(project / "helper.py", "K = 2\n")
-    ran = command(tmp_path, path, "explain", "a")
-    assert ran.returncode == 1
+    ran = command(tmp_path, [], "explain", "a")
+    assert (ran.returncode, ran.stderr) == (1, "")
     assert "helper changed (K, line 1)" in ran.stdout
+
+
+def test_a_worker_that_joins_later_in_another_folder_finds_the_stage(tmp_path: Path, folder: Path) -> None:
+    """Neither it nor the scheduler has the project in its path."""
+    processes = DaskProcesses(tmp_path)
+    try:
+        stage_file(folder / "project" / "joining_case.py", "import joined_helper")
+        write(folder / "project" / "joined_helper.py", "K = 1\n")
+        file = pipeline_file(folder / "project", "joining_case:Numbers")
+        address, _ = processes.scheduler()
+        reports: list[RunReport] = []
+        pipeline = load_pipeline(file)
+        running = threading.Thread(target=lambda: reports.append(run(pipeline, [], scheduler=address)))
+        running.start()
+        processes.worker(address)
+        running.join(DEADLINE_S)
+        assert [report.computed for report in reports] == [{"a": 4}]
+    finally:
+        processes.close()
