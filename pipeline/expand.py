@@ -17,6 +17,7 @@ from pipeline import ids
 from pipeline.errors import ConfigError
 from pipeline.rows import Names, Rows
 from pipeline.selection import Selection, Side
+from pipeline.spelling import normalized
 from pipeline.stage import ID, SPLITS, Children, Parents
 
 Made = tuple[Selection, Rows, NDArray[np.int64]]
@@ -89,7 +90,7 @@ def _born(
         table = replace(table, label=np.full(len(table), made.label, dtype=np.uint8), source=born)
     if made.domain is not None:
         words, places = np.unique(np.asarray(made.domain, dtype=str)[which], return_inverse=True)
-        numbers = np.array([names.number(str(word)) for word in words], dtype=np.int32)
+        numbers = np.array([names.number(normalized(str(word))) for word in words], dtype=np.int32)
         table = replace(table, domain=numbers[places])
     return selection, table, index
 

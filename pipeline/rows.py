@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.errors import SourceError
 from pipeline.recipes import digest
+from pipeline.spelling import remarks, spellings
 from pipeline.stage import ID, SPLITS, SourceRows
 
 
@@ -68,27 +69,28 @@ class Source:
 def tabulate(found: SourceRows, node: str, seed: int, shares: Mapping[str, float], names: Names) -> Source:
     """Row table of a source: entries of equal content become one row; groups get their split.
 
+    Groups, domains and splits are compared in their normal form (`pipeline.spelling`); a note says what that merged.
     Raises SourceError where one group or one content would stand in two splits.
     """
     count = len(found.id)
+    notes = list(found.notes)
     good = np.ones(count, dtype=bool)
     good[list(found.problems)] = False
     entries = np.flatnonzero(good)
-    given = _split_codes(found.split, count)
-    groups = _group_digests(found)
+    given = _split_codes(found, node, notes)
+    groups = _group_digests(found, node, notes)
     ranked = entries[ids.order(found.id[entries])]
     first = np.ones(len(ranked), dtype=bool)
     sorted_ids = found.id[ranked]
     if len(ranked) > 1:
         pairs = ids.words(sorted_ids)
         first[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
-    notes = list(found.notes)
     if not first.all():
         notes.append(_merge_duplicates(found, node, ranked, first, groups, given))
     kept = ranked[first]
     shares = found.splits or shares
     split = _splits(found, node, kept, groups[kept], given[kept], seed, shares)
-    domains = _domains(found.domain, kept, names)
+    domains = _domains(found, node, notes, kept, names)
     rows = Rows(
         found.id[kept],
         np.full(len(kept), found.label, dtype=np.uint8),
@@ -113,31 +115,40 @@ def _in_split(found: SourceRows, number: int, code: int) -> str:
     return f"{place(found, number)}{line} in {SPLITS[code]}"
 
 
-def _split_codes(split: Sequence[str] | None, count: int) -> NDArray[np.int8]:
-    if split is None:
+def _words(words: Sequence[str], kind: str, node: str, notes: list[str]) -> Mapping[str, str]:
+    """Normal form of each distinct word; notes are added where that merged some."""
+    normal = spellings(words)
+    notes += [f"{node}: {text}" for text in remarks(words, normal, kind)]
+    return normal
+
+
+def _split_codes(found: SourceRows, node: str, notes: list[str]) -> NDArray[np.int8]:
+    count = len(found.id)
+    if found.split is None:
         return np.full(count, -1, dtype=np.int8)
     codes = {"": -1} | {name: code for code, name in enumerate(SPLITS)}
-    return np.fromiter((codes[word] for word in split), dtype=np.int8, count=count)
+    known = {word: codes[normal] for word, normal in _words(found.split, "split", node, notes).items()}
+    return np.fromiter((known[word] for word in found.split), dtype=np.int8, count=count)
 
 
-def _group_digests(found: SourceRows) -> NDArray[np.void]:
+def _group_digests(found: SourceRows, node: str, notes: list[str]) -> NDArray[np.void]:
     if found.group is None:
         return found.id.copy()
     if isinstance(found.group, np.ndarray) and found.group.dtype == ID:
         return found.group.copy()
-    known: dict[str, bytes] = {}
-    parts = []
-    for word in found.group:
-        if word not in known:
-            known[word] = digest("group", str(word))
-        parts.append(known[word])
-    return ids.from_bytes(parts).copy()
+    words = [str(word) for word in found.group]
+    known = {word: digest("group", normal) for word, normal in _words(words, "group", node, notes).items()}
+    return ids.from_bytes([known[word] for word in words]).copy()
 
 
-def _domains(domain: Sequence[str] | None, kept: NDArray[np.int64], names: Names) -> NDArray[np.int32]:
-    if domain is None:
+def _domains(
+    found: SourceRows, node: str, notes: list[str], kept: NDArray[np.int64], names: Names
+) -> NDArray[np.int32]:
+    if found.domain is None:
         return np.full(len(kept), names.number(""), dtype=np.int32)
-    codes = np.fromiter((names.number(word) for word in domain), dtype=np.int32, count=len(domain))
+    normal = _words(found.domain, "domain", node, notes)
+    known = {word: names.number(form) for word, form in normal.items()}
+    codes = np.fromiter((known[word] for word in found.domain), dtype=np.int32, count=len(found.domain))
     return codes[kept]
 
 

@@ -70,7 +70,7 @@ def open_scan(pipeline: Pipeline, writable: bool, paranoid: bool = False, bars: 
 
     progress = bars.scanning if bars else None
     cache = pipeline.store / ".cache" / "stats"
-    return Scan(pipeline.base, cache, paranoid, progress, read_only=not writable)
+    return Scan(pipeline.base, cache, paranoid, progress, read_only=not writable, store=pipeline.store)
 
 
 def run(

@@ -13,11 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
-import zipfile
-import zlib
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,14 +23,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.archives import Archive
 from pipeline.errors import ConfigError, SourceError
-from pipeline.stage import ID
+from pipeline.stage import ID, RowError
 from pipeline.statcache import StatCache, Table
+from pipeline.walk import MISSING, Found, Walk, four, look_up, reason_of, within
 
 RACY_NS = 2_000_000_000
 PORTION = 1024
 """Files handed to the reading threads at once."""
-MISSING = "the file does not exist"
+
+SCRATCH = "scratch"
+"""Folder beside pipeline.yaml for what long jobs leave; a folder above it does not count its pictures."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Listing:
     sizes     (n,) int64, bytes
     problems  row number -> why the file cannot be read; such rows stay in the listing
     ignored   files that were passed over because of their suffix
+    notes     sentences on what else was passed over or read in another way
+    spelled   path -> path as the disk spells it, where that differs
     """
 
     paths: list[str]
@@ -53,35 +55,13 @@ class Listing:
     sizes: NDArray[np.int64]
     problems: dict[int, str] = field(default_factory=dict)
     ignored: int = 0
+    notes: tuple[str, ...] = ()
+    spelled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ids(self) -> NDArray[np.void]:
         """(n,) V16: the first half of each digest."""
         return np.ascontiguousarray(self.digests[:, : ID.itemsize]).view(ID)[:, 0]
-
-
-@dataclass
-class _Found:
-    """What a walk has seen: four integers per path, in the same order."""
-
-    paths: list[str] = field(default_factory=list)
-    stats: array[int] = field(default_factory=lambda: array("q"))
-    problems: dict[str, str] = field(default_factory=dict)
-    ignored: int = 0
-
-    def add(self, path: str, status: os.stat_result) -> None:
-        self.paths.append(path)
-        self.stats.extend(_four(status))
-
-    def reject(self, path: str, reason: str) -> None:
-        self.paths.append(path)
-        self.stats.extend((0, 0, 0, 0))
-        self.problems[path] = reason
-
-    def table(self) -> tuple[list[str], NDArray[np.int64]]:
-        stats = np.frombuffer(self.stats, np.int64).reshape(-1, 4) if self.paths else np.zeros((0, 4), np.int64)
-        order = sorted(range(len(self.paths)), key=self.paths.__getitem__)
-        return [self.paths[row] for row in order], stats[order]
 
 
 class Scan:
@@ -93,6 +73,7 @@ class Scan:
     read_only  never write the cache (`plan`)
     progress   called with a short text and the count of files read so far
     clock      nanoseconds since 1970, comparable with the time stamps of files
+    store      folder of results, which is never read as a source
     """
 
     def __init__(
@@ -104,8 +85,12 @@ class Scan:
         *,
         read_only: bool = False,
         clock: Callable[[], int] = time.time_ns,
+        store: Path | None = None,
     ) -> None:
         self.base = Path(os.path.abspath(base))
+        places = () if store is None else (os.path.realpath(store),)
+        around = within(os.path.realpath(self.base), places)  # then every source lies in it
+        self._store: tuple[str, ...] = () if around else places
         self.paranoid = paranoid
         self.hashed = 0
         """Files read by this object so far."""
@@ -118,30 +103,48 @@ class Scan:
         """`path`, seen from the folder of pipeline.yaml."""
         return self.base / path
 
-    def folder(self, root: str | Path, suffixes: Iterable[str]) -> Listing:
+    def source(self, path: str | Path) -> Path:
+        """`path` as a place that rows may come from. Raises ConfigError if it lies in the store."""
+        place = self.resolve(path)
+        if within(os.path.realpath(place), self._store):
+            raise ConfigError(
+                f"{place}: lies in the store, and results are never read as a source; copy the files to a folder of "
+                "their own"
+            )
+        return place
+
+    def folder(self, root: str | Path, suffixes: Iterable[str], follow_links: bool = False) -> Listing:
         """All files under `root` whose name ends in one of `suffixes` (lower case, any case matches).
 
-        Raises ConfigError if there is no such folder, SourceError if a link leads outside of it.
+        Hidden files and results of pipelines are passed over. Raises ConfigError if there is no such folder or it lies
+        in the store, SourceError if a link leads outside of it; with `follow_links` it may, to a regular file.
         """
-        wanted = tuple(sorted(suffixes))
-        key = ("folder", str(self.resolve(root)), *wanted)
-        return self._once(key, lambda: self._folder(key, self.resolve(root), wanted))
+        wanted, place = tuple(sorted(suffixes)), self.source(root)
+        key = ("folder", str(place), *wanted)
+        return self._once((*key, follow_links), lambda: self._folder(key, place, wanted, follow_links))
 
-    def files(self, root: str | Path, relative_paths: Sequence[str], hashed: bool = True) -> Listing:
+    def files(
+        self, root: str | Path, relative_paths: Sequence[str], hashed: bool = True, follow_links: bool = False
+    ) -> Listing:
         """The named files under `root`, in sorted order; with `hashed=False` only existence and size are looked up.
 
-        Raises ConfigError if there is no such folder, SourceError if a path or a link leads outside of it.
+        A name that the disk spells in another normal form, or with backslashes, is found (`Listing.spelled`). Raises
+        ConfigError if there is no such folder, SourceError if a path or a link leads outside of it or into the store.
         """
-        place = self.resolve(root)
-        names = sorted(set(relative_paths))
+        place, names = self.source(root), sorted(set(relative_paths))
         mark = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
         key = ("files", str(place))
-        return self._once((*key, mark, hashed), lambda: self._files(key, place, names, hashed))
+
+        def look() -> Listing:
+            return self._files(key, place, names, hashed, self._store, follow_links)
+
+        return self._once((*key, mark, hashed, follow_links), look)
 
     def digest(self, path: str | Path) -> bytes:
         """SHA-256 (32 bytes) of one file; raises SourceError if it cannot be read."""
         place = Path(os.path.realpath(self.resolve(path)))
-        listing = self.files(place.parent, [place.name])
+        key = ("files", str(place.parent))
+        listing = self._once((*key, place.name), lambda: self._files(key, place.parent, [place.name], True))
         if listing.problems:
             raise SourceError(f"{place}: {listing.problems[0]}")
         return listing.digests[0].tobytes()
@@ -149,14 +152,16 @@ class Scan:
     def archive(self, path: str | Path, suffixes: Iterable[str]) -> Listing:
         """Members of a zip file whose name ends in one of `suffixes`; read again only when the zip's own stat moves.
 
+        Paths have "/" between folders, whatever the archive has; see `pipeline.archives`.
+
         Raises ConfigError if there is no such file, SourceError if it is no zip file.
         """
-        place, wanted = self.resolve(path), tuple(sorted(suffixes))
+        place, wanted = self.source(path), tuple(sorted(suffixes))
         if not place.is_file():
             raise ConfigError(
                 f"{place}: {MISSING}, expected a zip file; correct the path, which is relative to the pipeline file"
             )
-        stored = self.cached("\0".join(("archive", str(place), *wanted)), place, lambda: self._archive(place, wanted))
+        stored = self.cached("\0".join(("members", str(place), *wanted)), place, lambda: self._archive(place, wanted))
         reasons = _decode(stored["reasons"])
         return Listing(
             _decode(stored["names"]),
@@ -164,6 +169,7 @@ class Scan:
             stored["sizes"],
             {row: reason for row, reason in enumerate(reasons) if reason},
             int(stored["ignored"][0]),
+            tuple(_decode(stored["notes"])),
         )
 
     def cached(
@@ -184,21 +190,31 @@ class Scan:
                 self.save()
         return self._done[key]
 
-    def _folder(self, key: tuple[str, ...], root: Path, suffixes: tuple[str, ...]) -> Listing:
+    def _folder(self, key: tuple[str, ...], root: Path, suffixes: tuple[str, ...], follow_links: bool) -> Listing:
         now = self._clock()
-        found = _walk(_existing_folder(root), suffixes)
+        results = (*self._store, os.path.realpath(self.base / SCRATCH))
+        found = Walk(root, suffixes, results, follow_links).found
         return self._listing(key, root, found, now, keep_others=False)
 
-    def _files(self, key: tuple[str, ...], root: Path, names: list[str], hashed: bool) -> Listing:
+    def _files(
+        self,
+        key: tuple[str, ...],
+        root: Path,
+        names: list[str],
+        hashed: bool,
+        results: tuple[str, ...] = (),
+        follow_links: bool = False,
+    ) -> Listing:
         now = self._clock()
-        found = _look_up(_existing_folder(root), names)
+        found = look_up(root, names, results, follow_links)
         if not hashed:
             paths, stats = found.table()
             problems = {row: found.problems[path] for row, path in enumerate(paths) if path in found.problems}
-            return Listing(paths, np.zeros((len(paths), 32), np.uint8), stats[:, 0], problems)
+            digests = np.zeros((len(paths), 32), np.uint8)
+            return Listing(paths, digests, stats[:, 0], problems, spelled=found.spelled)
         return self._listing(key, root, found, now, keep_others=True)
 
-    def _listing(self, key: tuple[str, ...], root: Path, found: _Found, now: int, keep_others: bool) -> Listing:
+    def _listing(self, key: tuple[str, ...], root: Path, found: Found, now: int, keep_others: bool) -> Listing:
         """Digests of what was found: from the cache where the stat is the same, else by reading."""
         paths, stats = found.table()
         problems = {row: found.problems[path] for row, path in enumerate(paths) if path in found.problems}
@@ -213,8 +229,12 @@ class Scan:
         good = fresh.copy()
         good[list(problems)] = False
         text = f"reading {root.name or root}" + (" (all files have a new stat)" if len(stale) == len(known) > 0 else "")
+
+        def place(path: str) -> str:
+            return found.spelled.get(path, path)
+
         try:
-            for row, result in self._hash_all(text, [(int(row), str(root / paths[row])) for row in stale]):
+            for row, result in self._hash_all(text, [(int(row), str(root / place(paths[row]))) for row in stale]):
                 if isinstance(result, str):
                     problems[row] = result
                     continue
@@ -227,7 +247,8 @@ class Scan:
                 learned = Table(names, stats[good], digests[good])
                 self._cache.put(name, known.merged(learned) if keep_others else learned)
         digests[list(problems)] = 0
-        return Listing(paths, digests, stats[:, 0], dict(sorted(problems.items())), found.ignored)
+        problems = dict(sorted(problems.items()))
+        return Listing(paths, digests, stats[:, 0], problems, found.ignored, found.notes(), found.spelled)
 
     def _hash_all(
         self, text: str, jobs: list[tuple[int, str]]
@@ -245,30 +266,26 @@ class Scan:
 
     def _archive(self, path: Path, suffixes: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
         names, sizes, digests, reasons, ignored = [], [], [], [], 0
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for name, entries in _members(archive).items():
-                    if not name.lower().endswith(suffixes):
-                        ignored += 1
-                        continue
-                    digest, reason = _hash_member(archive, entries)
-                    names.append(name)
-                    sizes.append(entries[-1].file_size)
-                    digests.append(np.frombuffer(digest, np.uint8))
-                    reasons.append(reason)
-                    self.hashed += 1
-                    if len(names) % 1000 == 0:
-                        self._progress(f"reading {path.name}", self.hashed)
-        except zipfile.BadZipFile as error:
-            raise SourceError(f"{path}: expected a zip file, found something else ({error})") from error
-        except OSError as error:
-            raise SourceError(f"{path}: {_reason(error)}") from error
+        archive = Archive(path)
+        for name, entries in archive.members.items():
+            if not name.lower().endswith(suffixes):
+                ignored += 1
+                continue
+            digest, reason = _hash_member(archive, name)
+            names.append(name)
+            sizes.append(entries[-1].file_size)
+            digests.append(np.frombuffer(digest, np.uint8))
+            reasons.append(reason)
+            self.hashed += 1
+            if len(names) % 1000 == 0:
+                self._progress(f"reading {path.name}", self.hashed)
         return {
             "names": _encode(names),
             "sizes": np.array(sizes, np.int64),
             "digests": np.array(digests, np.uint8).reshape(-1, 32),
             "reasons": _encode(reasons),
             "ignored": np.array([ignored], np.int64),
+            "notes": _encode(archive.notes),
         }
 
     def _computed(
@@ -285,159 +302,40 @@ class Scan:
         return arrays
 
 
-def _four(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & 0x7FFF_FFFF_FFFF_FFFF
-
-
 def _racy(four: tuple[int, int, int, int], now: int) -> bool:
     """Whether a file was touched so shortly before `now` that its next change may leave the same time stamps."""
     return four[2] > now - RACY_NS or abs(four[1] - now) < RACY_NS
-
-
-def _reason(error: OSError) -> str:
-    """Why a file cannot be read, without its name."""
-    return f"cannot be read ({error.strerror or error})"
-
-
-def _existing_folder(root: Path) -> Path:
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing"
-        raise ConfigError(
-            f"{root}: expected a folder of input files, found {found}; make it, or correct the path, which is relative "
-            "to the pipeline file"
-        )
-    return root
-
-
-def _inside(path: str, root: str) -> bool:
-    """Whether the place that `path` really leads to lies under the real folder `root`."""
-    return os.path.commonpath((os.path.realpath(path), root)) == root
-
-
-def _outside_error(root: Path, path: str) -> SourceError:
-    return SourceError(f"{root}: {path!r} leads to a path outside the root; copy the file or move the root up")
-
-
-def _walk(root: Path, suffixes: tuple[str, ...]) -> _Found:
-    """Every file under `root`; a link to a folder inside the root is not entered: its files are listed at home."""
-    found, pending, real = _Found(), [""], os.path.realpath(root)
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(root / folder) as entries:
-                for entry in entries:
-                    _walk_entry(entry, folder + entry.name, found, pending, root, real, suffixes)
-        except OSError as error:
-            found.reject(folder.rstrip("/") or ".", _reason(error))
-    return found
-
-
-def _walk_entry(
-    entry: os.DirEntry[str],
-    path: str,
-    found: _Found,
-    pending: list[str],
-    root: Path,
-    real: str,
-    suffixes: tuple[str, ...],
-) -> None:
-    wanted = entry.name.lower().endswith(suffixes)
-    if not wanted and not entry.is_dir():
-        found.ignored += 1
-        return
-    if not wanted and not entry.is_symlink():
-        pending.append(path + "/")
-        return
-    try:
-        status = entry.stat(follow_symlinks=False)
-        if stat.S_ISLNK(status.st_mode):
-            if not _inside(entry.path, real):
-                raise _outside_error(root, path)
-            if not wanted:
-                return
-            status = entry.stat()
-        if stat.S_ISREG(status.st_mode):
-            found.add(path, status)
-        else:
-            found.reject(path, _not_a_file(status))
-    except FileNotFoundError:
-        found.reject(path, MISSING)
-    except OSError as error:
-        found.reject(path, _reason(error))
-
-
-def _not_a_file(status: os.stat_result) -> str:
-    kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
-    return f"is {kind}, expected a file"
-
-
-def _look_up(root: Path, names: Sequence[str]) -> _Found:
-    """Stats of named files. The real place of a folder is asked once, that of a file only if it is a link."""
-    found, real, safe = _Found(), os.path.realpath(root), {"": True}
-    for name in names:
-        folder = name.rpartition("/")[0]
-        path = f"{root}/{name}"
-        if folder not in safe:
-            safe[folder] = _inside(f"{root}/{folder}", real)
-        try:
-            if name.startswith("/") or not safe[folder] or name in ("", "..", "."):
-                raise _outside_error(root, name)
-            status = os.lstat(path)
-            if stat.S_ISLNK(status.st_mode):
-                if not _inside(path, real):
-                    raise _outside_error(root, name)
-                status = os.stat(path)
-            if stat.S_ISREG(status.st_mode):
-                found.add(name, status)
-            else:
-                found.reject(name, _not_a_file(status))
-        except FileNotFoundError:
-            found.reject(name, MISSING)
-        except OSError as error:
-            found.reject(name, _reason(error))
-    return found
 
 
 def _hash_file(path: str) -> tuple[bytes, tuple[int, int, int, int]] | str:
     """Digest of a file and the stat that belongs to it, or why there is none."""
     try:
         with open(path, "rb") as file:
-            before = _four(os.fstat(file.fileno()))
+            before = four(os.fstat(file.fileno()))
             digest = hashlib.file_digest(file, "sha256").digest()
-            if _four(os.fstat(file.fileno())) != before:
+            if four(os.fstat(file.fileno())) != before:
                 return "changes while it is read; wait until its writer is done"
             return digest, before
     except FileNotFoundError:
         return MISSING
     except OSError as error:
-        return _reason(error)
+        return reason_of(error)
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, list[zipfile.ZipInfo]]:
-    """Files of an archive by name, sorted; a name may occur more than once."""
-    members: dict[str, list[zipfile.ZipInfo]] = {}
-    for entry in archive.infolist():
-        if not entry.is_dir():
-            members.setdefault(entry.filename, []).append(entry)
-    return dict(sorted(members.items()))
-
-
-def _hash_member(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> tuple[bytes, str]:
+def _hash_member(archive: Archive, name: str) -> tuple[bytes, str]:
     """(digest, "") of a member, or (zeros, reason)."""
-    if len(entries) > 1:
-        return bytes(32), f"the archive holds {len(entries)} members of this name, expected one"
-    if entries[0].flag_bits & 1:
-        return bytes(32), "is encrypted"
+    digest = hashlib.sha256()
     try:
-        with archive.open(entries[0]) as file:
-            return hashlib.file_digest(file, "sha256").digest(), ""  # type: ignore[arg-type]
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        return bytes(32), f"cannot be unpacked ({error})"
+        for piece in archive.pieces(name):
+            digest.update(piece)
+    except RowError as error:
+        return bytes(32), str(error)
+    return digest.digest(), ""
 
 
 def _tree_mark(path: Path) -> tuple[bytes, int]:
     """Digest of the stats of a file or of all files of a folder, and the newest change among them."""
-    found = _Found()
+    found = Found()
     try:
         if not path.is_dir():
             found.add(path.name, path.stat())
@@ -445,7 +343,7 @@ def _tree_mark(path: Path) -> tuple[bytes, int]:
             for name in names:
                 found.add(os.path.join(folder, name), os.stat(os.path.join(folder, name)))
     except OSError as error:
-        raise SourceError(f"{path}: {_reason(error)}") from error
+        raise SourceError(f"{path}: {reason_of(error)}") from error
     paths, stats = found.table()
     mark = hashlib.sha256(_encode(paths).tobytes() + b"\0\0" + stats.tobytes()).digest()
     return mark, int(stats[:, 1:3].max(initial=0))

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.document import Document, Place, describe, nearest
 from pipeline.errors import ConfigError
+from pipeline.spelling import normalized
 from pipeline.stage import SPLITS
 
 FIELDS = ("label", "split", "domain", "source", "group")
@@ -124,7 +125,7 @@ def _term(reader: _Reader) -> Term:
     if many != reader.sees("[") and not reader.ended():
         raise reader.error(f"has {reader.shown()}; 'in' wants a list [A, B], '=' one value")
     values = _list(reader) if many else (_value(reader),)
-    return Term(name, values, operator == "!=" or operator.startswith("not"))
+    return Term(name, tuple(map(normalized, values)), operator == "!=" or operator.startswith("not"))
 
 
 def _list(reader: _Reader) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import threading
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
-from pipeline.errors import ConfigError
+from pipeline.archives import Archive
+from pipeline.document import counted
+from pipeline.errors import ConfigError, SourceError
+from pipeline.spelling import normalized, spellings
 from pipeline.stage import (
     FAKE,
     ID,
@@ -38,6 +40,7 @@ from pipeline.stage import (
     StageConfig,
     row_setting,
 )
+from pipeline.walk import left_out
 from stages import grouping
 from stages.containers import FACTS
 from stages.manifests import Manifest, read_manifest
@@ -75,6 +78,9 @@ class IngestConfig(StageConfig):
         "the start of the file's stem, whose first group (or whole match) names the group",
     )
     domain_by: Literal["none", "folder"] = row_setting("none", description="folder: the first folder of the path")
+    follow_links: bool = row_setting(
+        False, description="read links to regular files outside the folder, as DVC, git-annex and model hubs make them"
+    )
     splits: dict[str, float] | None = row_setting(
         None, description="fractions of groups for rows without a given split, in place of the pipeline's"
     )
@@ -101,6 +107,8 @@ class IngestConfig(StageConfig):
             raise ValueError(f"expected exactly one of folder, manifest, zip, torchvision; found {found}")
         if given == ["torchvision"] and (self.group_by != "none" or self.domain_by != "none"):
             raise ValueError("group_by and domain_by need file names, which a torchvision data set does not have")
+        if self.follow_links and given[0] in ("zip", "torchvision"):
+            raise ValueError(f"follow_links has no effect on {given[0]}; remove it")
         return self
 
 
@@ -145,7 +153,7 @@ class Ingest(Stage):
     def discover(self, config: IngestConfig, scan: Any) -> SourceRows:
         """Rows of the one source that is given. Raises ConfigError for a bad manifest or setting."""
         if config.folder is not None:
-            listing = scan.folder(config.folder, SUFFIXES)
+            listing = scan.folder(config.folder, SUFFIXES, config.follow_links)
             return _rows_of_files(config, f"{scan.resolve(config.folder)}/", listing, config.folder)
         if config.zip is not None:
             listing = scan.archive(config.zip, SUFFIXES)
@@ -188,18 +196,41 @@ def _label(config: IngestConfig) -> int:
 def _rows_of_files(config: IngestConfig, before: str, listing: Any, shown: str) -> SourceRows:
     """Rows of a folder or a zip file."""
     if not listing.paths:
-        raise ConfigError(f"{shown}: found no image; expected files ending in {', '.join(SUFFIXES)}")
-    notes = (f"{shown}: {listing.ignored} files passed over that do not end in {', '.join(SUFFIXES)}",)
+        passed = "".join(f"; {note}" for note in listing.notes)
+        raise ConfigError(f"{shown}: found no image; expected files ending in {', '.join(SUFFIXES)}{passed}")
+    notes = [*listing.notes]
+    if listing.ignored:
+        notes.append(f"{listing.ignored} files passed over that do not end in {', '.join(SUFFIXES)}")
+    names, rewritten = _named(config, listing.paths)
     return SourceRows(
         id=listing.ids,
         label=_label(config),
-        group=_groups(config, listing.paths),
-        domain=_domains(config, listing.paths),
+        group=_groups(config, names),
+        domain=_domains(config, names),
         payload={"location": Locations(before, listing.paths)},
         splits=config.splits,
-        notes=notes if listing.ignored else (),
+        notes=tuple(f"{shown}: {note}" for note in [*notes, *rewritten]),
         problems=listing.problems,
     )
+
+
+def _named(config: IngestConfig, paths: Sequence[str]) -> tuple[Sequence[str], list[str]]:
+    """Paths as groups and domains are made from them, and what to say.
+
+    A backslash in a file's name was a folder where it was packed. An expression sees names in their normal form, since
+    it would tell the letters of a decomposed name apart.
+    """
+    if config.group_by == config.domain_by == "none":
+        return paths, []
+    if config.group_by in ("none", "folder"):
+        if "\\" not in "\0".join(paths):
+            return paths, []
+        names = [path.replace("\\", "/") for path in paths]
+    else:
+        normal = spellings(paths)
+        names = [normal[path].replace("\\", "/") for path in paths]
+    odd = [path for path, name in zip(paths, names, strict=True) if path != name]
+    return names, [f"{counted(len(odd), 'name')} read in another spelling, e.g. {odd[0]!a}"] if odd else []
 
 
 def _groups(config: IngestConfig, paths: Sequence[str]) -> list[str] | None:
@@ -232,12 +263,14 @@ def _rows_of_manifest(config: IngestConfig, scan: Any, manifest: Manifest) -> So
     _refuse_idle_settings(config, manifest)
     files, declared = manifest.column("file"), manifest.column("sha256")
     problems: dict[int, str] = {}
+    spelled: dict[str, str] = {}
     digests = np.zeros((len(manifest), 32), np.uint8)
     for hashed in (False, True):
         rows = [row for row, digest in enumerate(declared) if bool(digest) != hashed]
         if not rows:
             continue
-        listing = scan.files(manifest.root, [files[row] for row in rows], hashed=hashed)
+        listing = scan.files(manifest.root, [files[row] for row in rows], hashed, config.follow_links)
+        spelled |= listing.spelled
         place = {path: position for position, path in enumerate(listing.paths)}
         order = [place[files[row]] for row in rows]
         if hashed:
@@ -253,15 +286,19 @@ def _rows_of_manifest(config: IngestConfig, scan: Any, manifest: Manifest) -> So
                 found = f"has {listing.sizes[position]} bytes, expected {sizes[row]}"
                 problems[row] = f"{found} ({manifest.place(row)})"
     ids = np.ascontiguousarray(digests[:, : ID.itemsize]).view(ID)[:, 0]
+    names, rewritten = _named(config, files)
+    notes = [*manifest.notes, *rewritten]
+    if spelled:
+        notes.append(f"{counted(len(spelled), 'file')} found under another spelling, e.g. {min(spelled)!a}")
     return SourceRows(
         id=ids,
         label=_label(config),
-        group=_manifest_groups(config, manifest, ids),
+        group=_manifest_groups(config, manifest, names, ids),
         split=manifest.column("split"),
-        domain=manifest.columns.get("domain") or _domains(config, files),
-        payload={"location": Locations(f"{manifest.root}/", files)},
+        domain=manifest.columns.get("domain") or _domains(config, names),
+        payload={"location": Locations(f"{manifest.root}/", [spelled.get(file, file) for file in files])},
         splits=config.splits,
-        notes=_licence_notes(manifest),
+        notes=(*_licence_notes(manifest), *(f"{manifest.path.name}: {note}" for note in notes)),
         problems=dict(sorted(problems.items())),
         line=manifest.place,
     )
@@ -277,15 +314,18 @@ def _refuse_idle_settings(config: IngestConfig, manifest: Manifest) -> None:
             )
 
 
-def _manifest_groups(config: IngestConfig, manifest: Manifest, ids: NDArray[np.void]) -> list[str] | None:
+def _manifest_groups(
+    config: IngestConfig, manifest: Manifest, names: Sequence[str], ids: NDArray[np.void]
+) -> list[str] | None:
     """Groups as given; rows without one are grouped as `group_by` says."""
-    given = manifest.column("group")
+    normal = spellings(manifest.column("group"))
+    given = [group if normal[group] else "" for group in manifest.column("group")]
     if not any(given):
-        return _groups(config, manifest.column("file"))
+        return _groups(config, names)
     if all(given):
         return given
     missing = [row for row, group in enumerate(given) if not group]
-    made = _groups(config, [manifest.column("file")[row] for row in missing])
+    made = _groups(config, [names[row] for row in missing])
     groups = list(given)
     for position, row in enumerate(missing):
         groups[row] = made[position] if made is not None else f"id:{ids[row].tobytes().hex()}"
@@ -296,7 +336,7 @@ def _licence_notes(manifest: Manifest) -> tuple[str, ...]:
     fallback = manifest.header.get("licence", "")
     counts: dict[str, int] = {}
     for licence in manifest.column("licence"):
-        name = licence or fallback or "not stated"
+        name = normalized(licence or fallback) or "not stated"
         counts[name] = counts.get(name, 0) + 1
     text = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
     return (f"{manifest.header.get('name') or manifest.path.name}: licences {text}",)
@@ -304,7 +344,7 @@ def _licence_notes(manifest: Manifest) -> tuple[str, ...]:
 
 def _rows_of_torchvision(config: IngestConfig, source: TorchvisionDataset, scan: Any) -> SourceRows:
     """Rows of a torchvision data set; its items are read once and remembered while its folder is untouched."""
-    root = str(scan.resolve(source.arguments["root"])) if "root" in source.arguments else ""
+    root = str(scan.source(source.arguments["root"])) if "root" in source.arguments else ""
 
     def compute() -> dict[str, NDArray[np.uint8]]:
         import hashlib
@@ -358,9 +398,20 @@ def _open_torchvision(name: str, arguments: str) -> Any:
     if "download" in inspect.signature(found).parameters:
         given["download"] = False
     try:
-        return found(**given)
+        dataset = found(**given)
     except (RuntimeError, TypeError, ValueError, OSError) as error:
         raise ConfigError(f"torchvision.datasets.{name} cannot be opened: {' '.join(str(error).split())}") from error
+    hidden = next((file for file, *_ in getattr(dataset, "samples", ()) if _is_hidden(file, given.get("root"))), None)
+    if hidden is not None:
+        raise ConfigError(f"torchvision.datasets.{name} reads {hidden}, which is hidden; remove it, or use `folder`")
+    return dataset
+
+
+def _is_hidden(file: Any, root: Any) -> bool:
+    """Whether a folder source would leave this file out."""
+    if not isinstance(file, str) or root is None:
+        return False
+    return any(left_out(part) for part in os.path.relpath(file, root).split(os.sep) if part != os.pardir)
 
 
 def _netpbm(dataset: Any, row: int, name: str) -> bytes:
@@ -387,8 +438,8 @@ def _split_zip_location(location: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=4)
-def _open_zip(path: str, mark: tuple[int, int, int]) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+def _open_zip(path: str, mark: tuple[int, int, int]) -> Archive:
+    return Archive(path)
 
 
 def _read_member(path: str, member: str) -> bytes:
@@ -396,5 +447,5 @@ def _read_member(path: str, member: str) -> bytes:
     status = Path(path).stat()
     try:
         return _open_zip(path, (status.st_size, status.st_mtime_ns, status.st_ino)).read(member)
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (RowError, SourceError) as error:
         raise RowError(f"{member} cannot be read from {path}: {error}") from error

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pipeline.document import counted
 from pipeline.errors import ConfigError
+from pipeline.spelling import spellings
 from pipeline.stage import SPLITS
 from pipeline.yaml_text import ROWS, compose, read_text
 
@@ -47,13 +49,14 @@ HEADER = {
 
 @dataclass
 class Manifest:
-    """A manifest as read: columns of equal length, and where each row stands."""
+    """A manifest as read: columns of equal length, where each row stands, and sentences on what was read otherwise."""
 
     path: Path
     root: Path
     columns: dict[str, list[str]]
     lines: list[int]
     header: Mapping[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -136,7 +139,7 @@ def _read_yaml(path: Path) -> Manifest:
             header[key] = value.value
         else:
             _fail(f"{path}:{line}", f"{key!r} must be a text")
-    root = path.parent / header.get("root", "")
+    root = path.parent / header.get("root", "").replace("\\", "/")
     if isinstance(rows, yaml.ScalarNode) and rows.value:
         table = path.parent / rows.value
         if not table.is_file():
@@ -183,6 +186,7 @@ def _pairs(path: Path, node: Any, kind: str, known: Mapping[str, str]) -> Iterat
 def _check(manifest: Manifest) -> None:
     """Every value that is given is well formed, no file occurs twice, no path leaves the root; paths are normalized."""
     files = manifest.column("file")
+    _use_slashes(manifest, files)
     first: dict[str, int] = {}
     for row, file in enumerate(files):
         path = posixpath.normpath(file) if file else ""
@@ -202,6 +206,17 @@ def _check(manifest: Manifest) -> None:
     for row, size in enumerate(manifest.column("size")):
         if size and not (size.isascii() and size.isdigit()):
             _fail(manifest.place(row), f"size is {size!r}, expected a number of bytes")
+    normal = spellings(manifest.column("split"))
     for row, split in enumerate(manifest.column("split")):
-        if split and split not in SPLITS:
+        if normal[split] and normal[split] not in SPLITS:
             _fail(manifest.place(row), f"split is {split!r}, expected train, val or test; {_nearest(split, SPLITS)}")
+
+
+def _use_slashes(manifest: Manifest, files: list[str]) -> None:
+    """Paths as Windows writes them are paths here too: what stood in folders there must not become one flat folder."""
+    odd = [row for row, file in enumerate(files) if "\\" in file]
+    if odd:
+        example = repr(files[odd[0]])
+        manifest.notes.append(f"{counted(len(odd), 'path')} with backslashes, read as folders, e.g. {example}")
+    for row in odd:
+        files[row] = files[row].replace("\\", "/")

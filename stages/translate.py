@@ -22,6 +22,7 @@ from pydantic import model_validator
 from pipeline import ids
 from pipeline.errors import StageError
 from pipeline.rows import hash_rank
+from pipeline.spelling import normalized
 from pipeline.stage import (
     FAKE,
     ID,
@@ -220,8 +221,9 @@ def average_styles(generator: Any, device: str) -> Tensor:
 
 
 def domain_names(config: TranslateConfig, header: Header) -> Sequence[str]:
-    """Words of the network's domains: those of the config, else of the weights, else their numbers."""
-    return config.names or header.domains or [str(number) for number in range(header.dimensions["c_dim"])]
+    """Words of the network's domains, as rows have them: those of the config, else of the weights, else numbers."""
+    given = config.names or header.domains or [str(number) for number in range(header.dimensions["c_dim"])]
+    return [normalized(name) for name in given]
 
 
 def targets(config: TranslateConfig, header: Header) -> NDArray[np.int64]:
@@ -229,7 +231,8 @@ def targets(config: TranslateConfig, header: Header) -> NDArray[np.int64]:
     names = list(domain_names(config, header))
     found = []
     for entry in range(len(names)) if config.domains is None else config.domains:
-        number = names.index(entry) if entry in names else entry
+        word = normalized(entry) if isinstance(entry, str) else entry
+        number = names.index(word) if word in names else word
         if not isinstance(number, int) or not 0 <= number < len(names):
             known = f"{', '.join(names)}, numbered from 0"
             raise ValueError(f"translate: domains names {entry!r}, which the network does not have; it has {known}")
