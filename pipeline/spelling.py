@@ -29,7 +29,7 @@ def normalized(word: str) -> str:
 
     Case is kept. The result of a normalized word is itself.
     """
-    if _usual((word,)):
+    if usual((word,)):
         return word
     visible = unicodedata.normalize("NFC", _INVISIBLE.sub("", word))
     return "/".join(" ".join(part.split()) for part in visible.split("/"))
@@ -38,13 +38,13 @@ def normalized(word: str) -> str:
 def spellings(words: Iterable[str]) -> Mapping[str, str]:
     """Each distinct word -> its normal form, at the cost of one look where all are normalized already."""
     distinct = dict.fromkeys(words)
-    if _usual(distinct):
+    if usual(distinct):
         return dict(zip(distinct, distinct, strict=True))
     return {word: normalized(word) for word in distinct}
 
 
-def _usual(words: Collection[str]) -> bool:
-    """Whether all words are printable ASCII and normalized already; a few looks at all of them at once."""
+def usual(words: Collection[str]) -> bool:
+    """Whether all words are printable ASCII and normalized already: cheap, a few looks at all of them at once."""
     plain = "".join(words)
     if not plain.isascii() or not plain.isprintable():
         return False
@@ -57,12 +57,11 @@ def remarks(words: Sequence[str], normal: Mapping[str, str], kind: str) -> list[
 
     kind  what a word names, e.g. "group"
     """
-    return [*_merged(words, normal, kind), *_alike(normal, kind)]
+    forms = set(normal.values())
+    return [*(_merged(words, normal, kind) if len(forms) < len(normal) else ()), *_alike(forms, kind)]
 
 
 def _merged(words: Sequence[str], normal: Mapping[str, str], kind: str) -> list[str]:
-    if len(set(normal.values())) == len(normal):
-        return []
     variants: dict[str, list[str]] = {}
     for word, form in normal.items():
         variants.setdefault(form, []).append(word)
@@ -73,12 +72,14 @@ def _merged(words: Sequence[str], normal: Mapping[str, str], kind: str) -> list[
     return [f"{counted(len(several), kind)} {verb} written in several ways that look alike and {each}, e.g. {example}"]
 
 
-def _alike(normal: Mapping[str, str], kind: str) -> list[str]:
+def _alike(words: Collection[str], kind: str) -> list[str]:
     """Words that differ by case only are kept apart, since ids of people and products may do so on purpose."""
-    words = set(normal.values())
     joined = "\0".join(words)
-    folded = joined.casefold().split("\0")
-    if joined.islower() or len(set(folded)) == len(words):
+    lower = joined.casefold()
+    if lower == joined:
+        return []
+    folded = lower.split("\0")
+    if len(set(folded)) == len(words):
         return []
     first: dict[str, str] = {}
     pairs = [(first.setdefault(key, word), word) for key, word in zip(folded, words, strict=True)]

@@ -24,7 +24,7 @@ from pydantic import field_validator, model_validator
 from pipeline.archives import Archive
 from pipeline.document import counted
 from pipeline.errors import ConfigError, SourceError
-from pipeline.spelling import normalized, spellings
+from pipeline.spelling import normalized, spellings, usual
 from pipeline.stage import (
     FAKE,
     ID,
@@ -222,13 +222,11 @@ def _named(config: IngestConfig, paths: Sequence[str]) -> tuple[Sequence[str], l
     """
     if config.group_by == config.domain_by == "none":
         return paths, []
-    if config.group_by in ("none", "folder"):
-        if "\\" not in "\0".join(paths):
-            return paths, []
-        names = [path.replace("\\", "/") for path in paths]
-    else:
-        normal = spellings(paths)
-        names = [normal[path].replace("\\", "/") for path in paths]
+    expression = config.group_by not in ("none", "folder")
+    if "\\" not in "\0".join(paths) and (not expression or usual(paths)):
+        return paths, []
+    normal = spellings(paths) if expression else dict(zip(paths, paths, strict=True))
+    names = [normal[path].replace("\\", "/") for path in paths]
     odd = [path for path, name in zip(paths, names, strict=True) if path != name]
     return names, [f"{counted(len(odd), 'name')} read in another spelling, e.g. {odd[0]!a}"] if odd else []
 
