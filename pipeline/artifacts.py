@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from pipeline import atomic, locks
 from pipeline import ids as row_ids
-from pipeline.errors import ConflictError, DamagedArtifactError, StoreError
+from pipeline.errors import ConflictError, DamagedArtifactError, OldFormatError, StoreError
+from pipeline.sealed import CARD_BYTES, read_sealed, seal
 from pipeline.shard_reader import is_trouble, raise_error, trouble
 from pipeline.stage import ID, Artifact
 
@@ -28,14 +29,18 @@ CARD = "artifact.json"
 CONSUMED = "consumed.npy"
 
 
-def seal(
+def complete(
     directory: Path,
     stage: str,
     key: str,
     info: Mapping[str, Any],
     consumed: Mapping[str, NDArray[np.void]],
+    values: Mapping[str, str],
 ) -> None:
-    """Write `consumed.npy` and, last, `artifact.json` into a directory that holds an artifact's files; flush all."""
+    """Write `consumed.npy` and, last, `artifact.json` into a directory that holds an artifact's files; flush all.
+
+    values: `values_digest` of the rows of each view.
+    """
     views = {name: row_ids.sort(np.asarray(consumed[name], dtype=ID)) for name in sorted(consumed)}
     if views:
         buffer = io.BytesIO()
@@ -46,34 +51,63 @@ def seal(
         "stage": stage,
         "key": key,
         "files": _describe(directory),
-        "consumed": {name: {"count": len(found), "digest": _digest(found)} for name, found in views.items()},
+        "consumed": {
+            name: {"count": len(found), "digest": _digest(found), "values": values.get(name, "")}
+            for name, found in views.items()
+        },
     }
+    text = seal(card)
+    if len(text) > CARD_BYTES:
+        raise StoreError(f"{stage} says too much of its artifact: {len(text):,} bytes, at most {CARD_BYTES:,}")
     atomic.flush_tree(directory)
-    atomic.write_json(directory / CARD, card)
+    atomic.write_bytes(directory / CARD, text)
 
 
-def read_card(directory: Path, key: str | None = None) -> dict[str, Any]:
-    """`artifact.json` after a check of the key (if one is given) and of file sizes.
+def values_digest(ids: NDArray[np.void], digests: NDArray[np.void]) -> str:
+    """Digest of the values of some rows, from the digests of the rows (n,) V16; their order does not count."""
+    return _digest(np.asarray(digests)[row_ids.order(np.asarray(ids, dtype=ID))])
 
-    Raises DamagedArtifactError that says what is wrong; StoreError where the system does not let us look, or where the
-    directory belongs to another key.
+
+def content(card: Mapping[str, Any]) -> bytes:
+    """Digest of an artifact's files, (16 bytes): the same if it was made again with the same result."""
+    names = sorted(card["files"])
+    text = "".join(f"{len(name)} {name} {card['files'][name]['sha256']}\n" for name in names)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:16]
+
+
+def contents(artifacts: Mapping[str, Iterable[Artifact]]) -> dict[str, list[str]]:
+    """Digest of the content of each artifact that something is made with, by input."""
+    return {name: [content(one.info).hex() for one in found] for name, found in sorted(artifacts.items())}
+
+
+def read_card(directory: Path, key: str | None = None, placed: bool = True) -> dict[str, Any]:
+    """`artifact.json` after a check of its own digest, of key and stage, and of file sizes.
+
+    placed: whether the directory is where an artifact of its key lies.
+    Raises DamagedArtifactError that says what is wrong; OldFormatError; StoreError where the system does not let us
+    look, or where the directory belongs to another key.
     """
+    place = directory / CARD
     try:
-        card: dict[str, Any] = json.loads((directory / CARD).read_bytes())
-        found_key, files = card["key"], card["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, OSError) and is_trouble(error):
-            raise StoreError(trouble(error, directory / CARD)) from error
-        raise DamagedArtifactError(f"{directory / CARD} cannot be read: {error}") from error
-    if key is not None and found_key != key:
+        card = read_sealed(place, CARD_BYTES, ("key", "stage", "files", "consumed"))
+        if placed and (str(card["key"])[:16], card["stage"]) != (directory.name, directory.parent.name):
+            raise ValueError(f"it belongs to the artifact {card['stage']}/{card['key']}")
+    except OldFormatError:
+        raise
+    except (OSError, ValueError) as error:
+        if is_trouble(error):
+            raise StoreError(trouble(error, place)) from error
+        raise DamagedArtifactError(f"{place} cannot be read: {error}") from error
+    if key is not None and card["key"] != key:
         raise StoreError(
-            f"{directory} holds the artifact {found_key}, expected {key}: their first 16 digits agree; "
+            f"{directory} holds the artifact {card['key']}, expected {key}: their first 16 digits agree; "
             "keep them in two stores"
         )
-    for name, expected in files.items():
+    for name, expected in card["files"].items():
         path = directory / name
         try:
-            found = f"{path.stat().st_size} bytes"
+            status = path.stat()
+            found = f"{status.st_size} bytes" if stat.S_ISREG(status.st_mode) else "no regular file"
         except OSError as error:
             if is_trouble(error):
                 raise StoreError(trouble(error, path)) from error
@@ -83,18 +117,32 @@ def read_card(directory: Path, key: str | None = None) -> dict[str, Any]:
     return card
 
 
+def is_old(directory: Path) -> bool:
+    """Whether an artifact is of an earlier format: never damage, never served."""
+    try:
+        read_sealed(directory / CARD, CARD_BYTES, ("key",))
+    except OldFormatError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def verify_files(directory: Path, card: Mapping[str, Any]) -> list[str]:
     """One sentence for each file whose SHA-256 is not the recorded one."""
-    try:
-        found = _describe(directory)
-    except OSError as error:
-        raise StoreError(trouble(error, directory)) from error
-    return [
-        f"{directory / name} is damaged: SHA-256 {found.get(name, {}).get('sha256', 'missing')[:12]}, "
-        f"expected {expected['sha256'][:12]}"
-        for name, expected in card["files"].items()
-        if found.get(name) != expected
-    ]
+    wrong = []
+    for name, expected in card["files"].items():
+        path = directory / name
+        try:
+            found = _describe_file(path) if path.is_file() else None
+        except OSError as error:
+            if is_trouble(error):
+                raise StoreError(trouble(error, path)) from error
+            found = None
+        if found != expected:
+            digest = found["sha256"][:12] if found else "missing"
+            wrong.append(f"{path} is damaged: SHA-256 {digest}, expected {expected['sha256'][:12]}")
+    return wrong
 
 
 def check_same(stage: str, ours: Mapping[str, Any], theirs: Path) -> None:
@@ -106,9 +154,12 @@ def check_same(stage: str, ours: Mapping[str, Any], theirs: Path) -> None:
     damaged = verify_files(theirs, other)
     if damaged:
         raise DamagedArtifactError(damaged[0])
+    mine, kept = _bare(ours), _bare(other)
+    if mine == kept and (ours["consumed"], ours.get("made_with")) != (other["consumed"], other.get("made_with")):
+        raise DamagedArtifactError(f"{theirs}: it was made from inputs that have been computed again since")
     names = sorted(set(ours["files"]) | set(other["files"]))
     different = [name for name in names if ours["files"].get(name) != other["files"].get(name)]
-    if different or ours["consumed"] != other["consumed"]:
+    if different or mine != kept:
         what = f"differ in {', '.join(different)}" if different else "were made from different rows"
         raise ConflictError(
             f"{stage}: two results of artifact {ours['key'][:12]} {what} ({theirs} is kept): the stage is not "
@@ -136,17 +187,26 @@ def lease(
     return locks.hold(path, poll_s, stopping)
 
 
+def _bare(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows that went into an artifact, without their values."""
+    return {name: (view["count"], view["digest"]) for name, view in card["consumed"].items()}
+
+
 def _describe(directory: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of each file but the card."""
     found = {}
     for folder, _, names in os.walk(directory, onerror=raise_error):
         for name in names:
             path = Path(folder, name)
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.relative_to(directory).as_posix()] = {"size": path.stat().st_size, "sha256": digest}
+            found[path.relative_to(directory).as_posix()] = _describe_file(path)
     found.pop(CARD, None)
     return dict(sorted(found.items()))
+
+
+def _describe_file(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
 
 
 def _digest(ids: NDArray[np.void]) -> str:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from pipeline import artifacts, atomic
 from pipeline import ids as row_ids
-from pipeline.chain_index import ChainIndex
+from pipeline.chain_index import SHARD_NAME, ChainIndex
 from pipeline.errors import ConflictError, DamagedShardError, StoreError
 from pipeline.runs import RunRecord
-from pipeline.shards import nothing, row_digests, shard_name
+from pipeline.shards import is_old, nothing, row_digests, shard_name
 from pipeline.store import OWN_NAMES, Store
 
 GRACE_S = 3600.0
@@ -73,8 +73,8 @@ def compact(
         name = shard_name(ids)
         kept.add(name)
         if name not in index.names:
-            arrays, schema = _collect(store, index, places[start : start + shard_rows])
-            store.stage_shard(stage, chain, ids, arrays, schema, run, kill)
+            arrays, schema, parents = _collect(store, index, chain, places[start : start + shard_rows])
+            store.stage_shard(stage, chain, ids, arrays, schema, run, kill, parents)
             written += 1
             kill("after a new shard")
     if store.relative(index.directory) in store.in_use(besides=run):
@@ -88,36 +88,48 @@ def compact(
 
 
 def _collect(
-    store: Store, index: ChainIndex, places: NDArray[np.int64]
-) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
-    """Arrays of the rows at these positions of the index; the digest of each row is checked on the way."""
+    store: Store, index: ChainIndex, chain: bytes, places: NDArray[np.int64]
+) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any], NDArray[np.void] | None]:
+    """Arrays, schema and digests of the parents of the rows at these positions of the index.
+
+    The digest of each row is checked on the way.
+    """
     numbers, rows = index.shard[places], index.row[places].astype(np.int64)
-    schema = store.shard(index.path(int(numbers[0]))).schema
+    first = store.shard(index.path(int(numbers[0])), chain)
+    schema = first.schema
     arrays = {
         name: np.empty((len(places), *field.shape), np.dtype(field.dtype).newbyteorder("<"))
         for name, field in schema.items()
     }
     digests = np.empty(len(places), dtype=index.ids.dtype)
+    parents = np.empty(len(places), dtype=index.ids.dtype) if first.has_parents else None
     for number in np.unique(numbers).tolist():
-        shard = store.shard(index.path(number))
+        shard = store.shard(index.path(number), chain, schema)
         mine = np.flatnonzero(numbers == number)
         digests[mine] = shard.digests[rows[mine]]
+        known = shard.parents
+        if parents is not None and known is not None:
+            parents[mine] = known[rows[mine]]
         for name, values in arrays.items():
             shard.reader(name).rows_into(rows[mine], values, mine)
     wrong = np.flatnonzero(row_digests(arrays, schema) != digests)
     if len(wrong):
         path = index.path(int(numbers[wrong[0]]))
         raise DamagedShardError(f"{path}: {len(wrong)} rows do not have their digest", str(path))
-    return arrays, schema
+    return arrays, schema, parents
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """One directory of the store as `gc` sees it; `kept` is the reason why it stays, "" if it goes."""
+    """One directory of the store as `gc` sees it; `kept` is the reason why it stays, "" if it goes.
+
+    old: whether it is of an earlier format, in a place that is in use.
+    """
 
     path: Path
     size: int
     kept: str
+    old: bool = False
 
 
 def gc(
@@ -155,12 +167,30 @@ def gc(
         elif now - newest < grace_s:
             reason = f"changed less than {grace_s / 60:.0f} minutes ago"
         result.append(Garbage(path, size, reason))
+        result += _old_inside(path, grace_s) if reason else []
     if apply:
         for item in result:
             if not item.kept:
                 store.discard(item.path)
         empty_trash(store)
     return result
+
+
+def _old_inside(directory: Path, grace_s: float) -> list[Garbage]:
+    """Shards and artifacts of an earlier format in a directory that stays: nobody reads them."""
+    found = []
+    for path in old_things(directory):
+        newest, size = _newest_and_size(path)
+        young = time.time() - newest < grace_s
+        found.append(Garbage(path, size, f"changed less than {grace_s / 60:.0f} minutes ago" if young else "", True))
+    return found
+
+
+def old_things(directory: Path) -> list[Path]:
+    """The shards of an earlier format in the directory of a chain; the directory itself if it is such an artifact."""
+    if artifacts.is_old(directory):
+        return [directory]
+    return [path for path in sorted(directory.glob("*.zarr")) if SHARD_NAME.fullmatch(path.name) and is_old(path)]
 
 
 def _newest_and_size(directory: Path) -> tuple[float, int]:

@@ -20,6 +20,7 @@ from pipeline import ids as row_ids
 from pipeline.errors import DamagedShardError, StoreError
 from pipeline.gather import MOST_ROWS, FieldPlan, plan_field
 from pipeline.shard_reader import LARGE_ROW
+from pipeline.shards import DIGEST_FIELD, Shard
 from pipeline.stage import ID, SPLITS, Field, Schema
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Part:
 class _Places:
     """Where rows lie: shard number (into `paths`) and row inside the shard, one entry per row of a dataset."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[tuple[Path, int], ...]  # directory of each shard, and the branch that it is of
     shard: NDArray[np.int32]
     row: NDArray[np.int64]
 
@@ -146,7 +147,13 @@ class Dataset:
 
         Raises StoreError if a row is in no shard and DamagedShardError if its bytes are not those that were written.
         """
-        kind = self._field(field)
+        return self._read(field, self._field(field), rows)
+
+    def digests(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.void]:
+        """Digest of the values of each row at the given positions (default: all): (rows,) V16."""
+        return self._read("digest", DIGEST_FIELD, rows).reshape(-1).view(ID)
+
+    def _read(self, field: str, kind: Field, rows: NDArray[np.integer[Any]] | None) -> NDArray[Any]:
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"positions {wanted.min()} to {wanted.max()} asked for, this dataset has {len(self)} rows")
@@ -192,10 +199,9 @@ class Dataset:
         if self._places is None:
             self._places = self._locate()
         places = self._places
-        assert self._store is not None  # else they could not be located
         if some and len(wanted) <= MOST_ROWS and kind.row_bytes >= LARGE_ROW:
             if field not in self._plans:
-                self._plans[field] = plan_field(self._store, field, places.paths, places.shard, places.row)
+                self._plans[field] = plan_field(self._shard, field, places.shard, places.row)
             plan = self._plans[field]
             if plan is not None:
                 return plan.rows(wanted)
@@ -205,22 +211,30 @@ class Dataset:
         begins = np.flatnonzero(np.diff(ranked, prepend=-1))
         for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(ranked)], strict=True):
             chosen = order[begin:end]
-            reader = self._store.shard(places.paths[ranked[begin]]).reader(field)
+            reader = self._shard(ranked[begin]).reader(field)
             reader.rows_into(row[chosen], out, chosen)
         return out
+
+    def _shard(self, number: int) -> Shard:
+        """The open shard number `number` of the places, which must be one of its branch."""
+        assert self._store is not None
+        assert self._places is not None
+        path, branch = self._places.paths[number]
+        part = self._branches[branch]
+        return self._store.shard(path, part.chain, part.schema)
 
     def _locate(self) -> _Places:
         """Look all rows up in the indexes of their chains."""
         shard = np.empty(len(self), dtype=np.int32)
         row = np.empty(len(self), dtype=np.int64)
-        paths: list[Path] = []
+        paths: list[tuple[Path, int]] = []
         for number, part in enumerate(self._branches):
             mine = np.flatnonzero(self._branch == number)
             if not len(mine):
                 continue
             if self._store is None:
                 raise StoreError("these rows have no store behind them")
-            index = self._store.index(part.stage, part.chain)
+            index = self._store.index(part.stage, part.chain, part.schema)
             found = index.lookup(self.ids[mine])
             if (found < 0).any():
                 first = row_ids.hex(self.ids[mine[np.flatnonzero(found < 0)[0]]])
@@ -231,7 +245,7 @@ class Dataset:
                 )
             shard[mine] = index.shard[found] + len(paths)
             row[mine] = index.row[found]
-            paths += [index.path(number) for number in range(len(index.names))]
+            paths += [(index.path(place), number) for place in range(len(index.names))]
         return _Places(tuple(paths), shard, row)
 
 

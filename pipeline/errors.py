@@ -54,6 +54,14 @@ class DamagedArtifactError(StoreError):
     """An artifact is not what was published."""
 
 
+class DamagedRecipeError(StoreError):
+    """A recipe file is not what was written; the next run writes it again."""
+
+
+class OldFormatError(StoreError):
+    """What an earlier format of the engine wrote: no damage, and never served."""
+
+
 class Interrupted(TouchstoneError):
     """The user asked to stop; what was in flight is published."""
 

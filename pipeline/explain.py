@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
+from pipeline.errors import OldFormatError
 from pipeline.plan import ArtifactPlan, Plan
 from pipeline.rates import read_rates
 from pipeline.recipes import differences
+from pipeline.sealed import CARD_BYTES, ZARR_BYTES, parse, read_regular, read_sealed
 from pipeline.selection import Branch, origin
 from pipeline.sources import changed_content
 
@@ -111,9 +112,10 @@ class Explainer:
         while record.get("inputs"):
             chain = bytes.fromhex(record["inputs"][0])
             above = next(self.plan.store.root.glob(f"*/{chain[:8].hex()}/recipe.json"), None)
-            if above is None:
+            found = None if above is None else _record(above)
+            if found is None:
                 return False
-            record = json.loads(above.read_text(encoding="utf-8"))
+            record = found
         others = self.plan.branches.get(str(record.get("node")), ())
         return record.get("node") != birth.node and any(other.chain != birth.chain for other in others)
 
@@ -185,15 +187,16 @@ class Explainer:
 
     def _recipes(self, stage: str) -> list[tuple[Path, Mapping[str, Any]]]:
         if stage not in self.known:
-            folder = self.plan.store.root / stage
-            self.known[stage] = [(path.parent, json.loads(path.read_text(encoding="utf-8")))
-                                 for path in sorted(folder.glob("*/recipe.json"))]  # fmt: skip
+            self.known[stage] = self._records(stage, "recipe.json")
         return [pair for pair in self.known[stage] if "components" in pair[1]]
 
     def _artifacts(self, stage: str) -> list[tuple[Path, Mapping[str, Any]]]:
-        folder = self.plan.store.root / stage
-        return [(path.parent, json.loads(path.read_text(encoding="utf-8")))
-                for path in sorted(folder.glob("*/artifact.json"))]  # fmt: skip
+        return self._records(stage, "artifact.json")
+
+    def _records(self, stage: str, name: str) -> list[tuple[Path, Mapping[str, Any]]]:
+        """The readable files of this name below a stage; damaged ones explain nothing (`verify` names them)."""
+        paths = sorted((self.plan.store.root / stage).glob(f"*/{name}"))
+        return [(path.parent, record) for path in paths if (record := _record(path)) is not None]
 
     def row(self, node: str, prefix: str) -> list[str]:
         """Lines on one row of a node: state, cause, and lineage from the source."""
@@ -240,9 +243,21 @@ def _source_word(branch: Branch) -> str:
     return f" <- {_birth(branch).node}"
 
 
+def _record(path: Path) -> Mapping[str, Any] | None:
+    """A recipe or card of any format; None if it is damaged or of another chain than its directory."""
+    try:
+        found = read_sealed(path, CARD_BYTES, ())
+    except OldFormatError:
+        found = parse(read_regular(path, CARD_BYTES))
+    except (OSError, ValueError):
+        return None
+    name = found.get("chain", found.get("key"))
+    return found if str(name)[:16] == path.parent.name else None
+
+
 def _rows_of(path: Any) -> int:
     """Rows that a damaged shard says it holds; 0 if even that cannot be read."""
     try:
-        return int(json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))["attributes"]["rows"])
+        return int(parse(read_regular(Path(path) / "zarr.json", ZARR_BYTES))["attributes"]["rows"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0

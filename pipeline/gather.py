@@ -6,8 +6,7 @@ worked out once per field (shard, byte offset, inner chunk); a batch is then a l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.shard_reader import LARGE_ROW, ArrayReader
 
 if TYPE_CHECKING:
-    from pipeline.store import Store
+    from pipeline.shards import Shard
 
 MOST_ROWS = 4096
 """Rows per gather up to which the list of slices pays."""
@@ -64,11 +63,11 @@ class FieldPlan:
 
 
 def plan_field(
-    store: Store, field: str, paths: Sequence[Path], shard: NDArray[np.int32], row: NDArray[np.int64]
+    open_shard: Callable[[int], Shard], field: str, shard: NDArray[np.int32], row: NDArray[np.int64]
 ) -> FieldPlan | None:
-    """The plan of a field for rows in the shards `paths[shard]`; None where rows are small or not plain bytes."""
+    """The plan of a field for rows in the shards number `shard`; None where rows are small or not plain bytes."""
     used, numbers = np.unique(shard, return_inverse=True)
-    readers = [store.shard(paths[number]).reader(field) for number in used.tolist()]
+    readers = [open_shard(number).reader(field) for number in used.tolist()]
     if not readers or not all(reader.complete and reader.layout for reader in readers):
         return None
     layouts = [reader.layout for reader in readers if reader.layout is not None]

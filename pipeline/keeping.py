@@ -21,7 +21,7 @@ from pipeline.plan import Plan, make_plan
 from pipeline.recipes import Recipe
 from pipeline.run import open_scan, used_directories
 from pipeline.selection import Branch
-from pipeline.shards import Shard, rows_per_shard
+from pipeline.shards import rows_per_shard
 from pipeline.stage import REAL
 from pipeline.store import Store
 from pipeline.wanted import Wanted
@@ -131,7 +131,13 @@ def collect_garbage(
 
 def _garbage_lines(store: Store, found: Sequence[care.Garbage], apply: bool) -> list[str]:
     verb = "removed" if apply else "garbage"
-    lines = [_gc_line(verb, [item], store.relative(item.path)) for item in found if not item.kept]
+    lines = [
+        _gc_line(
+            verb, [item], store.relative(item.path) + (" (of an earlier format, not read any more)" if item.old else "")
+        )
+        for item in found
+        if not item.kept
+    ]
     kept = [item for item in found if item.kept]
     return [*lines, _gc_line("kept", kept, f"{len(kept)} chains, artifacts and scratch")]
 
@@ -214,7 +220,7 @@ def _frozen_branch(plan: Plan, branch: Branch) -> dict[str, Any]:
     digests = np.empty(len(order), dtype="V16")
     names = []
     for number in np.unique(index.shard[places]):
-        shard = Shard.open(index.path(int(number)))
+        shard = plan.store.shard(index.path(int(number)), branch.chain, branch.schema)
         mask = index.shard[places] == number
         digests[mask] = shard.digests[index.row[places[mask]]]
         names.append({"shard": index.names[int(number)], "rows": int(mask.sum())})
@@ -271,6 +277,8 @@ def accept_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
             if previous["inputs"] != [side.branch.chain.hex() for side in branch.sides]:
                 parents = ", ".join(sorted({side.branch.node for side in branch.sides}))
                 raise StoreError(f"{name}: its inputs changed too; accept {parents} first, or run")
+            if previous["components"]["schema"] != branch.recipe.components["schema"]:
+                raise ConfigError(f"{name} has other fields than what the store has, which cannot be accepted; run it")
             accepted += _alias(store, branch.recipe, bytes.fromhex(previous["recipe"]))
         if name in plan.artifacts and plan.artifacts[name].found is None:
             info = explainer.previous_artifact(plan.artifacts[name])

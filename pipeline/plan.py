@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,19 +18,20 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.config import Node, Pipeline
-from pipeline.errors import ConfigError, SourceError, TouchstoneError
+from pipeline.descent import review
+from pipeline.document import counted
+from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.expand import Made, expanded
 from pipeline.pins import Pin
 from pipeline.recipes import Recipe, artifact_key, chain_of, differences, digest, make_recipe, rows_digest
 from pipeline.rows import Names, Rows, check_leaks, tabulate
-from pipeline.selection import Branch, Evaluator, Selection, common_schema, origin, split_counts
+from pipeline.selection import Branch, Evaluator, Selection, check_twins, common_schema, split_counts
 from pipeline.stage import CONTENT, SPLITS, Artifact, Children, Field, Kind, Parents, Promise, Schema
 
 if TYPE_CHECKING:
+    from pipeline.chain_index import ChainIndex
     from pipeline.scan import Scan
     from pipeline.store import Store
-
-LABELS = ("real", "fake")
 
 Failed = Mapping[bytes, NDArray[np.void]]  # chain -> ids of rows that failed in this run
 
@@ -74,6 +76,9 @@ class Plan:
     artifacts: dict[str, ArtifactPlan] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unrecorded: list[Branch] = field(default_factory=list)  # chains with rows, but without a recipe file that is sound
+    indices: dict[bytes, ChainIndex] = field(default_factory=dict)  # chain -> where its rows lie
+    damaged: list[tuple[Path, str]] = field(default_factory=list)  # what does not descend from its inputs
 
     @property
     def nodes(self) -> list[str]:
@@ -111,6 +116,7 @@ def make_plan(
         if wanted is None or node.name in wanted:
             planner.add(node)
     planner.check()
+    plan.damaged = review(plan)
     return plan
 
 
@@ -130,6 +136,7 @@ class _Planner:
             plan.branches, plan.names, self.settings.seed, frozenset(plan.pipeline.nodes) | entries
         )
         self.sources: list[tuple[str, Rows]] = []
+        self.old = 0  # shards of another format in the planned chains
 
     def add(self, node: Node) -> None:
         self.node = node
@@ -155,6 +162,7 @@ class _Planner:
         self.plan.branches[node.name] = branches
 
     def check(self) -> None:
+        self._note_files()
         check_leaks(self.sources)
         by_chain: dict[bytes, list[Branch]] = {}
         for name, _ in self.sources:
@@ -162,26 +170,20 @@ class _Planner:
                 by_chain.setdefault(branch.chain, []).append(branch)
         for branches in by_chain.values():
             for one, other in itertools.combinations(branches, 2):
-                self._check_twins(one, other)
+                note = check_twins(one, other)
+                self.plan.notes += [note] if note else []
 
-    def _check_twins(self, one: Branch, other: Branch) -> None:
-        """Equal files in two sources: refused under two labels, otherwise noted."""
-        places = ids.lookup(one.rows.id, other.rows.id)
-        common = np.flatnonzero(places >= 0)
-        if not len(common):
-            return
-        different = common[one.rows.label[places[common]] != other.rows.label[common]]
-        if len(different):
-            row = int(different[0])
-            first = LABELS[one.rows.label[places[row]]], origin(one, int(places[row]))
-            second = LABELS[other.rows.label[row]], origin(other, row)
-            raise SourceError(
-                f"the same content is {first[0]} in {one.node} ({first[1]}) and {second[0]} in {other.node} "
-                f"({second[1]}); remove one of them, or correct the label of a source"
+    def _note_files(self) -> None:
+        """Say which files of the store are left alone or written again."""
+        if self.plan.unrecorded:
+            first = self.plan.unrecorded[0]
+            path = self.plan.store.chain_dir(first.stage.name, first.chain) / "recipe.json"
+            count = counted(len(self.plan.unrecorded), "recipe file")
+            self.plan.notes.append(f"{count} missing or damaged (first {path}); `touchstone run` writes them again")
+        if self.old:
+            self.plan.notes.append(
+                f"{counted(self.old, 'shard')} of an earlier format left alone; `touchstone gc` lists them"
             )
-        self.plan.notes.append(
-            f"{one.node} and {other.node} share {len(common):,} rows; a view of both counts them once, as {one.node}'s"
-        )
 
     def _problem(self, sentence: str) -> ConfigError:
         return self.plan.pipeline.document.error(self.node.place, f"{self.node.instance}{sentence}")
@@ -353,9 +355,14 @@ class _Planner:
         )  # fmt: skip
 
     def _look_up(self, branch: Branch) -> None:
-        index = self.plan.store.index(branch.stage.name, branch.chain)
+        store = self.plan.store
+        index = store.index(branch.stage.name, branch.chain, branch.schema)
+        self.plan.indices[branch.chain] = index
         branch.have = index.contains(branch.rows.id)
         branch.damaged = list(index.damaged)
+        self.old += len(index.old)
+        if len(index) and not store.recorded(branch.stage.name, branch.chain):
+            self.plan.unrecorded.append(branch)
         gone = self.failed.get(branch.chain)
         branch.failed = np.zeros(len(branch.rows), dtype=bool)
         if gone is not None and len(gone):

@@ -22,11 +22,9 @@ from pydantic import BaseModel
 
 from pipeline.closure import closure, functions
 from pipeline.ids import order as ranking
+from pipeline.sealed import FORMAT_VERSION
 from pipeline.stage import Promise, Schema, Stage
 from pipeline.stage_names import declares_modules, modules_of
-
-FORMAT_VERSION = 1
-"""Raise it when the engine changes the meaning of stored rows."""
 
 DEVICE_FACTS = ("device", "threads", "tf32", "algorithms")
 """Facts of the environment that are settings of the run; the others are what a process finds where it computes."""

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pipeline import atomic, ids, wanted
 from pipeline.cluster import DaskExecutors
 from pipeline.config import Pipeline
-from pipeline.document import describe
+from pipeline.descent import remember, suspects
+from pipeline.document import counted, describe
 from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.executors import Executors, Stop, default_workers
 from pipeline.pins import PINS, read_pins
@@ -88,7 +89,7 @@ def run(
     wanted = pipeline.select(targets) if targets else None
     check_device(pipeline, wanted)
     _check_store(pipeline)
-    store = Store(pipeline.store, writable=True)
+    store = Store(pipeline.store, writable=True, thorough=True)
     stop = Stop()
     try:
         with stop.listening(bars.say):
@@ -170,6 +171,7 @@ class _Run:
         self.failed: dict[bytes, NDArray[np.void]] = {}
         self.reasons: dict[tuple[bytes, bytes], str] = {}
         self.executors: Executors | None = None
+        self.compared = 0  # shards of which that was said
 
     def go(self) -> RunReport:
         try:
@@ -181,18 +183,23 @@ class _Run:
                 repaired = self._quarantine(plan)
                 if repaired:
                     plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())
+                self._tell_compared()
                 self._collect(plan)
+                for branch in plan.unrecorded:
+                    self.store.write_recipe(branch.stage.name, branch.chain, recipe_record(plan, branch))
                 works = works_of(plan, self.workers or default_workers())
                 uses = used_directories(plan)
                 save_config(self.store, self.record, plan, uses)
                 if not works:
                     break
                 self.store.use(self.record, uses)
-                again = self._round(plan, works)
+                again = suspects(plan, works)
+                again |= self._round(plan, works)
                 if not again:
                     break
             else:
                 raise StoreError("the store keeps changing under this run; is a disk failing? try `touchstone verify`")
+            remember(plan, bool(self.report.computed))
         finally:
             if self.executors is not None:
                 self.executors.close()
@@ -210,12 +217,25 @@ class _Run:
     def _quarantine(self, plan: Plan) -> bool:
         """Move damaged shards of the planned chains out of the way; true if there were any."""
         damaged = {str(path): reason for branch in plan.all_branches() for path, reason in branch.damaged}
+        damaged |= {str(path): reason for path, reason in plan.damaged}
         for path, reason in damaged.items():
-            if Path(path).exists():
-                self.store.quarantine(Path(path), reason)
-            self.report.quarantined.append(reason)
-            self.bars.say(f"damaged shard put aside, its rows are computed again: {reason}")
+            self._put_aside(path, reason)
         return bool(damaged)
+
+    def _put_aside(self, path: str, reason: str) -> None:
+        if os.path.lexists(path):
+            self.store.quarantine(Path(path), reason)
+        self.report.quarantined.append(reason)
+        kind = "shard, its rows are computed" if path.endswith(".zarr") else "artifact, it is made"
+        what, _, then = kind.partition(", ")
+        self.bars.say(f"damaged {what} put aside, {then} again: {reason}")
+
+    def _tell_compared(self) -> None:
+        """Say that digests were read, which takes time after a store was copied."""
+        count = self.store.compared - self.compared
+        if count:
+            self.compared += count
+            self.bars.say(f"{counted(count, 'shard')} with files that no run has seen: all their digests were compared")
 
     def _collect(self, plan: Plan) -> None:
         """Counts for the report, from the newest plan."""
@@ -235,7 +255,7 @@ class _Run:
             self.pipeline.settings.threads,
         )  # fmt: skip
         for branch in {id(work.branch): work.branch for work in works if work.branch is not None}.values():
-            self.store.write_recipe(branch.stage.name, branch.chain, recipe_record(branch))
+            self.store.write_recipe(branch.stage.name, branch.chain, recipe_record(plan, branch))
         self._open_bars(plan, works)
         if self.executors is None:
             self.executors = self._start()
@@ -246,6 +266,10 @@ class _Run:
             self.bars.say(f"worker {address} had loaded other code or libraries and was restarted")
         results = Loop(works, maker, self.executors, self.bars, self.stop, self._touch).run()
         self._book(plan, results)
+        for work, shard in results.published:
+            assert work.branch is not None
+            place = self.store.chain_dir(work.branch.stage.name, work.branch.chain)
+            self.store.published.add(place / f"{shard}.zarr")
         if not (results.errors or results.interrupted or results.damaged):
             _account(works, results)
         if results.errors:
@@ -254,10 +278,7 @@ class _Run:
             done = sum(self.report.computed.values())
             raise Interrupted(f"stopped: {done:,} rows and artifacts of this run are kept; the same command goes on")
         for error in {error.shard: error for error in results.damaged}.values():  # met by several tasks
-            if Path(error.shard).exists():
-                self.store.quarantine(Path(error.shard), str(error))
-            self.report.quarantined.append(str(error))
-            self.bars.say(f"damaged shard put aside, its rows are computed again: {error}")
+            self._put_aside(error.shard, str(error))
         return bool(results.damaged) or (
             bool(results.failed or results.skipped) and not too_many(self.pipeline, self.failures(plan))
         )
@@ -351,13 +372,15 @@ def used_directories(plan: Plan) -> set[Path]:
     return keep | {store.artifact_dir(one.node.stage.name, one.key) for one in plan.artifacts.values()}
 
 
-def recipe_record(branch: Branch) -> dict[str, Any]:
-    """Content of `recipe.json`: the components, for `explain`."""
+def recipe_record(plan: Plan, branch: Branch) -> dict[str, Any]:
+    """Content of `recipe.json`: the components, for `explain`, and what the chain follows from."""
     from pipeline.closure import functions
 
     components = dict(branch.recipe.components)
+    own = branch.recipe.digest.hex()
     return {
-        "recipe": branch.recipe.digest.hex(),
+        "recipe": own,
+        "accepted": plan.aliases.get(own, own),
         "node": branch.node,
         "inputs": [side.branch.chain.hex() for side in branch.sides],
         "components": components,

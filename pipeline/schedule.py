@@ -35,6 +35,7 @@ class Results:
     errors: list[TouchstoneError] = field(default_factory=list)
     computed: dict[str, int] = field(default_factory=dict)  # node -> rows (or artifacts)
     seconds: dict[str, float] = field(default_factory=dict)
+    published: list[tuple[Work, str]] = field(default_factory=list)  # names of shards
     interrupted: bool = False
     wanted: int = 0  # rows of the works that were not blocked by a failure
 
@@ -174,6 +175,8 @@ class Loop:
         done = outcome.computed + len(outcome.failed) + len(outcome.skipped)
         if self.stop() and not done:
             return False
+        if outcome.shard:
+            results.published.append((work, outcome.shard))
         if outcome.computed:
             results.computed[node] = results.computed.get(node, 0) + outcome.computed
         results.seconds[node] = results.seconds.get(node, 0.0) + outcome.seconds

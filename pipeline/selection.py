@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.document import nearest
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.recipes import Recipe, digest
 from pipeline.rows import Names, Rows, hash_rank
 from pipeline.stage import FAKE, REAL, SPLITS, Field, Schema, Stage, ViewSchema
@@ -71,6 +71,24 @@ def origin(branch: Branch, position: int) -> str:
                 value = branch.payload[name][np.array([entry])][0]
                 return str(value) if name == "location" else f"{branch.node} {name} {value}"
     return f"{branch.node} {ids.hex(branch.rows.id[position])[:12]}"
+
+
+def check_twins(one: Branch, other: Branch) -> str:
+    """Equal files in two sources: a note ("" if there are none); SourceError if they have two labels."""
+    places = ids.lookup(one.rows.id, other.rows.id)
+    common = np.flatnonzero(places >= 0)
+    if not len(common):
+        return ""
+    different = common[one.rows.label[places[common]] != other.rows.label[common]]
+    if len(different):
+        row, names = int(different[0]), ("real", "fake")
+        first = names[one.rows.label[places[row]]], origin(one, int(places[row]))
+        second = names[other.rows.label[row]], origin(other, row)
+        raise SourceError(
+            f"the same content is {first[0]} in {one.node} ({first[1]}) and {second[0]} in {other.node} "
+            f"({second[1]}); remove one of them, or correct the label of a source"
+        )
+    return f"{one.node} and {other.node} share {len(common):,} rows; a view of both counts them once, as {one.node}'s"
 
 
 @dataclass(eq=False)

@@ -19,12 +19,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DamagedShardError, StoreError, TouchstoneError
+from pipeline.sealed import ZARR_BYTES, parse, read_regular
 
 MISSING = np.uint64(2**64 - 1)
 MOST_FILES = 65536
@@ -119,12 +120,17 @@ def _fill_value(value: Any, dtype: np.dtype[Any]) -> NDArray[Any] | None:
 class ArrayReader:
     """Rows of one array in a directory; `shard` names the group in errors."""
 
-    def __init__(self, directory: Path, shard: str = "", checksums: bool = True) -> None:
+    def __init__(self, directory: Path, shard: str = "", checksums: bool = True, expected: bytes | None = None) -> None:
+        """expected: the metadata that it must have (None: any), with the chunks in order; else DamagedShardError."""
         self.directory = directory
         self.shard = shard or str(directory)
-        metadata = json.loads((directory / "zarr.json").read_bytes())
+        text = read_regular(directory / "zarr.json", ZARR_BYTES)
+        if expected is not None and text != expected:
+            raise DamagedShardError(f"{directory / 'zarr.json'} {_difference(text, expected)}", self.shard)
+        metadata = parse(text)
         self.shape: tuple[int, ...] = tuple(metadata["shape"])
         self.layout = parse_layout(metadata)
+        self._in_order = expected is not None
         if self.layout is not None:
             self.dtype = self.layout.dtype
             self._open(self.layout, checksums)
@@ -196,7 +202,7 @@ class ArrayReader:
 
     def _open(self, layout: Layout, checksums: bool) -> None:
         path = self.directory / layout.file
-        if path.exists():
+        if self._in_order or path.exists():
             self._bytes = memoryview(map_file(path))
             index = self._parse_index(layout, path)
         else:  # an array that equals its fill value may have no file
@@ -205,7 +211,10 @@ class ArrayReader:
         self._present = (index != MISSING).any(axis=1)
         used = index[self._present]
         length = layout.chunk_bytes + 4 * layout.checksums
-        if np.any(used[:, 1] != length) or np.any(used[:, 0] > max(len(self._bytes) - length, 0)):
+        fits = bool((used[:, 1] == length).all() and (used[:, 0] <= max(len(self._bytes) - length, 0)).all())
+        if self._in_order:
+            fits &= bool((index[:, 0] == np.arange(layout.chunks, dtype=np.uint64) * np.uint64(length)).all())
+        if not fits:
             raise DamagedShardError(f"{path}: its index does not fit a file of {len(self._bytes)} bytes", self.shard)
         self._all_present = bool(self._present.all())
         self._offsets = np.where(self._present, index[:, 0], 0).astype(np.int64)
@@ -271,6 +280,21 @@ class ArrayReader:
             raise reading_error(error, self.directory, self.shard) from error
 
 
+def _difference(text: bytes, expected: bytes) -> str:
+    """What array metadata say and what they should, key by key: the first that differs."""
+    wanted = parse(expected)
+    try:
+        found = parse(text)
+        changed = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    except (ValueError, TypeError) as error:
+        return f"cannot be read: {error}; the shard must be made again"
+    if not changed:
+        return "is written in another way than its schema demands; the shard must be made again"
+    name = changed[0]
+    said, right = (json.dumps(data.get(name))[:200] for data in (found, wanted))
+    return f"says {name} {said}, but its recipe and schema say {right}; the shard must be made again"
+
+
 def _check(data: memoryview, what: str, shard: str) -> None:
     """Compare the crc32c in the last four bytes with that of the bytes before them."""
     import google_crc32c
@@ -291,14 +315,13 @@ def reading_error(error: Exception, place: Path, shard: Path | str) -> Touchston
     memory left, no permission, a network that is away) says nothing about the shard, which must stay where it is.
     """
     if is_trouble(error):
-        assert isinstance(error, OSError)
         return StoreError(trouble(error, place))
     return DamagedShardError(f"{place} cannot be read: {error}", str(shard))
 
 
-def is_trouble(error: Exception) -> bool:
+def is_trouble(error: Exception) -> TypeGuard[OSError]:
     """Whether an exception is the system's trouble and no damage."""
-    return isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR)
+    return isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def trouble(error: OSError, place: Path) -> str:

@@ -1,14 +1,18 @@
-"""Writes one array of a shard: metadata by zarr-python, data straight from memory.
+"""Writes one array of a shard, metadata and data, straight from memory.
 
-The data file is what zarr-python's sharding codec writes for the same array in one write (a test compares the bytes):
-inner chunks in order, each followed by its crc32c, then the index of offsets and lengths with a crc32c of its own. One
-pass over memory instead of several copies makes it three times as fast, so that writing is not what a cheap feature
-spends its time on.
+Both files are what zarr-python writes for the same array (a test compares the bytes): inner chunks in order, each
+followed by its crc32c, then the index of offsets and lengths with a crc32c of its own. One pass over memory instead of
+several copies makes it three times as fast, so that writing is not what a cheap feature spends its time on.
+The text of the metadata follows from field and rows alone: what a reader finds is compared with it. Another text is
+another format (`FORMAT_VERSION`).
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +21,60 @@ from numpy.typing import NDArray
 
 from pipeline.stage import Field
 
-_METADATA: dict[tuple[Any, ...], bytes] = {}
-"""`zarr.json` by (shape, dtype, inner rows, units): shards of one chain mostly have the same."""
+CRC = {"name": "crc32c"}
+LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+@lru_cache(maxsize=4096)
+def array_metadata(field: Field, rows: int, inner: int) -> bytes:
+    """`zarr.json` of the array of some rows, with inner chunks of `inner` rows: one file for the whole array.
+
+    The length is rounded up to whole inner chunks inside the file only; the rest is the fill value.
+    """
+    dtype = np.dtype(field.dtype)
+    shard = {
+        "chunk_shape": [inner, *field.shape],
+        "codecs": [LITTLE if dtype.itemsize > 1 else {"name": "bytes"}, CRC],
+        "index_codecs": [LITTLE, CRC],
+        "index_location": "end",
+    }
+    data = {
+        "shape": [rows, *field.shape],
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [-(-rows // inner) * inner, *field.shape]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": {"f": "NaN", "b": False, "c": [0.0, 0.0]}.get(dtype.kind, 0),
+        "codecs": [{"name": "sharding_indexed", "configuration": shard}],
+        "attributes": {"units": field.units} if field.units else {},
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+    return json.dumps(data, indent=2).encode()
+
+
+def array_files(name: str, field: Field, rows: int, inner: int) -> dict[str, int]:
+    """Size in bytes of the two files of an array, by name inside the shard."""
+    chunk = inner * np.dtype(field.dtype).itemsize * math.prod(field.shape)
+    data = -(-rows // inner) * (chunk + 4 + 16) + 4
+    return {
+        f"{name}/zarr.json": len(array_metadata(field, rows, inner)),
+        "/".join([name, "c", *["0"] * (len(field.shape) + 1)]): data,
+    }
 
 
 def write_array(
     directory: Path, name: str, values: NDArray[Any], field: Field, inner: int, kill: Callable[[str], None]
 ) -> None:
-    """Write `values` (rows, *field.shape), little endian and in C order, as the array `name` of a group.
-
-    The length is rounded up to whole inner chunks of `inner` rows inside the file only; the rest is the fill value.
-    """
+    """Write `values` (rows, *field.shape), little endian and in C order, as the array `name` of a group."""
     place = directory / name
-    _write_metadata(place, values, field, inner)
+    place.mkdir()
+    (place / "zarr.json").write_bytes(array_metadata(field, len(values), inner))
     kill(f"inside {name}")
     path = place.joinpath("c", *["0"] * values.ndim)
     path.parent.mkdir(parents=True)
     _write_data(path, values, inner, lambda: kill(f"half of {name}"))
     kill(f"after {name}")
-
-
-def _write_metadata(place: Path, values: NDArray[Any], field: Field, inner: int) -> None:
-    key = (values.shape, values.dtype.str, inner, field.units)
-    if key in _METADATA:
-        place.mkdir()
-        (place / "zarr.json").write_bytes(_METADATA[key])
-        return
-    import zarr
-    from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
-
-    whole = -(-len(values) // inner) * inner
-    zarr.create_array(
-        place,
-        shape=values.shape,
-        chunks=(whole, *field.shape),
-        dtype=values.dtype,
-        serializer=ShardingCodec(chunk_shape=(inner, *field.shape), codecs=[BytesCodec(), Crc32cCodec()]),
-        compressors=None,
-        filters=None,
-        fill_value=_fill(values.dtype) if values.dtype.kind == "f" else None,
-        attributes={"units": field.units} if field.units else {},
-        config={"write_empty_chunks": True},
-    )
-    _METADATA[key] = (place / "zarr.json").read_bytes()
 
 
 def _write_data(path: Path, values: NDArray[Any], inner: int, half: Callable[[], None]) -> None:

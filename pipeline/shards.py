@@ -1,19 +1,22 @@
 """Writes and opens shards: some rows of one chain as one immutable, ordinary Zarr v3 group in one directory.
 
 A shard has `id`, `digest` and one array per field, rows sorted by id, each array in one file (sharding codec over the
-whole array, inner chunks of 0.5 to 1 MiB followed by a crc32c). Its bytes depend on the rows, the schema and the
-library versions only: nothing of the run that wrote it is kept.
-`id` and `digest` are stored as uint8 (rows, 16): Zarr v3 has no stable specification of a 16-byte type (zarr 3.1.6
-warns about `raw_bytes`), and uint8 opens everywhere without a warning. Here they are V16.
+whole array, inner chunks of 0.5 to 1 MiB followed by a crc32c). Rows that were computed from stored rows or artifacts
+have `parents` as well: a digest of what each was computed from. The bytes of a shard depend on the rows, the chain, the
+schema and the library versions only: nothing of the run that wrote it is kept.
+The root attributes say whose shard it is (chain, format, schema) and seal themselves; all other metadata and all file
+sizes follow from them and are compared when the shard or an array is opened.
+`id`, `digest` and `parents` are stored as uint8 (rows, 16): Zarr v3 has no stable specification of a 16-byte type
+(zarr 3.1.6 warns about `raw_bytes`), and uint8 opens everywhere without a warning. Here they are V16.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,14 +27,15 @@ from numpy.typing import NDArray
 
 from pipeline import atomic
 from pipeline import ids as row_ids
-from pipeline.errors import DamagedShardError, StoreError
+from pipeline.errors import DamagedShardError, OldFormatError, StoreError
+from pipeline.sealed import ZARR_BYTES, read_sealed, seal
 from pipeline.shard_reader import CORE_TYPES, ArrayReader, file_sizes, reading_error
-from pipeline.shard_writer import write_array
+from pipeline.shard_writer import array_files, array_metadata, write_array
 from pipeline.stage import ID, Field, Schema
 
 SHARD_BYTES = 32 * 2**20
 CHUNK_BYTES = 2**20
-RESERVED = ("id", "digest")
+RESERVED = ("id", "digest", "parents")
 VERSIONS = ("numpy", "zarr", "numcodecs", "google-crc32c")
 DIGEST_FIELD = Field("uint8", (16,))
 
@@ -77,18 +81,37 @@ def row_digests(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> NDArray[n
     return np.frombuffer(b"".join(digests), dtype=ID)
 
 
+def parent_digests(rows: Sequence[NDArray[np.void]], artifacts: Sequence[bytes], count: int) -> NDArray[np.void] | None:
+    """For each row a digest of what it is computed from: (count,) V16; None where that is nothing of the store.
+
+    rows: digests of the rows of each input, (count,) V16. artifacts: digests of their contents.
+    """
+    if not rows and not artifacts:
+        return None
+    common = b"".join(artifacts)
+    parts = [np.ascontiguousarray(one).tobytes() for one in rows]
+    found = [
+        hashlib.sha256(b"".join([part[start : start + 16] for part in parts]) + common).digest()[:16]
+        for start in range(0, 16 * count, 16)
+    ]
+    return np.frombuffer(b"".join(found), dtype=ID)
+
+
 def write_shard(
     directory: Path,
+    chain: bytes,
     ids: NDArray[np.void],
     arrays: Mapping[str, NDArray[Any]],
     schema: Schema,
+    parents: NDArray[np.void] | None = None,
     kill: Callable[[str], None] = nothing,
 ) -> None:
     """Write a complete group into an existing empty directory and flush it to the disk.
 
-    ids     (n,) V16 in any order, distinct; rows are written sorted by id
-    arrays  one array per field of the schema, first axis = rows in the order of `ids`
-    kill    called with a name at the points where a test may kill the process
+    ids      (n,) V16 in any order, distinct; rows are written sorted by id
+    arrays   one array per field of the schema, first axis = rows in the order of `ids`
+    parents  (n,) V16 of `parent_digests`, if the rows were computed from stored ones
+    kill     called with a name at the points where a test may kill the process
     Raises ValueError where the arrays are not what the schema says.
     """
     _check_rows(directory, ids, arrays, schema)
@@ -97,22 +120,41 @@ def write_shard(
     if (order != np.arange(len(ids))).any():
         ids = ids[order]
         stored = {name: values[order] for name, values in stored.items()}
-    digests = row_digests(stored, schema)
-    for name, values in (("id", _as_bytes(ids)), ("digest", _as_bytes(digests)), *stored.items()):
-        field = schema.get(name, DIGEST_FIELD)
-        write_array(directory, name, values, field, chunk_rows(field, len(values)), kill)
+        parents = None if parents is None else parents[order]
+    own = {"id": ids, "digest": row_digests(stored, schema)} | ({} if parents is None else {"parents": parents})
+    fields = shard_fields(schema, parents is not None)
+    chunks = {name: chunk_rows(field, len(ids)) for name, field in fields.items()}
+    for name, values in (*((name, _as_bytes(one)) for name, one in own.items()), *stored.items()):
+        write_array(directory, name, values, fields[name], chunks[name], kill)
     kill("before the root attributes")
     root = {
+        "chain": chain.hex(),
+        "chunks": chunks,
+        "content": _content(list(own.values())),
         "schema": schema_as_data(schema),
         "rows": len(ids),
         "files": file_sizes(directory),
         "environment": environment(),
     }
-    text = json.dumps({"attributes": root, "zarr_format": 3, "node_type": "group"}, indent=2, sort_keys=True)
-    (directory / "zarr.json").write_text(text + "\n", encoding="utf-8")
+    text = seal({"attributes": root, "zarr_format": 3, "node_type": "group"}, "attributes")
+    (directory / "zarr.json").write_bytes(text)
     kill("before fsync")
     atomic.flush_tree(directory)
     kill("after fsync")
+
+
+def shard_fields(schema: Schema, parents: bool) -> dict[str, Field]:
+    """All arrays of a shard, in the order in which they are written."""
+    own = RESERVED if parents else RESERVED[:2]
+    return {**dict.fromkeys(own, DIGEST_FIELD), **{name: schema[name] for name in sorted(schema)}}
+
+
+def _content(parts: Sequence[NDArray[np.void]]) -> str:
+    """Digest of the ids, the row digests and the digests of the parents: equal for equal rows."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(np.ascontiguousarray(part).tobytes())
+    return total.hexdigest()[:32]
 
 
 def _check_rows(directory: Path, ids: NDArray[np.void], arrays: Mapping[str, NDArray[Any]], schema: Schema) -> None:
@@ -124,7 +166,8 @@ def _check_rows(directory: Path, ids: NDArray[np.void], arrays: Mapping[str, NDA
         raise ValueError(f"the arrays are {sorted(arrays)}, the schema wants {sorted(schema)}")
     for name, field in schema.items():
         if name in RESERVED or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
-            raise ValueError(f"'{name}' cannot name a field: letters, digits, '_' and '-', and not 'id' or 'digest'")
+            reserved = ", ".join(RESERVED)
+            raise ValueError(f"'{name}' cannot name a field: letters, digits, '_' and '-', and not {reserved}")
         if np.dtype(field.dtype).name not in CORE_TYPES:
             raise ValueError(f"field '{name}' has dtype {field.dtype}; a shard holds {', '.join(sorted(CORE_TYPES))}")
         if arrays[name].shape != (len(ids), *field.shape):
@@ -143,22 +186,41 @@ class Shard:
     def __init__(self, path: Path, attributes: Mapping[str, Any], checksums: bool) -> None:
         self.path = path
         self.attributes = attributes
+        self.chain = bytes.fromhex(attributes["chain"])
         self.rows: int = attributes["rows"]
+        self.content: str = attributes["content"]
         self.schema: Schema = schema_from_data(attributes["schema"])
+        self.has_parents = "parents" in attributes["chunks"]
+        self._agreed: Schema | None = None  # the schema that was compared last
         self._checksums = checksums
         self._readers: dict[str, ArrayReader] = {}
         self._ids: NDArray[np.void] | None = None
 
     @classmethod
-    def open(cls, path: Path, checksums: bool = True) -> Shard:
+    def open(
+        cls, path: Path, checksums: bool = True, chain: bytes | None = None, schema: Schema | None = None
+    ) -> Shard:
         """Open a shard and check the size of each file; `checksums=False` trusts the bytes on first touch.
 
-        Raises DamagedShardError naming the file, the size found and the one expected; StoreError where the system does
-        not let us look.
+        chain, schema: what it must be a shard of (None: anything).
+        Raises DamagedShardError naming the file, what was found and what was expected, also for a shard of another
+        chain; OldFormatError for one of another format; StoreError where the system does not let us look.
         """
-        attributes = read_attributes(path)
-        check_sizes(path, attributes["files"])
-        return cls(path, attributes, checksums)
+        shard = cls(path, read_attributes(path), checksums)
+        check_sizes(path, shard.attributes["files"])
+        shard.check_origin(chain, schema)
+        return shard
+
+    def check_origin(self, chain: bytes | None, schema: Schema | None) -> None:
+        """DamagedShardError if this is a shard of another chain, or has other fields; None: not compared."""
+        if chain is not None and chain != self.chain:
+            raise self._damaged(f"it is a shard of chain {self.chain.hex()}, expected {chain.hex()}")
+        if schema is not None and schema is not self._agreed:
+            found, wanted = schema_as_data(self.schema), schema_as_data(schema)
+            for name in sorted({*found, *wanted}):
+                if found.get(name) != wanted.get(name):
+                    raise self._damaged(f"its field '{name}' is {found.get(name)}, the recipe says {wanted.get(name)}")
+            self._agreed = schema
 
     @property
     def ids(self) -> NDArray[np.void]:
@@ -172,6 +234,11 @@ class Shard:
         """(rows,) V16: digest of each row's data."""
         return self._identities("digest")
 
+    @property
+    def parents(self) -> NDArray[np.void] | None:
+        """(rows,) V16: digest of what each row was computed from; None where that was nothing of the store."""
+        return self._identities("parents") if self.has_parents else None
+
     def gather(self, field: str, rows: NDArray[np.integer[Any]]) -> NDArray[Any]:
         """Values of one field: (len(rows), *shape) in the given order; a fresh array."""
         return self.reader(field).rows(rows)
@@ -180,10 +247,12 @@ class Shard:
         """The reader of one array; kept, so that a chunk's checksum is verified once."""
         reader = self._readers.get(field)
         if reader is None:
-            if field not in self.schema and field not in RESERVED:
+            chunks = self.attributes["chunks"]
+            if field not in chunks:
                 raise KeyError(f"{self.path.name} has no field '{field}'; it has {', '.join(sorted(self.schema))}")
+            expected = array_metadata(self.schema.get(field, DIGEST_FIELD), self.rows, chunks[field])
             try:
-                reader = ArrayReader(self.path / field, str(self.path), self._checksums)
+                reader = ArrayReader(self.path / field, str(self.path), self._checksums, expected)
             except (OSError, KeyError, ValueError) as error:
                 raise reading_error(error, self.path / field, self.path) from error
             self._readers[field] = reader
@@ -192,56 +261,89 @@ class Shard:
     def verify(self) -> None:
         """Check everything: sizes, checksums, order of ids, digests; DamagedShardError says what is wrong first."""
         check_sizes(self.path, self.attributes["files"])
-        for name in (*RESERVED, *sorted(self.schema)):
-            reader = self.reader(name)
-            reader.verify()
-            if reader.shape[0] != self.rows:
-                raise self._damaged(f"'{name}' has {reader.shape[0]} rows, the attributes say {self.rows}")
-        if shard_name(self.ids) != self.path.name.split(".")[0]:
-            raise self._damaged(f"its ids belong to a shard named {shard_name(self.ids)}")
-        if np.any(row_ids.unique(self.ids) != self.ids):
+        for name in self.attributes["chunks"]:
+            self.reader(name).verify()
+        ids, digests, parents = self.ids, self.digests, self.parents
+        if shard_name(ids) != self.path.name.split(".")[0]:
+            raise self._damaged(f"its ids belong to a shard named {shard_name(ids)}")
+        if np.any(row_ids.unique(ids) != ids):
             raise self._damaged("its ids are not sorted")
+        if _content([ids, digests, *([] if parents is None else [parents])]) != self.content:
+            raise self._damaged("its ids and digests are not those that its attributes name")
         block = max(SHARD_BYTES // max(sum(field.row_bytes for field in self.schema.values()), 1), 1)
         for start in range(0, self.rows, block):
             rows = np.arange(start, min(start + block, self.rows))
             found = row_digests({name: self.gather(name, rows) for name in self.schema}, self.schema)
-            wrong = np.flatnonzero(found != self.digests[rows])
+            wrong = np.flatnonzero(found != digests[rows])
             if len(wrong):
-                bad = row_ids.hex(self.ids[rows[wrong[0]]])
+                bad = row_ids.hex(ids[rows[wrong[0]]])
                 raise self._damaged(f"{len(wrong)} rows do not have their digest, first {bad}")
 
     def _identities(self, name: str) -> NDArray[np.void]:
-        reader = self.reader(name)
-        if reader.shape != (self.rows, 16):
-            raise self._damaged(f"'{name}' has shape {reader.shape}, expected {(self.rows, 16)}")
-        return reader.rows(np.arange(self.rows)).reshape(-1).view(ID)
+        return self.reader(name).rows(np.arange(self.rows)).reshape(-1).view(ID)
 
     def _damaged(self, what: str) -> DamagedShardError:
         return DamagedShardError(f"{self.path}: {what}; the shard must be computed again", str(self.path))
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
-    """Root attributes of a shard; DamagedShardError if they cannot be read."""
+    """Root attributes of a shard, which agree with each other; DamagedShardError if not, OldFormatError, StoreError."""
+    place = path / "zarr.json"
     try:
-        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
-        if isinstance(attributes["rows"], int) and isinstance(attributes["files"], dict) and attributes["schema"]:
-            return dict(attributes)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise reading_error(error, path / "zarr.json", path) from error
-    raise DamagedShardError(f"{path / 'zarr.json'} does not describe a shard", str(path))
+        attributes = read_sealed(place, ZARR_BYTES, ("schema", "rows", "files"), "attributes")
+        wanted = _files_of(attributes)
+    except OldFormatError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise reading_error(error, place, path) from error
+    if attributes["files"] != wanted:
+        raise DamagedShardError(f"{place} names files that do not follow from its schema and rows", str(path))
+    return attributes
+
+
+def _files_of(attributes: Mapping[str, Any]) -> dict[str, int]:
+    """Names and sizes of the files that a shard of these attributes has; ValueError for attributes that cannot be."""
+    rows, chunks = attributes["rows"], attributes["chunks"]
+    if type(rows) is not int or rows < 1 or len(bytes.fromhex(attributes["chain"])) != 16:
+        raise ValueError(f"it has {rows} rows of chain {attributes['chain']}")
+    for name, field in attributes["schema"].items():
+        sides = field["shape"]
+        plain = isinstance(sides, list) and all(type(side) is int and side >= 0 for side in sides)
+        if field["dtype"] not in CORE_TYPES or not plain or not isinstance(field["units"], str):
+            raise ValueError(f"its field '{name}' is {str(field)[:200]}")
+    fields = shard_fields(schema_from_data(attributes["schema"]), "parents" in chunks)
+    if set(chunks) != set(fields) or not all(type(inner) is int and 1 <= inner <= rows for inner in chunks.values()):
+        raise ValueError(f"its chunks are {str(chunks)[:200]}")
+    found: dict[str, int] = {}
+    for name, field in fields.items():
+        found |= array_files(name, field, rows, chunks[name])
+    return found
+
+
+def is_old(path: Path) -> bool:
+    """Whether a shard is of another format: never damage, never served."""
+    try:
+        read_attributes(path)
+    except OldFormatError:
+        return True
+    except (StoreError, DamagedShardError):
+        return False
+    return False
 
 
 def check_sizes(path: Path, files: Mapping[str, int]) -> None:
     """DamagedShardError if a file of the shard is missing or has another size; costs one stat per file."""
     for name, expected in files.items():
         try:
-            found = os.stat(f"{path}/{name}").st_size
+            found = os.stat(f"{path}/{name}")
         except FileNotFoundError:
             raise DamagedShardError(f"{path / name} is missing, expected {expected} bytes", str(path)) from None
         except OSError as error:
             raise reading_error(error, path / name, path) from error
-        if found != expected:
-            raise DamagedShardError(f"{path / name} has {found} bytes, expected {expected}", str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise DamagedShardError(f"{path / name} is no regular file, expected {expected} bytes", str(path))
+        if found.st_size != expected:
+            raise DamagedShardError(f"{path / name} has {found.st_size} bytes, expected {expected}", str(path))
 
 
 def schema_as_data(schema: Schema) -> dict[str, dict[str, Any]]:

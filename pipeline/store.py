@@ -30,8 +30,16 @@ from numpy.typing import NDArray
 from pipeline import artifacts, atomic, runs
 from pipeline import ids as row_ids
 from pipeline.chain_index import ChainIndex, ChainReader
-from pipeline.errors import ConflictError, DamagedArtifactError, DamagedShardError, StoreError, TouchstoneError
+from pipeline.errors import (
+    DamagedArtifactError,
+    DamagedRecipeError,
+    OldFormatError,
+    StoreError,
+    TouchstoneError,
+)
+from pipeline.published import RECIPE, read_recipe, same_result
 from pipeline.runs import RunRecord
+from pipeline.sealed import RECIPE_BYTES, parse, read_regular, seal
 from pipeline.shard_reader import reading_error, trouble
 from pipeline.shards import Shard, nothing, shard_name, write_shard
 from pipeline.stage import Artifact, Schema
@@ -48,19 +56,21 @@ OPEN_SHARDS = 512
 class Store:
     """A folder of shards and artifacts, shared by the threads of a process. Opening it writes nothing.
 
-    `writable` lets readers cache and quarantine.
+    `writable` lets readers cache and quarantine; `thorough` compares the digests of shards that no cache vouches for.
     """
 
-    def __init__(self, root: Path, writable: bool = False) -> None:
+    def __init__(self, root: Path, writable: bool = False, thorough: bool = False) -> None:
         self.root = Path(root)
         self.writable = writable
+        self.thorough = thorough
+        self.published: set[Path] = set()  # shards of this run, whose digests need not be read again
         self._shards: OrderedDict[Path, tuple[tuple[int, int], Shard]] = OrderedDict()
         self._chains: dict[tuple[str, bytes], ChainReader] = {}
         self._lock = threading.Lock()  # of the two above
         self._uses: dict[str, list[str]] = {}
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path, bool]]:
-        return Store, (self.root, self.writable)  # maps and indices stay in their process
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, bool, bool]]:
+        return Store, (self.root, self.writable, self.thorough)  # maps and indices stay in their process
 
     # Chains
 
@@ -72,52 +82,66 @@ class Store:
 
     def write_recipe(self, stage: str, chain: bytes, recipe: Mapping[str, Any]) -> None:
         """Record what a chain was made with, once; StoreError if the directory belongs to another chain."""
-        path = self.chain_dir(stage, chain) / "recipe.json"
+        path = self.chain_dir(stage, chain) / RECIPE
         if self.recipe(stage, chain) is None:
             with _room(path):
-                atomic.write_json(path, {**recipe, "chain": chain.hex()})
+                atomic.write_bytes(path, seal({**recipe, "chain": chain.hex()}))
 
     def recipe(self, stage: str, chain: bytes) -> dict[str, Any] | None:
-        """The recorded recipe of a chain with its full digest under "chain"; None if there is none yet."""
-        path = self.chain_dir(stage, chain) / "recipe.json"
+        """The recorded recipe of a chain with its full digest under "chain"; None if there is none that can be used."""
+        path = self.chain_dir(stage, chain) / RECIPE
         try:
-            found: dict[str, Any] = json.loads(path.read_bytes())
-        except FileNotFoundError:
+            found = read_recipe(path)
+        except (FileNotFoundError, OldFormatError, DamagedRecipeError):
             return None
-        except OSError as error:
-            raise StoreError(trouble(error, path)) from error
-        except ValueError as error:
-            raise StoreError(f"{path} cannot be read ({error}); move it away, the next run writes it again") from error
-        if found.get("chain") != chain.hex():
+        if found["chain"] != chain.hex():
             raise StoreError(
-                f"{path} belongs to chain {found.get('chain')}, expected {chain.hex()}: two chains share 16 digits; "
+                f"{path} belongs to chain {found['chain']}, expected {chain.hex()}: two chains share 16 digits; "
                 "keep them in two stores"
             )
         return found
 
-    def index(self, stage: str, chain: bytes) -> ChainIndex:
-        """Where the rows of a chain lie now; damaged shards are in `.damaged` and their rows absent.
+    def index(self, stage: str, chain: bytes, schema: Schema | None = None) -> ChainIndex:
+        """Where the rows of a chain lie now; damaged and old shards are in `.damaged` and `.old`, their rows absent.
 
         Kept in memory: another look lists the directory and opens only shards that are new to this store.
+        schema: the fields that its shards must have.
         """
-        reader = self._chains.get((stage, chain))
-        if reader is None:
-            directory = self.chain_dir(stage, chain)
-            reader = ChainReader(directory, self.root / ".cache" / "index" / f"{stage}-{directory.name}")
-            with self._lock:
-                reader = self._chains.setdefault((stage, chain), reader)
+        reader = self._reader(stage, chain)
+        if schema is not None:
+            reader.schema = schema
         if not reader.owned:  # else the directory is known to be this chain's
             reader.owned = self.recipe(stage, chain) is not None
         return reader.look()
+
+    def _reader(self, stage: str, chain: bytes) -> ChainReader:
+        reader = self._chains.get((stage, chain))
+        if reader is None:
+            directory = self.chain_dir(stage, chain)
+            cache = self.root / ".cache" / "index" / f"{stage}-{directory.name}"
+            reader = ChainReader(directory, cache, chain, self.thorough, self.published.__contains__)
+            with self._lock:
+                reader = self._chains.setdefault((stage, chain), reader)
+        return reader
+
+    def recorded(self, stage: str, chain: bytes) -> bool:
+        """Whether the recipe of a chain was there and sound when its index was looked at."""
+        return self._reader(stage, chain).owned
+
+    @property
+    def compared(self) -> int:
+        """Shards whose digests this store has compared, because no cache vouched for them."""
+        return sum(reader.compared for reader in list(self._chains.values()))
 
     def save_indices(self) -> None:
         """Write the indices that this store looked at to `.cache`, for the next process; nothing if it is read-only."""
         for reader in list(self._chains.values()) if self.writable else []:
             reader.save()
 
-    def shard(self, path: Path) -> Shard:
+    def shard(self, path: Path, chain: bytes | None = None, schema: Schema | None = None) -> Shard:
         """An open shard; one of those used last stays open until its `zarr.json` is replaced.
 
+        chain, schema: what it must be a shard of; DamagedShardError if it is not.
         A shard or reader that the caller holds stays valid as long as it is held, whatever the store drops.
         """
         try:
@@ -129,8 +153,9 @@ class Store:
             held = self._shards.get(path)
             if held is not None and held[0] == stamp:
                 self._shards.move_to_end(path)
+                held[1].check_origin(chain, schema)
                 return held[1]
-        shard = Shard.open(path)
+        shard = Shard.open(path, chain=chain, schema=schema)
         with self._lock:
             self._shards[path] = (stamp, shard)
             self._shards.move_to_end(path)
@@ -160,40 +185,13 @@ class Store:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                if not self._same(temporary, final):
+                if not same_result(temporary, final, self.quarantine, self.discard):
                     continue
                 shutil.rmtree(temporary)
                 return False
             kill("after rename")
             atomic.flush(final.parent)
             return True
-
-    def _same(self, ours: Path, theirs: Path) -> bool:
-        """True if both hold the same result; False after a damaged one was moved out of the way."""
-        if theirs.suffix != ".zarr":
-            card = artifacts.read_card(ours)
-            try:
-                artifacts.check_same(theirs.parent.name, card, theirs)
-            except DamagedArtifactError as error:
-                self.quarantine(theirs, str(error))
-                return False
-            return True
-        one = Shard.open(ours)
-        try:
-            other = Shard.open(theirs)
-            other.verify()
-        except DamagedShardError as error:
-            self.quarantine(theirs, str(error))
-            return False
-        different = np.flatnonzero(one.digests != other.digests) if one.rows == other.rows else np.arange(one.rows)
-        if len(different):
-            names = ", ".join(row_ids.hex(value)[:12] for value in one.ids[different[:3]])
-            raise ConflictError(
-                f"{theirs.parent.parent.name}: {len(different)} of {one.rows} rows of shard {theirs.name} were "
-                f"computed twice with different values (rows {names}): the stage is not deterministic, or its recipe "
-                "misses an input"
-            )
-        return True
 
     def stage_shard(
         self,
@@ -204,8 +202,9 @@ class Store:
         schema: Schema,
         run: RunRecord,
         kill: Callable[[str], None] = nothing,
+        parents: NDArray[np.void] | None = None,
     ) -> str:
-        """Write the rows as one shard and publish it; returns its name.
+        """Write the rows as one shard and publish it; returns its name. parents: `shards.parent_digests` of the rows.
 
         A full disk leaves the store as it was and raises StoreError.
         """
@@ -214,8 +213,9 @@ class Store:
         temporary = self.temporary(final, run)
         try:
             with _room(final):
-                write_shard(temporary, ids, arrays, schema, kill)
+                write_shard(temporary, chain, ids, arrays, schema, parents, kill)
                 self.publish(temporary, final, kill)
+                self.published.add(final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return name
@@ -266,15 +266,17 @@ class Store:
         temporary: Path,
         info: Mapping[str, Any],
         consumed: Mapping[str, NDArray[np.void]] | None = None,
+        values: Mapping[str, str] | None = None,
     ) -> Artifact:
         """Seal the files in `temporary` with `artifact.json` and move them to their place.
 
         consumed: name of a view -> ids that it gave, recorded by count and digest and kept in `consumed.npy`.
+        values: name of a view -> digest of the values of those rows (`artifacts.values_digest`).
         """
         final = self.artifact_dir(stage, key)
         try:
             with _room(final):
-                artifacts.seal(temporary, stage, _key(key), info, consumed or {})
+                artifacts.complete(temporary, stage, _key(key), info, consumed or {}, values or {})
                 self.publish(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -286,10 +288,12 @@ class Store:
     def artifact(self, stage: str, key: bytes | str) -> Artifact | None:
         """The finished artifact; None if it is absent or damaged (then it is quarantined, if the store is writable)."""
         directory = self.artifact_dir(stage, key)
-        if not directory.is_dir():
+        if not os.path.lexists(directory):
             return None
         try:
             card = artifacts.read_card(directory, _key(key))
+        except OldFormatError:
+            return None
         except DamagedArtifactError as error:
             if self.writable:
                 self.quarantine(directory, str(error))
@@ -301,6 +305,25 @@ class Store:
         path = self.root / "scratch" / _key(key)[:16]
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    def restart_scratch(self, key: bytes | str, inputs: Any) -> None:
+        """Clear what an attempt has left that began from other values of its inputs (plain data that tells them)."""
+        place = self.scratch(key).with_suffix(".values")
+        text = json.dumps(inputs, sort_keys=True)
+        try:
+            same = place.read_text(encoding="utf-8") == text
+        except (FileNotFoundError, ValueError):
+            same = False
+        if not same:
+            shutil.rmtree(self.scratch(key))
+            self.scratch(key)
+            atomic.write_bytes(place, text.encode())
+
+    def drop_scratch(self, key: bytes | str) -> None:
+        """Remove what the attempts to make an artifact have kept."""
+        path = self.scratch(key)
+        shutil.rmtree(path, ignore_errors=True)
+        path.with_suffix(".values").unlink(missing_ok=True)
 
     def lease(
         self, key: bytes | str, poll_s: float = 0.2, stopping: Callable[[], bool] = lambda: False
@@ -414,15 +437,17 @@ class Store:
         """Recipes that the user accepted as equal: hex of the new one -> hex of the old one."""
         path = self.root / "aliases.json"
         try:
-            found = json.loads(path.read_bytes())
+            found = parse(read_regular(path, RECIPE_BYTES))
         except FileNotFoundError:
             return {}
-        except (ValueError, RecursionError) as error:
+        except OSError as error:
+            raise StoreError(trouble(error, path)) from error
+        except ValueError as error:
             raise StoreError(f"{path} cannot be read ({error}); mend or remove it") from error
         digests = [*found, *found.values()] if isinstance(found, dict) else [None]
         if not all(isinstance(one, str) and ALIAS.fullmatch(one) for one in digests):
             raise StoreError(f"{path} is not what `accept` writes, pairs of recipes of 32 digits; mend or remove it")
-        return found
+        return dict(found)
 
     def _run_file(self, run: RunRecord) -> Path:
         return self.root / "runs" / f"{run.id}.json"

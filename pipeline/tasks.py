@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
+from pipeline.artifacts import contents, values_digest
 from pipeline.errors import Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.proof import NOTHING, Claim, Stamp
+from pipeline.shards import parent_digests
 from pipeline.stage import Artifact, Batch, Context, FitContext, Kind, RowError, Schema, Stage
 
 if TYPE_CHECKING:
@@ -121,6 +123,7 @@ class Outcome:
     failed: tuple[tuple[bytes, str], ...] = ()
     skipped: tuple[bytes, ...] = ()
     seconds: float = 0.0
+    shard: str = ""  # name of the shard that was published
 
 
 class LazyArrays(Mapping[str, NDArray[Any]]):
@@ -159,6 +162,7 @@ class Computed:
     failed: tuple[tuple[bytes, str], ...]
     skipped: tuple[bytes, ...]
     stamps: Mapping[str, Stamp]  # of the files that it read
+    parents: NDArray[np.void] | None = None  # digest of what each row was computed from
 
 
 def compute_rows(task: ShardTask) -> Computed:
@@ -169,6 +173,7 @@ def compute_rows(task: ShardTask) -> Computed:
     lacking = tuple(ids.to_bytes(np.delete(task.ids, present)))
     task = task.take(present) if lacking else task
     datasets = _datasets(store, task)
+    digests = _input_digests(task, datasets)
     arrays = {name: np.empty((len(task.ids), *one.shape), dtype=one.dtype) for name, one in task.schema.items()}
     done = np.empty(len(task.ids), dtype=np.int64)
     count = 0
@@ -188,7 +193,23 @@ def compute_rows(task: ShardTask) -> Computed:
             array[place] = values[name] if len(kept) == len(rows) else values[name][kept]
         count += len(kept)
     values = {name: array[:count] for name, array in arrays.items()}
-    return Computed(present[done[:count]], values, tuple(failed), lacking, stamps)
+    if any((one != other).any() for one, other in zip(digests, _input_digests(task, datasets), strict=True)):
+        raise _repaired(task.node)
+    used = [bytes.fromhex(one) for _, found in sorted(contents(task.artifacts).items()) for one in found]
+    parents = parent_digests([one[done[:count]] for one in digests], used, count)
+    return Computed(present[done[:count]], values, tuple(failed), lacking, stamps, parents)
+
+
+def _input_digests(task: ShardTask, datasets: list[Dataset]) -> list[NDArray[np.void]]:
+    """Digests of the input rows of a task, of each parent that is stored: (rows,) V16."""
+    return [data.digests() for data, parent in zip(datasets, task.parents, strict=True) if parent.schema]
+
+
+def _repaired(node: str) -> StageError:
+    return StageError(
+        f"{node}: rows that it reads were computed again with other values while it went on; its result is dropped, "
+        f"run again"
+    )
 
 
 def block_rows(task: ShardTask) -> int:
@@ -212,14 +233,15 @@ def publish_rows(task: ShardTask, found: Computed, started: float) -> Outcome:
     """Publish computed rows as one shard; failures are recorded beside it. started: `perf_counter` of the task."""
     task.claim.prove_again(task.node, task.stage, task.config, found.stamps)
     store = open_store(task.facts.store)
-    stage, chain = task.stage.name, task.chain
+    stage, chain, shard = task.stage.name, task.chain, ""
     if len(found.done):
         assert task.facts.run is not None
-        store.stage_shard(stage, chain, task.ids[found.done], found.arrays, task.schema, task.facts.run)
+        rows = task.ids[found.done]
+        shard = store.stage_shard(stage, chain, rows, found.arrays, task.schema, task.facts.run, parents=found.parents)
         store.clear_failures(stage, chain, task.ids[found.done])
     for row_id, reason in found.failed:
         store.record_failure(stage, chain, row_id, reason)
-    return Outcome(len(found.done), found.failed, found.skipped, time.perf_counter() - started)
+    return Outcome(len(found.done), found.failed, found.skipped, time.perf_counter() - started, shard)
 
 
 def _present(store: Store, task: ShardTask) -> NDArray[np.int64]:
@@ -227,7 +249,7 @@ def _present(store: Store, task: ShardTask) -> NDArray[np.int64]:
     there = np.ones(len(task.ids), dtype=bool)
     for parent in task.parents:
         if parent.content is None or parent.schema:
-            there &= store.index(parent.stage, parent.chain).contains(parent.ids)
+            there &= store.index(parent.stage, parent.chain, parent.schema).contains(parent.ids)
     return np.flatnonzero(there)
 
 
@@ -368,6 +390,11 @@ class ArtifactTask:
     failed: Mapping[str, list[str]] = field(default_factory=dict)  # rows that it wanted and did not get
 
 
+def _values(consumed: Mapping[str, Dataset]) -> dict[str, str]:
+    """Digest of the values of the rows of each view."""
+    return {name: values_digest(data.ids, data.digests()) for name, data in consumed.items()}
+
+
 def make_artifact(
     task: ArtifactTask,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -390,12 +417,14 @@ def make_artifact(
             task.stage.random, out=out, scratch=store.scratch(task.key), report=report, stopping=stop,
         )  # fmt: skip
         views: dict[str, Any] = {}
-        consumed: dict[str, Any] = {}
+        consumed: dict[str, Dataset] = {}
         for name, parts in task.views.items():
             named = {label: Dataset(store, found, table) for label, (found, table) in parts.items()}
             unnamed = task.stage.inputs[name].kind == "rows"
             views[name] = named[""] if unnamed else named
-            consumed |= {f"{name}.{label}" if label else name: data.ids for label, data in named.items()}
+            consumed |= {f"{name}.{label}" if label else name: data for label, data in named.items()}
+        values = _values(consumed)
+        store.restart_scratch(task.key, [values, contents(task.artifacts)])
         try:
             task.stage.fit(task.config, views, context)
         except (TouchstoneError, MemoryError) as error:
@@ -412,9 +441,15 @@ def make_artifact(
             shutil.rmtree(out, ignore_errors=True)
             raise Interrupted(f"{task.node} stopped; what it has learned so far is kept")
         task.claim.prove_again(task.node, task.stage, task.config, stamps)
+        if values != _values(consumed):
+            shutil.rmtree(out, ignore_errors=True)
+            raise _repaired(task.node)
         info = {"node": task.node, "recipe": task.recipe, "facts": context.facts, "device": facts.device}
         if task.failed:
             info["failed_rows"] = task.failed
-        store.publish_artifact(task.stage.name, task.key, out, info, consumed)
-        shutil.rmtree(context.scratch, ignore_errors=True)  # nobody goes on from it any more
+        if task.artifacts:
+            info["made_with"] = contents(task.artifacts)
+        rows = {name: data.ids for name, data in consumed.items()}
+        store.publish_artifact(task.stage.name, task.key, out, info, rows, values)
+        store.drop_scratch(task.key)  # nobody goes on from it any more
     return Outcome(1, seconds=time.perf_counter() - started)

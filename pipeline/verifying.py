@@ -8,41 +8,66 @@ import numpy as np
 
 from pipeline.care import entries
 from pipeline.config import Pipeline
+from pipeline.descent import review
 from pipeline.document import counted
-from pipeline.examine import verify
+from pipeline.errors import TouchstoneError
+from pipeline.examine import Problem, examine
 from pipeline.keeping import recorded_plan
 from pipeline.plan import Plan
 from pipeline.rows import hash_rank
 from pipeline.selection import Branch
-from pipeline.shards import Shard, row_digests
+from pipeline.shards import row_digests
 from pipeline.store import Store
 from pipeline.tasks import Facts, compute_rows
 from pipeline.works import TaskMaker, Work
 
 
 def verify_store(pipeline: Pipeline, rebuild: int, repair: bool) -> dict[str, Any]:
-    """Sizes, checksums and digests of everything; optionally K rows of each node computed again.
+    """Every byte of the store that can change a meaning; optionally K rows of each node computed again.
 
-    Returns {"sound", "damaged", "rebuilt", "lines"}.
+    Returns {"sound", "damaged", "old", "rebuilt", "lines"}.
     """
     store = Store(pipeline.store, writable=repair)
-    problems = verify(store)
+    findings = examine(store)
+    problems = list(findings.problems)
+    moved = _put_aside(store, problems) if repair else 0
+    stale, remark = _compare_inputs(pipeline, store)
+    problems += stale
+    moved += _put_aside(store, stale) if repair else 0
     lines = [problem.reason for problem in problems]
-    if repair:
-        for problem in problems:
-            store.quarantine(problem.path, problem.reason)
-        if problems:
-            lines.append(f"{len(problems)} put aside; `touchstone run` computes their rows again")
+    lines += [remark] if remark else []
+    if moved:
+        lines.append(f"{moved} put aside; `touchstone run` computes their rows again")
+    if findings.old:
+        lines.append(f"{len(findings.old)} of an earlier format, not read and no damage; `touchstone gc` lists them")
     rebuilt = []
     if rebuild:
         plan = recorded_plan(pipeline, store)
         rebuilt = [one for branch in plan.all_branches() if (one := _rebuild(plan, branch, rebuild)) is not None]
         lines += [f"{one['node']}: {counted(one['rows'], 'row')} computed again: {one['result']}" for one in rebuilt]
     different = any(one["result"] == "different" for one in rebuilt)
-    sound = not different and (repair or not problems)
+    sound = not different and len(problems) == moved
     if not problems:
         lines.append(f"{len(entries(store))} chains and artifacts are sound")
-    return {"sound": sound, "damaged": [str(p.path) for p in problems], "rebuilt": rebuilt, "lines": lines}
+    damaged = [str(problem.path) for problem in problems]
+    return {"sound": sound, "damaged": damaged, "old": len(findings.old), "rebuilt": rebuilt, "lines": lines}
+
+
+def _put_aside(store: Store, problems: list[Problem]) -> int:
+    movable = [problem for problem in problems if problem.movable]
+    for problem in movable:
+        store.quarantine(problem.path, problem.reason)
+    return len(movable)
+
+
+def _compare_inputs(pipeline: Pipeline, store: Store) -> tuple[list[Problem], str]:
+    """Shards and artifacts of the plan that were computed from other values than their inputs have now; a remark."""
+    try:
+        plan = recorded_plan(pipeline, store)
+        found = dict([*plan.damaged, *review(plan, everything=True)])
+    except TouchstoneError as error:
+        return [], f"whether rows descend from their inputs was not compared: {error}"
+    return [Problem(path, reason) for path, reason in found.items()], ""
 
 
 def _rebuild(plan: Plan, branch: Branch, count: int) -> dict[str, Any] | None:
@@ -61,7 +86,7 @@ def _rebuild(plan: Plan, branch: Branch, count: int) -> dict[str, Any] | None:
     worst = 0.0 if identical else float("inf")  # a row that fails now
     digests = row_digests(found.arrays, branch.schema) if len(found.done) else found.done
     for row, position in enumerate(places):
-        shard = Shard.open(stored.path(int(stored.shard[position])))
+        shard = plan.store.shard(stored.path(int(stored.shard[position])), branch.chain, branch.schema)
         number = np.array([stored.row[position]])
         if bytes(shard.digests[number][0]) != bytes(digests[row]):
             identical = False

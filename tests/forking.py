@@ -74,7 +74,7 @@ def child(case: dict[str, Any]) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         plain = Store.stage_shard
-        Store.stage_shard = lambda self, *arguments: plain(self, *arguments, kill=kill)  # type: ignore[method-assign]
+        Store.stage_shard = lambda self, *arguments, **more: plain(self, *arguments, kill=kill, **more)  # type: ignore[method-assign]
     pipeline.run.run(load_pipeline(Path(case["file"])), [], case.get("workers"))
 
 

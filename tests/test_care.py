@@ -30,6 +30,7 @@ def make_rows(numbers: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 def put(store: Store, numbers: Any) -> str:
     ids, arrays = make_rows(numbers)
+    store.write_recipe("spectrum", CHAIN, {})
     return store.stage_shard("spectrum", CHAIN, ids, arrays, SCHEMA, this_run())
 
 

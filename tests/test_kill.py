@@ -82,7 +82,7 @@ def test_the_points_are_those_that_a_run_passes(tmp_path: Path, monkeypatch: pyt
 
     passed: list[str] = []
     plain = Store.stage_shard
-    monkeypatch.setattr(Store, "stage_shard", lambda self, *rest: plain(self, *rest, kill=passed.append))
+    monkeypatch.setattr(Store, "stage_shard", lambda *rest, **more: plain(*rest, kill=passed.append, **more))
     Project(tmp_path, monkeypatch, LINE).run("b")
     assert {name for (name, _), _ in POINTS} <= set(passed)
     assert passed[-4:] == ["before fsync", "after fsync", "before rename", "after rename"]

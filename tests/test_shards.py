@@ -21,6 +21,7 @@ from pipeline.shard_reader import ArrayReader, file_sizes
 from pipeline.shards import Shard, rows_per_shard, shard_name, write_shard
 from pipeline.stage import Field
 
+CHAIN = bytes(range(16))
 SCHEMA = {"image": Field("uint8", (3, 8, 8)), "profile": Field("float32", (5,), "log power"), "count": Field("int64")}
 
 
@@ -39,7 +40,7 @@ def make_shard(root: Path, count: int = 7) -> Path:
     ids, arrays = make_rows(count)
     path = root / f"{shard_name(ids)}.zarr"
     path.mkdir(parents=True)
-    write_shard(path, ids, arrays, SCHEMA)
+    write_shard(path, CHAIN, ids, arrays, SCHEMA)
     return path
 
 
@@ -96,7 +97,7 @@ def test_bytes_do_not_depend_on_the_order_or_memory_layout_of_the_rows(tmp_path:
     for name, (some_ids, some) in {"a": (ids, arrays), "b": (ids[order], shuffled)}.items():
         path = tmp_path / name
         path.mkdir()
-        write_shard(path, some_ids, some, SCHEMA)
+        write_shard(path, CHAIN, some_ids, some, SCHEMA)
         texts.append({one.relative_to(path): one.read_bytes() for one in path.rglob("*") if one.is_file()})
     assert texts[0] == texts[1]
 
@@ -135,15 +136,15 @@ def test_a_shard_gives_back_its_rows_in_any_order(tmp_path: Path) -> None:
 def test_rows_that_are_not_what_the_schema_says_are_refused(tmp_path: Path, change: Any, match: str) -> None:
     ids, arrays = make_rows(7)
     with pytest.raises(ValueError, match=match):
-        write_shard(tmp_path, ids, {**arrays, **change}, SCHEMA)
+        write_shard(tmp_path, CHAIN, ids, {**arrays, **change}, SCHEMA)
 
 
 def test_equal_ids_and_reserved_names_are_refused(tmp_path: Path) -> None:
     ids, arrays = make_rows(7)
     with pytest.raises(ValueError, match="7 rows have only 1 distinct ids"):
-        write_shard(tmp_path, ids[[0] * 7], arrays, SCHEMA)
+        write_shard(tmp_path, CHAIN, ids[[0] * 7], arrays, SCHEMA)
     with pytest.raises(ValueError, match="'digest' cannot name a field"):
-        write_shard(tmp_path, ids, {"digest": arrays["count"]}, {"digest": Field("int64")})
+        write_shard(tmp_path, CHAIN, ids, {"digest": arrays["count"]}, {"digest": Field("int64")})
 
 
 # Damage

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from store_rows import CHAIN, ROOT, SCHEMA, make_rows, no_space, put, refuse, snapshot
 
+from pipeline import chain_index, shards
 from pipeline import ids as row_ids
-from pipeline import shards
 from pipeline import store as store_module
 from pipeline.errors import ConflictError, DamagedShardError, StoreError
 from pipeline.runs import RunRecord, host_name, this_run
@@ -161,9 +161,9 @@ def test_a_second_look_opens_new_shards_only_and_writes_nothing(store: Store, mo
     opened: list[str] = []
     plain = shards.Shard.open.__func__  # type: ignore[attr-defined]
 
-    def watched(cls: Any, path: Path, checksums: bool = True) -> Any:
+    def watched(cls: Any, path: Path, *arguments: Any, **options: Any) -> Any:
         opened.append(path.name[:16])
-        return plain(cls, path, checksums)
+        return plain(cls, path, *arguments, **options)
 
     monkeypatch.setattr(shards.Shard, "open", classmethod(watched))
     names = [put(store, 0, 5), put(store, 5, 9)]
@@ -173,8 +173,11 @@ def test_a_second_look_opens_new_shards_only_and_writes_nothing(store: Store, mo
     assert store.index("spectrum", CHAIN) is first
     names.append(put(store, 20, 22))
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.chain_index.check_sizes", lambda path, _: pytest.fail(f"looked at {path} again"))
+        looked: list[str] = []
+        stamps = chain_index._stamps
+        patch.setattr(chain_index, "_stamps", lambda path, files: looked.append(path.name[:16]) or stamps(path, files))
         assert len(store.index("spectrum", CHAIN)) == 11
+    assert set(looked) == set(names[2:]), "looked at the others again"
     names.append(put(store, 22, 24))
     assert opened[2:] == names[2:3]
     assert not (store.root / ".cache").exists()
@@ -347,7 +350,9 @@ def test_a_recipe_is_written_once_and_belongs_to_one_chain(store: Store) -> None
     before = snapshot(store.root)
     store.write_recipe("spectrum", CHAIN, {"stage": "other"})
     assert snapshot(store.root) == before
-    assert store.recipe("spectrum", CHAIN) == {"stage": "spectrum", "chain": CHAIN.hex()}
+    recorded = store.recipe("spectrum", CHAIN)
+    assert recorded is not None
+    assert (recorded["stage"], recorded["chain"]) == ("spectrum", CHAIN.hex())
     other = CHAIN[:8] + bytes(8)
     with pytest.raises(StoreError, match=f"belongs to chain {CHAIN.hex()}, expected {other.hex()}"):
         store.write_recipe("spectrum", other, {})
