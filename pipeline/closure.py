@@ -42,8 +42,10 @@ def closure(modules: tuple[str, ...], declared: bool = False) -> dict[str, str]:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
+        if name in found or name in REGISTRIES:
+            continue
         top = name.partition(".")[0]
-        if name in found or name in REGISTRIES or not (top in named or is_followed(top)):
+        if top not in REGISTRIES and top not in named and not is_followed(top):
             continue
         path = source_path(name)
         if top not in REGISTRIES:
@@ -55,7 +57,7 @@ def closure(modules: tuple[str, ...], declared: bool = False) -> dict[str, str]:
         found[name] = digest
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         if top in REGISTRIES:
-            waiting += _resolved_once(imported, package, named)
+            waiting += _own_imports(imported, package)
         else:
             others = _resolved(imported, package, named)
             waiting += others
@@ -219,8 +221,11 @@ def _resolved(imported: tuple[str, ...], package: str, named: frozenset[str]) ->
     return tuple(sorted(found))
 
 
-_resolved_once = cache(_resolved)
-"""For Touchstone's own modules: no file is added to them while a process runs."""
+@cache
+def _own_imports(imported: tuple[str, ...], package: str) -> tuple[str, ...]:
+    """The same for a module of Touchstone's own, without what is not followed: no file comes while a process runs."""
+    found = _resolved(imported, package, REGISTRIES)
+    return tuple(name for name in found if name.partition(".")[0] in REGISTRIES and name not in REGISTRIES)
 
 
 def serialize(node: Any) -> str:
