@@ -13,7 +13,7 @@ demo: $(READY)
 	@$(BIN)/touchstone report
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q
