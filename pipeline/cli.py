@@ -247,7 +247,7 @@ def plan(
     check_device(pipeline, pipeline.select(nodes) if nodes else None)
     found = planned(pipeline, nodes, paranoid, json)
     states = Explainer(found).all()
-    give(plan_data(found, states)) if json else say("\n".join(plan_lines(found, states, verbose)))
+    give(plan_data(found, states)) if json else say(*plan_lines(found, states, verbose))
     raise typer.Exit(1 if verdict(pipeline, unreadable(found)) else 0)
 
 

@@ -258,7 +258,6 @@ def test_perturbing_and_equalizing_share_no_code() -> None:
         "stages.jpeg_codecs",
         "stages.cubic",
         "stages.image_field",
-        "stages.alike",
     }
     assert set(equalize) == {
         "stages.equalize_spectrum",

@@ -169,7 +169,6 @@ def test_the_recipe_holds_the_mathematics_and_no_detector() -> None:
     modules = closure(("stages.prnu", *Prnu().modules(config())))
     assert set(modules) == {
         "stages.prnu",
-        "stages.alike",
         "stages.image_field",
         "stages.wavelet_noise",
         "stages.planes",

@@ -266,7 +266,6 @@ def test_the_recipe_is_that_of_few_modules_and_of_no_seed() -> None:
         "stages.upsample",
         "stages.upsampling",
         "stages.cubic",
-        "stages.alike",
         "stages.image_field",
     }
     assert Upsample.kind is Kind.EXPAND
