@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from pipeline.stage import Artifact
@@ -24,7 +25,7 @@ def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
 def _section(artifact: Artifact) -> dict[str, Any]:
     card = read_json(artifact.path / "card.json")
     log = read_json(artifact.path / "log.json", list)
-    pictures = sorted(artifact.path.glob("samples-*.png"))
+    pictures = sorted(name for name in artifact.info["files"] if fnmatchcase(name, "samples-*.png"))
     return {
         "node": artifact.node,
         "family": card["family"],
@@ -34,7 +35,7 @@ def _section(artifact: Artifact) -> dict[str, Any]:
         "figures": [(name.replace("_", " "), f"{value:.4g}") for name, value in sorted(card["figures"].items())],
         "before": _text(card.get("profile_distance_before")),
         "curves": curves(log),
-        "samples": data_uri(pictures[-1].read_bytes(), "png") if pictures else "",
+        "samples": data_uri((artifact.path / pictures[-1]).read_bytes(), "png") if pictures else "",
     }
 
 

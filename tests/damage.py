@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import numpy as np
+
+from pipeline.runs import this_run
+from pipeline.shards import Shard
+from pipeline.store import Store
 
 
 def data_file(shard: Path, field: str) -> Path:
@@ -62,6 +67,16 @@ def change_value(shard: Path, field: str, at: int = 0) -> None:
     data[at] ^= 1
     data[size : size + 4] = google_crc32c.value(bytes(data[:size])).to_bytes(4, "little")
     file.write_bytes(data)
+
+
+def give_other_values(shard: Path, field: str) -> None:
+    """In place of a shard one with the values of a field plus 1, sound in itself; it was published as any other."""
+    store, found = Store(shard.parents[2], writable=True), Shard.open(shard)
+    arrays = {name: found.gather(name, np.arange(found.rows)) for name in found.schema}
+    arrays[field] = arrays[field] + 1
+    ids, parents = found.ids.copy(), found.parents
+    store.quarantine(shard, "its values are exchanged")
+    store.stage_shard(shard.parents[1].name, found.chain, ids, arrays, found.schema, this_run(), parents=parents)
 
 
 def flip(path: Path, at: int, bit: int = 1) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from damage import change_value
+from damage import change_value, give_other_values
 from toy_project import Project
 
 from pipeline.examine import verify
 from pipeline.keeping import compact_nodes
-from pipeline.runs import this_run
 from pipeline.shards import Shard
-from pipeline.stage import Field
 from pipeline.store import Store
 from pipeline.verifying import verify_store
 
@@ -44,18 +41,9 @@ def first_shard(project: Project, stage: str) -> Path:
 def wrong_history(project: Project) -> Path:
     """A shard of `scaled` with other values, sound in itself, and all below computed from it."""
     path = first_shard(project, "scale")
-    shard = Shard.open(path)
-    rows = np.arange(shard.rows)
-    arrays = {name: shard.gather(name, rows) for name in shard.schema}
-    arrays["value"] = arrays["value"] + 1
-    store = project.store
-    store.writable = True
-    ids, parents = shard.ids.copy(), shard.parents
-    store.quarantine(path, "on the user's word")
     for stage in BELOW:
-        shutil.rmtree(store.root / stage)
-    schema = {"value": Field("<f8", (), "1"), "vector": Field("<f4", (3,), "1")}
-    store.stage_shard("scale", shard.chain, ids, arrays, schema, this_run(), parents=parents)
+        shutil.rmtree(project.store.root / stage)
+    give_other_values(path, "value")
     project.run()
     project.computed()
     return path

@@ -358,13 +358,15 @@ def trained(folder: Path) -> Artifact:
     (folder / "log.json").write_text(json.dumps(log))
     for name, level in (("samples-000001000.png", 10), ("samples-000003000.png", 200)):
         Image.fromarray(np.full((8, 8, 3), level, dtype=np.uint8)).save(folder / name)
-    return Artifact("fine <R>", "0" * 32, folder)
+    return Artifact("fine <R>", "0" * 32, folder, {"files": {path.name: {} for path in folder.iterdir()}})
 
 
 def test_generators_are_shown_with_figures_losses_and_the_last_samples(
     evaluations: tuple[Artifact, ...], tmp_path: Path
 ) -> None:
-    ctx = context(tmp_path, "report", artifacts={"of": evaluations, "generators": (trained(tmp_path / "fine"),)})
+    artifact = trained(tmp_path / "fine")
+    shutil.copyfile(artifact.path / "samples-000001000.png", artifact.path / "samples-000009000.png")  # none of its own
+    ctx = context(tmp_path, "report", artifacts={"of": evaluations, "generators": (artifact,)})
     Report().fit(ReportConfig(), {}, ctx)
     page = (ctx.out / "report.html").read_text(encoding="utf-8")
     section = page[page.index('<section id="generators">') : page.index('<section id="lineage">')]
