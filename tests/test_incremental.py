@@ -170,7 +170,7 @@ MUTATIONS: dict[str, tuple[Mutation, dict[str, int], dict[str, int]]] = {
     "caches deleted": (caches_deleted, {}, {}),
     "store copied": (copied_store, {}, {}),
     "nodes in another order": (reversed_file, {}, {}),
-    "condition in other words": (replaced(("where: source = b", 'where: "source in [b] and label = 1"')), {}, {}),
+    "condition in other words": (replaced(("where: source = b", 'where: "source in [b] and label = fake"')), {}, {}),
     "written with an alias": (
         replaced(
             ("of: [a, b]", "of: &both [a, b]"),

