@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import toy
 from PIL import Image
-from test_incremental import Code
+from test_incremental_code import Code
 from toy_project import Project, touchstone, toy_id
 
 from pipeline.describe import plan_data, plan_lines, stale_lines

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import toy
 import yaml
-from test_incremental import Code
+from test_incremental_code import Code
 from toy_project import STANDARD, Project, tree
 
 from pipeline import ids
