@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import alternate, emit
-from pipeline.memory import keep_freed_memory
+from pipeline.running.memory import keep_freed_memory
 from stages.high_pass import high_pass
 from stages.planes import opencv_gray
 from stages.spectra import dct2d_maps, fft2d_maps

@@ -23,13 +23,13 @@ import numpy as np
 
 from benchmarks.feature_kernels import bare_kernels, write
 from benchmarks.measure import alternate, emit
-from pipeline.executors import Executors, Stop
-from pipeline.progress import Bars
+from pipeline.running.executors import Executors, Stop
+from pipeline.running.progress import Bars
+from pipeline.running.tasks import Facts, Parent, ShardTask
 from pipeline.runs import this_run
-from pipeline.shards import rows_per_shard
 from pipeline.stage import ID, Field
-from pipeline.store import Store
-from pipeline.tasks import Facts, Parent, ShardTask
+from pipeline.storage.shards import rows_per_shard
+from pipeline.storage.store import Store
 from stages.spectrum import Spectrum, SpectrumConfig
 
 ROUNDS, SHARDS = 5, 8

@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import emit
-from pipeline.executors import Executors, Stop
-from pipeline.progress import Bars
+from pipeline.running.executors import Executors, Stop
+from pipeline.running.progress import Bars
+from pipeline.running.tasks import CheckedFile, Facts, Parent, ShardTask
 from pipeline.runs import this_run
-from pipeline.shards import rows_per_shard
 from pipeline.stage import ID, Field, Kind, Stage, StageConfig
-from pipeline.store import Store
-from pipeline.tasks import CheckedFile, Facts, Parent, ShardTask
+from pipeline.storage.shards import rows_per_shard
+from pipeline.storage.store import Store
 from stages.perturb import Perturb, PerturbConfig
 from stages.prnu import Prnu, PrnuConfig
 from stages.residual import Residual, ResidualConfig

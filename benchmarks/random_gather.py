@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from benchmarks.measure import alternate, emit
 from pipeline.dataset import Dataset, Part
 from pipeline.runs import this_run
-from pipeline.shards import rows_per_shard
 from pipeline.stage import Field
-from pipeline.store import Store
+from pipeline.storage.shards import rows_per_shard
+from pipeline.storage.store import Store
 
 ROWS, BATCH, BATCHES = 16_384, 64, 256
 SCHEMA = {"image": Field("uint8", (3, 64, 64))}

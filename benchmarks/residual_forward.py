@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import alternate, emit
-from pipeline.memory import keep_freed_memory
+from pipeline.running.memory import keep_freed_memory
 from pipeline.stage import ID, Batch, Context
 from stages.networks import prepare
 from stages.residual import LEVELS, Residual, ResidualConfig, micro_batch

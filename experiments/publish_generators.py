@@ -19,11 +19,11 @@ from typing import Any
 import yaml
 
 from pipeline.atomic import write_bytes
-from pipeline.config import load_pipeline
-from pipeline.pins import read_pins
-from pipeline.plan import make_plan
-from pipeline.run import open_scan
-from pipeline.store import Store
+from pipeline.declaring.config import load_pipeline
+from pipeline.planning.pins import read_pins
+from pipeline.planning.plan import make_plan
+from pipeline.running.run import open_scan
+from pipeline.storage.store import Store
 from stages.generators import weights
 
 FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import load_pipeline
 from pipeline.dataset import Dataset
+from pipeline.declaring.config import load_pipeline
 from pipeline.open import open_node
-from pipeline.plan import make_plan
-from pipeline.run import open_scan
-from pipeline.store import Store
+from pipeline.planning.plan import make_plan
+from pipeline.running.run import open_scan
+from pipeline.storage.store import Store
 
 KEPT = ("detector", "trained_on", "source", "n_real", "n_fake", "auc", "auc_interval", "accuracy", "tpr", "tnr")
 

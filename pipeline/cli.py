@@ -16,8 +16,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import typer  # noqa: E402
 
 if TYPE_CHECKING:
-    from pipeline.config import Pipeline
-    from pipeline.plan import Plan
+    from pipeline.declaring.config import Pipeline
+    from pipeline.planning.plan import Plan
 
 app = typer.Typer(
     name="touchstone",
@@ -39,7 +39,7 @@ Device = Annotated[str | None, typer.Option("--device", help="where networks run
 
 def node_names(incomplete: str) -> list[str]:
     """Names for shell completion, from the pipeline file of the working directory."""
-    from pipeline.document import load
+    from pipeline.declaring.document import load
     from pipeline.errors import TouchstoneError
 
     try:
@@ -127,7 +127,7 @@ def _drop_output() -> None:
 
 
 def read(file: Path, assignments: list[str] | None, device: str | None = None, download: bool = False) -> Pipeline:
-    from pipeline.config import load_pipeline
+    from pipeline.declaring.config import load_pipeline
 
     return load_pipeline(file, assignments, download, device=device)
 
@@ -140,11 +140,11 @@ def planned(
     recorded: bool = False,
 ) -> Plan:
     """A plan that writes nothing, without rows that were allowed to fail; `recorded`: without any that failed."""
-    from pipeline.pins import read_pins
-    from pipeline.plan import make_plan
-    from pipeline.progress import Bars
-    from pipeline.run import open_scan
-    from pipeline.store import Store
+    from pipeline.planning.pins import read_pins
+    from pipeline.planning.plan import make_plan
+    from pipeline.running.progress import Bars
+    from pipeline.running.run import open_scan
+    from pipeline.storage.store import Store
 
     bars = Bars(quiet)
     try:
@@ -201,10 +201,10 @@ def run(
     json: Json = False,
 ) -> None:
     """Compute what is missing, and only that."""
-    from pipeline.document import counted
-    from pipeline.progress import Bars
-    from pipeline.run import run as go
-    from pipeline.verdict import allowed_lines
+    from pipeline.declaring.document import counted
+    from pipeline.planning.verdict import allowed_lines
+    from pipeline.running.progress import Bars
+    from pipeline.running.run import run as go
 
     pipeline = read(file, assignments, device, download)
     bars = Bars(quiet=json)
@@ -238,10 +238,10 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what `run` would compute, and why. Writes nothing. Exit code 1: `run` would fail, for files that it lacks."""
-    from pipeline.describe import plan_data, plan_lines
-    from pipeline.explain import Explainer
-    from pipeline.run import check_device
-    from pipeline.verdict import unreadable, verdict
+    from pipeline.commands.plan_text import plan_data, plan_lines
+    from pipeline.planning.explain import Explainer
+    from pipeline.planning.verdict import unreadable, verdict
+    from pipeline.running.run import check_device
 
     pipeline = read(file, assignments, device)
     check_device(pipeline, pipeline.select(nodes) if nodes else None)
@@ -256,7 +256,7 @@ def status(
     nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignments = None, json: Json = False
 ) -> None:
     """Rows and artifacts of each node: wanted, present, failed."""
-    from pipeline.describe import status_data, status_lines
+    from pipeline.commands.plan_text import status_data, status_lines
 
     found = planned(read(file, assignments), nodes, quiet=json, recorded=True)
     if json:
@@ -289,9 +289,9 @@ def explain(
     json: Json = False,
 ) -> None:
     """Name the component that made a node stale, or the lineage of a row. Exit code 0: fresh, 1: stale, 2: error."""
-    from pipeline.describe import stale_lines
+    from pipeline.commands.plan_text import stale_lines
     from pipeline.errors import ConfigError
-    from pipeline.explain import Explainer
+    from pipeline.planning.explain import Explainer
 
     pipeline = read(file, assignments)
     found = planned(pipeline, [node], quiet=json)
@@ -322,7 +322,7 @@ def show(
     assignments: Assignments = None,
 ) -> None:
     """Draw a computed row as PNG: an image, a curve or a map."""
-    from pipeline.show import list_rows, show_row
+    from pipeline.commands.show import list_rows, show_row
 
     found = planned(read(file, assignments), [node])
     if row is None:
@@ -342,7 +342,7 @@ def report(
     """Place of the finished HTML report (make it with `run`)."""
     import shutil
 
-    from pipeline.pages import page_of, report_node
+    from pipeline.commands.pages import page_of, report_node
 
     pipeline = read(file, assignments)
     name = node or report_node(pipeline)
@@ -355,7 +355,7 @@ def report(
 @verb("touchstone graph", "touchstone graph spectra")
 def graph(nodes: Nodes = None, file: File = PIPELINE_FILE, assignments: Assignments = None) -> None:
     """The nodes and what they read, as a Mermaid diagram; dashed borders show what is not complete."""
-    from pipeline.describe import mermaid
+    from pipeline.commands.plan_text import mermaid
 
     say(*mermaid(planned(read(file, assignments), nodes)).split("\n"))
 
@@ -369,7 +369,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Check sizes, checksums and digests of everything in the store."""
-    from pipeline.verifying import verify_store
+    from pipeline.commands.verifying import verify_store
 
     result = verify_store(read(file, assignments), rebuild, repair)
     if json:
@@ -385,7 +385,7 @@ def compact(
     nodes: Nodes = None, forget: Forget = None, file: File = PIPELINE_FILE, assignments: Assignments = None
 ) -> None:
     """Write the wanted rows into full shards sorted by id, then drop the old shards."""
-    from pipeline.keeping import compact_nodes
+    from pipeline.commands.upkeep import compact_nodes
 
     for line in compact_nodes(read(file, assignments), nodes or [], forget or []):
         say(line)
@@ -402,7 +402,7 @@ def gc(
     json: Json = False,
 ) -> None:
     """List (or delete) what neither the plan, a frozen manifest nor another pipeline's last run refers to."""
-    from pipeline.keeping import collect_garbage
+    from pipeline.commands.upkeep import collect_garbage
 
     result = collect_garbage(read(file, assignments), apply, keep_last, grace_s, forget or [])
     if json:
@@ -420,7 +420,7 @@ def freeze(
     assignments: Assignments = None,
 ) -> None:
     """Write a manifest of computed nodes: chains, shards, counts and digests. `gc` keeps what it names."""
-    from pipeline.keeping import freeze_nodes
+    from pipeline.commands.upkeep import freeze_nodes
 
     say(freeze_nodes(read(file, assignments), nodes, out))
 
@@ -432,7 +432,7 @@ def pin(
     assignments: Assignments = None,
 ) -> None:
     """Freeze artifacts by content: they stay as they are when rows are added (manifests/pins.yaml)."""
-    from pipeline.keeping import pin_nodes
+    from pipeline.commands.upkeep import pin_nodes
 
     for line in pin_nodes(read(file, assignments), nodes):
         say(line)
@@ -445,7 +445,7 @@ def accept(
     assignments: Assignments = None,
 ) -> None:
     """Declare on your word that a changed recipe gives the same values as the one in the store."""
-    from pipeline.keeping import accept_nodes
+    from pipeline.commands.upkeep import accept_nodes
 
     for line in accept_nodes(read(file, assignments), nodes):
         say(line)
@@ -454,7 +454,7 @@ def accept(
 @verb("touchstone doctor", "touchstone doctor --json")
 def doctor(file: File = PIPELINE_FILE, json: Json = False) -> None:
     """Check the installation, the config and the disk, and say how to mend what is wrong."""
-    from pipeline.doctor import examine
+    from pipeline.commands.doctor import examine
 
     findings = examine(file)
     if json:
@@ -488,7 +488,7 @@ def checkpoint(
 @config_app.command("show", epilog=examples("touchstone config show", "touchstone config show --set seed=7 --json"))
 def config_show(file: File = PIPELINE_FILE, assignments: Assignments = None, json: Json = False) -> None:
     """The resolved config: every node of every matrix, every default."""
-    from pipeline.yaml_text import dump
+    from pipeline.declaring.yaml_text import dump
 
     data = read(file, assignments).resolved()
     give(data) if json else say(*dump(data).rstrip().split("\n"))
@@ -497,7 +497,7 @@ def config_show(file: File = PIPELINE_FILE, assignments: Assignments = None, jso
 @config_app.command("schema", epilog=examples("touchstone config schema", "touchstone config schema > schema.json"))
 def config_schema() -> None:
     """JSON Schema of pipeline.yaml, for completion and checks in an editor."""
-    from pipeline.describe import json_schema
+    from pipeline.commands.plan_text import json_schema
 
     give(json_schema())
 
@@ -505,6 +505,6 @@ def config_schema() -> None:
 @config_app.command("stages", epilog=examples("touchstone config stages", "touchstone config stages > docs/stages.md"))
 def config_stages() -> None:
     """Reference of all stages and their settings, as Markdown."""
-    from pipeline.describe import stages_markdown
+    from pipeline.commands.plan_text import stages_markdown
 
     say(*stages_markdown().split("\n"))

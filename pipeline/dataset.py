@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 from pipeline import ids as row_ids
 from pipeline.errors import DamagedShardError, StoreError
-from pipeline.gather import MOST_ROWS, FieldPlan, plan_field
-from pipeline.shard_reader import LARGE_ROW
-from pipeline.shards import DIGEST_FIELD, Shard
 from pipeline.stage import ID, SPLITS, Field, Schema
+from pipeline.storage.gather import MOST_ROWS, FieldPlan, plan_field
+from pipeline.storage.shard_reader import LARGE_ROW
+from pipeline.storage.shards import DIGEST_FIELD, Shard
 
 if TYPE_CHECKING:
     import dask.array
 
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
 
 BLOCK_BYTES = 32 * 2**20
 

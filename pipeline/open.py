@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import load_pipeline
 from pipeline.dataset import Dataset
-from pipeline.document import counted
+from pipeline.declaring.config import load_pipeline
+from pipeline.declaring.document import counted
 from pipeline.errors import ConfigError, TouchstoneError
-from pipeline.pins import read_pins
-from pipeline.plan import make_plan
-from pipeline.run import open_scan
-from pipeline.selection import Selection, Side
-from pipeline.store import Store
-from pipeline.works import view_of
+from pipeline.planning.pins import read_pins
+from pipeline.planning.plan import make_plan
+from pipeline.planning.selection import Selection, Side
+from pipeline.running.run import open_scan
+from pipeline.running.works import view_of
+from pipeline.storage.store import Store
 
 
 def open_node(file: Path | str, node: str, overrides: list[str] | None = None, missing: bool = False) -> Dataset:

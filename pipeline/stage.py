@@ -350,7 +350,10 @@ class Stage:
         return Children(np.repeat(np.arange(len(parents)), count), np.tile(np.arange(count), len(parents)))
 
     def discover(self, config: Any, scan: Any) -> SourceRows:
-        """Rows of a source stage; `scan` (pipeline.scan.Scan) walks folders and hashes files through the stat cache."""
+        """Rows of a source stage.
+
+        scan: `pipeline.inputs.scan.Scan`, which walks folders and hashes files through the stat cache.
+        """
         raise NotImplementedError
 
     def read(self, config: Any, location: str) -> bytes:

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
-from pipeline.archives import Archive
-from pipeline.document import counted
+from pipeline.declaring.document import counted
 from pipeline.errors import ConfigError, SourceError
+from pipeline.inputs.archives import Archive
+from pipeline.inputs.walk import left_out
 from pipeline.spelling import normalized, spellings, usual
 from pipeline.stage import (
     FAKE,
@@ -40,7 +41,6 @@ from pipeline.stage import (
     StageConfig,
     row_setting,
 )
-from pipeline.walk import left_out
 from stages import grouping
 from stages.containers import FACTS
 from stages.manifests import Manifest, read_manifest

@@ -21,7 +21,7 @@ from pydantic import model_validator
 
 from pipeline import ids
 from pipeline.errors import StageError
-from pipeline.rows import hash_rank
+from pipeline.planning.rows import hash_rank
 from pipeline.spelling import normalized
 from pipeline.stage import (
     FAKE,

@@ -13,8 +13,8 @@ import google_crc32c
 import numpy as np
 
 from pipeline.runs import this_run
-from pipeline.shards import Shard
-from pipeline.store import Store
+from pipeline.storage.shards import Shard
+from pipeline.storage.store import Store
 
 
 def data_file(shard: Path, field: str) -> Path:

@@ -107,7 +107,7 @@ def child(case: dict[str, Any]) -> None:
 def serve() -> None:
     """Fork one child per line of stdin and print its process id."""
 
-    import pipeline.cluster  # noqa: F401
+    import pipeline.running.cluster  # noqa: F401
 
     gc.freeze()  # children need no copies of what is there
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children

@@ -48,12 +48,12 @@ class ForkServer:
 def child(case: dict[str, Any]) -> None:
     """One run in this process."""
     import pipeline.atomic
-    import pipeline.run
-    from pipeline.config import load_pipeline
-    from pipeline.store import Store
+    import pipeline.running.run
+    from pipeline.declaring.config import load_pipeline
+    from pipeline.storage.store import Store
 
     os.environ["TOY_LOG"] = case["log"]
-    pipeline.run.default_workers = lambda: case.get("threads", 1)
+    pipeline.running.run.default_workers = lambda: case.get("threads", 1)
     pipeline.atomic.flush = lambda path: None  # SIGKILL does not lose what the kernel has
     if case.get("delay_s") is not None:
         end = time.monotonic() + case["delay_s"]
@@ -75,7 +75,7 @@ def child(case: dict[str, Any]) -> None:
 
         plain = Store.stage_shard
         Store.stage_shard = lambda self, *arguments, **more: plain(self, *arguments, kill=kill, **more)  # type: ignore[method-assign]
-    pipeline.run.run(load_pipeline(Path(case["file"])), [], case.get("workers"))
+    pipeline.running.run.run(load_pipeline(Path(case["file"])), [], case.get("workers"))
 
 
 def serve() -> None:

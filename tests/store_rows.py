@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from pipeline import ids as row_ids
-from pipeline import shards
 from pipeline.runs import this_run
 from pipeline.stage import Field
-from pipeline.store import Store
+from pipeline.storage import shards
+from pipeline.storage.store import Store
 
 SCHEMA = {"image": Field("uint8", (2, 3)), "score": Field("float32")}
 CHAIN = bytes(range(16))

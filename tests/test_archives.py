@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import archives
-from pipeline.archives import Archive
 from pipeline.errors import SourceError
-from pipeline.rows import Names, tabulate
-from pipeline.scan import Listing, Scan
+from pipeline.inputs import archives
+from pipeline.inputs.archives import Archive
+from pipeline.inputs.scan import Listing, Scan
+from pipeline.planning.rows import Names, tabulate
 from pipeline.stage import RowError
 from stages.ingest import Ingest, IngestConfig
 

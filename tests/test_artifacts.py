@@ -13,10 +13,10 @@ import pytest
 from store_rows import CHAIN, ROOT, make_rows, refuse, snapshot
 
 from pipeline import ids as row_ids
-from pipeline.artifacts import consumed_rows
 from pipeline.errors import ConflictError, Interrupted, StoreError
 from pipeline.runs import this_run
-from pipeline.store import Store
+from pipeline.storage.artifacts import consumed_rows
+from pipeline.storage.store import Store
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ HOLDER = """
     import sys
     sys.path.insert(0, {root!r})
     from pathlib import Path
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
     with Store(Path({store!r})).lease(bytes(range(16))):
         print("held", flush=True)
         input()

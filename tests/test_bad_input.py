@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import load_pipeline
+from pipeline.declaring.config import load_pipeline
 from pipeline.errors import ConfigError, FailedRowsError, SourceError, StageError, TouchstoneError
 from pipeline.open import open_node
-from pipeline.proof import CheckedFile
-from pipeline.run import RunReport, run
+from pipeline.running.proof import CheckedFile
+from pipeline.running.run import RunReport, run
 
 PIPELINE = """
 max_failed_rows: {allowed}

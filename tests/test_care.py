@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import care
 from pipeline import ids as row_ids
+from pipeline.commands.examine import verify
 from pipeline.errors import ConflictError, DamagedShardError, StoreError
-from pipeline.examine import verify
 from pipeline.runs import RunRecord, this_run
-from pipeline.shards import nothing
 from pipeline.stage import Field
-from pipeline.store import Store
+from pipeline.storage import upkeep as care
+from pipeline.storage.shards import nothing
+from pipeline.storage.store import Store
 
 SCHEMA = {"image": Field("uint8", (4,)), "score": Field("float32")}
 CHAIN = bytes(range(16))
@@ -204,9 +204,9 @@ def test_gc_and_verify_pass_over_what_vanishes_meanwhile(store: Store, monkeypat
     put(store, range(5))
     gone = store.chain_dir("spectrum", bytes(16))
     plain = care.entries
-    monkeypatch.setattr("pipeline.care.entries", lambda store: [*plain(store), gone])
+    monkeypatch.setattr("pipeline.storage.upkeep.entries", lambda store: [*plain(store), gone])
     assert [item.path for item in care.gc(store, set(), grace_s=0)] == plain(store)
-    monkeypatch.setattr("pipeline.examine.check_sizes", lambda path, _: _vanish(path))
+    monkeypatch.setattr("pipeline.commands.examine.check_sizes", lambda path, _: _vanish(path))
     assert verify(store, deep=False, directories=plain(store)) == []
 
 

@@ -19,8 +19,8 @@ from checkpoint_files import State, progan_bytes, progan_states, tensorflow_byte
 from toy_project import ROOT
 
 from pipeline import cli
-from pipeline.config import load_pipeline
-from pipeline.document import load
+from pipeline.declaring.config import load_pipeline
+from pipeline.declaring.document import load
 from pipeline.errors import ConfigError
 from stages import GENERATORS
 from stages.generators import generator_file, stargan2, weights

@@ -23,7 +23,7 @@ from PIL import Image
 from toy_project import ROOT, Project, environment, tree
 
 from pipeline import cli
-from pipeline.tasks import open_store
+from pipeline.running.tasks import open_store
 
 PIPELINE = """
 nodes:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.closure import closure, functions
-from pipeline.recipes import differences
+from pipeline.planning.closure import closure, functions
+from pipeline.planning.recipes import differences
 
 NUMBERS = itertools.count()
 

@@ -19,11 +19,11 @@ from dask_processes import DEADLINE_S, DaskProcesses
 from distributed import LocalCluster
 from toy_project import Project, environment
 
-from pipeline.cluster import DaskExecutors
 from pipeline.errors import ClusterError, Interrupted, StageError, StoreError
-from pipeline.renewal import renew
-from pipeline.run import RunReport, run
-from pipeline.watch import differing
+from pipeline.running.cluster import DaskExecutors
+from pipeline.running.renewal import renew
+from pipeline.running.run import RunReport, run
+from pipeline.running.watch import differing
 
 LATE_S = 120
 LINE = """
@@ -82,7 +82,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
         if steps and steps[0][0] in sentence:
             steps.pop(0)[1]()
 
-    monkeypatch.setattr("pipeline.progress.Bars.say", say)
+    monkeypatch.setattr("pipeline.running.progress.Bars.say", say)
     yield steps
     assert not steps, "never said"
 
@@ -163,7 +163,7 @@ def test_a_scheduler_that_ends_or_hangs_ends_the_run(
     processes.worker(address, surroundings=surroundings(project))
 
     def hurt() -> None:
-        monkeypatch.setattr("pipeline.watch.ANSWER_S", 0.25)
+        monkeypatch.setattr("pipeline.running.watch.ANSWER_S", 0.25)
         processes.send(scheduler, number)
 
     with when_begun(hurt), pytest.raises(ClusterError, match=rf"the scheduler {address} is gone \({reason}\): what "):
@@ -178,11 +178,11 @@ def test_a_scheduler_that_hangs_before_the_first_task_ends_the_run(
     address, scheduler = processes.scheduler()
 
     def hurt(client: Any, claims: Any) -> list[str]:
-        monkeypatch.setattr("pipeline.watch.ANSWER_S", 0.25)
+        monkeypatch.setattr("pipeline.running.watch.ANSWER_S", 0.25)
         processes.send(scheduler, signal.SIGSTOP)
         return renew(client, claims)
 
-    monkeypatch.setattr("pipeline.cluster.renew", hurt)
+    monkeypatch.setattr("pipeline.running.cluster.renew", hurt)
     with pytest.raises(ClusterError, match=f"the scheduler {address} is gone"):
         on(project, address, "b")
 
@@ -195,7 +195,7 @@ def test_a_run_is_stopped_properly_while_its_scheduler_hangs(
 
     def hurt() -> None:
         for module in ("watch", "cluster"):
-            monkeypatch.setattr(f"pipeline.{module}.ANSWER_S", 0.25)
+            monkeypatch.setattr(f"pipeline.running.{module}.ANSWER_S", 0.25)
         processes.send(scheduler, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -231,8 +231,8 @@ def test_a_run_waits_for_workers_and_follows_their_number(
     said: Steps,
 ) -> None:
     """No worker, then one, which dies, then two."""
-    monkeypatch.setattr("pipeline.watch.WAITING_S", 0.1)
-    monkeypatch.setattr("pipeline.watch.WATCH_S", 0.05)
+    monkeypatch.setattr("pipeline.running.watch.WAITING_S", 0.1)
+    monkeypatch.setattr("pipeline.running.watch.WATCH_S", 0.05)
     (project.folder / "die").touch()
     bounds: set[int] = set()
     follow = DaskExecutors._follow
@@ -260,8 +260,8 @@ def test_tasks_for_the_gpu_wait_for_a_worker_that_has_one(
     monkeypatch: pytest.MonkeyPatch,
     said: Steps,
 ) -> None:
-    monkeypatch.setattr("pipeline.run.check_device", lambda *_: None)
-    monkeypatch.setattr("pipeline.watch.WAITING_S", 0.1)
+    monkeypatch.setattr("pipeline.running.run.check_device", lambda *_: None)
+    monkeypatch.setattr("pipeline.running.watch.WAITING_S", 0.1)
     project = Project(tmp_path / "project", monkeypatch, NETWORK)
     said += [
         ("0 workers; waiting for ", lambda: processes.worker(lasting)),
@@ -292,9 +292,9 @@ def test_processes_of_this_machine_that_never_come_back_end_the_run(
     def none(workers: int) -> LocalCluster:
         return LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0")
 
-    monkeypatch.setattr("pipeline.cluster._local_cluster", none)
-    monkeypatch.setattr("pipeline.watch.WAITING_S", 0.1)
-    monkeypatch.setattr("pipeline.watch.START_S", 0.5)
+    monkeypatch.setattr("pipeline.running.cluster._local_cluster", none)
+    monkeypatch.setattr("pipeline.running.watch.WAITING_S", 0.1)
+    monkeypatch.setattr("pipeline.running.watch.START_S", 0.5)
     said += [("0 workers; waiting until they have started again", lambda: None)]
     with pytest.raises(ClusterError, match="all worker processes have died and do not start again; leave --workers "):
         project.run("b", workers=2)
@@ -307,7 +307,7 @@ def test_a_worker_that_does_not_see_the_store_is_named(
     processes: DaskProcesses, lasting: str, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its store is another folder, and so it is for the task."""
-    monkeypatch.setattr("pipeline.cluster.SEEN_S", 0.0)
+    monkeypatch.setattr("pipeline.running.cluster.SEEN_S", 0.0)
     processes.worker(lasting)
     plain = DaskExecutors.submit
 
@@ -325,7 +325,7 @@ def test_a_worker_that_does_not_see_the_store_is_named(
 def test_a_worker_with_another_python_or_dask_is_named(
     processes: DaskProcesses, lasting: str, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.watch.WATCH_S", 0.05)
+    monkeypatch.setattr("pipeline.running.watch.WATCH_S", 0.05)
     processes.worker(lasting, versions={"distributed": "2021.1.0"})
     import distributed
 

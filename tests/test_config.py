@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from toy_project import Project, tree
 
-from pipeline.config import load_pipeline
+from pipeline.declaring.config import load_pipeline
 from pipeline.errors import ConfigError
 
 HEAD = 'nodes:\n  a: {stage: "toy:Numbers"}\n'

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import care
 from pipeline import ids as row_ids
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import DamagedShardError, StoreError
 from pipeline.runs import this_run
 from pipeline.stage import Field
-from pipeline.store import Store
+from pipeline.storage import upkeep as care
+from pipeline.storage.store import Store
 
 SCHEMA = {"image": Field("uint8", (3, 32, 32)), "score": Field("float32", (), "logit")}
 REAL, FAKE = b"r" * 16, b"f" * 16

@@ -9,11 +9,11 @@ import pytest
 from damage import change_value, give_other_values
 from toy_project import Project
 
-from pipeline.examine import verify
-from pipeline.keeping import compact_nodes
-from pipeline.shards import Shard
-from pipeline.store import Store
-from pipeline.verifying import verify_store
+from pipeline.commands.examine import verify
+from pipeline.commands.upkeep import compact_nodes
+from pipeline.commands.verifying import verify_store
+from pipeline.storage.shards import Shard
+from pipeline.storage.store import Store
 
 PIPELINE = """
 nodes:
@@ -83,7 +83,7 @@ def test_a_run_that_was_killed_after_the_repair_is_made_good_by_the_next(project
 
 
 def project_states(project: Project) -> list:  # type: ignore[type-arg]
-    from pipeline.explain import Explainer
+    from pipeline.planning.explain import Explainer
 
     return Explainer(project.plan()).all()
 

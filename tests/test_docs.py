@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_pipeline
-from pipeline.describe import stages_markdown
+from pipeline.commands.plan_text import stages_markdown
+from pipeline.declaring.config import load_pipeline
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +51,7 @@ def test_the_example_stage_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         f"{{name: two, root: {ROOT / 'manifests'}, licence: CC0-1.0, rows: photos.csv}}\n", encoding="utf-8"
     )
     from pipeline.open import open_node
-    from pipeline.run import run
+    from pipeline.running.run import run
 
     pipeline = load_pipeline(tmp_path / "pipeline.yaml")
     assert run(pipeline, [], 1).computed == {"photos": 2, "images": 2, "edges": 2}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.document import Document, describe, load, nearest
+from pipeline.declaring.document import Document, describe, load, nearest
 from pipeline.errors import ConfigError
 
 

@@ -14,8 +14,8 @@ import pytest
 from torchvision.models import VGG19_Weights
 from toy_project import Project
 
-from pipeline.config import load_pipeline
-from pipeline.document import load
+from pipeline.declaring.config import load_pipeline
+from pipeline.declaring.document import load
 from pipeline.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]

@@ -14,9 +14,9 @@ import safetensors.numpy
 from memory_rows import context, rows_of, union
 from toy_project import Project
 
-from pipeline.closure import closure
 from pipeline.errors import ConfigError
 from pipeline.open import open_node
+from pipeline.planning.closure import closure
 from pipeline.stage import ID, Artifact, Batch, Context, Field, Promise
 from stages import equalization_file
 from stages.equalize_spectrum import EqualizeSpectrum, EqualizeSpectrumConfig

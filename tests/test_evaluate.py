@@ -11,8 +11,8 @@ import pytest
 from memory_rows import context, digest, rows_of, step, union
 from toy_project import Project
 
+from pipeline.commands.upkeep import pin_nodes
 from pipeline.errors import ConfigError, StageError
-from pipeline.keeping import pin_nodes
 from pipeline.stage import Artifact
 from stages import metrics
 from stages.detector_file import load_detector

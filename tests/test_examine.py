@@ -16,13 +16,13 @@ from damage import edit_json, exchange, flip, pipe_instead
 from store_rows import CHAIN, SCHEMA, put
 from toy_project import Project
 
+from pipeline.commands.examine import verify
+from pipeline.commands.upkeep import collect_garbage
+from pipeline.commands.verifying import verify_store
 from pipeline.errors import DamagedShardError
-from pipeline.examine import verify
-from pipeline.keeping import collect_garbage
 from pipeline.runs import this_run
-from pipeline.shards import Shard
-from pipeline.store import Store
-from pipeline.verifying import verify_store
+from pipeline.storage.shards import Shard
+from pipeline.storage.store import Store
 
 LINE = """
 nodes:

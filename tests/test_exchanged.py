@@ -11,14 +11,14 @@ from damage import age, exchange
 from store_rows import CHAIN, SCHEMA, make_rows, put
 from toy_project import Project
 
+from pipeline.commands.examine import examine, verify
+from pipeline.commands.upkeep import collect_garbage
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import DamagedShardError
-from pipeline.examine import examine, verify
-from pipeline.keeping import collect_garbage
 from pipeline.runs import this_run
-from pipeline.shards import Shard
 from pipeline.stage import Field
-from pipeline.store import Store
+from pipeline.storage.shards import Shard
+from pipeline.storage.store import Store
 
 TWINS = """
 nodes:

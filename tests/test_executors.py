@@ -18,13 +18,13 @@ import toy_waiting
 from distributed import LocalCluster
 from toy_project import Project, environment, touchstone
 
-from pipeline import schedule
-from pipeline.cluster import DaskExecutors, StopFile
 from pipeline.errors import ConfigError, Interrupted, StageError
-from pipeline.executors import Executors
-from pipeline.run import KEPT_CONFIGS, run
-from pipeline.store import Store
-from pipeline.tasks import Outcome
+from pipeline.running import schedule
+from pipeline.running.cluster import DaskExecutors, StopFile
+from pipeline.running.executors import Executors
+from pipeline.running.run import KEPT_CONFIGS, run
+from pipeline.running.tasks import Outcome
+from pipeline.storage.store import Store
 
 NETWORK = """
 device: cuda
@@ -43,7 +43,7 @@ nodes:
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A pipeline for a GPU on a machine that may have none: its network needs none."""
-    monkeypatch.setattr("pipeline.run.check_device", lambda *_: None)
+    monkeypatch.setattr("pipeline.running.run.check_device", lambda *_: None)
     return Project(tmp_path / "project", monkeypatch, NETWORK)
 
 
@@ -111,7 +111,7 @@ def test_a_fit_on_a_worker_tells_of_its_steps_and_keeps_its_epochs_when_stopped(
         steps.append(found)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("pipeline.progress.Bars.step", step)
+    monkeypatch.setattr("pipeline.running.progress.Bars.step", step)
     with pytest.raises(Interrupted, match="stopped: 24 rows and artifacts of this run are kept"):
         project.run(workers=2)
     assert steps == [("fit", 3, 10)]
@@ -139,7 +139,7 @@ def test_a_stop_cancels_tasks_that_no_worker_can_take(network: Project, monkeypa
 
 def test_a_worker_looks_for_the_stop_file_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("pipeline.cluster.time.monotonic", lambda: now)
+    monkeypatch.setattr("pipeline.running.cluster.time.monotonic", lambda: now)
     stop = StopFile(tmp_path / "run.stop")
     assert not stop()
     (tmp_path / "run.stop").touch()
@@ -153,7 +153,7 @@ def test_a_worker_looks_for_the_stop_file_now_and_then(tmp_path: Path, monkeypat
 
 def test_a_stopped_fit_that_gives_nothing_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project(tmp_path, monkeypatch, FIT.replace("Patient", "Empty"))
-    monkeypatch.setattr("pipeline.progress.Bars.step", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr("pipeline.running.progress.Bars.step", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted, match="stopped: 24 rows"):
         project.run()
     assert not list((project.folder / "store").glob("**/.*.tmp"))
@@ -211,7 +211,7 @@ def test_a_scheduler_that_is_no_address_is_a_usage_error(
 
 def test_a_scheduler_that_does_not_answer_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = Project(tmp_path, monkeypatch, FIT)
-    monkeypatch.setattr("pipeline.cluster.ANSWER_S", 0.5)
+    monkeypatch.setattr("pipeline.running.cluster.ANSWER_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"--scheduler {address} does not answer"):

@@ -13,9 +13,9 @@ from PIL import Image
 from test_incremental_code import Code
 from toy_project import Project, touchstone, toy_id
 
-from pipeline.describe import plan_data, plan_lines, stale_lines
+from pipeline.commands.plan_text import plan_data, plan_lines, stale_lines
 from pipeline.errors import FailedRowsError
-from pipeline.explain import CAUSES, Explainer
+from pipeline.planning.explain import CAUSES, Explainer
 
 LINE = """
 nodes:
@@ -80,7 +80,7 @@ def test_an_artifact_is_named_by_its_key(line: Project) -> None:
 
 
 def test_a_library_is_environment(line: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.recipes.library_version", lambda name: "99.1")
+    monkeypatch.setattr("pipeline.planning.recipes.library_version", lambda name: "99.1")
     causes = line.causes()
     assert causes["b"] == [("env", f"env.numpy {np.__version__} -> 99.1", 20)]
     assert [cause for cause, _, _ in causes["mean"]] == ["env"]

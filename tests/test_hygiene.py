@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import recipes, wording
-from pipeline.config import load_pipeline
-from pipeline.plan import Plan, make_plan
-from pipeline.scan import Scan
-from pipeline.store import Store
+from pipeline.declaring.config import load_pipeline
+from pipeline.inputs.scan import Scan
+from pipeline.planning import recipes, wording
+from pipeline.planning.plan import Plan, make_plan
+from pipeline.storage.store import Store
 
 REPOSITORY = Path(__file__).parents[1]
 CODE = ("pipeline", "stages", "detectors")
@@ -34,10 +34,10 @@ TRAININGS = """
 PLANNING = """
 import json, sys
 from pathlib import Path
-from pipeline.config import load_pipeline
-from pipeline.plan import make_plan
-from pipeline.scan import Scan
-from pipeline.store import Store
+from pipeline.declaring.config import load_pipeline
+from pipeline.planning.plan import make_plan
+from pipeline.inputs.scan import Scan
+from pipeline.storage.store import Store
 file, store = map(Path, sys.argv[1:])
 pipeline = load_pipeline(file)
 plan = make_plan(pipeline, Store(store), Scan(pipeline.base, None))

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from toy_project import STANDARD, Project
 
-from pipeline.config import Pipeline, load_pipeline
-from pipeline.keeping import collect_garbage, compact_nodes, pin_nodes
-from pipeline.run import run
-from pipeline.tasks import open_store
-from pipeline.works import works_of
+from pipeline.commands.upkeep import collect_garbage, compact_nodes, pin_nodes
+from pipeline.declaring.config import Pipeline, load_pipeline
+from pipeline.running.run import run
+from pipeline.running.tasks import open_store
+from pipeline.running.works import works_of
 
 Mutation = Callable[[Project], Any]
 AGAIN = {"mean": 1, "center": 40}  # a fit on other rows, and all that reads its artifact
@@ -46,12 +46,12 @@ def back_and_forth(project: Project) -> None:
     project.computed()
 
 
-def moved_store(project: Project) -> None:
+def store(project: Project) -> None:
     (project.folder / "store").rename(project.folder / "elsewhere")
     prefixed("store: elsewhere")(project)
 
 
-def moved_project(project: Project) -> None:
+def project(project: Project) -> None:
     """The whole folder is somewhere else, and so is the working directory."""
     other = project.folder.with_name(f"{project.folder.name}-moved")
     shutil.copytree(project.folder, other)
@@ -165,8 +165,8 @@ MUTATIONS: dict[str, tuple[Mutation, dict[str, int], dict[str, int]]] = {
     "shard size changed": (replaced(("count: 40", "count: 40, shard_rows: 7")), {}, {}),
     "failures allowed": (prefixed("max_failed_rows: 3"), {}, {}),
     "comment in the pipeline": (prefixed("# a comment"), {}, {}),
-    "store moved": (moved_store, {}, {}),
-    "project moved": (moved_project, {}, {}),
+    "store moved": (store, {}, {}),
+    "project moved": (project, {}, {}),
     "caches deleted": (caches_deleted, {}, {}),
     "store copied": (copied_store, {}, {}),
     "nodes in another order": (reversed_file, {}, {}),

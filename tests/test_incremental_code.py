@@ -14,10 +14,11 @@ import pytest
 import toy
 from toy_project import Project
 
-from pipeline import loaded, recipes
+from pipeline import loaded
+from pipeline.commands.upkeep import accept_nodes
 from pipeline.errors import StageError
-from pipeline.keeping import accept_nodes
 from pipeline.module_paths import _found_top
+from pipeline.planning import recipes
 
 STAGE = '''
 """A stage of the user's own."""

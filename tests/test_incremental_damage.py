@@ -13,9 +13,9 @@ import pytest
 from damage import change_value, edit_json, exchange, flip, give_other_values, pipe_instead
 from toy_project import Project, tree
 
+from pipeline.commands.verifying import verify_store
 from pipeline.runs import RunRecord
-from pipeline.store import Store
-from pipeline.verifying import verify_store
+from pipeline.storage.store import Store
 
 PIPELINE = """
 nodes:

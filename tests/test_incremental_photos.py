@@ -19,8 +19,8 @@ from PIL import Image
 from test_whole_pictures import closed, encoded, noise, png, scan
 from toy_project import ROOT, Project
 
-from pipeline import closure
 from pipeline.errors import StageError, TouchstoneError
+from pipeline.planning import closure
 from stages.equalize import Equalize
 from stages.ingest import Ingest
 

@@ -17,8 +17,8 @@ from PIL import Image, JpegImagePlugin
 from pydantic import ValidationError
 
 from pipeline.errors import ConfigError, SourceError
-from pipeline.rows import Names, tabulate
-from pipeline.scan import Scan
+from pipeline.inputs.scan import Scan
+from pipeline.planning.rows import Names, tabulate
 from pipeline.stage import ID, Batch, Context, RowError, SourceRows
 from stages.containers import FACTS, exif_orientation, texts
 from stages.images import decode

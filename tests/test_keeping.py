@@ -16,10 +16,10 @@ from test_incremental_code import Code
 from toy_project import STANDARD, Project, tree
 
 from pipeline import ids
+from pipeline.commands.upkeep import accept_nodes, collect_garbage, compact_nodes, freeze_nodes, pin_nodes
+from pipeline.commands.verifying import verify_store
 from pipeline.errors import ConfigError, ConflictError, StoreError, TouchstoneError
-from pipeline.keeping import accept_nodes, collect_garbage, compact_nodes, freeze_nodes, pin_nodes
-from pipeline.tasks import open_store
-from pipeline.verifying import verify_store
+from pipeline.running.tasks import open_store
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +351,7 @@ def test_a_wrong_accept_is_refused(code: Code) -> None:
         accept_nodes(code.load(), ["two"])
     accept_nodes(code.load(), ["one"])
     ((new, old),) = code.store.aliases().items()
-    from pipeline.care import accept
+    from pipeline.storage.upkeep import accept
 
     with pytest.raises(ConflictError, match="nothing to accept"):
         accept(code.store, bytes.fromhex(old), bytes.fromhex(new))

@@ -13,7 +13,7 @@ import pytest
 from forking import ForkServer
 from toy_project import Project
 
-from pipeline.examine import verify
+from pipeline.commands.examine import verify
 
 LINE = """
 nodes:
@@ -78,7 +78,7 @@ def test_after_a_kill_the_next_run_repeats_the_shards_in_flight_only(
 
 
 def test_the_points_are_those_that_a_run_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
 
     passed: list[str] = []
     plain = Store.stage_shard

@@ -14,7 +14,7 @@ from test_dataset import REAL, SCHEMA, make_arrays, make_ids, put
 
 from pipeline.dataset import Dataset, Part
 from pipeline.loader import Loader
-from pipeline.store import Store
+from pipeline.storage.store import Store
 
 COUNT = 50
 LABELS = (np.arange(COUNT) % 5 == 0).astype(np.uint8)

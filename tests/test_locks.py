@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import care, locks
+from pipeline import locks
 from pipeline.atomic import editing
 from pipeline.errors import ConfigError, StoreError
-from pipeline.pins import read_pins, write_pin
+from pipeline.planning.pins import read_pins, write_pin
 from pipeline.runs import RunRecord, host_name, this_run
 from pipeline.stage import Artifact
-from pipeline.store import Store
+from pipeline.storage import upkeep as care
+from pipeline.storage.store import Store
 
 COMMANDS, TURNS = 4, 6
 

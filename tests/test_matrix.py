@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from toy_project import Project, touchstone
 
-from pipeline.document import Document
+from pipeline.declaring.document import Document
+from pipeline.declaring.matrix import MOST_NODES, expand
 from pipeline.errors import ConfigError
-from pipeline.matrix import MOST_NODES, expand
 
 SCALE = {"stage": "toy:Scale", "of": "{x}"}
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import toy
 
-from pipeline.memory import keep_freed_memory
+from pipeline.running.memory import keep_freed_memory
+from pipeline.running.tasks import Facts, Parent, ShardTask, block_rows
 from pipeline.stage import Field
-from pipeline.tasks import Facts, Parent, ShardTask, block_rows
 
 
 def test_glibc_takes_the_settings() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from toy_project import Project, touchstone
 
-from pipeline.config import load_pipeline, load_stage
+from pipeline.commands.upkeep import pin_nodes
+from pipeline.declaring.config import load_pipeline, load_stage
 from pipeline.errors import ConfigError
-from pipeline.keeping import pin_nodes
 from pipeline.stage import Kind, Stage, StageConfig, file_setting
 
 LINE = """
@@ -41,7 +41,7 @@ def test_a_pinned_node_whose_settings_changed_is_noted_and_one_of_another_stage_
 def test_changed_code_below_a_pin_is_noted(line: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     line.run()
     pin_nodes(line.load(), ["m"])
-    monkeypatch.setattr("pipeline.recipes.library_version", lambda name: "99.1")
+    monkeypatch.setattr("pipeline.planning.recipes.library_version", lambda name: "99.1")
     (note,) = [note for note in line.plan().notes if "pinned" in note]
     assert note.startswith("m is pinned although env.numpy ")
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models.vgg import cfgs, make_layers
 
-from pipeline.closure import closure
+from pipeline.planning.closure import closure
 from stages.generators.weights import WeightsError
 from stages.residual import Residual, ResidualConfig
 from stages.resynthesis import perceptual

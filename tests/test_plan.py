@@ -10,9 +10,10 @@ import pytest
 import toy
 from toy_project import Project
 
-from pipeline import closure, loaded
+from pipeline import loaded
 from pipeline.errors import ConfigError, SourceError, StageError
 from pipeline.open import open_node
+from pipeline.planning import closure
 
 ROWS = """
 nodes:
@@ -96,7 +97,7 @@ def test_source_that_changes_during_a_run_is_not_published(project: Project, mon
     plain = toy.Numbers.compute
 
     def editing(self: Any, config: Any, batch: Any, ctx: Any) -> Any:
-        monkeypatch.setattr("pipeline.proof.source_digest", lambda name: "another version")
+        monkeypatch.setattr("pipeline.running.proof.source_digest", lambda name: "another version")
         return plain(self, config, batch, ctx)
 
     monkeypatch.setattr(toy.Numbers, "compute", editing)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline import atomic, cli
 from pipeline.printable import json_text, printable, printable_lines
-from pipeline.progress import Bars
+from pipeline.running.progress import Bars
 
 NOT_UTF8 = os.fsdecode(b"\xff\xfe")
 NAMES = [

@@ -21,8 +21,8 @@ from toy_project import Project
 from detectors import noise_pattern, prnu
 from detectors.contract import State
 from detectors.noise_pattern import correlations, pattern
-from pipeline.closure import closure
 from pipeline.open import open_node
+from pipeline.planning.closure import closure
 from pipeline.stage import ID, Batch, Context, Field, Kind
 from stages.prnu import Prnu, PrnuConfig
 from stages.train import Train, TrainConfig

@@ -17,11 +17,13 @@ import pytest
 import toy
 from toy_project import Project, touchstone
 
-from pipeline import closure, keeping, loaded
+from pipeline import loaded
+from pipeline.commands import upkeep as keeping
 from pipeline.errors import StageError
 from pipeline.open import open_node
-from pipeline.proof import CheckedFile, Claim, StaleProcessError, environment_difference
-from pipeline.recipes import library_version
+from pipeline.planning import closure
+from pipeline.planning.recipes import library_version
+from pipeline.running.proof import CheckedFile, Claim, StaleProcessError, environment_difference
 
 PIPELINE = """
 nodes:
@@ -273,7 +275,7 @@ def test_a_function_that_was_patched_in_an_earlier_module_is_refused(
 def test_another_version_of_a_library_is_refused_where_it_would_compute(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.recipes.library_version", lambda name: "0.0.1")  # the client's
+    monkeypatch.setattr("pipeline.planning.recipes.library_version", lambda name: "0.0.1")  # the client's
     here = importlib.metadata.version("numpy")
     with pytest.raises(
         StaleProcessError, match=rf"^a: numpy is {here} where it should compute, the recipe says 0\.0\.1: use one"

@@ -17,8 +17,8 @@ from store_rows import CHAIN, ROOT, SCHEMA, make_rows, no_space, put, snapshot
 
 from pipeline.errors import ConflictError, StoreError
 from pipeline.runs import this_run
-from pipeline.shards import shard_name
-from pipeline.store import Store
+from pipeline.storage.shards import shard_name
+from pipeline.storage.store import Store
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     sys.path[:0] = [{tests!r}, {root!r}]
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
     from store_rows import put
     points = []
     def kill(point):
@@ -151,7 +151,7 @@ FULL = """
     import numpy as np
     sys.path[:0] = [{tests!r}, {root!r}]
     from pipeline.errors import StoreError
-    from pipeline.store import Store
+    from pipeline.storage.store import Store
     from store_rows import *
     store = Store(Path({store!r}) / "store", writable=True)
     put(store, 0, 5)

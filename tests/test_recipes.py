@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ids
-from pipeline.recipes import (
+from pipeline.planning.recipes import (
     Recipe,
     artifact_key,
     chain_of,

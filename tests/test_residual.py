@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 from toy_project import Project
 
-from pipeline.closure import closure
+from pipeline.planning.closure import closure
 from pipeline.stage import Batch, Context, Field, Promise
 from stages import residual as module
 from stages.flip import Flip, FlipConfig

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from pipeline.closure import closure
+from pipeline.planning.closure import closure
 from pipeline.stage import Artifact, Context, Promise
 from stages.resynthesis import weights
 from stages.resynthesis.rdn import RDN

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import ids
 from pipeline.errors import SourceError
-from pipeline.rows import Names, Source, check_leaks, hash_rank, split_by_hash, tabulate
+from pipeline.planning.rows import Names, Source, check_leaks, hash_rank, split_by_hash, tabulate
 from pipeline.stage import SPLITS, SourceRows
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}

@@ -18,8 +18,8 @@ from toy_project import STANDARD, Project, toy_id, tree
 
 from pipeline import ids
 from pipeline.errors import FailedRowsError, Interrupted, StageError
-from pipeline.executors import Executors
-from pipeline.works import works_of
+from pipeline.running.executors import Executors
+from pipeline.running.works import works_of
 
 LINE = """
 nodes:
@@ -214,8 +214,8 @@ def test_a_fit_that_raises_is_one_sentence_and_leaves_nothing(line: Project, mon
 
 
 def test_rows_that_are_not_accounted_for_are_an_error(line: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline import executors
-    from pipeline.tasks import Outcome
+    from pipeline.running import executors
+    from pipeline.running.tasks import Outcome
 
     monkeypatch.setattr(executors, "publish_rows", lambda task, *_: Outcome(len(task.ids) - 1))
     with pytest.raises(StageError, match="24 rows were wanted, but 23 were computed, 0 failed and 0 lack their inputs"):
@@ -248,7 +248,7 @@ def test_sigint_finishes_what_is_in_flight_and_the_same_command_goes_on(
     line.run("a")
     line.computed()
     said: list[str] = []
-    monkeypatch.setattr("pipeline.progress.Bars.say", lambda self, sentence: said.append(sentence))
+    monkeypatch.setattr("pipeline.running.progress.Bars.say", lambda self, sentence: said.append(sentence))
     with pytest.raises(Interrupted, match=r"stopped: \d+ rows and artifacts of this run are kept; the same command "
                                           "goes on") as caught:  # fmt: skip
         line.run("b")
@@ -275,8 +275,8 @@ def test_threads_and_order_give_the_same_files_after_compact(
     one = Project(tmp_path / "one", monkeypatch, text)
     one.run()
     expected = one.compacted()
-    monkeypatch.setattr("pipeline.run.default_workers", lambda: threads)
-    monkeypatch.setattr("pipeline.works.LEAST_ROWS", 5)
+    monkeypatch.setattr("pipeline.running.run.default_workers", lambda: threads)
+    monkeypatch.setattr("pipeline.running.works.LEAST_ROWS", 5)
     other = Project(tmp_path / "other", monkeypatch, text.replace("of: [a, b]", "of: [b, a]"))
     other.run(workers=None)
     assert {path.name for path in other.shards()} != {path.name for path in one.shards()} or threads == 1
@@ -298,7 +298,7 @@ def test_reversed_submission_and_growth_give_the_same_files_after_compact(
             work.number, work.waits = last - work.number, {last - number for number in work.waits}
         return found[::-1]
 
-    monkeypatch.setattr("pipeline.run.works_of", backwards)
+    monkeypatch.setattr("pipeline.running.run.works_of", backwards)
     line.run()
     found = line.compacted()
     assert {name: content for name, content in found.items() if name in expected} == expected

@@ -19,8 +19,8 @@ import torch
 from conftest import Golden
 from toy_project import Project
 
-from pipeline.closure import closure
 from pipeline.errors import StageError
+from pipeline.planning.closure import closure
 from pipeline.stage import FAKE, Batch, Context, Field
 from stages import GENERATORS
 from stages.generators import generator_file, weights
@@ -360,7 +360,7 @@ def test_calls_hold_whole_micro_batches_however_large_the_images_are(
         sizes.append(len(batch))
         return {"image": np.zeros((len(batch), 8, 8, 3), np.uint8)}
 
-    monkeypatch.setattr("pipeline.tasks.BLOCK_BYTES", 1000)  # as if an image of 8 pixels were a large one
+    monkeypatch.setattr("pipeline.running.tasks.BLOCK_BYTES", 1000)  # as if an image of 8 pixels were a large one
     monkeypatch.setattr(Sample, "compute", compute)
     save_family(tmp_path / "g.safetensors", "progan", TINY["progan"])
     text = "nodes: {fakes: {stage: sample, checkpoint: g.safetensors, count: 40, micro_batch: 5}}"

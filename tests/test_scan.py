@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import scan as scan_module
 from pipeline.errors import ConfigError, SourceError, StoreError
-from pipeline.scan import MISSING, Scan
+from pipeline.inputs import scan as scan_module
+from pipeline.inputs.scan import MISSING, Scan
 
 LATER_NS = 3_600_000_000_000
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ids
-from pipeline.document import Document
+from pipeline.declaring.document import Document
+from pipeline.declaring.views import parse
 from pipeline.errors import ConfigError
-from pipeline.recipes import Recipe, digest
-from pipeline.rows import Names, Rows, hash_rank
-from pipeline.selection import Branch, Evaluator, Selection, Side, _join
+from pipeline.planning.recipes import Recipe, digest
+from pipeline.planning.rows import Names, Rows, hash_rank
+from pipeline.planning.selection import Branch, Evaluator, Selection, Side, _join
 from pipeline.stage import SPLITS
-from pipeline.views import parse
 
 SEED = 5
 NAMES = Names()

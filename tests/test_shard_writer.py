@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
-from pipeline import shard_writer
-from pipeline.shard_reader import CORE_TYPES
-from pipeline.shards import nothing
 from pipeline.stage import Field
+from pipeline.storage import shard_writer
+from pipeline.storage.shard_reader import CORE_TYPES
+from pipeline.storage.shards import nothing
 
 DTYPES = tuple(sorted(CORE_TYPES))
 

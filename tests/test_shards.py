@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
-from pipeline import shards
 from pipeline.errors import DamagedShardError
-from pipeline.shard_reader import ArrayReader, file_sizes
-from pipeline.shards import Shard, rows_per_shard, shard_name, write_shard
 from pipeline.stage import Field
+from pipeline.storage import shards
+from pipeline.storage.shard_reader import ArrayReader, file_sizes
+from pipeline.storage.shards import Shard, rows_per_shard, shard_name, write_shard
 
 CHAIN = bytes(range(16))
 SCHEMA = {"image": Field("uint8", (3, 8, 8)), "profile": Field("float32", (5,), "log power"), "count": Field("int64")}

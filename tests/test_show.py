@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from toy_project import Project, touchstone
 
-from pipeline.show import MOST_MAPS, draw
+from pipeline.commands.show import MOST_MAPS, draw
 from pipeline.stage import MAPS, Field
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from experiments.publish_generators import comparison, raw_of
 from experiments.training_photos import curated, shipped
-from pipeline.config import load_pipeline
+from pipeline.declaring.config import load_pipeline
 from stages.generators import weights
 from stages.profiles import profiles
 from stages.translate import as_float

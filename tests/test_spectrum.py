@@ -180,7 +180,7 @@ def test_the_recipe_sees_only_the_modules_of_the_chosen_features():
     assert Spectrum().modules(config()) == ("stages.profiles",)
     assert Spectrum().modules(config(features=["fft2d"])) == ("stages.spectra",)
     assert Spectrum().modules(config(**EVERYTHING)) == ("stages.profiles", "stages.spectra")
-    closure = importlib.import_module("pipeline.closure").closure
+    closure = importlib.import_module("pipeline.planning.closure").closure
     assert set(closure(("stages.spectrum",))) == {"stages.spectrum", "stages.image_field"}
     assert set(closure(("stages.profiles",))) == {"stages.profiles", "stages.planes"}
 

@@ -13,10 +13,10 @@ import pytest
 from toy_project import Project
 
 from pipeline.errors import ConfigError
-from pipeline.plan import make_plan
-from pipeline.rows import Names, Source, tabulate
-from pipeline.run import open_scan
-from pipeline.scan import Scan
+from pipeline.inputs.scan import Scan
+from pipeline.planning.plan import make_plan
+from pipeline.planning.rows import Names, Source, tabulate
+from pipeline.running.run import open_scan
 from pipeline.spelling import normalized, remarks, spellings
 from pipeline.stage import SPLITS
 from stages.ingest import Ingest, IngestConfig

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from store_rows import CHAIN, ROOT, SCHEMA, make_rows, no_space, put, refuse, snapshot
 
-from pipeline import chain_index, shards
 from pipeline import ids as row_ids
-from pipeline import store as store_module
 from pipeline.errors import ConflictError, DamagedShardError, StoreError
 from pipeline.runs import RunRecord, host_name, this_run
-from pipeline.store import Store
+from pipeline.storage import chain_index, shards
+from pipeline.storage import store as store_module
+from pipeline.storage.store import Store
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_full_disk_does_not_keep_a_run_from_finishing(store: Store, monkeypatc
 
 def test_a_shard_that_vanishes_after_it_was_listed_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, 0, 5)
-    monkeypatch.setattr("pipeline.chain_index._list_shards", lambda _: {"0123456789abcdef": 7})
+    monkeypatch.setattr("pipeline.storage.chain_index._list_shards", lambda _: {"0123456789abcdef": 7})
     index = store.index("spectrum", CHAIN)
     assert (len(index), index.damaged) == (0, [])
 
@@ -264,7 +264,7 @@ def maps(root: Path) -> int:
 
 
 def test_shards_that_were_not_used_for_long_are_closed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store.OPEN_SHARDS", 3)
+    monkeypatch.setattr("pipeline.storage.store.OPEN_SHARDS", 3)
     paths = [store.chain_dir("spectrum", CHAIN) / f"{put(store, n, n + 1)}.zarr" for n in range(8)]
     held = store.shard(paths[0]).reader("score")
     for path in paths:
@@ -281,7 +281,7 @@ def test_shards_that_were_not_used_for_long_are_closed(store: Store, monkeypatch
 
 
 def test_threads_share_a_store_that_keeps_few_shards_open(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store.OPEN_SHARDS", 2)
+    monkeypatch.setattr("pipeline.storage.store.OPEN_SHARDS", 2)
     paths = [store.chain_dir("spectrum", CHAIN) / f"{put(store, n, n + 1)}.zarr" for n in range(12)]
 
     def read(seed: int) -> bool:
@@ -424,7 +424,9 @@ def test_entries_that_vanish_after_they_were_listed_do_no_harm(store: Store, mon
     store.record_failure("spectrum", CHAIN, ids[0], "reason")
     gone = [f"{bytes(ids[1]).hex()}.json", f"{this_run().id}.json"]
     plain = store_module._json_names
-    monkeypatch.setattr("pipeline.store._json_names", lambda folder: [*plain(folder), gone[folder.name == "runs"]])
+    monkeypatch.setattr(
+        "pipeline.storage.store._json_names", lambda folder: [*plain(folder), gone[folder.name == "runs"]]
+    )
     assert store.in_use() == set()
     assert list(store.failures("spectrum", CHAIN)) == [bytes(ids[0])]
     store.clear_failures("spectrum", CHAIN, ids)
@@ -474,8 +476,8 @@ def test_planning_imports_neither_zarr_nor_torch(store: Store) -> None:
         import sys
         sys.path.insert(0, {str(ROOT)!r})
         from pathlib import Path
-        import pipeline.care, pipeline.dataset, pipeline.loader
-        from pipeline.store import Store
+        import pipeline.storage.upkeep, pipeline.dataset, pipeline.loader
+        from pipeline.storage.store import Store
         store = Store(Path({str(store.root)!r}))
         assert len(store.index("spectrum", bytes(range(16)))) == 5
         assert not {{"zarr", "torch", "dask", "scipy"}} & set(sys.modules)

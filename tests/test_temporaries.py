@@ -24,7 +24,9 @@ PIPELINE = """
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import atomic, pins, statcache
+from pipeline import atomic
+from pipeline.planning import pins
+from pipeline.inputs import statcache
 from pipeline.stage import Artifact
 
 place = Path(sys.argv[2])

@@ -12,9 +12,9 @@ from memory_rows import MemoryRows, context, rows_of, union
 from pydantic import ValidationError
 
 from detectors import FAMILIES, PRESETS
-from pipeline.closure import closure
 from pipeline.errors import Interrupted, StageError
-from pipeline.recipes import recipe_config
+from pipeline.planning.closure import closure
+from pipeline.planning.recipes import recipe_config
 from pipeline.stage import Field
 from stages.detector_choice import family_module
 from stages.detector_file import FeatureRows, load_detector

@@ -17,9 +17,9 @@ from PIL import Image
 from small_games import NAMES, SIDES, photos, settings_of
 from toy_project import Project
 
-from pipeline.closure import closure
 from pipeline.errors import ConfigError, Interrupted, StageError
-from pipeline.recipes import recipe_config
+from pipeline.planning.closure import closure
+from pipeline.planning.recipes import recipe_config
 from pipeline.stage import Batch, Context, Field, Kind, SourceRows, Stage, StageConfig, row_setting
 from stages.generators import generator_metrics, stylegan2, weights
 from stages.generators.training_recipes import by_size

@@ -19,9 +19,9 @@ from safetensors.numpy import load
 from small_resynthesizers import JOINT, SHORT, SIDE, both, config, contents, fit, perceptual_network, photos
 from toy_project import Project
 
-from pipeline.closure import closure
 from pipeline.errors import ConfigError, Interrupted, StageError
-from pipeline.recipes import recipe_config
+from pipeline.planning.closure import closure
+from pipeline.planning.recipes import recipe_config
 from pipeline.stage import Batch, Context, Field, Kind, SourceRows, Stage, StageConfig, row_setting
 from stages.resynthesis import weights
 from stages.resynthesis.rdn import RDN

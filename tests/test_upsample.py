@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from toy_photos import expanded, identity
 from toy_project import Project
 
-from pipeline.closure import closure
-from pipeline.config import load_pipeline
+from pipeline.declaring.config import load_pipeline
+from pipeline.planning.closure import closure
 from pipeline.stage import ID, Batch, Context, Field, Kind
 from stages import upsampling
 from stages.upsample import METHODS, Upsample, UpsampleConfig, enlarged, layer_kernels

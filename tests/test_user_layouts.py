@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import importing
-from pipeline.closure import closure
+from pipeline.planning.closure import closure
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def test_there_are_forty_layouts_and_more() -> None:
     assert len({case.name for case in LAYOUTS}) == len(LAYOUTS)
 
 
-def test_the_closure_of_a_moved_tree_is_the_same(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_closure_of_a_tree_is_the_same(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("elsewhere")
     for place in (folder, other):
         write(place / "pk/__init__.py", "from .h import f\n")

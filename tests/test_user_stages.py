@@ -17,12 +17,12 @@ from dask_processes import DEADLINE_S, DaskProcesses
 from test_user_layouts import write
 
 from pipeline import importing
-from pipeline.closure import closure
-from pipeline.config import load_pipeline
+from pipeline.declaring.config import load_pipeline
+from pipeline.declaring.stage_names import modules_of
 from pipeline.errors import ConfigError, StageError
-from pipeline.recipes import make_recipe
-from pipeline.run import RunReport, run
-from pipeline.stage_names import modules_of
+from pipeline.planning.closure import closure
+from pipeline.planning.recipes import make_recipe
+from pipeline.running.run import RunReport, run
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = itertools.count()

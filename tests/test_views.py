@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.document import Document
+from pipeline.declaring.document import Document
+from pipeline.declaring.views import Term, View, parse
 from pipeline.errors import ConfigError
-from pipeline.views import Term, View, parse
 
 INSTANCES = {"a": ("a",), "b": ("b",), "f": ("f[x]", "f[y]"), "f[x]": ("f[x]",)}
 

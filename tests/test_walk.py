@@ -11,7 +11,7 @@ import pytest
 from toy_project import Project
 
 from pipeline.errors import ConfigError, SourceError
-from pipeline.scan import Listing, Scan
+from pipeline.inputs.scan import Listing, Scan
 from pipeline.stage import SourceRows
 from stages.ingest import Ingest, IngestConfig
 

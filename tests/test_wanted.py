@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from toy_project import Project, touchstone, toy_id, tree
 
-from pipeline import wanted
+from pipeline.commands.upkeep import collect_garbage, compact_nodes
 from pipeline.errors import ConfigError, StoreError, TouchstoneError
-from pipeline.keeping import collect_garbage, compact_nodes
+from pipeline.planning import wanted
 
 ONE = """
     store: ../store

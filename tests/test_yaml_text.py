@@ -11,11 +11,11 @@ import pytest
 import yaml
 from toy_project import Project, touchstone
 
-from pipeline.document import load
+from pipeline.declaring.document import load
+from pipeline.declaring.file_settings import file_reference
+from pipeline.declaring.yaml_text import COPIES, DEPTH, SETTINGS, Budget, compose, dump
 from pipeline.errors import ConfigError
-from pipeline.file_settings import file_reference
-from pipeline.pins import read_pins
-from pipeline.yaml_text import COPIES, DEPTH, SETTINGS, Budget, compose, dump
+from pipeline.planning.pins import read_pins
 from stages.manifests import read_manifest
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -56,7 +56,7 @@ def test_a_bomb_ends_in_one_sentence(tmp_path: Path, name: str) -> None:
 
 
 def manifest_entry(folder: Path, path: Path) -> Any:
-    from pipeline.document import Document
+    from pipeline.declaring.document import Document
 
     return file_reference(f"{path.name}#x", ("here",), Document(folder / "pipeline.yaml", None), False)
 
@@ -129,7 +129,7 @@ def test_what_is_within_the_budget_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_nodes_are_those_that_the_library_makes(text: str) -> None:
-    from pipeline.yaml_text import Loader
+    from pipeline.declaring.yaml_text import Loader
 
     ours, theirs = compose(text, "some.yaml", SETTINGS), yaml.compose(text, Loader=Loader)
     assert (ours is None) == (theirs is None)

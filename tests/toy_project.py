@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 
 from pipeline import ids
-from pipeline.config import Pipeline, load_pipeline
+from pipeline.commands.upkeep import compact_nodes
 from pipeline.dataset import Dataset, Part
-from pipeline.explain import Explainer
-from pipeline.keeping import compact_nodes
-from pipeline.pins import read_pins
-from pipeline.plan import Plan, make_plan
-from pipeline.progress import Bars
-from pipeline.run import RunReport, open_scan, run
-from pipeline.store import Store
-from pipeline.tasks import open_store
+from pipeline.declaring.config import Pipeline, load_pipeline
+from pipeline.planning.explain import Explainer
+from pipeline.planning.pins import read_pins
+from pipeline.planning.plan import Plan, make_plan
+from pipeline.running.progress import Bars
+from pipeline.running.run import RunReport, open_scan, run
+from pipeline.running.tasks import open_store
+from pipeline.storage.store import Store
 
 ROOT = Path(__file__).parents[1]
 TESTS = Path(__file__).parent

@@ -16,9 +16,9 @@ from damage import exchange
 from toy_project import Project
 
 from pipeline import ids
+from pipeline.commands.examine import verify
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import DamagedShardError, StoreError
-from pipeline.examine import verify
 
 pytestmark = pytest.mark.stress
 

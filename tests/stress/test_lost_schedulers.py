@@ -17,7 +17,7 @@ import pytest
 from dask_processes import DaskProcesses
 from toy_project import Project, environment
 
-from pipeline.examine import verify
+from pipeline.commands.examine import verify
 
 pytestmark = pytest.mark.stress
 

@@ -17,7 +17,7 @@ import pytest
 from forking import ForkServer
 from toy_project import Project
 
-from pipeline.examine import verify
+from pipeline.commands.examine import verify
 
 pytestmark = pytest.mark.stress
 

@@ -1,0 +1,63 @@
+"""`touchstone doctor`: is this installation able to run this pipeline?"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("numpy", "pillow", "torch", "torchvision", "zarr", "dask", "distributed", "pydantic", "scikit-learn",
+             "safetensors", "matplotlib", "jinja2")  # fmt: skip
+LEAST_FREE = 2**30
+
+
+def examine(file: Path) -> list[dict[str, Any]]:
+    """Findings in order: {"what", "found", "ok"}."""
+    findings = [_finding("python", sys.version.split()[0], (3, 11) <= sys.version_info[:2] < (3, 14))]
+    for name in LIBRARIES:
+        try:
+            findings.append(_finding(name, importlib.metadata.version(name), True))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(_finding(name, "not installed; install the project from its lock file", False))
+    findings.append(_torch_pair())
+    finding, store = _config(file)
+    findings.append(finding)
+    place = store if store.exists() else file.parent
+    free = shutil.disk_usage(place).free
+    findings.append(_finding("free disk", f"{free / 2**30:.1f} GiB at {place}", free > LEAST_FREE))
+    findings.append(_finding("store writable", str(place), os.access(place, os.W_OK)))
+    return findings
+
+
+def _finding(what: str, found: str, ok: bool) -> dict[str, Any]:
+    return {"what": what, "found": found, "ok": ok}
+
+
+def _torch_pair() -> dict[str, Any]:
+    """torch and torchvision must have been built for each other: importing both tells."""
+    try:
+        torch = importlib.import_module("torch")
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError) as error:
+        return _finding(
+            "torch with torchvision", f"do not import together ({error}); install both from the lock", False
+        )
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device, networks run on CPU"
+    return _finding("torch with torchvision", f"import together; {device}", True)
+
+
+def _config(file: Path) -> tuple[dict[str, Any], Path]:
+    """The finding, and the place of the store."""
+    from pipeline.declaring.config import load_pipeline
+    from pipeline.declaring.document import counted
+    from pipeline.errors import ConfigError
+
+    try:
+        pipeline = load_pipeline(file)
+    except ConfigError as error:
+        return _finding("pipeline file", str(error), False), file.parent / "store"
+    return _finding("pipeline file", f"{file} is valid: {counted(len(pipeline.nodes), 'node')}", True), pipeline.store

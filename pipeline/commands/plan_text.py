@@ -1,0 +1,264 @@
+"""Plans and states as text, JSON, Mermaid and JSON Schema."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline import ids
+from pipeline.declaring.config import ENGINE_KEYS, Settings, load_stage
+from pipeline.declaring.document import counted
+from pipeline.planning.explain import Staleness
+from pipeline.planning.plan import Plan
+from pipeline.planning.selection import Branch
+from pipeline.planning.verdict import Failures, allowed_lines, unreadable, verdict
+from pipeline.stage import Kind
+
+
+def plan_lines(plan: Plan, states: list[Staleness], verbose: bool) -> Iterable[str]:
+    """What `run` would do: counts per cause, the cascade of fits, an estimate, and failures that are known now."""
+    yield from plan.notes
+    lost = unreadable(plan)
+    fails = verdict(plan.pipeline, lost)
+    stale = [state for state in states if state.missing]
+    if not stale:
+        rows = sum(len(branch.usable) for branch in plan.all_branches())
+        fresh = f"{counted(rows, 'row')} and {counted(len(plan.artifacts), 'artifact')} are fresh"
+        yield f"nothing to compute: {fresh}" if not fails else f"nothing can be computed: {fresh}, but `run` would fail"
+        yield from (f"{state.node}: {_failed(state)}" for state in states if state.failed)
+        yield from _lost_lines(plan, lost, fails)
+        return
+    for state in stale:
+        yield from stale_lines(state, verbose)
+    rows = sum(state.missing for state in stale if state.kind == "rows")
+    fits = [state.node for state in stale if state.kind == "artifact"]
+    known = [state.seconds for state in stale if state.seconds is not None]
+    unknown = sum(1 for state in stale if state.seconds is None and state.kind == "rows")
+    estimate = f", about {duration(sum(known))}" if known else ""
+    estimate += f" (no speed recorded for {unknown} of them)" if known and unknown else ""
+    artifacts = counted(len(fits), "artifact")
+    yield f"in all: {counted(rows, 'row')}{estimate}; {artifacts}{': ' + ', '.join(fits) if fits else ''}"
+    yield from _lost_lines(plan, lost, fails)
+
+
+def _lost_lines(plan: Plan, lost: Failures, fails: str) -> Iterable[str]:
+    """Inputs that cannot be read: those that are allowed, and those that fail the run."""
+    yield from allowed_lines(plan.pipeline, lost)
+    if fails:
+        yield f"`run` would fail: {fails}"
+
+
+def stale_lines(state: Staleness, verbose: bool, fresh: bool = False) -> Iterable[str]:
+    """One state: a headline, then the first cause (or all of them)."""
+    if not state.missing:
+        if fresh:
+            rows = f" ({counted(state.wanted - state.failed, 'row')})" if state.kind == "rows" else ""
+            lost = f", {state.unreadable:,} cannot be read" if state.unreadable else ""
+            yield f"{state.node}: fresh{rows}{', ' + _failed(state) if state.failed else ''}{lost}"
+        return
+    if state.kind == "artifact":
+        yield f"{state.node}: STALE  to be made"
+    else:
+        estimate = f", est. {duration(state.seconds)}" if state.seconds is not None else ""
+        yield f"{state.node}: STALE  {state.missing:,} of {counted(state.wanted, 'row')}{estimate}"
+    shown = state.causes if verbose else state.causes[:1]
+    for cause, text, number in shown:
+        count = f" ({counted(number, 'row')})" if state.kind == "rows" else ""
+        yield f"  {cause}: {text}{count}"
+    if len(shown) < len(state.causes):
+        yield f"  and {len(state.causes) - len(shown)} more (-v)"
+
+
+def _failed(state: Staleness) -> str:
+    return f"{state.failed:,} failed (allowed); `run` tries again"
+
+
+def plan_data(plan: Plan, states: list[Staleness]) -> dict[str, Any]:
+    """`plan --json`."""
+    return {
+        "rows": sum(state.missing for state in states if state.kind == "rows"),
+        "artifacts": [state.node for state in states if state.kind == "artifact" and state.missing],
+        "notes": plan.notes,
+        "failed": unreadable(plan),
+        "fails": verdict(plan.pipeline, unreadable(plan)) or None,
+        "nodes": [state.as_data() for state in states],
+    }
+
+
+def status_data(plan: Plan) -> list[dict[str, Any]]:
+    """One entry per node: wanted and present rows, recorded failures, or the artifact's key."""
+    result: list[dict[str, Any]] = []
+    for name in plan.nodes:
+        if name in plan.artifacts:
+            artifact = plan.artifacts[name]
+            result.append(
+                {"node": name, "stage": artifact.node.stage.name, "kind": "artifact", "key": artifact.key.hex(),
+                 "present": artifact.found is not None, "pinned": artifact.pin is not None, "rows": artifact.rows}
+            )  # fmt: skip
+            continue
+        branches = plan.branches[name]
+        failures = sum(_failures(plan, branch) for branch in branches)
+        result.append(
+            {"node": name, "stage": plan.pipeline.nodes[name].stage.name, "kind": "rows",
+             "wanted": sum(len(branch.rows) for branch in branches) + sum(len(b.problems) for b in branches),
+             "present": sum(int(branch.have.sum()) for branch in branches),
+             "failed": failures + sum(len(branch.problems) for branch in branches),
+             "chains": [branch.chain.hex() for branch in branches]}
+        )  # fmt: skip
+    return result
+
+
+def _failures(plan: Plan, branch: Branch) -> int:
+    """Recorded failures of the branch's own rows (other sources may share its chain)."""
+    known = plan.store.failures(branch.stage.name, branch.chain)
+    return int(ids.isin(branch.rows.id, ids.from_bytes(known)).sum()) if known else 0
+
+
+def status_lines(plan: Plan) -> Iterable[str]:
+    """A table of `status_data`."""
+    entries = status_data(plan)
+    width = max(len(entry["node"]) for entry in entries)
+    for entry in entries:
+        if entry["kind"] == "artifact":
+            state = ("pinned" if entry["pinned"] else "made") if entry["present"] else "to be made"
+            yield f"{entry['node']:<{width}}  {entry['stage']:<10}  {state} from {counted(entry['rows'], 'row')}"
+        else:
+            failed = f", {entry['failed']:,} failed" if entry["failed"] else ""
+            chains = f", {len(entry['chains'])} chains" if len(entry["chains"]) > 1 else ""
+            rows = f"{entry['present']:,} of {counted(entry['wanted'], 'row')}"
+            yield f"{entry['node']:<{width}}  {entry['stage']:<10}  {rows}{failed}{chains}"
+
+
+def mermaid(plan: Plan) -> str:
+    """The nodes as a Mermaid flowchart: boxes give rows, rounded ones artifacts; dashed borders are not complete."""
+    names = {name: f"n{number}" for number, name in enumerate(plan.nodes)}
+    lines = ["flowchart LR", "  classDef stale stroke-dasharray: 4"]
+    for name in plan.nodes:
+        node = plan.pipeline.nodes[name]
+        rounded = node.stage.kind in (Kind.FIT, Kind.REDUCE)
+        opening, closing = ("([", "])") if rounded else ("[", "]")
+        if name in plan.artifacts:
+            fresh, count = plan.artifacts[name].found is not None, ""
+        else:
+            have = sum(int(branch.have.sum()) for branch in plan.branches[name])
+            wanted = sum(len(branch.rows) + len(branch.problems) for branch in plan.branches[name])
+            lost = sum(int(branch.failed.sum()) for branch in plan.branches[name])
+            fresh, count = have + lost == wanted, f"<br/>{have:,} of {wanted:,}"
+        lines.append(f'  {names[name]}{opening}"{name}{count}"{closing}{"" if fresh else ":::stale"}')
+        lines += [f"  {names[read]} --> {names[name]}" for read in sorted(node.references())]
+    return "\n".join(lines)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a pipeline file: one alternative per stage."""
+    stages = importlib.import_module("stages").STAGES
+    definitions: dict[str, Any] = {}
+    alternatives = []
+    for name in stages:
+        stage = load_stage(name)
+        schema = stage.Config.model_json_schema()
+        definitions |= schema.pop("$defs", {})
+        properties = {
+            "stage": {"const": name},
+            **{key: {"description": one.description or one.kind} for key, one in stage.inputs.items()},
+            **{key: _open(value) for key, value in schema.get("properties", {}).items()},
+            **{key: {} for key in ENGINE_KEYS if key != "stage"},
+        }
+        required = ["stage", *(key for key, one in stage.inputs.items() if one.required), *schema.get("required", [])]
+        alternatives.append(
+            {"title": name, "type": "object", "properties": properties, "required": required,
+             "additionalProperties": False}
+        )  # fmt: skip
+    top = Settings.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Touchstone pipeline",
+        "type": "object",
+        "properties": {
+            **top["properties"],
+            "nodes": {"type": "object", "additionalProperties": {"oneOf": alternatives}},
+        },
+        "required": ["nodes"],
+        "additionalProperties": False,
+        "$defs": definitions | top.get("$defs", {}),
+    }
+
+
+def _open(schema: dict[str, Any]) -> dict[str, Any]:
+    """A setting may also be a `{axis}` of the matrix."""
+    if schema.get("type") == "string" and "enum" not in schema:
+        return schema
+    placeholder = {"type": "string", "pattern": r"\{\w+\}"}
+    return {"anyOf": [schema, placeholder], "description": schema.get("description", "")}
+
+
+def duration(seconds: float) -> str:
+    """`38 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def stages_markdown() -> str:
+    """Reference of all stages: inputs, and settings with type, default and description."""
+    about = "Made by `touchstone config stages`. Settings marked * choose rows, or name files that count by content."
+    lines = ["# Stages", "", about, ""]
+    listed: dict[str, str] = {}
+    for name in importlib.import_module("stages").STAGES:
+        stage = load_stage(name)
+        lines += [f"## {name}", "", (type(stage).__doc__ or "").strip().splitlines()[0], ""]
+        lines += [f"Kind: {stage.kind}.", ""]
+        if stage.inputs:
+            lines += ["| input | takes | required |", "|---|---|---|"]
+            lines += [
+                f"| `{key}` | {one.description or one.kind} | {'yes' if one.required else 'no'} |"
+                for key, one in stage.inputs.items()
+            ]
+            lines.append("")
+        lines += _settings_table(stage.Config, name, listed)
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _settings_table(model: Any, stage: str, listed: dict[str, str]) -> list[str]:
+    """Settings of a model as a table, then those of the models inside; `listed`: models by the stage that has them."""
+    schema = model.model_json_schema()
+    lines: list[str] = []
+    before: dict[str, list[str]] = {}
+    for title, one in [("", schema), *schema.get("$defs", {}).items()]:
+        properties = one.get("properties", {})
+        if not properties:
+            continue
+        if title and listed.setdefault(title, stage) != stage:
+            before.setdefault(listed[title], []).append(f"`{title}`")
+            continue
+        lines += [f"`{title}`:", ""] if title else []
+        lines += ["| setting | type | default | what |", "|---|---|---|---|"]
+        for key, facts in properties.items():
+            mark = "*" if not title and facts.get("recipe", True) is not True else ""
+            default = f"`{json.dumps(facts['default'])}`" if "default" in facts else "required"
+            cells = [f"`{key}`{mark}", _type(facts), default, facts.get("description", "")]
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append("")
+    lines += [line for other, titles in before.items() for line in (f"{', '.join(titles)}: see {other}.", "")]
+    return lines[:-1] if lines else []
+
+
+def _type(facts: dict[str, Any]) -> str:
+    """A JSON Schema type in words."""
+    if "$ref" in facts:
+        return f"`{facts['$ref'].rpartition('/')[2]}`"
+    if "const" in facts:
+        return f"`{facts['const']}`"
+    if "enum" in facts:
+        return " or ".join(f"`{value}`" for value in facts["enum"])
+    for key in ("anyOf", "oneOf"):
+        if key in facts:
+            return " or ".join(_type(one) for one in facts[key])
+    kind = facts.get("type", "any")
+    if kind == "array":
+        return f"list of {_type(facts.get('items', {}))}"
+    return {"integer": "whole number", "string": "text", "object": "mapping", "boolean": "true or false",
+            "null": "nothing"}.get(kind, kind)  # fmt: skip

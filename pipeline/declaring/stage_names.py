@@ -1,0 +1,103 @@
+"""The stage behind `stage:` of a node: one of Touchstone's by name, or `module:Class` of a user's."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.declaring.document import describe, nearest
+from pipeline.declaring.user_code import hidden
+from pipeline.importing import OWN, ROOT, VALUES, user_folders
+from pipeline.module_paths import is_followed
+from pipeline.stage import Stage
+
+
+def load_stage(name: str) -> Stage:
+    """The stage of a name in `stages.STAGES`, or of `module:Class` beside the pipeline file or on the Python path.
+
+    Raises ValueError with the rest of a sentence that begins with the name.
+    """
+    known = _registry()
+    target = known.get(name, name)
+    module, separator, attribute = target.partition(":")
+    if not separator:
+        raise ValueError(f"is not a stage{nearest(name, known)}")
+    names = _imported(module)
+    if attribute not in names:
+        stages = [name for name, one in names.items() if isinstance(one, type) and issubclass(one, Stage)]
+        raise ValueError(f"is not a stage: {module} has no class '{attribute}'{nearest(attribute, stages)}")
+    found = names[attribute]
+    if not (isinstance(found, type) and issubclass(found, Stage)):
+        raise ValueError(f"is not a stage: {attribute} of {module} is {describe(found)}")
+    lacking = [part for part in ("name", "kind", "Config") if not hasattr(found, part)]
+    if lacking:
+        raise ValueError(f"is not a whole stage: {attribute} of {module} lacks '{lacking[0]}'")
+    _refuse_nested_files(found.Config)
+    stage = found()
+    stage.named_in = module
+    return stage
+
+
+def _registry() -> dict[str, str]:
+    """Stage name -> module and class of Touchstone's own stages."""
+    stages = importlib.import_module("stages")
+    if Path(str(stages.__file__)).parents[1] != ROOT:
+        raise ValueError(
+            f"cannot be looked up: this process has loaded {stages.__file__} as 'stages', the name of Touchstone's own "
+            "package; rename it"
+        )
+    return dict(stages.STAGES)
+
+
+def _imported(module: str) -> dict[str, Any]:
+    """Names of a module. Raises ValueError if it cannot be imported, or another one is taken for it."""
+    for folder in user_folders()[:1]:
+        sentence = hidden(module, folder) if module else ""
+        if sentence:
+            raise ValueError(f"cannot be imported as a stage: {sentence}")
+    try:
+        return vars(importlib.import_module(module))
+    except (Exception, SystemExit) as error:  # whatever a user's module raises, it is the module's
+        missing = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
+        way_out = "; it is looked for beside the pipeline file and in PYTHONPATH" if missing else _place(error)
+        if missing and module.partition(".")[0] in OWN:
+            way_out = f"; '{module.partition('.')[0]}' is Touchstone's own package, give yours another name"
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise ValueError(f"cannot be imported as a stage: {kind}{error}{way_out}") from None
+
+
+def _place(error: BaseException) -> str:
+    """` (FILE:LINE)` of the last line of a module that was reached."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
+
+
+def _refuse_nested_files(model: type[BaseModel]) -> None:
+    """A file setting counts by content only at the top of a stage's config; deeper ones would count for nothing."""
+    for definition in model.model_json_schema().get("$defs", {}).values():
+        for name, facts in definition.get("properties", {}).items():
+            if facts.get("recipe") == "content":
+                raise ValueError(
+                    f"has the file setting '{name}' inside another model; move it to the top of its config"
+                )
+
+
+def modules_of(stage: Stage) -> tuple[str, ...]:
+    """Modules that a stage is made of: the one that the pipeline file names, and those of its classes.
+
+    A class that a function in another module has made, or that another module has patched, is named by its own module.
+    """
+    made = type(stage).__module__
+    classes = {one.__module__ for one in (*type(stage).__mro__, *stage.Config.__mro__)}
+    users = {name for name in classes if name.partition(".")[0] not in VALUES and is_followed(name.partition(".")[0])}
+    return tuple(dict.fromkeys((stage.named_in or made, made, *sorted(users))))
+
+
+def declares_modules(stage: Stage) -> bool:
+    """Whether a user's class overrides `modules`: it says itself what its code loads by other ways than imports."""
+    definer = next(one for one in type(stage).__mro__ if "modules" in vars(one))
+    return definer.__module__.partition(".")[0] not in OWN

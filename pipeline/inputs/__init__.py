@@ -1,0 +1,1 @@
+"""One look at the files that go in."""

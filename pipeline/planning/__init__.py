@@ -1,0 +1,1 @@
+"""What is wanted and why: rows, views, recipes, and the whole plan before anything runs."""

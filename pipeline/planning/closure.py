@@ -1,0 +1,258 @@
+"""Code closure of a node: which source files its values depend on, and a digest of each that ignores spelling.
+
+The closure is the stage's file, the implementation modules that its config selects, and what those import: of
+Touchstone inside `stages` and `detectors`, of a user's code every module that is not installed. Digests are taken from
+the syntax tree: comments, docstrings and formatting do not count, nor do the words of Touchstone's own modules
+(`pipeline.planning.wording`); a changed helper does. The `__init__` of a user's package counts for each of its modules,
+since it runs first and may change them. One of Touchstone's counts where a name is taken from it; those of `stages` and
+`detectors` never do: they are registries, and adding a detector must not touch the models of another one.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline import loaded
+from pipeline.declaring.user_code import refuse_hidden, refuse_unseen
+from pipeline.errors import StageError
+from pipeline.importing import VALUES, is_installed, is_own, user_folders
+from pipeline.module_paths import compiled_path, import_folders, is_followed, parents, source_path, submodules
+from pipeline.planning.wording import is_apart, without_words
+
+REGISTRIES = frozenset(VALUES)
+"""Packages whose `__init__` lists what there is: adding an entry must not change what the others compute."""
+
+SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
+
+
+def closure(modules: tuple[str, ...], declared: bool = False) -> dict[str, str]:
+    """Module name -> digest (32 hex digits) for `modules` and all of what they import that is not installed.
+
+    declared: their stage names in `modules` what its code imports or reads by other ways than import statements.
+    Raises StageError for a user's code that does so undeclared, or imports what another module hides.
+    """
+    named = frozenset(name.partition(".")[0] for name in modules)
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in REGISTRIES:
+            continue
+        top = name.partition(".")[0]
+        if top not in REGISTRIES and top not in named and not is_followed(top):
+            continue
+        path = source_path(name)
+        if top not in REGISTRIES:
+            waiting += parents(name)
+        if path is None or is_apart(name, path) or not (top in named or top in REGISTRIES or _is_users(path)):
+            continue
+        digest, imported, _ = _facts_of_file(path, name)
+        _check_loaded(name, digest)
+        found[name] = digest
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        if top in REGISTRIES:
+            waiting += _own_imports(imported, package)
+        else:
+            others = _resolved(imported, package, named)
+            waiting += others
+            if _is_users(path):
+                _refuse(path, name, others, named, declared)
+    return dict(sorted(found.items()))
+
+
+def _is_users(path: Path) -> bool:
+    """Whether a file is neither installed nor Touchstone's own."""
+    return not (is_own(str(path)) or is_installed(str(path)))
+
+
+def _refuse(path: Path, name: str, imported: tuple[str, ...], named: frozenset[str], declared: bool) -> None:
+    """Raise StageError for what a module of a user's does that cannot be followed.
+
+    Code that lies neither beside the pipeline file nor beside a stage's is read, but nobody is told to rewrite it.
+    """
+    refuse_hidden(path, name, imported)
+    folders = [folder + os.sep for folder in user_folders()]
+    folders += [folder for top in named for folder in import_folders(top)]
+    if not declared and str(path).startswith(tuple(folders)):
+        refuse_unseen(path, [other for other in imported if is_followed(other.partition(".")[0])])
+
+
+def source_digest(module: str) -> str | None:
+    """Digest of a module's source as it stands now; None if there is no such file any more."""
+    path = source_path(module)
+    return None if path is None else _facts_of_file(path, module)[0]
+
+
+def loaded_digest(module: str) -> str | None:
+    """Digest of the source that this process runs of a module; None if it has not imported it.
+
+    Raises StageError where a module that was imported before `pipeline` is no longer what its file says.
+    """
+    found = sys.modules.get(module)
+    if found is None:
+        return None
+    source = loaded.source_of(module)
+    if source is not None:
+        return _facts(source, module)[0]
+    path = source_path(module)
+    if path is None:
+        return None
+    text = path.read_bytes()
+    unlike = loaded.unlike_source(found, text) if loaded.is_plain(found) else loaded.touched_since_start(path)
+    if unlike is not None:
+        raise StageError(
+            f"'{unlike}' of {module} is not what {path.name} says: it was changed after this process had loaded it, or "
+            "replaced in memory; start the process again"
+        )
+    return _facts(text, module)[0]
+
+
+def _check_loaded(name: str, digest: str) -> None:
+    """Raise StageError if this process runs another version of a module than the one on disk."""
+    running = loaded_digest(name)
+    if running is not None and running != digest:
+        raise StageError(
+            f"{changed_definition(name, digest)} was changed after this process had loaded it; start the process again"
+        )
+
+
+def changed_definition(module: str, digest: str) -> str:
+    """ "the source of MODULE (function NAME, line N)": where loaded code and file differ, as far as can be told."""
+    path, source = source_path(module), loaded.source_of(module)
+    if path is None or source is None:
+        return f"the source of {module}"
+    now, before = _facts_of_file(path, module), _facts(source, module)
+    if digest not in (now[0], before[0]) or now[0] == before[0]:
+        return f"the source of {module}"
+    different = [
+        (line, name)
+        for name, (mark, line) in {**before[2], **now[2]}.items()
+        if before[2].get(name, ("",))[0] != now[2].get(name, ("",))[0] or before[2].get(name) is None
+    ]
+    line, name = min(different, default=(0, ""))
+    return f"the source of {module} ({name}, line {line})" if name else f"the source of {module}"
+
+
+def functions(module: str) -> dict[str, tuple[str, int]]:
+    """Top-level definition -> (digest, line), so that `explain` can name the one that changed."""
+    path = source_path(module)
+    return {} if path is None else _facts_of_file(path, module)[2]
+
+
+Facts = tuple[str, tuple[str, ...], dict[str, tuple[str, int]]]
+"""Digest of a source, the modules that it imports, and its top-level definitions."""
+
+
+def _facts_of_file(path: Path, name: str) -> Facts:
+    return _facts_of_stamp(str(path), loaded.file_stamp(path), name)
+
+
+@cache
+def _facts_of_stamp(path: str, stamp: tuple[int, ...], name: str) -> Facts:
+    del stamp  # the file is read again when it was touched
+    try:
+        return _facts(Path(path).read_bytes(), name)
+    except (SyntaxError, ValueError) as error:
+        raise StageError(f"{path}:{getattr(error, 'lineno', None) or 1} is no valid Python: {error}") from None
+
+
+@cache
+def _facts(source: bytes, name: str) -> Facts:
+    """Facts of a module's source text."""
+    tree = without_words(ast.parse(source, name), name)
+    definitions: dict[str, tuple[str, int]] = {}
+    whole = hashlib.sha256()
+    for statement in _without_texts(tree.body):
+        digest = hashlib.sha256(serialize(statement).encode()).hexdigest()[:32]
+        whole.update(bytes.fromhex(digest))
+        definitions[_label(statement)] = (digest, statement.lineno)
+    return whole.hexdigest()[:32], tuple(sorted(_imports(tree))), definitions
+
+
+def _label(statement: ast.stmt) -> str:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return statement.name
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        return statement.target.id
+    return f"line {statement.lineno}"
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """What a module imports, as it is written: `numpy.fft`, or `.shapes:square` for a name from a module."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{'.' * node.level}{node.module or ''}:{alias.name}" for alias in node.names}
+    return found
+
+
+def _resolved(imported: tuple[str, ...], package: str, named: frozenset[str]) -> tuple[str, ...]:
+    """Modules behind the imports of a module that lies in `package` (of an `__init__`: the package itself).
+
+    What is imported from a package that is not followed is the package. named: top-level names that are followed too.
+    """
+    found: set[str] = set()
+    for text in imported:
+        base, separator, name = text.partition(":")
+        level = len(base) - len(base.lstrip("."))
+        if level:
+            above = package.split(".")[: len(package.split(".")) - level + 1]
+            base = ".".join([*above, base[level:]] if base[level:] else above)
+        top = base.partition(".")[0]
+        if not base:
+            continue
+        if not separator or not (top in named or is_followed(top)):
+            found.add(base)
+        elif name == "*":  # of a package: its `__init__`, which may say that all of its modules are meant
+            found |= {base, *submodules(base)}
+        else:  # a submodule, or else a name of the module (or package) itself
+            whole = f"{base}.{name}"
+            found.add(whole if source_path(whole) or compiled_path(whole) else base)
+    return tuple(sorted(found))
+
+
+@cache
+def _own_imports(imported: tuple[str, ...], package: str) -> tuple[str, ...]:
+    """The same for a module of Touchstone's own, without what is not followed: no file comes while a process runs."""
+    found = _resolved(imported, package, REGISTRIES)
+    return tuple(name for name in found if name.partition(".")[0] in REGISTRIES and name not in REGISTRIES)
+
+
+def serialize(node: Any) -> str:
+    """Text of a syntax tree without positions, docstrings and empty fields: the same on every Python from 3.11."""
+    if isinstance(node, ast.AST):
+        parts = []
+        for field in sorted(node._fields):
+            value = getattr(node, field, None)
+            if field == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                value = _without_texts(node.body)
+            if field in SKIPPED_FIELDS or value is None or value == []:
+                continue
+            parts.append(f"{field}={serialize(value)}")
+        return f"{type(node).__name__}({','.join(parts)})"
+    if isinstance(node, list):
+        return f"[{','.join(serialize(item) for item in node)}]"
+    return f"{type(node).__name__}:{node!r}"
+
+
+def _without_texts(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Statements without docstrings, also those below an assignment: a bare text does nothing."""
+    return [
+        statement
+        for statement in body
+        if not (
+            isinstance(statement, ast.Expr)
+            and isinstance(statement.value, ast.Constant)
+            and isinstance(statement.value.value, str)
+        )
+    ]

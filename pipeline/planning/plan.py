@@ -1,0 +1,498 @@
+"""The whole plan, known before anything runs: chains, wanted rows, what the store has, artifact keys.
+
+Planning touches numpy only (no torch, no zarr) and is linear in the rows with a small constant: rows are columns, and
+`wanted - present` is a set operation on ids. Rows that failed in the run that asks are left out of everything that
+reads them, so that an artifact's key always names the ids it is really made from.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids
+from pipeline.declaring.config import Node, Pipeline
+from pipeline.declaring.document import counted
+from pipeline.errors import ConfigError, TouchstoneError
+from pipeline.planning.descent import review
+from pipeline.planning.expand import Made, expanded
+from pipeline.planning.pins import Pin
+from pipeline.planning.recipes import Recipe, artifact_key, chain_of, differences, digest, make_recipe, rows_digest
+from pipeline.planning.rows import Names, Rows, check_leaks, tabulate
+from pipeline.planning.selection import Branch, Evaluator, Selection, check_twins, common_schema, split_counts
+from pipeline.stage import CONTENT, SPLITS, Artifact, Children, Field, Kind, Parents, Promise, Schema
+
+if TYPE_CHECKING:
+    from pipeline.inputs.scan import Scan
+    from pipeline.storage.chain_index import ChainIndex
+    from pipeline.storage.store import Store
+
+Failed = Mapping[bytes, NDArray[np.void]]  # chain -> ids of rows that failed in this run
+
+
+@dataclass(eq=False)
+class ArtifactPlan:
+    """One fit or reduce node: its key, what it reads, and the artifact if the store has it."""
+
+    node: Node
+    key: bytes
+    recipe: Recipe
+    views: Mapping[str, Mapping[str, list[Selection]]]  # input -> name of the view ("" if unnamed) -> selections
+    artifacts: Mapping[str, tuple[ArtifactPlan, ...]]
+    files: Mapping[str, str]
+    splits_seen: frozenset[str] = frozenset()
+    found: Artifact | None = None
+    pin: Pin | None = None
+    promise: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(len(one) for views in self.views.values() for many in views.values() for one in many)
+
+    def branches(self) -> list[Branch]:
+        return [
+            side.branch
+            for views in self.views.values()
+            for many in views.values()
+            for one in many
+            for side in one.sides
+        ]
+
+
+@dataclass(eq=False)
+class Plan:
+    """Branches and artifacts of the wanted nodes, in an order in which each comes after what it reads."""
+
+    pipeline: Pipeline
+    store: Store
+    names: Names = field(default_factory=Names)
+    branches: dict[str, list[Branch]] = field(default_factory=dict)
+    artifacts: dict[str, ArtifactPlan] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    unrecorded: list[Branch] = field(default_factory=list)  # chains with rows, but without a recipe file that is sound
+    indices: dict[bytes, ChainIndex] = field(default_factory=dict)  # chain -> where its rows lie
+    damaged: list[tuple[Path, str]] = field(default_factory=list)  # what does not descend from its inputs
+
+    @property
+    def nodes(self) -> list[str]:
+        return [name for name in self.pipeline.nodes if name in self.branches or name in self.artifacts]
+
+    def all_branches(self) -> list[Branch]:
+        return [branch for name in self.nodes for branch in self.branches.get(name, [])]
+
+    @property
+    def complete(self) -> bool:
+        return all(found.have[found.usable].all() for found in self.all_branches()) and all(
+            artifact.found for artifact in self.artifacts.values()
+        )
+
+
+def make_plan(
+    pipeline: Pipeline,
+    store: Store,
+    scan: Scan,
+    wanted: set[str] | None = None,
+    failed: Failed | None = None,
+    pins: Mapping[str, Pin] | None = None,
+    recorded: bool = False,
+    allowed: bool = False,
+) -> Plan:
+    """Plan the nodes in `wanted` (default: all). Raises ConfigError, SourceError or StoreError; writes nothing.
+
+    failed: rows that failed in the run that asks; with `recorded`, the failures in the store count as well, so that
+    the plan is that of the last run (`run` tries such rows again); with `allowed`, those of the nodes that have no more
+    of them than `max_failed_rows`, so that what a run has left is complete.
+    """
+    plan = Plan(pipeline, store, aliases=store.aliases())
+    planner = _Planner(plan, scan, failed or {}, pins or {}, recorded, allowed)
+    for node in pipeline.nodes.values():
+        if wanted is None or node.name in wanted:
+            planner.add(node)
+    planner.check()
+    plan.damaged = review(plan)
+    return plan
+
+
+class _Planner:
+    def __init__(
+        self, plan: Plan, scan: Scan, failed: Failed, pins: Mapping[str, Pin], recorded: bool, allowed: bool
+    ) -> None:
+        self.plan = plan
+        self.scan = scan
+        self.failed = failed
+        self.pins = pins
+        self.recorded = recorded
+        self.allowed = allowed
+        self.settings = plan.pipeline.settings
+        entries = {node.entry for node in plan.pipeline.nodes.values()}
+        self.evaluator = Evaluator(
+            plan.branches, plan.names, self.settings.seed, frozenset(plan.pipeline.nodes) | entries
+        )
+        self.sources: list[tuple[str, Rows]] = []
+        self.old = 0  # shards of another format in the planned chains
+
+    def add(self, node: Node) -> None:
+        self.node = node
+        files = self._file_digests(node)
+        self._check_promises(node)
+        self.plan.notes += [f"{node.name}: {text}" for text in node.stage.remarks(node.config, self._paths(node))]
+        if node.stage.kind in (Kind.FIT, Kind.REDUCE):
+            self.plan.artifacts[node.name] = self._artifact(node, files)
+            return
+        if node.stage.kind is Kind.SOURCE:
+            branches = [self._source(node, files)]
+        else:
+            views = [self._selected(node, name) for name in node.views]
+            if node.stage.kind is Kind.EXPAND:
+                branches = [self._derived(node, files, *made) for made in self._expanded(node, *views)]
+            else:
+                (selections,) = views
+                branches = [self._derived(node, files, one, one.table()) for one in selections]
+        for branch in branches:
+            self._look_up(branch)
+        if self.recorded or self.allowed:
+            self._recall_failures(node, branches)
+        self.plan.branches[node.name] = branches
+
+    def check(self) -> None:
+        self._note_files()
+        check_leaks(self.sources)
+        by_chain: dict[bytes, list[Branch]] = {}
+        for name, _ in self.sources:
+            for branch in self.plan.branches[name]:
+                by_chain.setdefault(branch.chain, []).append(branch)
+        for branches in by_chain.values():
+            for one, other in itertools.combinations(branches, 2):
+                note = check_twins(one, other)
+                self.plan.notes += [note] if note else []
+
+    def _note_files(self) -> None:
+        """Say which files of the store are left alone or written again."""
+        if self.plan.unrecorded:
+            first = self.plan.unrecorded[0]
+            path = self.plan.store.chain_dir(first.stage.name, first.chain) / "recipe.json"
+            count = counted(len(self.plan.unrecorded), "recipe file")
+            self.plan.notes.append(f"{count} missing or damaged (first {path}); `touchstone run` writes them again")
+        if self.old:
+            self.plan.notes.append(
+                f"{counted(self.old, 'shard')} of an earlier format left alone; `touchstone gc` lists them"
+            )
+
+    def _problem(self, sentence: str) -> ConfigError:
+        return self.plan.pipeline.document.error(self.node.place, f"{self.node.instance}{sentence}")
+
+    def _file_digests(self, node: Node) -> dict[str, str]:
+        digests = {}
+        for name, reference in node.files.items():
+            found = self.scan.digest(reference.path.absolute()).hex()
+            if reference.sha256 and reference.sha256 != found:
+                raise self._problem(
+                    f"reads {reference.path.name}, whose SHA-256 is {found[:12]}..., but the manifest promises "
+                    f"{reference.sha256[:12]}...; restore the file, or correct the manifest if the change is meant"
+                )
+            digests[name] = found
+        return digests
+
+    def _lost(self, node: Node) -> bool:
+        """Whether rows that the node could have read have failed: then it may find none."""
+        above = self.plan.pipeline.select([node.name])
+        read = [branch for name in above for branch in self.plan.branches.get(name, [])]
+        return any(branch.failed.any() or not len(branch.rows) for branch in read)
+
+    def _artifact_inputs(self, node: Node) -> dict[str, tuple[ArtifactPlan, ...]]:
+        return {key: tuple(self.plan.artifacts[name] for name in names) for key, names in node.artifacts.items()}
+
+    def _recipe(self, node: Node, schema: Schema, files: Mapping[str, str]) -> tuple[Recipe, bytes]:
+        """The recipe and its digest after `accept`."""
+        named = node.stage.kind is Kind.REDUCE  # what a reduce writes names the nodes that it was made from
+        keys: dict[str, str] = {}
+        code: dict[str, str] = {}
+        for name, found in self._artifact_inputs(node).items():
+            for number, one in enumerate(found):
+                place = name if len(found) == 1 else f"{name}.{number}"
+                keys[f"{place} {one.node.name}" if named else place] = one.key.hex()
+                code |= one.recipe.components["code"]  # whoever uses a model runs its code too
+        settings = self.settings
+        recipe = make_recipe(
+            node.stage,
+            node.config,
+            schema,
+            self._paths(node),
+            files,
+            keys,
+            settings.seed,
+            settings.device,
+            settings.threads,
+            code,
+            self._models(node),
+        )
+        alias = self.plan.aliases.get(recipe.digest.hex())
+        return recipe, bytes.fromhex(alias) if alias else recipe.digest
+
+    def _paths(self, node: Node) -> dict[str, Any]:
+        """Places of file settings, and promises where a setting names a node."""
+        return {key: reference.path for key, reference in node.files.items()} | self._promises(node)
+
+    def _promises(self, node: Node) -> dict[str, Promise]:
+        """What planning has in place of the files of settings that name a node."""
+        settings = type(node.config).model_fields
+        return {key: promise for key, promise in self._models(node).items() if key in settings}
+
+    def _models(self, node: Node) -> dict[str, Promise]:
+        """Input -> what its artifact will be, where an input takes one artifact."""
+        return {
+            key: Promise(names[0], self.plan.artifacts[names[0]].promise)
+            for key, names in node.artifacts.items()
+            if node.stage.inputs[key].kind == "artifact"
+        }
+
+    def _check_promises(self, node: Node) -> None:
+        """The stage's check of its files, where some are still to be made."""
+        if self._promises(node):
+            try:
+                node.stage.check(node.config, self._paths(node))
+            except ValueError as error:
+                raise self._problem(str(error)) from None
+
+    def _step(self, node: Node, recipe: Recipe) -> dict[str, Any]:
+        parts = recipe.components
+        return {"stage": node.stage.name, "config": parts["config"], "files": parts["files"],
+                "artifacts": parts["artifact"], "environment": parts["env"]}  # fmt: skip
+
+    def _schema(self, node: Node, inputs: Mapping[str, Any]) -> Schema:
+        try:
+            return node.stage.schema(node.config, {**self._models(node), **self._paths(node), **inputs})
+        except ValueError as error:
+            raise self._problem(str(error)) from None
+
+    def _check_rows(self, node: Node, views: Mapping[str, Mapping[str, list[Selection]]]) -> None:
+        found = {
+            f"{name}.{label}" if label else name: split_counts(selections)
+            for name, named in views.items()
+            for label, selections in named.items()
+        }
+        try:
+            node.stage.check_rows(node.config, found)
+        except ValueError as error:
+            if not self._lost(node):
+                raise self._problem(str(error)) from None
+
+    def _source(self, node: Node, files: Mapping[str, str]) -> Branch:
+        schema = self._schema(node, {})
+        recipe, accepted = self._recipe(node, schema, files)
+        try:
+            found = node.stage.discover(node.config, self.scan)
+        except ValueError as error:
+            raise self._problem(str(error)) from None
+        except TouchstoneError as error:
+            raise type(error)(str(self._problem(str(error)))) from None
+        shares = {str(name): share for name, share in self.settings.splits.items()}
+        source = tabulate(found, node.name, self.settings.seed, shares, self.plan.names)
+        if not len(source.rows) and not source.problems:
+            raise self._problem("finds no rows")
+        self.plan.notes += source.notes
+        self.sources.append((node.name, source.rows))
+        return Branch(
+            node.name, node.stage, node.config, chain_of(accepted, []), recipe, schema, source.rows,
+            payload=source.payload, positions=source.positions, steps=(self._step(node, recipe),),
+            files=node.files, problems=source.problems, artifacts=self._artifact_inputs(node),
+        )  # fmt: skip
+
+    def _selected(self, node: Node, name: str) -> list[Selection]:
+        """Rows of one input of a map or expand."""
+        view = node.views[name]
+        assert not isinstance(view, Mapping)
+        selections = self.evaluator.evaluate(view, self._problem)
+        if not selections and not self._lost(node):
+            raise self._problem(f"reads no rows: '{name}' selects nothing")
+        return selections
+
+    def _expanded(
+        self, node: Node, selections: list[Selection], partners: list[Selection] | None = None
+    ) -> Iterator[Made]:
+        """Parents, row table and draw numbers of an expand, by branch."""
+
+        def children(parents: Parents, others: Parents | None) -> Children:
+            return node.stage.children(node.config, self._paths(node), parents, others, self.settings.seed)
+
+        empty = True
+        for made in expanded(children, selections, partners, node.name, self.plan.names, self._problem):
+            empty = False
+            yield made
+        if empty and not self._lost(node):
+            raise self._problem("makes no rows")
+
+    def _derived(
+        self,
+        node: Node,
+        files: Mapping[str, str],
+        selection: Selection,
+        table: Rows,
+        index: NDArray[np.int64] | None = None,
+    ) -> Branch:
+        inputs: dict[str, Schema] = {}
+        for name, side in zip((*node.views, "pair"), selection.sides, strict=False):
+            parent = side.branch
+            content = {CONTENT: Field("V0")} if getattr(parent.stage, "content", False) else {}
+            inputs[name] = {**parent.schema, **content}
+        schema = self._schema(node, inputs)
+        recipe, accepted = self._recipe(node, schema, files)
+        chain = chain_of(accepted, [side.branch.chain for side in selection.sides])
+        steps = (*(step for side in selection.sides for step in side.branch.steps), self._step(node, recipe))
+        several = node.stage.kind is Kind.MAP and len(selection.sides) == 2
+        if several and (selection.sides[0].ids != selection.sides[1].ids).any():
+            raise self._problem("pairs rows of different ids, but a map keeps the id; pair on id")
+        return Branch(
+            node.name, node.stage, node.config, chain, recipe, schema, table, selection.sides, index,
+            steps=steps, files=node.files, artifacts=self._artifact_inputs(node),
+        )  # fmt: skip
+
+    def _look_up(self, branch: Branch) -> None:
+        store = self.plan.store
+        index = store.index(branch.stage.name, branch.chain, branch.schema)
+        self.plan.indices[branch.chain] = index
+        branch.have = index.contains(branch.rows.id)
+        branch.damaged = list(index.damaged)
+        self.old += len(index.old)
+        if len(index) and not store.recorded(branch.stage.name, branch.chain):
+            self.plan.unrecorded.append(branch)
+        gone = self.failed.get(branch.chain)
+        branch.failed = np.zeros(len(branch.rows), dtype=bool)
+        if gone is not None and len(gone):
+            branch.failed = ids.isin(branch.rows.id, gone) & ~branch.have
+
+    def _recall_failures(self, node: Node, branches: list[Branch]) -> None:
+        """Count the rows that failed in earlier runs as failed, where that is wanted."""
+        failed = []
+        for branch in branches:
+            before = ids.from_bytes(self.plan.store.failures(branch.stage.name, branch.chain))
+            failed.append(branch.failed | (ids.isin(branch.rows.id, before) & ~branch.have))
+        lost = sum(int(one.sum()) for one in failed) + sum(len(branch.problems) for branch in branches)
+        if self.recorded or lost <= node.max_failed_rows:
+            for branch, one in zip(branches, failed, strict=True):
+                branch.failed = one
+
+    def _artifact(self, node: Node, files: Mapping[str, str]) -> ArtifactPlan:
+        recipe, accepted = self._recipe(node, {}, files)
+        views: dict[str, dict[str, list[Selection]]] = {}
+        consumed: dict[str, list[tuple[bytes, bytes]]] = {}
+        schemas: dict[str, Schema] = {}
+        for name, view in node.views.items():
+            parts = view if isinstance(view, Mapping) else {"": view}
+            views[name] = {}
+            for label, part in parts.items():
+                found = self.evaluator.evaluate(part, self._problem)
+                if any(len(one.sides) > 1 for one in found):
+                    raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
+                if node.stage.kind is Kind.FIT:
+                    found = self._allowed_splits(node, found)
+                # By chains and rows: neither the key nor the values depend on the order of a list in the file.
+                found = sorted(found, key=lambda one: self._consumed(node, one))
+                if not found and not self._lost(node):
+                    what = f"'{name}'{f' ({label})' if label else ''} selects nothing"
+                    only = f" in {' or '.join(node.stage.splits)}" if node.stage.kind is Kind.FIT else ""
+                    raise self._problem(f"reads no rows: {what}{only}")
+                views[name][label] = found
+                if found:
+                    schemas[f"{name}.{label}" if label else name] = common_schema(found)
+                consumed[f"{name}/{label}"] = [self._consumed(node, one) for one in found]
+        self._schema(node, schemas)  # a missing feature is an error before anything runs
+        self._check_rows(node, views)
+        promise = node.stage.promise(node.config, {**self._paths(node), **schemas})
+        inputs = self._artifact_inputs(node)
+        seen = self._splits_seen(node, views, inputs)
+        if node.stage.kind is Kind.REDUCE:
+            lost = self._lost_rows(node)
+            if lost:
+                consumed["failed"] = lost
+        key = artifact_key(accepted, consumed)
+        pin = self.pins.get(node.name)
+        result = ArtifactPlan(node, key, recipe, views, inputs, files, seen, pin=pin, promise=promise)
+        if result.pin:
+            result.key = result.pin.key
+            result.found = result.pin.artifact(self.scan)
+            self._compare_pin(result)
+            recorded = result.found.info.get("facts", {})  # it may have been made from other settings and rows
+            if promise.keys() <= recorded.keys():
+                result.promise = {key: recorded[key] for key in promise}
+        else:
+            result.found = self.plan.store.artifact(node.stage.name, key)
+        return result
+
+    def _splits_seen(
+        self,
+        node: Node,
+        views: Mapping[str, Mapping[str, list[Selection]]],
+        inputs: Mapping[str, tuple[ArtifactPlan, ...]],
+    ) -> frozenset[str]:
+        """Splits that went into an artifact, also through artifacts that its rows were made with.
+
+        Raises ConfigError where a fit would learn from a split that it must not see.
+        """
+        selections = [one for named in views.values() for found in named.values() for one in found]
+        own = {SPLITS[code] for one in selections for code in np.unique(one.table().split)}
+        used = [artifact for found in inputs.values() for artifact in found]
+        used += [artifact for one in selections for side in one.sides for artifact in artifacts_of(side.branch)]
+        if node.stage.kind is Kind.FIT:
+            for artifact in used:
+                foreign = sorted(artifact.splits_seen - set(node.stage.splits))
+                if foreign:
+                    raise self._problem(
+                        f"would learn from {' and '.join(foreign)} rows through '{artifact.node.name}'; make that one "
+                        f"from {' and '.join(node.stage.splits)} rows only"
+                    )
+        return frozenset(own).union(*(artifact.splits_seen for artifact in used))
+
+    def _lost_rows(self, node: Node) -> list[tuple[bytes, bytes]]:
+        """Failed rows and unreadable files above a reduce, which its report names: (chain, digest)."""
+        found = []
+        for name in sorted(self.plan.pipeline.select([node.name])):
+            for branch in self.plan.branches.get(name, []):
+                if branch.failed.any() or branch.problems:
+                    gone = rows_digest(branch.rows.id[branch.failed], {})
+                    found.append((branch.chain, digest("lost", gone, len(branch.problems))))
+        return found
+
+    def _compare_pin(self, artifact: ArtifactPlan) -> None:
+        """A pin holds whatever became of the node; say what changed since."""
+        assert artifact.found is not None
+        name, info = artifact.node.name, artifact.found.info
+        if info.get("stage") != artifact.node.stage.name:
+            raise self._problem(
+                f"is pinned to an artifact of the stage '{info.get('stage')}'; remove the pin, or rename the node"
+            )
+        changed = [text for cause, text in differences(info.get("recipe", {}), artifact.recipe.components)]
+        if changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            self.plan.notes.append(f"{name} is pinned although {changed[0]}{more}")
+
+    def _allowed_splits(self, node: Node, found: list[Selection]) -> list[Selection]:
+        codes = [SPLITS.index(name) for name in node.stage.splits]
+        kept = [one.take(np.isin(one.table().split, codes)) for one in found]
+        return [one for one in kept if len(one)]
+
+    def _consumed(self, node: Node, selection: Selection) -> tuple[bytes, bytes]:
+        table = selection.table()
+        columns: dict[str, Any] = {}
+        for name in sorted({*node.stage.uses_columns, "split"}):
+            column = getattr(table, name)
+            if name in ("domain", "source"):
+                known = np.array([digest("word", word) for word in self.plan.names.words] or [b""], dtype="S16")
+                column = known.astype("V16")[column]
+            columns[name] = column
+        return selection.sides[0].branch.chain, rows_digest(table.id, columns)
+
+
+def artifacts_of(branch: Branch) -> set[ArtifactPlan]:
+    """Artifacts that the rows of a branch were made with, from the source to here."""
+    found = {artifact for used in branch.artifacts.values() for artifact in used}
+    for side in branch.sides:
+        found |= artifacts_of(side.branch)
+    return found

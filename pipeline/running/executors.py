@@ -1,0 +1,162 @@
+"""Where tasks run: threads of this process; `cluster` has the Dask workers. One loop serves a laptop and a cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TypeVar
+
+from pipeline.errors import StageError, TouchstoneError
+from pipeline.running.memory import keep_freed_memory
+from pipeline.running.renewal import Claims
+from pipeline.running.tasks import (
+    ArtifactTask,
+    Outcome,
+    ShardTask,
+    compute_rows,
+    make_artifact,
+    publish_rows,
+)
+from pipeline.stage import Stage
+
+Result = TypeVar("Result")
+
+
+class Progress(Protocol):
+    """What the schedule tells the bars."""
+
+    def advance(self, node: str, rows: int, failed: int = 0) -> None: ...
+    def step(self, node: str, done: int, total: int) -> None: ...
+    def say(self, sentence: str) -> None: ...
+
+
+class Stop:
+    """Set by Ctrl-C or SIGTERM; a second Ctrl-C ends the process at once."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.asked = False
+
+    def __call__(self) -> bool:
+        return self.event.is_set()
+
+    @contextmanager
+    def listening(self, say: Callable[[str], None]) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handle(number: int, frame: types.FrameType | None) -> None:
+            del frame
+            if self.asked and number == signal.SIGINT:
+                _leave()
+            self.asked = True
+            self.event.set()
+            say("stopping: what is in flight is finished and kept; press Ctrl-C again to drop it")
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _leave() -> None:
+    """End the process without waiting for its threads: whatever the instant, the store is whole."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, RuntimeError, ValueError):  # the signal may have come while it was written to
+            stream.flush()
+    with suppress(OSError):
+        os.write(
+            2, b"\ntouchstone: what was in flight is dropped; published shards are kept, the same command goes on\n"
+        )
+    os._exit(130)
+
+
+def wants_device(stage: Stage, config: Any, device: str) -> bool:
+    """Whether a task of this stage has to run where the GPU is."""
+    return device == "cuda" and stage.on_device(config)
+
+
+class Executors:
+    """Threads of this process.
+
+    `workers` threads compute; a shard that is computed is written, flushed and renamed by another thread while the next
+    one is computed, since most of that time is spent waiting for the disk. Tasks for the GPU run one at a time in a
+    thread of their own, so that none of the others waits for it. At most `bound` tasks and `device_bound` tasks for the
+    GPU are in flight, which limits the memory of all.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.bound, self.device_bound = 2 * workers, 2
+        keep_freed_memory()
+        self.pool: Executor = ThreadPoolExecutor(workers, thread_name_prefix="touchstone-compute")
+        self.publishers: Executor = ThreadPoolExecutor(workers, thread_name_prefix="touchstone-publish")
+        self.device: Executor = ThreadPoolExecutor(1, thread_name_prefix="touchstone-device")
+
+    def require_device(self) -> None:
+        """Raise ConfigError if no worker takes tasks for the GPU; the pipeline's device was checked before."""
+
+    def renew(self, claims: Claims) -> list[str]:
+        """Restart workers that have loaded other code than the plan says; their addresses. Raises StageError."""
+        del claims  # threads of the process that planned: each task proves itself
+        return []
+
+    def submit(self, node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Future[Outcome]:
+        """The outcome of a task. A task that waits in the queue when the user stops is given back with nothing done."""
+        outcome: Future[Outcome] = Future()
+        pool = self.device if wants_device(task.stage, task.config, task.facts.device) else self.pool
+        pool.submit(settle, outcome, lambda: self._work(outcome, node, task, progress, stop))
+        return outcome
+
+    def _work(
+        self, outcome: Future[Outcome], node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop
+    ) -> Outcome | None:
+        if stop():
+            return Outcome()
+        if isinstance(task, ArtifactTask):
+            return make_artifact(task, lambda done, total: progress.step(node, done, total), stop)
+        started = time.perf_counter()
+        found = compute_rows(task)
+        self.publishers.submit(settle, outcome, lambda: publish_rows(task, found, started))
+        return None
+
+    def look(self, progress: Progress, stop: Stop) -> None:
+        """Called several times a second while tasks are in flight. Raises ClusterError if they will never end."""
+
+    def explain(self, node: str, error: Exception) -> TouchstoneError:
+        """What to say of a task that ended with an error that no stage raises. Raises ClusterError if all is lost."""
+        return StageError(f"{node}: the task was lost ({type(error).__name__}: {error}); run again to go on")
+
+    def stop(self, running: Iterable[Future[Outcome]]) -> None:
+        """Called every second once the user stops: tasks that have begun are finished, the others are canceled."""
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=True)
+        self.device.shutdown(wait=True)
+        self.publishers.shutdown(wait=True)
+
+
+def settle(outcome: Future[Result], work: Callable[[], Result | None]) -> None:
+    """Set what `work` returns or raises; None means that a later step sets it."""
+    try:
+        result = work()
+    except BaseException as error:  # whatever it is, the loop that waits for the future has to see it
+        outcome.set_exception(error)
+        return
+    if result is not None:
+        outcome.set_result(result)
+
+
+def default_workers() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

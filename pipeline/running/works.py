@@ -1,0 +1,240 @@
+"""From a plan to tasks: which rows become one shard, what each task waits for, and what a worker is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids
+from pipeline.errors import DamagedShardError, StageError
+from pipeline.planning.plan import ArtifactPlan, Plan
+from pipeline.planning.recipes import Recipe
+from pipeline.planning.selection import Branch, Selection
+from pipeline.running.proof import CheckedFile, Claim
+from pipeline.running.tasks import ArtifactTask, Content, Facts, Parent, ShardTask
+from pipeline.stage import SPLITS, Artifact, Stage
+from pipeline.storage.artifacts import verify_files
+
+LEAST_ROWS = 64
+"""Shards of a node are split for parallel work, but not below this many rows."""
+
+
+@dataclass(eq=False)
+class Work:
+    """One task to be: which rows of which branch, or which artifact, and the works that it waits for."""
+
+    number: int
+    node: str
+    branch: Branch | None = None
+    positions: NDArray[np.int64] | None = None
+    artifact: ArtifactPlan | None = None
+    waits: set[int] = field(default_factory=set)
+
+    @property
+    def rows(self) -> int:
+        return len(self.positions) if self.positions is not None else 0
+
+
+def works_of(plan: Plan, workers: int) -> list[Work]:
+    """Tasks for all that is missing, each after those that it waits for."""
+    from pipeline.storage.shards import rows_per_shard
+
+    works: list[Work] = []
+    makers: dict[bytes, tuple[NDArray[np.void], NDArray[np.int64]]] = {}  # chain -> (sorted missing ids, work numbers)
+    artifact_work: dict[bytes, int] = {}
+    for name in plan.nodes:
+        for branch in plan.branches.get(name, []):
+            missing = branch.usable[~branch.have[branch.usable]]
+            if branch.chain in makers:  # another branch of the same chain computes these rows
+                missing = missing[ids.lookup(makers[branch.chain][0], branch.rows.id[missing]) < 0]
+            if not len(missing):
+                continue
+            node = plan.pipeline.nodes[name]
+            limit = node.shard_rows or rows_per_shard(branch.schema)
+            share = max(LEAST_ROWS, -(-len(missing) // (2 * workers)))
+            size = limit if node.shard_rows else min(limit, share)
+            after = {artifact_work[one.key] for one in _inputs(branch.artifacts) if one.key in artifact_work}
+            numbers = np.empty(len(missing), dtype=np.int64)
+            for start in range(0, len(missing), size):
+                positions = missing[start : start + size]
+                numbers[start : start + size] = len(works)
+                waits = after | _waits(branch, positions, makers)
+                works.append(Work(len(works), name, branch=branch, positions=positions, waits=waits))
+            _note(makers, branch.chain, branch.rows.id[missing], numbers)
+        artifact = plan.artifacts.get(name)
+        if artifact is not None and artifact.found is None and artifact.key not in artifact_work:
+            waits = {artifact_work[one.key] for one in _inputs(artifact.artifacts) if one.key in artifact_work}
+            for views in artifact.views.values():
+                for selections in views.values():
+                    for selection in selections:
+                        for side in selection.sides:
+                            waits |= _makers_of(side.branch.chain, side.ids, makers)
+            artifact_work[artifact.key] = len(works)
+            works.append(Work(len(works), name, artifact=artifact, waits=waits))
+    return works
+
+
+def _inputs(artifacts: Mapping[str, tuple[ArtifactPlan, ...]]) -> Iterator[ArtifactPlan]:
+    for found in artifacts.values():
+        yield from found
+
+
+def _note(
+    makers: dict[bytes, tuple[NDArray[np.void], NDArray[np.int64]]],
+    chain: bytes,
+    missing: NDArray[np.void],
+    numbers: NDArray[np.int64],
+) -> None:
+    if chain in makers:
+        missing = np.concatenate([makers[chain][0], missing])
+        numbers = np.concatenate([makers[chain][1], numbers])
+    order = ids.order(missing)
+    makers[chain] = (missing[order], numbers[order])
+
+
+def _makers_of(
+    chain: bytes, wanted: NDArray[np.void], makers: Mapping[bytes, tuple[NDArray[np.void], NDArray[np.int64]]]
+) -> set[int]:
+    if chain not in makers:
+        return set()
+    ranked, numbers = makers[chain]
+    places = ids.lookup(ranked, wanted)
+    return set(np.unique(numbers[places[places >= 0]]).tolist())
+
+
+def _waits(branch: Branch, positions: NDArray[np.int64], makers: Mapping[bytes, Any]) -> set[int]:
+    waits: set[int] = set()
+    for side in branch.sides:
+        waits |= _makers_of(side.branch.chain, side.branch.rows.id[side.positions[positions]], makers)
+    return waits
+
+
+class TaskMaker:
+    """Turns a Work into what a worker needs, at the moment of submission (so that few are in memory)."""
+
+    def __init__(self, plan: Plan, facts: Facts, failures: Mapping[str, list[str]] | None = None) -> None:
+        self.plan = plan
+        self.facts = facts
+        self.verified: set[Path] = set()
+        self.failures = failures or {}  # node -> a sentence per failed row, of this run
+
+    def make(self, work: Work) -> ShardTask | ArtifactTask:
+        return self.shard(work) if work.branch is not None else self._artifact(work)
+
+    def shard(self, work: Work) -> ShardTask:
+        """The task of some rows of a branch."""
+        branch, positions = work.branch, work.positions
+        assert branch is not None
+        assert positions is not None
+        payload: dict[str, Any] = {}
+        content = None
+        if branch.positions is not None:
+            entries = branch.positions[positions]
+            columns = {name: column[entries] for name, column in branch.payload.items()}
+            locations = columns.pop("location", None)
+            payload = columns
+            if locations is not None:
+                content = Content(branch.stage, branch.config, [str(place) for place in locations])
+        return ShardTask(
+            self.facts, branch.node, branch.stage, branch.config, branch.chain, branch.schema,
+            branch.rows.id[positions], tuple(_parent(side.branch, side.positions[positions]) for side in branch.sides),
+            None if branch.index is None else branch.index[positions], payload, content,
+            _claim(branch.files, branch.recipe), self._inputs(branch.artifacts),
+        )  # fmt: skip
+
+    def claims(self, works: Sequence[Work]) -> list[tuple[str, Stage, Any, Claim]]:
+        """What the recipes of these works say of the processes that compute them, once each."""
+        found: dict[int, tuple[str, Stage, Any, Claim]] = {}
+        for work in works:
+            if work.branch is not None:
+                one = work.branch
+                found[id(one)] = (one.node, one.stage, one.config, _claim(one.files, one.recipe))
+            elif work.artifact is not None:
+                node = work.artifact.node
+                claim = _claim(node.files, work.artifact.recipe)
+                found[id(work.artifact)] = (node.name, node.stage, node.config, claim)
+        return list(found.values())
+
+    def _inputs(self, artifacts: Mapping[str, tuple[ArtifactPlan, ...]]) -> dict[str, Any]:
+        result = {}
+        for name, found in artifacts.items():
+            ready = []
+            for one in found:
+                artifact = one.found or self.plan.store.artifact(one.node.stage.name, one.key)
+                if artifact is None:
+                    raise StageError(f"{one.node.name} is missing although its task is done; run again")
+                self._verify(artifact)
+                ready.append(type(artifact)(one.node.name, artifact.key, artifact.path, artifact.info))
+            result[name] = tuple(ready)
+        return result
+
+    def _verify(self, artifact: Artifact) -> None:
+        """Read an artifact's files once per run before anything is made with it. Raises DamagedShardError."""
+        if artifact.path in self.verified:
+            return
+        wrong = verify_files(artifact.path, artifact.info)
+        if wrong:
+            raise DamagedShardError(wrong[0], str(artifact.path))
+        self.verified.add(artifact.path)
+
+    def _artifact(self, work: Work) -> ArtifactTask:
+        artifact = work.artifact
+        assert artifact is not None
+        columns = (*artifact.node.stage.uses_columns, "split")  # no others are in the key, so no others are given
+        views: dict[str, Any] = {}
+        for name, named in artifact.views.items():
+            views[name] = {label: view_of(self.plan, found, columns) for label, found in named.items()}
+        node = artifact.node
+        components = dict(artifact.recipe.components)
+        above = self.plan.pipeline.select([node.name])
+        base = f"{self.plan.pipeline.base}/"
+        failed = {name: [line.replace(base, "") for line in lines]
+                  for name, lines in self.failures.items() if name in above}  # fmt: skip
+        return ArtifactTask(
+            self.facts, node.name, node.stage, node.config, artifact.key, components, views,
+            _claim(node.files, artifact.recipe), self._inputs(artifact.artifacts), failed,
+        )  # fmt: skip
+
+
+def view_of(
+    plan: Plan, selections: list[Selection], columns: tuple[str, ...] | None = None
+) -> tuple[list[Any], dict[str, NDArray[Any]]]:
+    """Parts and row table of a dataset; `columns`: which ones (all if left out)."""
+    from pipeline.dataset import Part
+
+    parts, tables = [], []
+    for selection in selections:
+        branch = selection.sides[0].branch
+        steps = tuple(dict(step) for step in branch.steps)
+        parts.append(Part(branch.stage.name, branch.chain, branch.schema, selection.sides[0].ids, steps))
+        tables.append(selection.table())
+    words = np.array([*plan.names.words, ""], dtype=str)
+    splits = np.array(SPLITS)
+    table = {
+        "label": np.concatenate([t.label for t in tables]) if tables else np.zeros(0, np.uint8),
+        "split": splits[np.concatenate([t.split for t in tables])] if tables else splits[:0],
+        "domain": words[np.concatenate([t.domain for t in tables])] if tables else words[:0],
+        "source": words[np.concatenate([t.source for t in tables])] if tables else words[:0],
+        "group": np.concatenate([t.group for t in tables]) if tables else np.zeros(0, "V16"),
+    }
+    return parts, {name: column for name, column in table.items() if columns is None or name in columns}
+
+
+def _claim(files: Mapping[str, Any], recipe: Recipe) -> Claim:
+    """What the components of a recipe say of the process that computes, and where its files lie."""
+    digests = recipe.components["files"]
+    checked = {name: CheckedFile(reference.path, digests[name]) for name, reference in files.items()}
+    return Claim.of(recipe.components, checked)
+
+
+def _parent(branch: Branch, positions: NDArray[np.int64]) -> Parent:
+    content = None
+    if branch.stage.content and branch.positions is not None:
+        locations = branch.payload["location"][branch.positions[positions]]
+        content = Content(branch.stage, branch.config, [str(place) for place in locations])
+    return Parent(branch.stage.name, branch.chain, branch.schema, branch.rows.id[positions], content)

@@ -1,0 +1,1 @@
+"""What is there: shards, artifacts and small files on disk."""

@@ -1,0 +1,82 @@
+"""Small random gathers of large rows: one copy per row straight out of the memory maps of all shards.
+
+Looking rows up shard by shard costs more than copying a batch of 64 rows. Here the place of every row of a dataset is
+worked out once per field (shard, byte offset, inner chunk); a batch is then a list of slices, joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.storage.shard_reader import LARGE_ROW, ArrayReader
+
+if TYPE_CHECKING:
+    from pipeline.storage.shards import Shard
+
+MOST_ROWS = 4096
+"""Rows per gather up to which the list of slices pays."""
+
+
+class FieldPlan:
+    """Where each row of a dataset lies, for one field."""
+
+    def __init__(
+        self,
+        readers: Sequence[ArrayReader],
+        shard: NDArray[np.int64],
+        start: NDArray[np.int64],
+        chunk: NDArray[np.int64],
+        firsts: NDArray[np.int64],
+    ) -> None:
+        self._readers = readers
+        self._views = [reader.buffer for reader in readers]
+        self._shard, self._start, self._chunk = shard, start, chunk
+        self._firsts = firsts  # number of each shard's first inner chunk, and the number of all
+        self._unverified = np.ones(int(firsts[-1]), dtype=bool)
+        self._some_unverified = True
+        layout = readers[0].layout
+        assert layout is not None
+        self._size, self._dtype, self._shape = layout.row_bytes, layout.dtype, layout.shape[1:]
+
+    def rows(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
+        """The rows at these positions of the dataset: (len(wanted), *shape), a fresh array."""
+        if self._some_unverified:
+            self._verify(self._chunk[wanted])
+        size, views = self._size, self._views
+        places = zip(self._shard[wanted].tolist(), self._start[wanted].tolist(), strict=True)
+        data = bytearray().join([views[shard][start : start + size] for shard, start in places])
+        return np.frombuffer(data, dtype=self._dtype).reshape(len(wanted), *self._shape)
+
+    def _verify(self, chunks: NDArray[np.int64]) -> None:
+        fresh = np.unique(chunks[self._unverified[chunks]])
+        if not len(fresh):
+            return
+        owners = np.searchsorted(self._firsts, fresh, side="right") - 1
+        for owner in np.unique(owners).tolist():
+            self._readers[owner].verify_chunks(fresh[owners == owner] - self._firsts[owner])
+        self._unverified[fresh] = False
+        self._some_unverified = bool(self._unverified.any())
+
+
+def plan_field(
+    open_shard: Callable[[int], Shard], field: str, shard: NDArray[np.int32], row: NDArray[np.int64]
+) -> FieldPlan | None:
+    """The plan of a field for rows in the shards number `shard`; None where rows are small or not plain bytes."""
+    used, numbers = np.unique(shard, return_inverse=True)
+    readers = [open_shard(number).reader(field) for number in used.tolist()]
+    if not readers or not all(reader.complete and reader.layout for reader in readers):
+        return None
+    layouts = [reader.layout for reader in readers if reader.layout is not None]
+    if layouts[0].row_bytes < LARGE_ROW:
+        return None
+    start, chunk = np.empty(len(row), dtype=np.int64), np.empty(len(row), dtype=np.int64)
+    firsts = np.cumsum([0, *(layout.chunks for layout in layouts)])
+    for number, reader in enumerate(readers):
+        mine = np.flatnonzero(numbers == number)
+        start[mine], chunk[mine] = reader.spans(row[mine])
+        chunk[mine] += firsts[number]
+    return FieldPlan(readers, numbers.astype(np.int64), start, chunk, firsts)
