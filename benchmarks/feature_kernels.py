@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from benchmarks.measure import alternate, emit
 from detectors.noise_pattern import pattern
 from pipeline.stage import ID, Batch, Context, Stage, StageConfig
-from stages.planes import blocks
+from stages.images.planes import blocks
 from stages.prnu import Prnu, PrnuConfig
-from stages.profiles import line_spectra
-from stages.spectra import dct2d_maps, fft2d_maps
+from stages.spectra.maps import dct2d_maps, fft2d_maps
+from stages.spectra.profiles import line_spectra
+from stages.spectra.wavelet_noise import noise_residual
 from stages.spectrum import Spectrum, SpectrumConfig
-from stages.wavelet_noise import noise_residual
 
 ROUNDS, CLAIM = 9, 0.85
 LEVELS, SIGMA = 4, 5.0  # of the denoiser

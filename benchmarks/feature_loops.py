@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import alternate, emit
 from pipeline.running.memory import keep_freed_memory
-from stages.high_pass import high_pass
-from stages.planes import opencv_gray
-from stages.spectra import dct2d_maps, fft2d_maps
+from stages.images.planes import opencv_gray
+from stages.spectra.high_pass import high_pass
+from stages.spectra.maps import dct2d_maps, fft2d_maps
 
 ROUNDS = 7
 Kernel = Callable[[NDArray[np.uint8]], NDArray[Any]]

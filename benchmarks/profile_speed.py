@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import alternate, emit
-from stages.profiles import Convention, profiles
+from stages.spectra.profiles import Convention, profiles
 
 SIZE, IMAGES, ROUNDS, CLAIM = 256, 32, 7, 10.0
 

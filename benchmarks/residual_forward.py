@@ -25,10 +25,10 @@ from torch import Tensor
 from benchmarks.measure import alternate, emit
 from pipeline.running.memory import keep_freed_memory
 from pipeline.stage import ID, Batch, Context
-from stages.networks import prepare
 from stages.residual import LEVELS, Residual, ResidualConfig, micro_batch
 from stages.resynthesis import perceptual, weights
 from stages.resynthesis.scale import SCALE
+from stages.training.networks import prepare
 
 ROUNDS, CLAIM = 7, 0.90
 WEIGHTS = Path(__file__).parents[1] / "manifests" / "weights"

@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.measure import alternate, emit
 from pipeline.stage import Batch, Context
 from stages.generators import generator_file, weights
-from stages.networks import prepare
 from stages.sample import Sample, SampleConfig
+from stages.training.networks import prepare
 
 ROUNDS = 5
 

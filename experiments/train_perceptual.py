@@ -34,10 +34,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.atomic import write_bytes
-from stages.manifests import read_manifest
-from stages.networks import prepare
+from stages.images.manifests import read_manifest
 from stages.resynthesis import perceptual
 from stages.resynthesis.perceptual_networks import PerceptualNetwork, small
+from stages.training.networks import prepare
 
 WIDTHS = (16, 32, 64, 128, 128)
 HELD_OUT = 6  # one group in so many

@@ -87,7 +87,7 @@ class Equalize(Stage):
 
     def compute(self, config: EqualizeConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
         """A row that cannot be read, decoded or cropped fails with one sentence."""
-        from stages.images import decode
+        from stages.images.decoding import decode
 
         images = np.zeros((len(batch), config.size, config.size, 3), np.uint8)
         reduction = np.zeros(len(batch), np.float32)
@@ -106,7 +106,7 @@ class Equalize(Stage):
 
 def equalize(pixels: NDArray[np.uint8], config: EqualizeConfig) -> tuple[NDArray[np.uint8], float]:
     """Color mode, crop and Lanczos of one image, (H, W, 3) uint8 RGB; raises ValueError if the crop does not fit."""
-    from stages.images import gray, lanczos
+    from stages.images.decoding import gray, lanczos
 
     left, top, side = _square(config, pixels.shape[1], pixels.shape[0])
     pixels = pixels[top : top + side, left : left + side]

@@ -1,8 +1,9 @@
 """Equalize the spectra of images (+E): a gain on each frequency, learned by `fit_equalization` from training rows.
 
 Variant E of He et al. 2021: fakes whose mean spectrum is that of photographs. The definition is in
-`stages/spectrum_gain.py`. Rounding to 8 bits brings part of the gap back, and the change is not invisible: the field
-`psnr` says how large it is. Which rows are equalized, fakes only or both classes, is the view `of`; results name it.
+`stages/spectra/spectrum_gain.py`. Rounding to 8 bits brings part of the gap back, and the change is not invisible: the
+field `psnr` says how large it is. Which rows are equalized, fakes only or both classes, is the view `of`; results name
+it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import PICTURE, Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, file_setting
-from stages import equalization_file, spectrum_gain
+from stages.spectra import equalization_file, spectrum_gain
 
 
 class EqualizeSpectrumConfig(StageConfig):

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StageError
 from pipeline.stage import FAKE, REAL, Artifact, FitContext, Input, Kind, Promise, Schema, Stage, StageConfig, setting
-from stages.detector_choice import check_feature
-from stages.detector_file import Detector, FeatureRows, load_detector
-from stages.metrics import summary
-from stages.networks import prepare
+from stages.evaluation.detector_file import Detector, FeatureRows, load_detector
+from stages.evaluation.metrics import summary
+from stages.training.detector_choice import check_feature
+from stages.training.networks import prepare
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset

@@ -178,7 +178,7 @@ class FinetuneGenerator(Stage):
         from stages.generators import trainer
         from stages.generators.generator_metrics import profile_distance_of
         from stages.generators.spectral_training import mean_profile
-        from stages.networks import prepare, seeded
+        from stages.training.networks import prepare, seeded
 
         check_precision(config.mixed_precision, ctx.device)
         prepare(ctx.device, ctx.threads)
@@ -266,7 +266,7 @@ def _discriminator(path: Path, artifact: Path | None) -> tuple[dict[str, Any], n
     from importlib import import_module
 
     from stages.generators import weights
-    from stages.weights_file import is_safetensors
+    from stages.weights.weights_file import is_safetensors
 
     if artifact is not None:
         beside = artifact / "discriminator.safetensors"

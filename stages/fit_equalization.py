@@ -1,9 +1,9 @@
 """Learn a spectrum equalization (+E) from training rows: mean log spectra of reals and of fakes in, an artifact out.
 
-`equalize_spectrum` applies it. The definition is in `stages/spectrum_gain.py`. Which fakes the mean is taken over is a
-view: fakes of several generators in one view share one gain, and then only their common mean becomes that of the reals.
-A second pass over the training fakes measures what the equalization does: the gap that is left, before and after
-rounding to 8 bits, and how much it changes the images.
+`equalize_spectrum` applies it. The definition is in `stages/spectra/spectrum_gain.py`. Which fakes the mean is taken
+over is a view: fakes of several generators in one view share one gain, and then only their common mean becomes that of
+the reals. A second pass over the training fakes measures what the equalization does: the gap that is left, before and
+after rounding to 8 bits, and how much it changes the images.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import FAKE, REAL, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages import spectrum_gain
-from stages.equalization_file import CARD, FILE, describe, pack
-from stages.image_field import SMALLEST, image_size
-from stages.row_order import in_order
-from stages.spectrum_gain import Array, Equalization
+from stages.images.image_field import SMALLEST, image_size
+from stages.spectra import spectrum_gain
+from stages.spectra.equalization_file import CARD, FILE, describe, pack
+from stages.spectra.spectrum_gain import Array, Equalization
+from stages.training.row_order import in_order
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset

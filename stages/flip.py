@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig
-from stages.image_field import image_size
+from stages.images.image_field import image_size
 
 
 class FlipConfig(StageConfig):

@@ -41,9 +41,9 @@ from pipeline.stage import (
     StageConfig,
     row_setting,
 )
-from stages import grouping
-from stages.containers import FACTS
-from stages.manifests import Manifest, read_manifest
+from stages.images import grouping
+from stages.images.containers import FACTS
+from stages.images.manifests import Manifest, read_manifest
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 SUFFIXES = (".png", *JPEG_SUFFIXES, ".webp", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".avif")
@@ -147,7 +147,7 @@ class Ingest(Stage):
     content: ClassVar[bool] = True
 
     def schema(self, config: IngestConfig, inputs: Mapping[str, Schema]) -> Schema:
-        """Container facts; see `stages.containers.FACTS`."""
+        """Container facts; see `stages.images.containers.FACTS`."""
         return dict(FACTS)
 
     def discover(self, config: IngestConfig, scan: Any) -> SourceRows:
@@ -175,7 +175,7 @@ class Ingest(Stage):
 
     def compute(self, config: IngestConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
         """One array per fact; a file that is no image fails its row."""
-        from stages.containers import inspect
+        from stages.images.containers import inspect
 
         facts = {name: np.zeros((len(batch), *item.shape), item.dtype) for name, item in FACTS.items()}
         for row in range(len(batch)):

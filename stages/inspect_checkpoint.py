@@ -14,12 +14,12 @@ import numpy as np
 
 from pipeline.errors import ConfigError, TouchstoneError
 from stages.generators import generator_file, official, weights
-from stages.generators.checkpoints import Contents, Converted, read_contents
 from stages.generators.layers import parameters
 from stages.generators.weights import Header
-from stages.kinds_of_weights import WITHOUT_MASKS
 from stages.sentences import listed, printable
-from stages.weights_file import WeightsError, is_safetensors
+from stages.weights.checkpoints import Contents, Converted, read_contents
+from stages.weights.kinds import WITHOUT_MASKS
+from stages.weights.weights_file import WeightsError, is_safetensors
 
 OWN = "safetensors"
 SHOWN = 9  # networks and other entries that the text names

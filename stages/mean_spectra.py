@@ -1,8 +1,8 @@
 """Mean spectra of each source of images as arrays and pictures: what upsampling leaves behind, seen without a detector.
 
 Wang et al. 2020 (figure 7), Frank et al. 2020 and their successors show such pictures; they differ in what is averaged,
-so all three definitions of `stages.spectrum_means` are written. Rows stream through in blocks: memory does not grow
-with their number. What is finished is kept in scratch, so a killed run goes on from there.
+so all three definitions of `stages.spectra.spectrum_means` are written. Rows stream through in blocks: memory does not
+grow with their number. What is finished is kept in scratch, so a killed run goes on from there.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pydantic import field_validator
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import SPLITS, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages.image_field import SMALLEST, image_size
-from stages.row_order import in_order
-from stages.spectrum_means import EPSILON, Picture, SpectrumSums, definitions
+from stages.images.image_field import SMALLEST, image_size
+from stages.spectra.spectrum_means import EPSILON, Picture, SpectrumSums, definitions
+from stages.training.row_order import in_order
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset

@@ -52,8 +52,8 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
-from stages import jpeg_codecs, perturbations
-from stages.image_field import image_size
+from stages.images import jpeg_codecs, perturbations
+from stages.images.image_field import image_size
 
 OFF = -1.0
 """Value of a drawn parameter in rows that the operation was not applied to."""

@@ -3,7 +3,7 @@
 Marra et al. 2019 (arXiv:1812.11842) found that a generator leaves a stable pattern in the noise of its images, as a
 sensor does. This stage stores the noise of each image; the fingerprint of a class and the correlation with it are the
 work of the detector family `prnu`, which reads the fields made here. What the numbers mean is written in
-`stages/wavelet_noise.py` and `detectors/noise_pattern.py`.
+`stages/spectra/wavelet_noise.py` and `detectors/noise_pattern.py`.
 
 Values are computed in float32 and stored as float16: they differ by at most 2**-11 of their size (below 6e-5 gray
 levels by 3e-8), correlations by less than 1e-4. Content must be aligned to the pixel: any crop, resize or flip between
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
 from pipeline.stage import MAP, MAPS, Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
-from stages.image_field import image_size
+from stages.images.image_field import image_size
 
 Feature = Literal["residual", "terms", "noise"]
 FEATURES: tuple[Feature, ...] = ("residual", "terms", "noise")
@@ -86,7 +86,7 @@ class Prnu(Stage):
 
     def modules(self, config: PrnuConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The mathematics."""
-        return ("detectors.noise_pattern", "stages.wavelet_noise")
+        return ("detectors.noise_pattern", "stages.spectra.wavelet_noise")
 
     def schema(self, config: PrnuConfig, inputs: Mapping[str, Schema]) -> Schema:
         """Fields of the chosen features for the image size of the input."""
@@ -115,8 +115,8 @@ class Prnu(Stage):
     def compute(self, config: PrnuConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
         """Fields of `image`, (n, H, W, 3) uint8 RGB; all values are finite, and zero for a constant image."""
         from detectors.noise_pattern import pattern
-        from stages.planes import blocks
-        from stages.wavelet_noise import fingerprint_terms, noise_residual
+        from stages.images.planes import blocks
+        from stages.spectra.wavelet_noise import fingerprint_terms, noise_residual
 
         del ctx
         images = batch.inputs[0]["image"]

@@ -18,18 +18,16 @@ from pydantic import field_validator
 
 from pipeline.printable import printable_lines
 from pipeline.stage import Artifact, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages import (
-    STAGES,
-    class_differences,
-    report_equalizations,
-    report_generators,
-    report_mean_spectra,
-    report_pictures,
-    report_tables,
-)
-from stages.containers import texts
-from stages.json_file import read_json
-from stages.reductions import FIELD, Reductions
+from stages import STAGES
+from stages.evaluation import class_differences
+from stages.evaluation.json_file import read_json
+from stages.evaluation.reductions import FIELD, Reductions
+from stages.images.containers import texts
+from stages.reporting import equalizations as report_equalizations
+from stages.reporting import generators as report_generators
+from stages.reporting import mean_spectra as report_mean_spectra
+from stages.reporting import pictures as report_pictures
+from stages.reporting import tables as report_tables
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset

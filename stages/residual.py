@@ -33,10 +33,10 @@ from pipeline.stage import (
     file_setting,
     setting,
 )
-from stages.image_field import image_size
-from stages.networks import prepare
+from stages.images.image_field import image_size
 from stages.resynthesis import weights
 from stages.resynthesis.scale import SCALE
+from stages.training.networks import prepare
 
 if TYPE_CHECKING:
     from torch import Tensor

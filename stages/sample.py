@@ -44,7 +44,7 @@ from pipeline.stage import (
 )
 from stages.generators import generator_file
 from stages.generators.weights import Header
-from stages.networks import prepare
+from stages.training.networks import prepare
 
 if TYPE_CHECKING:
     from torch import Tensor

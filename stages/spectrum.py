@@ -1,8 +1,8 @@
 """Stage `spectrum`: frequency features of images, stored raw so that a change of normalization recomputes nothing.
 
 Baselines "1D spectrum", "FFT-2d" and "DCT-2d" of He et al. 2021, and the row and column projections that their
-follow-up asks for. What a number means is written in `stages/profiles.py` and `stages/spectra.py`; this file chooses,
-names and stores. A module enters the recipe only where a feature of it is asked for.
+follow-up asks for. What a number means is written in `stages/spectra/profiles.py` and `stages/spectra/maps.py`; this
+file chooses, names and stores. A module enters the recipe only where a feature of it is asked for.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
 from pipeline.stage import MAPS, Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
-from stages.image_field import SMALLEST, image_size
+from stages.images.image_field import SMALLEST, image_size
 
 Feature = Literal["profile", "projections", "dct2d", "fft2d"]
 
-PROFILES, SPECTRA = "stages.profiles", "stages.spectra"
+PROFILES, SPECTRA = "stages.spectra.profiles", "stages.spectra.maps"
 MODULES: dict[Feature, str] = {"profile": PROFILES, "projections": PROFILES, "dct2d": SPECTRA, "fft2d": SPECTRA}
 
 FREQUENCY = ("frequency",)

@@ -19,9 +19,9 @@ from detectors.normalization import Moments
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
-from stages import statistics_file
-from stages.alike import check_alike
-from stages.row_order import in_order
+from stages.spectra import statistics_file
+from stages.training.alike import check_alike
+from stages.training.row_order import in_order
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset

@@ -23,12 +23,12 @@ from detectors.contract import Control, DetectorConfig, State
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, setting
-from stages import statistics_file
-from stages.alike import check_alike
-from stages.detector_choice import DetectorSchema, detector_config, family_module, no_feature
-from stages.detector_file import FeatureRows, pack, promised, save_detector, unpack
-from stages.networks import prepare
-from stages.row_order import fingerprint, in_order
+from stages.evaluation.detector_file import FeatureRows, pack, promised, save_detector, unpack
+from stages.spectra import statistics_file
+from stages.training.alike import check_alike
+from stages.training.detector_choice import DetectorSchema, detector_config, family_module, no_feature
+from stages.training.networks import prepare
+from stages.training.row_order import fingerprint, in_order
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset

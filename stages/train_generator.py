@@ -16,10 +16,10 @@ import numpy as np
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, row_setting, setting
 from stages import GENERATORS
-from stages.alike import check_alike
 from stages.generators import families, generator_file
 from stages.generators.families import AnyRecipe
 from stages.generators.training_recipes import Growing, Recipe
+from stages.training.alike import check_alike
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +92,7 @@ class TrainGenerator(Stage):
         import torch
 
         from stages.generators import trainer
-        from stages.networks import prepare
+        from stages.training.networks import prepare
 
         check_precision(config.mixed_precision, ctx.device)
         prepare(ctx.device, ctx.threads)
@@ -144,7 +144,7 @@ def side_of(schema: Schema) -> int:
 
 def real_rows(view: Any) -> Dataset:
     """Training rows of real images, ordered by id; raises StageError if there are fakes or too few."""
-    from stages.row_order import in_order
+    from stages.training.row_order import in_order
 
     rows: Dataset = in_order(view.split("train"))
     fakes = int((rows.column("label") == 1).sum())
@@ -173,14 +173,14 @@ def discriminator_architecture(recipe: Recipe, side: int, classes: int) -> dict[
 
 def new_players(family: str, architectures: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, nn.Module]:
     """Generator and discriminator, or one of them, with the fresh weights of a seed."""
-    from stages.networks import seeded
+    from stages.training.networks import seeded
 
     with seeded(seed):
         return {name: new_network(family, name, given) for name, given in architectures.items()}
 
 
 def new_network(family: str, player: str, architecture: Mapping[str, Any]) -> nn.Module:
-    """A network with fresh weights from torch's default random generator: see `stages.networks.seeded`."""
+    """A network with fresh weights from torch's default random generator: see `stages.training.networks.seeded`."""
     from importlib import import_module
 
     module = import_module(f"stages.generators.{family}" + ("_discriminator" if player == "discriminator" else ""))
@@ -240,7 +240,7 @@ def publish(
     from stages.generators import trainer, weights
     from stages.generators.generator_metrics import card_figures
     from stages.generators.layers import parameters
-    from stages.row_order import fingerprint
+    from stages.training.row_order import fingerprint
 
     family = config.recipe.family
     domains = [str(name) for name in images.domains] if config.recipe.conditional else []

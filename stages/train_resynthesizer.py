@@ -34,10 +34,10 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
-from stages.image_field import image_size
+from stages.images.image_field import image_size
 from stages.resynthesis import weights
 from stages.resynthesis.scale import SCALE
-from stages.weights_file import METADATA_KEY, WeightsError
+from stages.weights.weights_file import METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -253,7 +253,7 @@ class TrainResynthesizer(Stage):
     ) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
         from stages.generators import trainer
-        from stages.networks import prepare, seeded
+        from stages.training.networks import prepare, seeded
 
         prepare(ctx.device, ctx.threads)
         if config.joint is None:
@@ -293,7 +293,7 @@ def architecture_of(config: TrainResynthesizerConfig, checkpoint: Path | Promise
 
 def new_network(architecture: weights.Architecture, start: Path | None) -> nn.Module:
     """A network to be trained, on the CPU: fresh from torch's default random generator (see
-    `stages.networks.seeded`), or from a file.
+    `stages.training.networks.seeded`), or from a file.
     """
     from stages.resynthesis.rdn import RDN
 
@@ -330,7 +330,7 @@ def refuse_fakes(view: Any) -> None:
 
 def rows_of(view: Any, label: int) -> dict[str, Dataset]:
     """Rows of one class of train and val, ordered by id; raises StageError where there are none."""
-    from stages.row_order import in_order
+    from stages.training.row_order import in_order
 
     found: dict[str, Dataset] = {}
     for split in ("train", "val"):
@@ -407,7 +407,7 @@ def publish(
 
     from pipeline.atomic import write_bytes
     from stages.generators import trainer
-    from stages.row_order import fingerprint
+    from stages.training.row_order import fingerprint
 
     tensors = trainer.tensors_of(training.network)
     header = weights.save(ctx.out / weights.FILE, architecture, config.task, tensors)

@@ -43,8 +43,8 @@ from pipeline.stage import (
 )
 from stages.generators import generator_file
 from stages.generators.weights import Header
-from stages.kinds_of_weights import WITHOUT_MASKS
-from stages.networks import in_micro_batches, prepare
+from stages.training.networks import in_micro_batches, prepare
+from stages.weights.kinds import WITHOUT_MASKS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -35,9 +35,9 @@ from pipeline.stage import (
     draw_key,
     setting,
 )
-from stages import upsampling
-from stages.image_field import image_size
-from stages.upsampling import Method
+from stages.images.image_field import image_size
+from stages.spectra import upsampling
+from stages.spectra.upsampling import Method
 
 METHODS: tuple[Method, ...] = get_args(Method)
 WEIGHTED = ("pixel_shuffle", "transposed_convolution")

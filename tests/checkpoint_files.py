@@ -25,8 +25,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.generators.checkpoints import read_bytes
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import read_bytes
 
 MEBIBYTE = 1 << 20
 

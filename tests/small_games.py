@@ -12,7 +12,6 @@ from memory_rows import MemoryRows, rows_of
 
 from stages.generators.families import FAMILIES
 from stages.generators.training_recipes import Recipe
-from stages.networks import prepare
 from stages.train_generator import (
     TrainGeneratorConfig,
     discriminator_architecture,
@@ -21,6 +20,7 @@ from stages.train_generator import (
     new_network,
     training_images,
 )
+from stages.training.networks import prepare
 
 SIDES = {"progan": 8, "stylegan": 8, "stylegan2": 8, "stargan2": 32}
 NAMES = tuple(FAMILIES)

@@ -12,8 +12,8 @@ from detectors.cnn import Config, describe
 from detectors.network import Trainer, empty_network, load_network
 from detectors.normalization import band_mask, keep_band, percentile_scale
 from pipeline.stage import MAPS
-from stages.detector_choice import detector_config
-from stages.spectra import fft2d_maps
+from stages.spectra.maps import fft2d_maps
+from stages.training.detector_choice import detector_config
 
 
 def config(band: str | None = None) -> Config:

@@ -34,9 +34,9 @@ from checkpoint_files import (
     torch_bytes,
 )
 
-from stages.generators import pickle_machine
-from stages.generators.checkpoints import read_bytes
 from stages.generators.weights import WeightsError
+from stages.weights import pickle_machine
+from stages.weights.checkpoints import read_bytes
 
 
 def rebuilt(size: Any, stride: Any, offset: Any = 0) -> Calls:

@@ -37,8 +37,8 @@ from stress.fuzz_checkpoints import made_files
 
 from stages import GENERATORS
 from stages.generators import official, weights
-from stages.generators.checkpoints import Contents, read_bytes
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import Contents, read_bytes
 
 CONTAINERS = {True: "torch zip", False: "torch legacy"}
 SUFFIXES = (".pkl", ".pth", ".pt", ".model", ".ckpt")
@@ -336,7 +336,7 @@ def test_large_arrays_of_protocol_2_stay_within_the_budget() -> None:
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
     path = write(tmp_path / "g.pt", torch_bytes(state_dict("a")))
     program = (
-        "import sys, pathlib\nfrom stages.generators.checkpoints import read_contents\n"
+        "import sys, pathlib\nfrom stages.weights.checkpoints import read_contents\n"
         "read_contents(pathlib.Path(sys.argv[1]))\nsys.exit('torch' in sys.modules)"
     )
     root = Path(__file__).parents[1]

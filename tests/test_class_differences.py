@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from memory_rows import step
 
-from stages import class_differences
+from stages.evaluation import class_differences
 
 REAL_STEPS = (step("ingest", manifest="photos.csv"), step("equalize", size=16, resample="lanczos"))
 FAKE_STEPS = (step("sample", generator="progan"), step("equalize", size=16, resample="lanczos"))

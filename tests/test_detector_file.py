@@ -16,7 +16,7 @@ from test_train import CNN, fit, rows
 from detectors import prnu, threshold
 from detectors.contract import State, misfit
 from pipeline.errors import StageError
-from stages.detector_file import load_detector, unpack
+from stages.evaluation.detector_file import load_detector, unpack
 
 
 def changed_card(out: Path, **entries: Any) -> None:

@@ -18,8 +18,8 @@ from detectors.contract import Control, DetectorConfig, State
 from detectors.normalization import divide_by_first, percentile_scale, resample, standardize
 from detectors.profiles import prepared
 from pipeline.stage import MAP, MAPS, PICTURE
-from stages.detector_choice import detector_config, family_module
-from stages.detector_file import pack, unpack
+from stages.evaluation.detector_file import pack, unpack
+from stages.training.detector_choice import detector_config, family_module
 
 
 class MemoryExamples:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from pipeline.stage import CONTENT, ID, Batch, Context, Field, RowError
 from stages.equalize import Equalize, EqualizeConfig
-from stages.images import decode
+from stages.images.decoding import decode
 
 STAGE = Equalize()
 LIMIT = 10**6
@@ -220,7 +220,7 @@ def test_a_bomb_fails_by_its_header_before_any_decoder_sees_it(codec: str, monke
     def never(*args: object) -> None:
         raise AssertionError("a decoder was opened")
 
-    monkeypatch.setattr("stages.images._load", never)
+    monkeypatch.setattr("stages.images.decoding._load", never)
     with pytest.raises(
         ValueError, match=r"the header claims (50,000 x 50|16,383 x 16),\d+ pixels, expected at most 100"
     ):

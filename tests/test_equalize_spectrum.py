@@ -18,9 +18,9 @@ from pipeline.errors import ConfigError
 from pipeline.open import open_node
 from pipeline.planning.closure import closure
 from pipeline.stage import ID, Artifact, Batch, Context, Field, Promise
-from stages import equalization_file
 from stages.equalize_spectrum import EqualizeSpectrum, EqualizeSpectrumConfig
 from stages.fit_equalization import FitEqualization, FitEqualizationConfig
+from stages.spectra import equalization_file
 
 if TYPE_CHECKING:
     from tests.conftest import Golden
@@ -64,7 +64,7 @@ def test_levels_equal_the_reference(golden: Golden, tmp_path: Path) -> None:
 
 @pytest.mark.golden("spectrum", "equalise_E.npz")
 def test_values_before_rounding_equal_the_reference(golden: Golden, tmp_path: Path) -> None:
-    from stages.spectrum_gain import equalized as exact
+    from stages.spectra.spectrum_gain import equalized as exact
 
     learned = equalization_file.load(fitted(tmp_path, golden["real"], golden["fake"]) / equalization_file.FILE)
     np.testing.assert_allclose(exact(golden["fake"][0], learned), golden["float_out0"], rtol=0, atol=1e-5)
@@ -254,15 +254,15 @@ def test_perturbing_and_equalizing_share_no_code() -> None:
     perturb, equalize = closure(("stages.perturb",)), closure(("stages.equalize_spectrum",))
     assert set(perturb) == {
         "stages.perturb",
-        "stages.perturbations",
-        "stages.jpeg_codecs",
-        "stages.cubic",
-        "stages.image_field",
+        "stages.images.perturbations",
+        "stages.images.jpeg_codecs",
+        "stages.images.cubic",
+        "stages.images.image_field",
     }
     assert set(equalize) == {
         "stages.equalize_spectrum",
-        "stages.equalization_file",
-        "stages.spectrum_gain",
-        "stages.planes",
-        "stages.weights_file",
+        "stages.spectra.equalization_file",
+        "stages.spectra.spectrum_gain",
+        "stages.images.planes",
+        "stages.weights.weights_file",
     }

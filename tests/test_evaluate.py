@@ -14,9 +14,9 @@ from toy_project import Project
 from pipeline.commands.upkeep import pin_nodes
 from pipeline.errors import ConfigError, StageError
 from pipeline.stage import Artifact
-from stages import metrics
-from stages.detector_file import load_detector
 from stages.evaluate import Evaluate, EvaluateConfig
+from stages.evaluation import metrics
+from stages.evaluation.detector_file import load_detector
 from stages.train import Train, TrainConfig
 
 

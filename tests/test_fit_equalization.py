@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import Field, FitContext, Promise
-from stages import equalization_file, fit_equalization
+from stages import fit_equalization
 from stages.fit_equalization import FitEqualization, FitEqualizationConfig
+from stages.spectra import equalization_file
 
 if TYPE_CHECKING:
     from tests.conftest import Golden

@@ -9,7 +9,7 @@ import pytest
 from toy_project import Project, touchstone
 
 from pipeline.errors import ConfigError
-from stages import grouping
+from stages.images import grouping
 
 NAMES = ["person12_3", "person7_45", "anna-1", "", "12_12", "a b_c", "x" * 300, "gr\udcfc_1"]
 

@@ -39,8 +39,8 @@ from stress.fuzz_checkpoints import Fuzzer, golden_files
 
 from pipeline import cli
 from stages.generators import official
-from stages.generators.checkpoints import read_contents
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import read_contents
 
 SOURCE = "open('marker', 'w').close()\nclass Generator: pass\ndef G_paper(): return 'embedded-source'"
 

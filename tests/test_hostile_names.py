@@ -34,9 +34,9 @@ from stress.fuzz_checkpoints import golden_files, made_files
 from pipeline.errors import TouchstoneError
 from stages import inspect_checkpoint
 from stages.generators import generator_file, official, stylegan2_official
-from stages.generators.checkpoints import Contents, NetworkData, read_bytes
 from stages.sentences import printable
-from stages.weights_file import WeightsError
+from stages.weights.checkpoints import Contents, NetworkData, read_bytes
+from stages.weights.weights_file import WeightsError
 
 SHORT = "evil\n\x1b[31m\u202e\ud800"
 LONG = SHORT + "x" * 5000

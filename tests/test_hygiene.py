@@ -139,10 +139,10 @@ def test_registries_grow_and_nothing_that_was_there_becomes_stale(
     tree = Tree(tmp_path)
     tree.edit("stages/__init__.py", "STAGES = {\n", 'STAGES = {\n    "mirror": "stages.mirror:Mirror",\n')
     tree.twin("stages/flip.py", "stages/mirror.py", "Flip", "Mirror")
-    tree.edit("stages/kinds_of_weights.py", "USES = {\n", 'USES = {\n    "mesonet": "a detector of faces",\n')
-    tree.edit("stages/kinds_of_weights.py", "a generator; use it", "a maker of images; use it")
+    tree.edit("stages/weights/kinds.py", "USES = {\n", 'USES = {\n    "mesonet": "a detector of faces",\n')
+    tree.edit("stages/weights/kinds.py", "a generator; use it", "a maker of images; use it")
     tree.edit("stages/sentences.py", "did you mean", "perhaps you meant")
-    tree.edit("stages/detector_choice.py", "is no detector family", "is not one of the families of detectors")
+    tree.edit("stages/training/detector_choice.py", "is no detector family", "is not one of the families of detectors")
     tree.edit("stages/__init__.py", '("progan", ', '("progan", "fifthgan", ')
     for part in ("", "_discriminator", "_official", "_recipe"):
         tree.twin(f"stages/generators/progan{part}.py", f"stages/generators/fifthgan{part}.py", "progan", "fifthgan")
@@ -189,7 +189,7 @@ def apart() -> list[Path]:
 def test_modules_outside_recipes_compute_nothing() -> None:
     """They read no file, import nothing that computes, and do no arithmetic; what they choose stands in configs."""
     names = {module_name(path) for path in apart()}
-    assert names >= {"stages.sentences", "stages.kinds_of_weights", "stages.generators.families"}
+    assert names >= {"stages.sentences", "stages.weights.kinds", "stages.generators.families"}
     for path in apart():
         for node in ast.walk(tree_of(path)):
             where = f"{path.name}:{getattr(node, 'lineno', 0)}"

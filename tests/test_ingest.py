@@ -20,8 +20,8 @@ from pipeline.errors import ConfigError, SourceError
 from pipeline.inputs.scan import Scan
 from pipeline.planning.rows import Names, tabulate
 from pipeline.stage import ID, Batch, Context, RowError, SourceRows
-from stages.containers import FACTS, exif_orientation, texts
-from stages.images import decode
+from stages.images.containers import FACTS, exif_orientation, texts
+from stages.images.decoding import decode
 from stages.ingest import Ingest, IngestConfig, Locations
 
 STAGE = Ingest()

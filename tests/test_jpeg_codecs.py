@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, features
 
 from pipeline.stage import Context
-from stages import jpeg_codecs
+from stages.images import jpeg_codecs
 from stages.perturb import Perturb, PerturbConfig, perturb_row
 
 if TYPE_CHECKING:

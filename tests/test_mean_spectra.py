@@ -17,7 +17,7 @@ from pipeline.errors import Interrupted, StageError
 from pipeline.stage import Field
 from stages import mean_spectra
 from stages.mean_spectra import MeanSpectra, MeanSpectraConfig, picture
-from stages.spectrum_means import SpectrumSums
+from stages.spectra.spectrum_means import SpectrumSums
 
 SIDE = 16
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from stages import metrics
+from stages.evaluation import metrics
 
 
 def sample(

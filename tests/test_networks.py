@@ -20,7 +20,6 @@ from torch import nn
 
 from stages.finetune_generator import FinetuneGenerator, FinetuneGeneratorConfig
 from stages.generators import generator_metrics, trainer, weights
-from stages.networks import seeded
 from stages.train_generator import (
     TrainGenerator,
     discriminator_architecture,
@@ -30,6 +29,7 @@ from stages.train_generator import (
 )
 from stages.train_resynthesizer import new_classifier
 from stages.train_resynthesizer import new_network as new_resynthesizer
+from stages.training.networks import seeded
 
 AT_ONCE, TIMES = 4, 50
 
@@ -143,7 +143,7 @@ def resynthesized(folder: Path) -> None:
 def detector(folder: Path) -> None:
     from detectors import cnn
     from detectors.contract import Control
-    from stages.detector_file import FeatureRows, pack
+    from stages.evaluation.detector_file import FeatureRows, pack
 
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
     rows: Any = rows_of("photos", 0, {"image": pixels}, split="train")

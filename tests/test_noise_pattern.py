@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.noise_pattern import correlations, dft_wiener, gray, pattern, wiener_gain, without_grids
-from stages.wavelet_noise import fingerprint_terms, noise_residual, unsaturated
+from stages.spectra.wavelet_noise import fingerprint_terms, noise_residual, unsaturated
 
 
 def photos(rows: int, height: int, width: int, seed: int = 3) -> np.ndarray[Any, Any]:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from detectors import normalization
-from stages import planes, profiles, spectra
+from stages.images import planes
+from stages.spectra import maps as spectra
+from stages.spectra import profiles
 
 
 def durall_norm(images, length):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.containers import inspect
-from stages.images import decode
+from stages.images.containers import inspect
+from stages.images.decoding import decode
+from stages.images.tiff_directories import exif_orientation
 from stages.ingest import SUFFIXES
-from stages.tiff_directories import exif_orientation
 
 LIMIT = 10**6
 PIXELS = np.random.default_rng(5).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -239,7 +239,7 @@ def test_headers_of_tiff_and_avif_files_are_bounded_before_anything_is_allocated
     for place in range(at + 2, at + 2 + 12 * content[at], 12):
         if struct.unpack_from("<H", content, place)[0] in (256, 257):
             content[place + 2 : place + 12] = struct.pack("<HII", 4, 1, 50_000)
-    monkeypatch.setattr("stages.images._load", None)
+    monkeypatch.setattr("stages.images.decoding._load", None)
     with pytest.raises(ValueError, match="the header claims 50,000 x 50,000 pixels, expected at most 1,000,000"):
         decode(bytes(content), LIMIT)
     with pytest.raises(ValueError, match="the header claims 20 x 12 pixels, expected at most 100"):

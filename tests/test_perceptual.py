@@ -129,7 +129,7 @@ def test_a_zip_file_and_safetensors_give_the_same_network(
 def test_a_reader_of_pickles_is_code_of_pickles_only(published: Path, tmp_path: Path) -> None:
     own = tmp_path / "small.safetensors"
     perceptual.save(own, WIDTHS, weights_of())
-    reader = "stages.generators.pickle_machine"
+    reader = "stages.weights.pickle_machine"
     assert reader in closure(perceptual.modules(published))
     assert reader not in closure(("stages.resynthesis.perceptual", *perceptual.modules(own)))
     assert "stages.resynthesis.perceptual_networks" in closure(perceptual.modules(own))

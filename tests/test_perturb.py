@@ -18,8 +18,8 @@ from toy_project import Project
 from pipeline.errors import ConfigError
 from pipeline.open import open_node
 from pipeline.stage import ID, Batch, Context, Field
-from stages import perturbations
-from stages.jpeg_codecs import jpeg
+from stages.images import perturbations
+from stages.images.jpeg_codecs import jpeg
 from stages.perturb import OFF, PROTOCOLS, Perturb, PerturbConfig, drawn, named
 
 STAGE = Perturb()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from stages import perturbations
-from stages.jpeg_codecs import jpeg
+from stages.images import perturbations
+from stages.images.jpeg_codecs import jpeg
 
 if TYPE_CHECKING:
     from tests.conftest import Golden

@@ -25,11 +25,12 @@ from checkpoint_files import (
     torch_bytes,
 )
 
-from stages.generators import arrays, pickles, stylegan2, stylegan2_official, weights
-from stages.generators.checkpoints import read_bytes
-from stages.generators.pickle_machine import Budget, PickleMachine
+from stages.generators import stylegan2, stylegan2_official, weights
 from stages.generators.stylegan2_discriminator import Discriminator
 from stages.generators.weights import WeightsError
+from stages.weights import arrays, pickles
+from stages.weights.checkpoints import read_bytes
+from stages.weights.pickle_machine import Budget, PickleMachine
 
 SETTINGS = {"z_dim": 4, "c_dim": 0, "w_dim": 6, "img_resolution": 8, "img_channels": 3}
 WIDTHS: dict[str, Any] = {"channel_base": 64, "channel_max": 8}

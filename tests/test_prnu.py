@@ -25,8 +25,8 @@ from pipeline.open import open_node
 from pipeline.planning.closure import closure
 from pipeline.stage import ID, Batch, Context, Field, Kind
 from stages.prnu import Prnu, PrnuConfig
+from stages.spectra.wavelet_noise import fingerprint_terms, noise_residual
 from stages.train import Train, TrainConfig
-from stages.wavelet_noise import fingerprint_terms, noise_residual
 
 EVERYTHING = ["residual", "terms", "noise"]
 
@@ -169,9 +169,9 @@ def test_the_recipe_holds_the_mathematics_and_no_detector() -> None:
     modules = closure(("stages.prnu", *Prnu().modules(config())))
     assert set(modules) == {
         "stages.prnu",
-        "stages.image_field",
-        "stages.wavelet_noise",
-        "stages.planes",
+        "stages.images.image_field",
+        "stages.spectra.wavelet_noise",
+        "stages.images.planes",
         "detectors.noise_pattern",
     }
 

@@ -16,10 +16,10 @@ from conftest import Golden
 from torch import Tensor
 
 from stages.generators import progan, progan_official, weights
-from stages.generators.checkpoints import Contents, Converted, NetworkData, read_contents
 from stages.generators.layers import parameters
 from stages.generators.progan_discriminator import ConsecutiveDeviation, Discriminator
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import Contents, Converted, NetworkData, read_contents
 
 ALL = ("generators", "progan_*.npz")
 TENSORFLOW = ("generators", "progan_tf_*.npz")

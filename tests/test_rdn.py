@@ -15,13 +15,13 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from torch import Tensor
 
-from stages.networks import in_micro_batches, prepare
 from stages.resynthesis.degradations import degraded, gray_masks, grayed, noisy
 from stages.resynthesis.downsampling import downsample
 from stages.resynthesis.fidelity import bicubic, psnr, to_bytes
 from stages.resynthesis.losses import ReconstructionLoss
 from stages.resynthesis.rdn import RDN
 from stages.resynthesis.weights import SIZES
+from stages.training.networks import in_micro_batches, prepare
 
 if TYPE_CHECKING:
     from tests.conftest import Golden

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from memory_rows import MemoryRows, rows_of, step, union
 
-from stages.reductions import Reductions, told
+from stages.evaluation.reductions import Reductions, told
 
 FILE, SAMPLE, TRANSLATE = step("ingest", folder="a"), step("sample", count=4), step("translate", variant="raw")
 FIRST, LAST = step("equalize", size=64), step("equalize", size=32)

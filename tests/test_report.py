@@ -20,14 +20,14 @@ from memory_rows import MemoryRows, context, digest, rows_of, step, union
 from PIL import Image
 
 from pipeline.stage import Artifact, Field
-from stages import figures
-from stages.containers import packed
 from stages.evaluate import Evaluate, EvaluateConfig
+from stages.evaluation.reductions import Reductions
 from stages.fit_equalization import FitEqualization, FitEqualizationConfig
+from stages.images.containers import packed
 from stages.mean_spectra import MeanSpectra, MeanSpectraConfig
-from stages.reductions import Reductions
 from stages.report import Report, ReportConfig, gaps, resampled
-from stages.report_pictures import series
+from stages.reporting import figures
+from stages.reporting.pictures import series
 from stages.train import Train, TrainConfig
 
 REAL_STEPS = (step("ingest", manifest="photos.csv"), step("equalize", size=16, resample="lanczos"))

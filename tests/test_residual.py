@@ -426,7 +426,7 @@ def test_the_perceptual_network_is_in_the_recipe_only_where_a_stage_is_asked_for
     given = {"model": files["least"], "perceptual": files["perceptual"]}
     alone = closure(("stages.residual", *Residual().modules(configured(("pixel",)), given)))
     assert not any("perceptual" in name for name in alone)
-    assert {"stages.resynthesis.rdn", "stages.resynthesis.downsampling", "stages.networks"} <= set(alone)
+    assert {"stages.resynthesis.rdn", "stages.resynthesis.downsampling", "stages.training.networks"} <= set(alone)
     staged = closure(("stages.residual", *Residual().modules(configured(("stage2",)), given)))
     assert {"stages.resynthesis.perceptual", "stages.resynthesis.perceptual_networks"} <= set(staged)
 

@@ -230,7 +230,7 @@ def test_a_node_promises_what_its_file_will_say(own: Path) -> None:
 
 def test_the_reader_of_torch_files_is_code_of_those_files_alone(own: Path, tmp_path: Path) -> None:
     torch.save(network().state_dict(), tmp_path / "w.pth")
-    readers = {"stages.resynthesis.published", "stages.generators.pickle_machine"}
+    readers = {"stages.resynthesis.published", "stages.weights.pickle_machine"}
     assert not readers & closure(("stages.resynthesis.weights", *weights.modules(own))).keys()
     assert readers <= closure(weights.modules(tmp_path / "w.pth")).keys()
     assert "stages.resynthesis.rdn" in closure(weights.modules(own))

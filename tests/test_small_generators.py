@@ -18,7 +18,7 @@ from experiments.publish_generators import comparison, raw_of
 from experiments.training_photos import curated, shipped
 from pipeline.declaring.config import load_pipeline
 from stages.generators import weights
-from stages.profiles import profiles
+from stages.spectra.profiles import profiles
 from stages.translate import as_float
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,8 @@ import yaml
 from PIL import Image
 
 from experiments.publish_resynthesizers import NODES, publish
-from stages.networks import prepare
 from stages.resynthesis import weights
+from stages.training.networks import prepare
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = ROOT / "manifests"

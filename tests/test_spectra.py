@@ -7,7 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from stages import planes, profiles, spectra
+from stages.images import planes
+from stages.spectra import maps as spectra
+from stages.spectra import profiles
 
 WEAK_LOG = -18  # coefficients below are round-off in the reference too
 CONVENTIONS = ("durall19", "durall20", "jung21")

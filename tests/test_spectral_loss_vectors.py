@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from detectors import normalization
-from stages import profiles
 from stages.generators.losses import Logistic
 from stages.generators.spectral import Profile, SpectralDiscriminator, profile_distance, regularization, target_profile
+from stages.spectra import profiles
 
 RELEASED_LOG = 100.0
 """torch's cross-entropy takes no logarithm below -100: what a profile's exact 0 and 1 cost without a clamp."""

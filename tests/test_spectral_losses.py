@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from stages import profiles as stored_profiles
 from stages.generators.losses import Logistic, Wasserstein
 from stages.generators.spectral import (
     Profile,
@@ -21,6 +20,7 @@ from stages.generators.spectral import (
     starting_weight,
     target_profile,
 )
+from stages.spectra import profiles as stored_profiles
 
 
 def noise(side, rows=2, seed=0):

@@ -177,12 +177,12 @@ def test_an_input_without_usable_images_is_named(fields, message):
 
 
 def test_the_recipe_sees_only_the_modules_of_the_chosen_features():
-    assert Spectrum().modules(config()) == ("stages.profiles",)
-    assert Spectrum().modules(config(features=["fft2d"])) == ("stages.spectra",)
-    assert Spectrum().modules(config(**EVERYTHING)) == ("stages.profiles", "stages.spectra")
+    assert Spectrum().modules(config()) == ("stages.spectra.profiles",)
+    assert Spectrum().modules(config(features=["fft2d"])) == ("stages.spectra.maps",)
+    assert Spectrum().modules(config(**EVERYTHING)) == ("stages.spectra.maps", "stages.spectra.profiles")
     closure = importlib.import_module("pipeline.planning.closure").closure
-    assert set(closure(("stages.spectrum",))) == {"stages.spectrum", "stages.image_field"}
-    assert set(closure(("stages.profiles",))) == {"stages.profiles", "stages.planes"}
+    assert set(closure(("stages.spectrum",))) == {"stages.spectrum", "stages.images.image_field"}
+    assert set(closure(("stages.spectra.profiles",))) == {"stages.spectra.profiles", "stages.images.planes"}
 
 
 def test_planning_imports_nothing_heavy():

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as some
 
-from stages import spectrum_gain
-from stages.spectrum_gain import Equalization, equalized, psnr, rounded
+from stages.spectra import spectrum_gain
+from stages.spectra.spectrum_gain import Equalization, equalized, psnr, rounded
 
 SHAPES = [(16, 16), (17, 16), (16, 11), (9, 13)]
 

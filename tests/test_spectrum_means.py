@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.spectrum_means import EPSILON, SpectrumSums, definitions
+from stages.spectra.spectrum_means import EPSILON, SpectrumSums, definitions
 
 PICTURES = tuple(EPSILON)
 

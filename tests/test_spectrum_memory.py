@@ -14,7 +14,7 @@ import numpy as np
 import scipy.fft, scipy.sparse, torch  # noqa: what the kernels import, so that it counts as there from the start
 from pipeline.stage import ID, Batch, Context
 from stages.spectrum import Spectrum, SpectrumConfig
-from stages.spectrum_means import EPSILON, SpectrumSums
+from stages.spectra.spectrum_means import EPSILON, SpectrumSums
 
 config = SpectrumConfig.model_validate({{"features": ["profile", "projections", "dct2d", "fft2d"]}})
 

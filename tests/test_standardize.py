@@ -12,11 +12,12 @@ from memory_rows import MemoryRows, context, rows_of, union
 
 from pipeline.errors import Interrupted
 from pipeline.stage import Artifact, Field, Promise
-from stages import standardize, statistics_file
-from stages.detector_file import load_detector
-from stages.spectra import dct2d_maps
+from stages import standardize
+from stages.evaluation.detector_file import load_detector
+from stages.spectra import statistics_file
+from stages.spectra.maps import dct2d_maps
+from stages.spectra.statistics_file import StatisticsError
 from stages.standardize import Standardize, StandardizeConfig
-from stages.statistics_file import StatisticsError
 from stages.train import Train, TrainConfig
 
 FIELD = Field("float16", (1, 8, 8))

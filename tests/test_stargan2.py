@@ -18,9 +18,9 @@ from PIL import Image
 from torchvision.utils import save_image
 
 from stages.generators import stargan2, stargan2_masks, stargan2_official, weights
-from stages.generators.checkpoints import Contents, read_contents
 from stages.generators.layers import parameters
 from stages.generators.stargan2_discriminator import Discriminator
+from stages.weights.checkpoints import Contents, read_contents
 
 FILES = ("generators", "stargan2_*.npz")
 SMALL: dict[str, Any] = {"resolution": 32, "c_dim": 3, "width": 6, "max_width": 10, "mapping_width": 12, "w_dim": 5}

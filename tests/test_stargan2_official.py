@@ -13,9 +13,9 @@ import torch
 
 from stages import inspect_checkpoint
 from stages.generators import stargan2, stargan2_masks, stargan2_official, weights
-from stages.generators.checkpoints import Contents, NetworkData
 from stages.generators.stargan2_discriminator import Discriminator
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import Contents, NetworkData
 
 SMALL: dict[str, Any] = {"resolution": 32, "c_dim": 3, "width": 6, "max_width": 10, "mapping_width": 12, "w_dim": 5}
 

@@ -15,9 +15,9 @@ from conftest import Golden
 from torch import Tensor
 
 from stages.generators import stylegan, stylegan_official, weights
-from stages.generators.checkpoints import Contents, Converted, read_contents
 from stages.generators.layers import parameters
 from stages.generators.stylegan_discriminator import Discriminator
+from stages.weights.checkpoints import Contents, Converted, read_contents
 
 Array = np.ndarray[Any, Any]
 

@@ -18,11 +18,11 @@ import torch
 from conftest import Golden
 
 from stages.generators import stylegan2, weights
-from stages.generators.checkpoints import Contents, Converted, read_contents
 from stages.generators.layers import parameters
 from stages.generators.stylegan2_discriminator import Discriminator
 from stages.generators.stylegan2_official import discriminator, generator, recognize
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import Contents, Converted, read_contents
 
 CHECKPOINTS = ("generators", "*stylegan2*.p*")
 ADA = ("generators", "stylegan2ada*.p*")

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from stages.generators import stylegan2, weights
-from stages.generators.checkpoints import Contents, Converted, NetworkData
 from stages.generators.stylegan2_discriminator import Discriminator
 from stages.generators.stylegan2_official import discriminator, generator, recognize
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import Contents, Converted, NetworkData
 
 Tensors = dict[str, np.ndarray[Any, Any]]
 WIDTHS: dict[str, Any] = {"resolution": 16, "channel_base": 128, "channel_max": 12}

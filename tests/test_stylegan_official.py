@@ -24,9 +24,9 @@ from test_stylegan import (
 )
 
 from stages.generators import stylegan, stylegan_official
-from stages.generators.checkpoints import Contents, NetworkData
 from stages.generators.stylegan_discriminator import Discriminator
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import Contents, NetworkData
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from detectors.calibration import best_threshold
 from detectors.contract import Control, State
 from detectors.network import layout
 from pipeline.stage import MAP, MAPS, PICTURE
-from stages.detector_choice import detector_config
+from stages.training.detector_choice import detector_config
 
 
 def numbers(count: int, seed: int, larger: int = 1) -> MemoryExamples:

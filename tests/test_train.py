@@ -16,9 +16,9 @@ from pipeline.errors import Interrupted, StageError
 from pipeline.planning.closure import closure
 from pipeline.planning.recipes import recipe_config
 from pipeline.stage import Field
-from stages.detector_choice import family_module
-from stages.detector_file import FeatureRows, load_detector
+from stages.evaluation.detector_file import FeatureRows, load_detector
 from stages.train import Train, TrainConfig
+from stages.training.detector_choice import family_module
 
 CNN = {"preset": "fft2d-cnn", "feature": "map", "widths": [4], "epochs": 3, "batch_size": 8, "micro_batch": 8}
 
@@ -89,10 +89,10 @@ def test_no_test_row_is_read(tmp_path: Path) -> None:
 def test_features_are_read_in_blocks_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     found = FeatureRows(rows(5), "map")  # ten rows of 128 bytes
     assert [len(block) for block in found.blocks(512)] == [10]
-    monkeypatch.setattr("stages.detector_file.BLOCK_BYTES", 4 * 128)
+    monkeypatch.setattr("stages.evaluation.detector_file.BLOCK_BYTES", 4 * 128)
     assert [len(block) for block in found.blocks(512)] == [4, 4, 2]
     assert [len(block) for block in found.blocks(3)] == [3, 3, 3, 1]
-    monkeypatch.setattr("stages.detector_file.BLOCK_BYTES", 100)
+    monkeypatch.setattr("stages.evaluation.detector_file.BLOCK_BYTES", 100)
     assert [len(block) for block in found.blocks(512)] == [1] * 10
 
 
@@ -198,7 +198,7 @@ def test_the_code_of_one_family_is_no_part_of_another_ones_recipe() -> None:
     assert {"detectors.cnn", "detectors.network"} <= code["pixel-cnn"]
     assert not {"detectors.cnn", "detectors.logistic", "detectors.presets"} & code["profile-svm"]
     assert not {"detectors.svm", "detectors.profiles", "detectors.presets"} & code["pixel-cnn"]
-    assert "stages.metrics" not in code["profile-svm"]
+    assert "stages.evaluation.metrics" not in code["profile-svm"]
 
 
 def test_a_damaged_artifact_is_refused(tmp_path: Path) -> None:

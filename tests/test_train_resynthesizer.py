@@ -268,7 +268,7 @@ def test_only_code_that_a_config_needs_is_in_its_closure(perceptual_file: Path) 
     alone = reached(config())
     assert {"stages.resynthesis.rdn", "stages.resynthesis.degradations"} <= alone
     others = {"stages.resynthesis.perceptual", "stages.resynthesis.joint", "detectors.residual_networks"}
-    assert not {*others, "stages.generators.games", "stages.generators.checkpoints"} & alone
+    assert not {*others, "stages.generators.games", "stages.weights.checkpoints"} & alone
     assert reached(config(perceptual="p"), perceptual=perceptual_file) - alone == {
         "stages.resynthesis.perceptual", "stages.resynthesis.perceptual_networks", "stages.generators.weights"
     }  # fmt: skip

@@ -17,7 +17,7 @@ from toy_project import Project
 from pipeline.declaring.config import load_pipeline
 from pipeline.planning.closure import closure
 from pipeline.stage import ID, Batch, Context, Field, Kind
-from stages import upsampling
+from stages.spectra import upsampling
 from stages.upsample import METHODS, Upsample, UpsampleConfig, enlarged, layer_kernels
 
 
@@ -264,9 +264,9 @@ def test_unusable_images_are_named_at_planning(field: Field, message: str) -> No
 def test_the_recipe_is_that_of_few_modules_and_of_no_seed() -> None:
     assert set(closure(("stages.upsample",))) == {
         "stages.upsample",
-        "stages.upsampling",
-        "stages.cubic",
-        "stages.image_field",
+        "stages.spectra.upsampling",
+        "stages.images.cubic",
+        "stages.images.image_field",
     }
     assert Upsample.kind is Kind.EXPAND
     assert not Upsample.random

@@ -221,6 +221,8 @@ def test_modules_of_the_python_path_count_wherever_they_lie(
 
 
 def test_touchstone_counts_by_its_values_and_never_by_its_engine_or_registries(folder: Path) -> None:
-    write(folder / "my.py", "import stages\nfrom pipeline.stage import Stage\nfrom stages.planes import planes\n")
+    write(
+        folder / "my.py", "import stages\nfrom pipeline.stage import Stage\nfrom stages.images.planes import planes\n"
+    )
     assert [name for name in closure(("my",)) if not name.startswith("stages.")] == ["my"]
-    assert "stages.planes" in closure(("my",))
+    assert "stages.images.planes" in closure(("my",))

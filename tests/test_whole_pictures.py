@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.containers import inspect
-from stages.images import decode
+from stages.images.containers import inspect
+from stages.images.decoding import decode
 
 LIMIT = 10**6
 ROOT = Path(__file__).parents[1]

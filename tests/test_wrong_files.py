@@ -33,8 +33,8 @@ from checkpoint_files import (
 from stress.fuzz_checkpoints import made_files
 
 from stages.generators import official
-from stages.generators.checkpoints import read_contents
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import read_contents
 
 
 def theano() -> bytes:

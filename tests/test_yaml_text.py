@@ -16,7 +16,7 @@ from pipeline.declaring.file_settings import file_reference
 from pipeline.declaring.yaml_text import COPIES, DEPTH, SETTINGS, Budget, compose, dump
 from pipeline.errors import ConfigError
 from pipeline.planning.pins import read_pins
-from stages.manifests import read_manifest
+from stages.images.manifests import read_manifest
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)

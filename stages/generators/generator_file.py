@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.stage import Context, Promise
 from stages.generators import weights
 from stages.generators.weights import Header
-from stages.weights_file import WeightsError, is_safetensors
+from stages.weights.weights_file import WeightsError, is_safetensors
 
 GENERATOR = "generator.safetensors"  # in the artifact of a training
 

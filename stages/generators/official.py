@@ -16,9 +16,9 @@ from types import ModuleType
 import numpy as np
 
 from stages import GENERATORS
-from stages.generators.checkpoints import Contents, Converted, read_contents, refusal
 from stages.sentences import listed, shown
-from stages.weights_file import WeightsError
+from stages.weights.checkpoints import Contents, Converted, read_contents, refusal
+from stages.weights.weights_file import WeightsError
 
 AVERAGES = frozenset(("Gs", "G_ema", "generator_smooth", "g_running", "g_ema", "avgG", ""))
 TRAINED = frozenset(("G", "generator", "g", "netG", "nets"))

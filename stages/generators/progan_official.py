@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.checkpoints import Contents, Converted, NetworkData
 from stages.generators.weights import check_tensors
 from stages.sentences import listed, printable, shown
-from stages.weights_file import WeightsError
+from stages.weights.checkpoints import Contents, Converted, NetworkData
+from stages.weights.weights_file import WeightsError
 
 Array = NDArray[Any]
 Change = Callable[[Array, Array], tuple[Array, Array]]

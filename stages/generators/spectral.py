@@ -1,6 +1,6 @@
 """Losses on power spectra of generated images: spectral regularization (+R) and a spectral discriminator (+A).
 
-Both see the azimuthal profile "jung21" of `stages.profiles`, scaled to 0-1 per image (Jung and Keuper 2021,
+Both see the azimuthal profile "jung21" of `stages.spectra.profiles`, scaled to 0-1 per image (Jung and Keuper 2021,
 arXiv:2012.03110), here in torch, so that gradients reach the generator and penalties on gradients work too.
 
 +R is the loss of Durall et al. 2020 (arXiv:2003.01826, section 4): cross-entropy between the profiles of generated
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.generators.layers import SLOPE, Linear
-from stages.profiles import EPSILON, profile_length
+from stages.spectra.profiles import EPSILON, profile_length
 
 LUMA = (0.299, 0.587, 0.114)
 CLAMP = 1e-6  # distance of profiles from 0 and 1 inside the cross-entropy
@@ -104,7 +104,7 @@ class Profile(nn.Module):
         return torch.where(flat, 0.0, (raw - low) / torch.where(flat, 1.0, spread))
 
     def logs(self, images: Tensor) -> Tensor:
-        """The profiles before scaling, as `stages.profiles.profiles(..., "jung21")` gives them."""
+        """The profiles before scaling, as `stages.spectra.profiles.profiles(..., "jung21")` gives them."""
         red, green, blue = LUMA
         gray = (red * images[:, 0] + green * images[:, 1] + blue * images[:, 2]) / 2  # of (x + 1) / 2, less 1 / 2
         # The FFT runs without the mean, in whose rounding weak coefficients would drown; any constant may be moved.

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.checkpoints import Contents, Converted
 from stages.generators.weights import check_tensors
-from stages.kinds_of_weights import ADD_LANDMARKS
 from stages.sentences import listed
-from stages.weights_file import WeightsError
+from stages.weights.checkpoints import Contents, Converted
+from stages.weights.kinds import ADD_LANDMARKS
+from stages.weights.weights_file import WeightsError
 
 Array = NDArray[Any]
 

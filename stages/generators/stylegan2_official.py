@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators import stylegan2, weights
-from stages.generators.checkpoints import Contents, Converted, NetworkData
 from stages.generators.stylegan2_tensors import (
     GENFORCE_GENERATOR,
     ROSINALITY_GENERATOR,
@@ -32,7 +31,8 @@ from stages.generators.stylegan2_tensors import (
     width_rule,
 )
 from stages.sentences import listed, shown
-from stages.weights_file import WeightsError
+from stages.weights.checkpoints import Contents, Converted, NetworkData
+from stages.weights.weights_file import WeightsError
 
 Array = NDArray[Any]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stages.generators.stylegan2 import channels
 from stages.sentences import printable, shown
-from stages.weights_file import WeightsError
+from stages.weights.weights_file import WeightsError
 
 Array = NDArray[Any]
 Names = Mapping[str, str | Callable[[re.Match[str]], str]]  # pattern of a tensor's name -> our name; "": not needed

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from pipeline.atomic import write_bytes
 from stages import GENERATORS
-from stages.kinds_of_weights import refuse_other
 from stages.sentences import printable, shown
-from stages.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError
+from stages.weights.kinds import refuse_other
+from stages.weights.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn

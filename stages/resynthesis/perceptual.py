@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.generators.weights import fill
-from stages.kinds_of_weights import refuse_other
 from stages.sentences import printable, shown
-from stages.weights_file import METADATA_KEY, WeightsError
+from stages.weights.kinds import refuse_other
+from stages.weights.weights_file import METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from stages.resynthesis.perceptual_networks import PerceptualNetwork
@@ -33,7 +33,7 @@ STRIDES = (1, 2, 4, 8, 16)
 """Side of the image over side of stage 1 to 5, rounded down."""
 
 NETWORKS = "stages.resynthesis.perceptual_networks"
-TORCH_FILES = "stages.generators.checkpoints"
+TORCH_FILES = "stages.weights.checkpoints"
 VGG19_CHANNELS = (64, 128, 256, 512, 512)
 VGG19_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
 VGG19_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512)

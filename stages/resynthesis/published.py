@@ -11,9 +11,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from stages.generators.checkpoints import read_contents
 from stages.sentences import listed
-from stages.weights_file import WeightsError
+from stages.weights.checkpoints import read_contents
+from stages.weights.weights_file import WeightsError
 
 FIRST = "sfe1.weight"
 """A tensor that only these networks have, told apart from a detector in the same file."""

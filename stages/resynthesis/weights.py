@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Context, Promise
-from stages.kinds_of_weights import refuse_other
 from stages.sentences import printable, shown
-from stages.weights_file import METADATA_KEY, WeightsError, is_safetensors
+from stages.weights.kinds import refuse_other
+from stages.weights.weights_file import METADATA_KEY, WeightsError, is_safetensors
 
 if TYPE_CHECKING:
     from stages.resynthesis.rdn import RDN

@@ -34,12 +34,12 @@ import torch
 from checkpoint_files import MEBIBYTE, progan_bytes, torch_bytes
 
 from stages.generators import official
-from stages.generators.checkpoints import Contents, read_bytes
-from stages.generators.pickle_machine import Budget
-from stages.generators.pickles import settings
 from stages.generators.stargan2 import Generator
 from stages.generators.stargan2_discriminator import Discriminator
 from stages.generators.weights import WeightsError
+from stages.weights.checkpoints import Contents, read_bytes
+from stages.weights.pickle_machine import Budget
+from stages.weights.pickles import settings
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "fuzz_checkpoints.json"

@@ -1,0 +1,1 @@
+"""Scores, metrics, differences between classes, and files of detectors."""

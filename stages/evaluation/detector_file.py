@@ -1,0 +1,207 @@
+"""A trained detector as files: `model.safetensors` (arrays) and `card.json` (what it is, what it was made from).
+
+`train` writes them, `evaluate` and `predict` read them. No code comes out of a file: the family named in the card must
+be one of the families of this project. `FeatureRows` is how a detector sees a dataset: features and labels in the order
+of its rows, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.contract import DetectorConfig, State, misfit
+from pipeline.errors import StageError
+from stages.evaluation.json_file import read_json
+from stages.sentences import shown
+from stages.training.detector_choice import detector_config, family_module, no_feature
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+
+FORMAT = 1
+"""Version of the two files; readers refuse another one."""
+
+BLOCK_BYTES = 2**28
+"""Feature values that are read at once."""
+
+MODEL, CARD = "model.safetensors", "card.json"
+
+ENTRIES: Mapping[str, type | tuple[type, ...]] = {
+    "detector": str, "family": str, "config": dict, "state": dict, "trained_on": list, "counts": dict,
+    "threshold": (int, float), "threshold_rule": str, "validation": dict,
+}  # fmt: skip
+"""Of a card, which others read."""
+
+
+def promised(config: DetectorConfig, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What a training promises about its detector and writes into its card; shape: of a row's feature."""
+    return {
+        "feature": config.feature,
+        "feature_shape": list(shape),
+        "resamples": config.resamples,
+        "runs_network": config.runs_network,
+        "libraries": list(config.libraries),
+    }
+
+
+class FeatureRows:
+    """One feature of a dataset as a detector family reads it (`detectors.contract.Examples`)."""
+
+    def __init__(self, dataset: Dataset, feature: str) -> None:
+        if feature not in dataset.fields:
+            raise StageError(no_feature("the rows", feature, dataset.fields))
+        self.dataset, self.feature = dataset, feature
+        self.labels: NDArray[np.uint8] = np.asarray(dataset.column("label"), dtype=np.uint8)
+        self.shape = tuple(dataset.fields[feature].shape)
+        self.axes = tuple(dataset.fields[feature].axes)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def array(self) -> NDArray[Any]:
+        return self.dataset.array(self.feature)
+
+    def blocks(self, size: int) -> Iterator[NDArray[Any]]:
+        """At most `size` rows and about BLOCK_BYTES at a time."""
+        fitting = max(1, BLOCK_BYTES // max(self.dataset.fields[self.feature].row_bytes, 1))
+        yield from self.dataset.blocks(self.feature, min(size, fitting))
+
+    def batches(self, size: int, seed: int, balanced: bool, device: str) -> LoaderBatches:
+        from pipeline.loader import Loader
+
+        fields = [self.feature]
+        loader = Loader(self.dataset, fields, batch_size=size, seed=seed, device=device, balanced=balanced)
+        return LoaderBatches(loader, self.feature)
+
+    def field(self, name: str) -> FeatureRows:
+        return FeatureRows(self.dataset, name)
+
+
+class LoaderBatches:
+    """A loader's batches as pairs of features and labels."""
+
+    def __init__(self, loader: Any, feature: str) -> None:
+        self.loader, self.feature = loader, feature
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for batch in self.loader:
+            yield batch[self.feature], batch["label"]
+
+    def state(self) -> Mapping[str, Any]:
+        return dict(self.loader.state())
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.loader.load_state(state)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained detector: its card, and scores for the rows of a dataset."""
+
+    card: Mapping[str, Any]
+    config: DetectorConfig
+    state: State
+
+    def __call__(self, dataset: Dataset, device: str = "cpu", block: int = 512) -> NDArray[np.float32]:
+        """Scores (n,) float32 in [0, 1], higher = more fake, in the order of the dataset's rows."""
+        rows = FeatureRows(dataset, self.config.feature)
+        return self.scores(rows.blocks(block), device)
+
+    def scores(self, blocks: Iterable[NDArray[Any]], device: str = "cpu") -> NDArray[np.float32]:
+        """Scores of blocks of features as stored."""
+        module = family_module(self.config.family)
+        parts = [module.score(self.config, self.state, block, device) for block in blocks]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+
+def save_detector(path: Path, config: DetectorConfig, state: State, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write model and card into a folder; returns the card."""
+    from safetensors.numpy import save_file
+
+    card = {
+        "format": FORMAT,
+        "detector": family_module(config.family).describe(config),
+        "family": config.family,
+        "config": config.model_dump(mode="json"),
+        "state": dict(state.plain),
+        **facts,
+    }
+    save_file({name: np.asarray(value, order="C") for name, value in state.tensors.items()}, path / MODEL)
+    (path / CARD).write_text(
+        json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+    return card
+
+
+def load_detector(path: Path) -> Detector:
+    """The detector in a folder. Raises StageError where a file is missing, damaged or of another format."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    for name in (MODEL, CARD):
+        if not (path / name).is_file():
+            raise StageError(f"{path.name} has no {name}; expected the artifact of a 'train' node")
+    card = _card(path / CARD)
+    try:
+        config = detector_config(card["config"])
+    except ValueError as error:
+        raise StageError(f"the detector card does not fit this version: {error}; train again") from None
+    try:
+        state = State(load_file(path / MODEL), card["state"])
+    except (OSError, SafetensorError) as error:
+        raise StageError(f"{path / MODEL} is no whole safetensors file ({error}); train again") from None
+    family, feature = family_module(config.family), card.get("feature_shape")
+    try:
+        wrong = misfit(state, family.shapes(config, feature and tuple(feature), state.plain), family.NUMBERS)
+    except ValueError as error:
+        wrong = str(error)
+    if wrong:
+        raise StageError(f"{path} holds a detector that does not fit its card: {wrong}; train again")
+    return Detector(card, config, state)
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """The card, with entries of the kinds that readers expect."""
+    card: dict[str, Any] = read_json(path)
+    if card.get("format") != FORMAT:
+        found = shown(card.get("format"))
+        raise StageError(f"the detector card has format {found}, this version reads {FORMAT}; train again")
+    for name, kind in ENTRIES.items():
+        if not isinstance(card.get(name), kind):
+            raise StageError(f"{path} is no detector card: its '{name}' is {shown(card.get(name))}; train again")
+    feature = card.get("feature_shape")  # none: written by an earlier version
+    if feature is not None and not (isinstance(feature, list) and all(type(side) is int for side in feature)):
+        raise StageError(f"{path} is no detector card: its 'feature_shape' is {shown(feature)}; train again")
+    return card
+
+
+def pack(state: State) -> bytes:
+    """A state as one safetensors file, so that arrays and plain data are replaced together."""
+    from safetensors.numpy import save
+
+    tensors = {name: np.asarray(value, order="C") for name, value in state.tensors.items()}
+    return save(tensors, metadata={"plain": json.dumps(state.plain, sort_keys=True)})
+
+
+def unpack(path: Path) -> State:
+    """The state that `pack` wrote. Raises StageError where the file is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            plain = json.loads((file.metadata() or {})["plain"])
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise StageError(
+            f"the progress of a training in {path} is damaged ({error}); remove the file, and the training begins anew"
+        ) from None
+    return State(tensors, plain)

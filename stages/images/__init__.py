@@ -1,0 +1,1 @@
+"""Files and pixels: containers, manifests, decoders, codecs, perturbations."""

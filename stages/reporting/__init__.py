@@ -1,0 +1,1 @@
+"""Sections, tables and figures of the report."""

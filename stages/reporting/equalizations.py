@@ -1,0 +1,92 @@
+"""The report's section on spectrum equalizations (+E): what was learned from, the gap that is left, PSNR, profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.stage import Artifact
+from stages.evaluation.json_file import read_json
+from stages.reporting.figures import FAKE_COLORS, REAL_COLOR, draw
+from stages.spectra.equalization_file import CARD, FILE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LINES = (
+    ("profile_target", "reals", REAL_COLOR, "-"),
+    ("profile_source", "fakes", FAKE_COLORS[0], "-"),
+    ("profile_rounded", "fakes, equalized", FAKE_COLORS[1], "--"),
+)
+
+
+def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """One entry per artifact of fit_equalization, in the order given."""
+    return [_section(artifact) for artifact in artifacts]
+
+
+def _section(artifact: Artifact) -> dict[str, Any]:
+    import safetensors.numpy
+
+    card = read_json(artifact.path / CARD)
+    arrays = safetensors.numpy.load_file(artifact.path / FILE)
+    gaps, ratio = card["gap_nepers"], card["psnr_db"]
+    return {
+        "node": artifact.node,
+        "settings": _settings(card),
+        "learned": f"{_sources(card['counts']['real'])} as reals, {_sources(card['counts']['fake'])} as fakes, "
+        f"{card['width']} × {card['height']} px",
+        "gaps": [_number(gaps[name]) for name in ("before", "before_rounding", "after_rounding")],
+        "largest": _number(gaps["largest_after_rounding"]),
+        "psnr": f"{ratio['mean']:.1f}",
+        "least_psnr": f"{ratio['least']:.1f}",
+        "empty": card["empty_amplitudes"],
+        "gains": f"{card['gains']['least']:.2f} to {card['gains']['largest']:.2f}",
+        "warnings": card["warnings"],
+        "curves": curves(arrays),
+    }
+
+
+def _settings(card: Mapping[str, Any]) -> str:
+    """`gain per ring, from the set's mean, R, G and B separately`."""
+    words = [
+        "a gain per ring" if card["shape"] == "radial" else "a gain per frequency",
+        "from the mean of the fakes" if card["gain_per"] == "set" else "from each image's own spectrum",
+        "R, G and B apart" if card["channels"] == "separate" else "luma's for all channels",
+    ]
+    if card["pool_below"] > 2:
+        words.append(f"one gain for rings 1 to {card['pool_below'] - 1}")
+    if card["largest"] is not None:
+        words.append(f"gains up to {card['largest']:g}")
+    return ", ".join(words)
+
+
+def _sources(counts: Mapping[str, int]) -> str:
+    return " and ".join(f"{number} of {name}" for name, number in counts.items())
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"
+
+
+def curves(arrays: Mapping[str, Any]) -> str:
+    """Data URI: mean profiles of reals, fakes and equalized fakes, and how far the fakes are from the reals."""
+
+    def paint(figure: Figure) -> None:
+        whole, gap = figure.subplots(1, 2)
+        target = arrays["profile_target"].mean(axis=0)
+        radius = np.arange(1, len(target))
+        for name, label, color, style in LINES:
+            profile = arrays[name].mean(axis=0)
+            whole.plot(radius, profile[1:], color=color, linestyle=style, label=label)
+            gap.plot(radius, (profile - target)[1:], color=color, linestyle=style)
+        whole.set_title("mean ln |F|")
+        whole.legend()
+        gap.set_title("difference to the reals, nepers")
+        for panel in (whole, gap):
+            panel.set_xlabel("radius, cycles per image")
+            panel.grid(visible=True)
+
+    return draw(7.2, 2.2, "svg", paint)

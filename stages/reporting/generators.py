@@ -1,0 +1,61 @@
+"""The report's section on generators that were trained or finetuned in the pipeline: figures, losses, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from pipeline.stage import Artifact
+from stages.evaluation.json_file import read_json
+from stages.reporting.figures import FAKE_COLORS, data_uri, draw
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOSSES = ("discriminator", "generator")
+NO_LOSSES = frozenset({"kimg", "lod"})
+
+
+def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """One entry per artifact of train_generator or finetune_generator, in the order given."""
+    return [_section(artifact) for artifact in artifacts]
+
+
+def _section(artifact: Artifact) -> dict[str, Any]:
+    card = read_json(artifact.path / "card.json")
+    log = read_json(artifact.path / "log.json", list)
+    pictures = sorted(name for name in artifact.info["files"] if fnmatchcase(name, "samples-*.png"))
+    return {
+        "node": artifact.node,
+        "family": card["family"],
+        "method": card.get("method", "trained"),
+        "about": f"{card['kimg']:g} thousand images of {card['photographs']} photographs, "
+        f"{card['parameters']:,} parameters, on {card['device']}",
+        "figures": [(name.replace("_", " "), f"{value:.4g}") for name, value in sorted(card["figures"].items())],
+        "before": _text(card.get("profile_distance_before")),
+        "curves": curves(log),
+        "samples": data_uri((artifact.path / pictures[-1]).read_bytes(), "png") if pictures else "",
+    }
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def curves(log: Sequence[Mapping[str, float]]) -> str:
+    """Data URI: losses of both players, and every further number of the log in a panel of its own."""
+    others = sorted({name for entry in log for name in entry} - {*LOSSES, *NO_LOSSES})
+
+    def paint(figure: Figure) -> None:
+        panels: Any = figure.subplots(1, 1 + len(others), squeeze=False)[0]
+        for panel, names in zip(panels, [LOSSES, *((name,) for name in others)], strict=True):
+            for name, color in zip(names, FAKE_COLORS, strict=False):
+                points = [(entry["kimg"], entry[name]) for entry in log if name in entry]
+                panel.plot([x for x, _ in points], [y for _, y in points], color=color, label=name.replace("_", " "))
+            panel.set_xlabel("thousand images")
+            panel.set_title(" and ".join(names).replace("_", " ") + (" loss" if names is LOSSES else ""))
+            panel.grid(visible=True)
+        panels[0].legend()
+
+    return draw(2.7 * (1 + len(others)), 2.0, "svg", paint)

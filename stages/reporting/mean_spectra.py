@@ -1,0 +1,62 @@
+"""The report's section on mean spectra: a figure per picture and definition, sources side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.stage import Artifact
+from stages.evaluation.class_differences import processing
+from stages.evaluation.json_file import read_json
+from stages.reporting import figures
+
+TITLES = {
+    "high_pass": "gray less its 5 × 5 median, FFT",
+    "fft2d": "gray, FFT",
+    "dct2d": "gray, DCT",
+}
+MEANS = {
+    "mean_complex": "mean of complex spectra: only what is locked to the pixel grid stays",
+    "mean_signed": "mean of signed coefficients: only what is locked to the pixel grid stays",
+    "mean_mag_log": "logarithm of the mean magnitude",
+    "mean_logmag": "mean of the logarithms",
+}
+
+
+def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """One entry per artifact of mean_spectra, in the order given."""
+    return [_section(artifact) for artifact in artifacts]
+
+
+def _section(artifact: Artifact) -> dict[str, Any]:
+    card = read_json(artifact.path / "card.json")
+    names = _names(card["series"])
+    labels = {name: int(one["label"] == "fake") for name, one in zip(names, card["series"], strict=True)}
+    shown = []
+    for picture, about in card["pictures"].items():
+        for mean in about["means"]:
+            maps = {}
+            for name, one in zip(names, card["series"], strict=True):
+                with np.load(artifact.path / one["file"], allow_pickle=False) as file:
+                    maps[name] = file[f"{picture}/{mean}"].astype(np.float64)
+            shown.append({
+                "title": f"{TITLES[picture]}: {MEANS[mean]}",
+                "picture": figures.map_figure(maps, labels, shifted=False),
+                "width": round(100 * figures.map_width(len(maps))),
+            })  # fmt: skip
+    rows = ", ".join(f"{one['rows']} of {name}" for name, one in zip(names, card["series"], strict=True))
+    about = f"{rows}, {card['width']} × {card['height']} px"
+    return {"node": artifact.node, "about": about, "figures": shown, "warnings": card["warnings"]}
+
+
+def _names(series: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The source; its steps too where a source has several chains, and a number where even these are alike."""
+    sources = [one["source"] for one in series]
+    steps = [" → ".join(step["stage"] for step in processing(one["steps"])) for one in series]
+    names = [
+        f"{source} ({text or 'as generated or read'})" if sources.count(source) > 1 else source
+        for source, text in zip(sources, steps, strict=True)
+    ]
+    return [f"{name}, {number + 1}" if names.count(name) > 1 else name for number, name in enumerate(names)]

@@ -1,0 +1,1 @@
+"""Spectra and other frequency features of images, and their files."""

@@ -1,0 +1,117 @@
+"""A fitted spectrum equalization as a file: `equalization.safetensors`, arrays and a description, plain data.
+
+`fit_equalization` writes it and `equalize_spectrum` reads it. The header's `__metadata__` has one entry, "touchstone",
+a JSON text with the size of the images and the settings of the fit, so that planning need not read the arrays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.stage import Promise
+from stages.spectra.spectrum_gain import Array, Equalization, length
+from stages.weights.weights_file import METADATA_KEY
+
+FILE, CARD = "equalization.safetensors", "card.json"
+FORMAT = 1
+SETTINGS: dict[str, tuple[Any, ...]] = {
+    "shape": ("radial", "2d"),
+    "channels": ("separate", "gray"),
+    "gain_per": ("set", "image"),
+}
+LARGEST_SIDE = 1 << 16
+LARGEST_LOG = 100.0
+"""No logarithm of an amplitude is larger: exp(100) is more than any image has."""
+
+
+class EqualizationError(ValueError):
+    """A file is no spectrum equalization; one sentence, begins with the file's path."""
+
+
+def describe(equalization: Equalization) -> dict[str, Any]:
+    """Plain data of everything but the arrays."""
+    return {
+        "format": FORMAT,
+        "kind": "spectrum equalization",
+        **{name: getattr(equalization, name) for name in ("height", "width", *SETTINGS, "pool_below", "largest")},
+    }
+
+
+def pack(equalization: Equalization, **more: Array) -> bytes:
+    """The file's bytes. more: further arrays that the file keeps for readers; they change nothing."""
+    import safetensors.numpy
+
+    arrays = {"target": equalization.target, "source": equalization.source, **more}
+    arrays = {name: np.ascontiguousarray(array, dtype="<f8") for name, array in arrays.items()}
+    text = json.dumps(describe(equalization), sort_keys=True)
+    return safetensors.numpy.save(arrays, metadata={METADATA_KEY: text})
+
+
+def read_description(path: Path | Promise) -> Mapping[str, Any]:
+    """The description of a file, or what a node promises. Raises EqualizationError."""
+    if isinstance(path, Promise):
+        if path.facts.get("kind") != "spectrum equalization":
+            raise EqualizationError(f"{path} fits no spectrum equalization; name a node of the stage fit_equalization")
+        return path.facts
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise EqualizationError(
+            f"{path} is no readable safetensors file ({error}); fit the equalization again"
+        ) from None
+    return _checked(path, metadata.get(METADATA_KEY, ""))
+
+
+def _checked(path: Path, text: str) -> dict[str, Any]:
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict) or about.get("kind") != "spectrum equalization":
+        raise EqualizationError(f"{path} does not say that it is a spectrum equalization; give a file {FILE}")
+    if about.get("format") != FORMAT:
+        raise EqualizationError(f"{path} is of format {about.get('format')!r}; this version reads format {FORMAT}")
+    numbers = [about.get(name) for name in ("height", "width", "pool_below")]
+    naturals = all(type(number) is int and 1 <= number <= LARGEST_SIDE for number in numbers)
+    words = all(about.get(name) in known for name, known in SETTINGS.items())
+    largest = about.get("largest")
+    if not naturals or not words or not (largest is None or (type(largest) in (int, float) and 1 <= largest < np.inf)):
+        raise EqualizationError(f"{path} has a description that no fit writes: {text}; fit the equalization again")
+    return about
+
+
+def load(path: Path) -> Equalization:
+    """The equalization in a file; kept while the file is the same. Raises EqualizationError."""
+    status = path.stat()
+    return _loaded(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _loaded(path: Path, modified_ns: int, size: int) -> Equalization:
+    del modified_ns, size  # cache keys
+    import safetensors.numpy
+
+    about = dict(read_description(path))
+    arrays = safetensors.numpy.load_file(path)
+    height, width = about["height"], about["width"]
+    planes = 1 if about["channels"] == "gray" else 3
+    radial = about["shape"] == "radial"
+    expected = (planes, length(height, width)) if radial else (planes, height, width // 2 + 1)
+    for name in ("target", "source"):
+        array = arrays.get(name)
+        found = "none" if array is None else f"{array.shape} {array.dtype}"
+        if array is None or array.shape != expected or array.dtype != np.float64:
+            raise EqualizationError(f"{path}: array {name!r} is {found}, expected {expected} float64")
+        if not (np.abs(array) <= LARGEST_LOG).all():  # false for NaN too
+            raise EqualizationError(f"{path}: array {name!r} holds values that are no log amplitudes; fit it again")
+    settings = {name: about[name] for name in (*SETTINGS, "pool_below", "largest")}
+    return Equalization(height, width, **settings, target=arrays["target"], source=arrays["source"])

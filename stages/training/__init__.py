@@ -1,0 +1,1 @@
+"""What trainings share: order of rows, determinism, choice of a detector."""

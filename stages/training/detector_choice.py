@@ -1,0 +1,98 @@
+"""Which detector a setting means: from a preset's name or a mapping to the full config of a family, or one sentence.
+
+Only the config counts in a recipe, not the way to it: another preset or family makes no trained detector stale.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from detectors import FAMILIES, PRESETS
+from detectors.contract import DetectorConfig
+from pipeline.declaring.document import nearest
+from pipeline.stage import Promise, Schema
+from stages.sentences import expected, meant
+from stages.training.alike import check_alike
+
+IN_RECIPES = False
+
+
+def family_module(family: str) -> Any:
+    """The module of a detector family. Raises ValueError for an unknown one."""
+    if family not in FAMILIES:
+        raise ValueError(f"'{family}' is no detector family; {expected(family, FAMILIES)}")
+    return importlib.import_module(FAMILIES[family])
+
+
+def detector_config(value: Any) -> DetectorConfig:
+    """Full config from a preset's name, or from a mapping with `family`, or with `preset` and settings that differ.
+
+    Raises ValueError with one sentence; the preset's name is forgotten here, so it is no part of a recipe.
+    """
+    if isinstance(value, DetectorConfig):
+        return value
+    settings: dict[str, Any] = {"preset": value} if isinstance(value, str) else dict(value)
+    preset = settings.pop("preset", None)
+    if preset is not None:
+        if preset not in PRESETS:
+            raise ValueError(f"'{preset}' is no detector preset; {expected(str(preset), PRESETS)}")
+        settings = PRESETS[preset] | settings
+    if "family" not in settings:
+        raise ValueError(f"lacks 'family' (one of {', '.join(FAMILIES)}) or 'preset' (one of {', '.join(PRESETS)})")
+    model: type[DetectorConfig] = family_module(str(settings["family"])).Config
+    try:
+        return model.model_validate_json(json.dumps(settings))
+    except ValidationError as failure:
+        problem = failure.errors()[0]
+    name = ".".join(str(part) for part in problem["loc"][:1])
+    kind = f"detector family '{settings['family']}'"
+    if problem["type"] == "extra_forbidden":
+        raise ValueError(f"'{name}' is not a setting of {kind}{nearest(name, model.model_fields)}")
+    if problem["type"] == "missing":
+        raise ValueError(f"lacks '{name}', which {kind} needs")
+    text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    raise ValueError(f"{kind}: '{name}' is {settings.get(name)!r}; {text}" if name else f"{kind}: {text}")
+
+
+class DetectorSchema:
+    """JSON Schema of a detector setting: a preset's name, the settings of a family, or a preset with changes."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        settings = {name: family_module(name).Config.__pydantic_core_schema__ for name in FAMILIES}
+        families = [{**core, "ref": name} for name, core in settings.items()]  # so they are defined by that name
+        given: dict[str, Any] = handler({"type": "union", "choices": families})
+        preset = {"enum": list(PRESETS)}
+        changed = {"type": "object", "properties": {"preset": preset}, "required": ["preset"]}
+        return {"anyOf": [preset, *given["anyOf"], changed]}
+
+
+def check_feature(model: Promise, whose: str, rows: Schema) -> None:
+    """Raise ValueError with one sentence unless the detector that a node promises can score rows with these fields."""
+    feature, learned = model.facts["feature"], tuple(model.facts["feature_shape"])
+    check_alike(rows, feature)
+    if feature not in rows:
+        raise ValueError(
+            f"{whose} have no field '{feature}', which the detector of {model} reads; they have "
+            f"{', '.join(sorted(rows)) or 'none'}: name the node that computes it{meant(feature, rows)}"
+        )
+    shape = rows[feature].shape
+    if shape != learned and not (model.facts["resamples"] and len(shape) == len(learned)):
+        raise ValueError(
+            f"'{feature}' of {whose} is {shape}, but the detector of {model} learns from {learned}; equalize the "
+            "images of both to one size"
+        )
+
+
+def no_feature(whose: str, feature: str, fields: Iterable[str], setting: str = "feature") -> str:
+    """One sentence about rows without the field that a `setting` of a detector names."""
+    names = sorted(fields)
+    found = f"they have {', '.join(names)}" if names else "they have no fields"
+    return (
+        f"{whose} have no field '{feature}', which the detector's '{setting}' names; {found}: "
+        f"change '{setting}' in 'detector', or compute the field in a node before{meant(feature, names)}"
+    )

@@ -1,0 +1,1 @@
+"""Files of weights: containers, restricted pickles, and what kinds of weights there are."""
