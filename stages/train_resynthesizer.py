@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 CARD, LOG, CLASSIFIER = "card.json", "log.json", "classifier.safetensors"
 PERCEPTUAL = "stages.resynthesis.perceptual"
-JOINT, CLASSIFIERS = "stages.resynthesis.joint", "detectors.residual_networks"
+JOINT, CLASSIFIERS = "stages.resynthesis.joint", "detectors.networks.resnet"
 LEAST_PERCEPTUAL = 16
 """Pixels: the fifth stage has one value."""
 

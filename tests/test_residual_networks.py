@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detectors.residual_networks import Compact, ResNet50
+from detectors.networks.resnet import Compact, ResNet50
 
 
 def parameters(network: nn.Module) -> int:
