@@ -21,7 +21,7 @@ from stages.generators import weights
 from stages.spectra.profiles import profiles
 from stages.translate import as_float
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 ENTRIES: dict[str, Any] = yaml.safe_load((MANIFESTS / "generators.yaml").read_text())
 FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")

@@ -82,7 +82,7 @@ def test_the_header_says_what_the_file_holds_without_torch(path: Path) -> None:
         "import sys; from pathlib import Path; from stages.generators.weights import read_header\n"
         f"read_header(Path({str(path)!r})); sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

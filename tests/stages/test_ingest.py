@@ -447,7 +447,7 @@ def test_damaged_exif_is_orientation_zero(exif: bytes) -> None:
 
 
 def test_photographs_of_the_repository_are_as_their_manifest_says() -> None:
-    base = Path(__file__).parents[1]
+    base = Path(__file__).parents[2]
     found = discover(base, manifest="manifests/photos.yaml")
     assert not found.problems
     sample = range(0, len(found.id), 25)

@@ -156,7 +156,7 @@ def test_planning_needs_no_torch() -> None:
         "stage.schema(config, rows), stage.promise(config, rows), stage.modules(config, {}), stage.check(config, {})\n"
         "assert 'torch' not in sys.modules and 'zarr' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 # The stage alone

@@ -18,7 +18,7 @@ from experiments.publish_resynthesizers import NODES, publish
 from stages.resynthesis import weights
 from stages.training.networks import prepare
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 ENTRIES: dict[str, Any] = yaml.safe_load((MANIFESTS / "networks.yaml").read_text())
 TASKS = ("SR", "SR+C", "SR+D")

@@ -24,7 +24,7 @@ from pipeline.planning.closure import closure
 from pipeline.planning.recipes import make_recipe
 from pipeline.running.run import RunReport, run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NUMBERS = itertools.count()
 
 STAGE = """

@@ -243,5 +243,5 @@ def test_headers_are_read_without_torch(own: Path, tmp_path: Path) -> None:
         "assert all(weights.read_header(Path(p)).architecture.layers == 3 for p in sys.argv[1:])\n"
         "weights.modules(Path(sys.argv[1])); assert 'torch' not in sys.modules"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code, str(own), str(tmp_path / "w.pth")], cwd=root, check=True)

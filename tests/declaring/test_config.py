@@ -169,7 +169,7 @@ def test_a_missing_file_names_its_path(tmp_path: Path) -> None:
 def test_the_projects_manifests_serve_pipelines_elsewhere_that_have_none(project: Project) -> None:
     project.write("nodes:\n  b: {stage: sample, checkpoint: 'manifests/generators.yaml#progan-raw', count: 2}\n")
     reference = project.load().nodes["b"].files["checkpoint"]
-    assert reference.path.samefile(Path(__file__).parents[1] / "manifests" / "weights" / "progan-small-raw.safetensors")
+    assert reference.path.samefile(Path(__file__).parents[2] / "manifests" / "weights" / "progan-small-raw.safetensors")
     (project.folder / "manifests").mkdir()
     (project.folder / "manifests" / "generators.yaml").write_text("other: {}\n")
     with pytest.raises(ConfigError, match="has no entry 'progan-raw'"):

@@ -416,6 +416,6 @@ def test_planning_needs_no_torch() -> None:
         "TrainGenerator().modules(config)\n"
         "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

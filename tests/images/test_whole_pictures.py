@@ -18,7 +18,7 @@ from stages.images.containers import inspect
 from stages.images.decoding import decode
 
 LIMIT = 10**6
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 
 

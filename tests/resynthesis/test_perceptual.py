@@ -27,7 +27,7 @@ from stages.resynthesis import perceptual
 from stages.resynthesis.perceptual_networks import VGG19, PerceptualNetwork, build, small
 from stages.train_resynthesizer import TrainResynthesizer, TrainResynthesizerConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENDS = (1, 6, 11, 20, 29)  # indices in torchvision's `features` of relu1_1 to relu5_1
 WIDTHS = (4, 6, 8, 10, 12)
 MANIFEST = yaml.safe_load((ROOT / "manifests" / "networks.yaml").read_text())

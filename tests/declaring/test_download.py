@@ -18,7 +18,7 @@ from pipeline.declaring.config import load_pipeline
 from pipeline.declaring.document import load
 from pipeline.errors import ConfigError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONTENT = b"125"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 URL = "https://example.org/numbers-0a1b2c3d.txt"

@@ -273,7 +273,7 @@ def test_the_recipe_is_that_of_few_modules_and_of_no_seed() -> None:
 
 
 def test_the_experiment_trains_on_every_method() -> None:
-    nodes = load_pipeline(Path(__file__).parents[1] / "experiments" / "upsampling.yaml").nodes
+    nodes = load_pipeline(Path(__file__).parents[2] / "experiments" / "upsampling.yaml").nodes
     for entry in ("up", "radial", "projected"):
         assert [name for name in nodes if nodes[name].entry == entry] == [f"{entry}[{method}]" for method in METHODS]
 

@@ -339,7 +339,7 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
         "import sys, pathlib\nfrom stages.weights.checkpoints import read_contents\n"
         "read_contents(pathlib.Path(sys.argv[1]))\nsys.exit('torch' in sys.modules)"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program, str(path)], cwd=root, check=False).returncode == 0
 
 

@@ -159,7 +159,7 @@ def test_schema_comes_from_the_header_without_torch(checkpoint: Path) -> None:
         "Sample().schema(config, files); Sample().check(config, files); Sample().discover(config, None)\n"
         "sys.exit('torch was imported' if 'torch' in sys.modules else 0)"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

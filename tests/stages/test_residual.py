@@ -35,7 +35,7 @@ SIZES = {"tiny": (16, 2, 2), "small": (32, 4, 3), "least": (4, 1, 1), "published
 WIDTHS = (4, 6, 8, 10, 12)
 ALL = ("pixel", "stage1", "stage2", "stage3", "stage4", "stage5")
 State = dict[str, Tensor]
-MANIFESTS = Path(__file__).parents[1] / "manifests"
+MANIFESTS = Path(__file__).parents[2] / "manifests"
 NETWORKS = yaml.safe_load((MANIFESTS / "networks.yaml").read_text())
 SHIPPED = [name for name, entry in NETWORKS.items() if entry["network"] == "rdn"]
 
