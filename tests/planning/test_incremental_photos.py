@@ -417,12 +417,12 @@ def test_a_reworded_sentence_and_a_line_of_a_registry_compute_nothing(
     sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, copy = sources.rows(), Copy(tmp_path / "copy", monkeypatch)
-    copy.edit("images.py", "the header claims {size}", "its header says {size}")
+    copy.edit("images/decoding.py", "the header claims {size}", "its header says {size}")
     copy.edit("ingest.py", "a zip file of images", "an archive")
     copy.edit("__init__.py", "STAGES = {", 'STAGES = {\n    "dream": "stages.dream:Dream",')
     assert sources.run().computed == {}
     assert sources.rows() == rows
-    copy.edit("images.py", "CANVASES = (0xA5, 0)", "CANVASES = (0xA6, 0)")
-    with pytest.raises(StageError, match=r"stages\.images \(CANVASES, line \d+\) was changed"):
+    copy.edit("images/decoding.py", "CANVASES = (0xA5, 0)", "CANVASES = (0xA6, 0)")
+    with pytest.raises(StageError, match=r"stages\.images\.decoding \(CANVASES, line \d+\) was changed"):
         sources.run()
     assert not sources.counted()
