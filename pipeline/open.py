@@ -6,13 +6,13 @@ from pathlib import Path
 
 from pipeline.dataset import Dataset
 from pipeline.declaring.config import load_pipeline
-from pipeline.declaring.document import counted
 from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
 from pipeline.planning.selection import Selection, Side
 from pipeline.running.run import open_scan
 from pipeline.running.works import view_of
+from pipeline.sentences import counted
 from pipeline.storage.store import Store
 
 

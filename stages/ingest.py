@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
-from pipeline.declaring.document import counted
 from pipeline.errors import ConfigError, SourceError
 from pipeline.inputs.archives import Archive
 from pipeline.inputs.walk import left_out
+from pipeline.sentences import counted
 from pipeline.spelling import normalized, spellings, usual
 from pipeline.stage import (
     FAKE,

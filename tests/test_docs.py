@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.commands.plan_text import stages_markdown
 from pipeline.declaring.config import load_pipeline
+from pipeline.declaring.schema import stages_markdown
 
 ROOT = Path(__file__).parents[1]
 

@@ -53,8 +53,8 @@ def _torch_pair() -> dict[str, Any]:
 def _config(file: Path) -> tuple[dict[str, Any], Path]:
     """The finding, and the place of the store."""
     from pipeline.declaring.config import load_pipeline
-    from pipeline.declaring.document import counted
     from pipeline.errors import ConfigError
+    from pipeline.sentences import counted
 
     try:
         pipeline = load_pipeline(file)

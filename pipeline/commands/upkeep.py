@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline import atomic, ids
 from pipeline.declaring.config import Pipeline
-from pipeline.declaring.document import counted, load, nearest
+from pipeline.declaring.document import load
 from pipeline.declaring.yaml_text import ROWS, dump
 from pipeline.errors import ConfigError, StoreError, TouchstoneError
 from pipeline.planning import wanted as wants
@@ -23,6 +23,7 @@ from pipeline.planning.recipes import Recipe
 from pipeline.planning.selection import Branch
 from pipeline.planning.wanted import Wanted
 from pipeline.running.run import open_scan, used_directories
+from pipeline.sentences import counted, nearest
 from pipeline.stage import REAL
 from pipeline.storage import upkeep as care
 from pipeline.storage.shards import rows_per_shard

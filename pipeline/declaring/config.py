@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 from pydantic import ValidationError, field_validator
 
-from pipeline.declaring.document import Document, Place, closest, describe, load, nearest
+from pipeline.declaring.document import Document, Place, load
 from pipeline.declaring.file_settings import FileReference, file_reference
 from pipeline.declaring.matrix import Instance, expand, substitute
 from pipeline.declaring.stage_names import load_stage
 from pipeline.declaring.views import Resolve, View, parse
 from pipeline.errors import ConfigError
 from pipeline.importing import add_user_folder
+from pipeline.sentences import closest, describe, nearest
 from pipeline.stage import SPLITS, Kind, Stage, StageConfig, setting
 
 MOST_LEVELS = 200

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.declaring.document import Document, Place, describe, load, nearest
+from pipeline.declaring.document import Document, Place, load
+from pipeline.sentences import describe, nearest
 
 SHIPPED = Path(__file__).parents[2]
 """Where `manifests` lies: what a pipeline in another folder does not have itself is taken from there."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from pipeline.declaring.document import Document, Place, describe, nearest
+from pipeline.declaring.document import Document, Place
+from pipeline.sentences import describe, nearest
 
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 MOST_NODES = 10_000

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.declaring.document import describe, nearest
 from pipeline.declaring.user_code import hidden
 from pipeline.importing import OWN, ROOT, VALUES, user_folders
 from pipeline.module_paths import is_followed
+from pipeline.sentences import describe, nearest
 from pipeline.stage import Stage
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.declaring.document import Document, Place, describe, nearest
+from pipeline.declaring.document import Document, Place
 from pipeline.errors import ConfigError
+from pipeline.sentences import describe, nearest
 from pipeline.spelling import normalized
 from pipeline.stage import SPLITS
 

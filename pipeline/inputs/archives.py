@@ -14,9 +14,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.declaring.document import counted
 from pipeline.errors import SourceError
 from pipeline.inputs.walk import left_out
+from pipeline.sentences import counted
 from pipeline.stage import RowError
 
 try:

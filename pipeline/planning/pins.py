@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
-from pipeline.declaring.document import describe, load
+from pipeline.declaring.document import load
 from pipeline.declaring.yaml_text import dump
 from pipeline.errors import ConfigError
+from pipeline.sentences import describe
 from pipeline.stage import Artifact
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.declaring.config import Node, Pipeline
-from pipeline.declaring.document import counted
 from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.planning.descent import review
 from pipeline.planning.expand import Made, expanded
@@ -26,6 +25,7 @@ from pipeline.planning.pins import Pin
 from pipeline.planning.recipes import Recipe, artifact_key, chain_of, differences, digest, make_recipe, rows_digest
 from pipeline.planning.rows import Names, Rows, check_leaks, tabulate
 from pipeline.planning.selection import Branch, Evaluator, Selection, check_twins, common_schema, split_counts
+from pipeline.sentences import counted
 from pipeline.stage import CONTENT, SPLITS, Artifact, Children, Field, Kind, Parents, Promise, Schema
 
 if TYPE_CHECKING:

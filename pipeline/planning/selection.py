@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
-from pipeline.declaring.document import nearest
 from pipeline.declaring.views import LABELS, Term, View
 from pipeline.errors import ConfigError, SourceError
 from pipeline.planning.recipes import Recipe, digest
 from pipeline.planning.rows import Names, Rows, hash_rank
+from pipeline.sentences import nearest
 from pipeline.stage import FAKE, REAL, SPLITS, Field, Schema, Stage, ViewSchema
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.declaring.config import Pipeline
-from pipeline.declaring.document import counted
 from pipeline.planning.plan import Plan
+from pipeline.sentences import counted
 
 SHOWN_ROWS, SHOWN_NODES = 3, 8
 """What the sentence names at most: rows of a node, and nodes."""

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic
-from pipeline.declaring.document import counted, nearest
 from pipeline.errors import ConfigError, StoreError
 from pipeline.inputs.statcache import UNREADABLE as UNREADABLE_FILE
 from pipeline.planning.plan import Plan
+from pipeline.sentences import counted, nearest
 from pipeline.stage import ID
 from pipeline.storage.store import Store
 

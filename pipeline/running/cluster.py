@@ -23,7 +23,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.declaring.document import counted
 from pipeline.errors import ClusterError, ConfigError, StageError, StoreError, TouchstoneError
 from pipeline.importing import worker_plugin
 from pipeline.running.executors import Executors, Progress, Stop, default_workers, settle, wants_device
@@ -33,6 +32,7 @@ from pipeline.running.renewal import Claims, renew
 from pipeline.running.tasks import ArtifactTask, Facts, Outcome, ShardTask, compute_shard, make_artifact
 from pipeline.running.watch import ANSWER_S, SAME_EVERYWHERE, Watch
 from pipeline.runs import host_name
+from pipeline.sentences import counted
 
 ADDRESS = re.compile(r"(tcp|tls|ucx)://[^\s/]+:\d+")
 LOGGERS = ("distributed", "distributed.client", "tornado.application")

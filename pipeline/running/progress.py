@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.declaring.document import counted
 from pipeline.printable import printable
+from pipeline.sentences import counted
 
 LINE_EVERY_S = 5.0
 

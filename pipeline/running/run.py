@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from pipeline import atomic, ids
 from pipeline.declaring.config import Pipeline
-from pipeline.declaring.document import counted, describe
 from pipeline.declaring.yaml_text import dump
 from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.planning import wanted
@@ -34,6 +33,7 @@ from pipeline.running.progress import Bars
 from pipeline.running.schedule import Loop, Results, on_device
 from pipeline.running.tasks import Facts
 from pipeline.running.works import TaskMaker, Work, works_of
+from pipeline.sentences import counted, describe
 
 if TYPE_CHECKING:
     from pipeline.storage.store import Store

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from pipeline.declaring.document import counted
 from pipeline.errors import ClusterError
+from pipeline.sentences import counted
 
 ANSWER_S = 5.0
 """Seconds that a scheduler has to answer."""

@@ -22,8 +22,8 @@ from pipeline import atomic, locks
 from pipeline import ids as row_ids
 from pipeline.errors import ConflictError, DamagedArtifactError, OldFormatError, StoreError
 from pipeline.stage import ID, Artifact
+from pipeline.storage.files import is_trouble, raise_error, trouble
 from pipeline.storage.sealed import CARD_BYTES, read_sealed, seal
-from pipeline.storage.shard_reader import is_trouble, raise_error, trouble
 
 CARD = "artifact.json"
 CONSUMED = "consumed.npy"

@@ -30,8 +30,8 @@ from pipeline import atomic
 from pipeline import ids as row_ids
 from pipeline.errors import ConflictError, DamagedShardError, OldFormatError, StoreError
 from pipeline.stage import ID, Schema
+from pipeline.storage.files import reading_error, trouble
 from pipeline.storage.sealed import parse
-from pipeline.storage.shard_reader import reading_error, trouble
 from pipeline.storage.shards import Shard
 
 SHARD_NAME = re.compile(r"[0-9a-f]{16}\.zarr")

@@ -18,8 +18,8 @@ from pipeline.errors import (
     StoreError,
 )
 from pipeline.storage import artifacts
+from pipeline.storage.files import is_trouble, trouble
 from pipeline.storage.sealed import RECIPE_BYTES, read_sealed
-from pipeline.storage.shard_reader import is_trouble, trouble
 from pipeline.storage.shards import Shard
 
 RECIPE = "recipe.json"

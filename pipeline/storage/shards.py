@@ -29,8 +29,9 @@ from pipeline import atomic
 from pipeline import ids as row_ids
 from pipeline.errors import DamagedShardError, OldFormatError, StoreError
 from pipeline.stage import ID, Field, Schema
+from pipeline.storage.files import file_sizes, reading_error
 from pipeline.storage.sealed import ZARR_BYTES, read_sealed, seal
-from pipeline.storage.shard_reader import CORE_TYPES, ArrayReader, file_sizes, reading_error
+from pipeline.storage.shard_reader import CORE_TYPES, ArrayReader
 from pipeline.storage.shard_writer import array_files, array_metadata, write_array
 
 SHARD_BYTES = 32 * 2**20

@@ -40,9 +40,9 @@ from pipeline.runs import RunRecord
 from pipeline.stage import Artifact, Schema
 from pipeline.storage import artifacts
 from pipeline.storage.chain_index import ChainIndex, ChainReader
+from pipeline.storage.files import reading_error, trouble
 from pipeline.storage.published import RECIPE, read_recipe, same_result
 from pipeline.storage.sealed import RECIPE_BYTES, parse, read_regular, seal
-from pipeline.storage.shard_reader import reading_error, trouble
 from pipeline.storage.shards import Shard, nothing, shard_name, write_shard
 
 OWN_NAMES = ("runs", "quarantine", "scratch", "leases", "trash", "wanted", ".cache")

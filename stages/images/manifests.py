@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.declaring.document import counted
 from pipeline.declaring.yaml_text import ROWS, compose, read_text
 from pipeline.errors import ConfigError
+from pipeline.sentences import counted
 from pipeline.spelling import spellings
 from pipeline.stage import SPLITS
 

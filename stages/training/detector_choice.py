@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from detectors import FAMILIES, PRESETS
 from detectors.contract import DetectorConfig
-from pipeline.declaring.document import nearest
+from pipeline.sentences import nearest
 from pipeline.stage import Promise, Schema
 from stages.sentences import expected, meant
 from stages.training.alike import check_alike

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.declaring.document import Document, describe, load, nearest
+from pipeline.declaring.document import Document, load
 from pipeline.errors import ConfigError
+from pipeline.sentences import describe, nearest
 
 
 def read(tmp_path: Path, text: str) -> Document:

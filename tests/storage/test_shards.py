@@ -18,7 +18,8 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from pipeline.errors import DamagedShardError
 from pipeline.stage import Field
 from pipeline.storage import shards
-from pipeline.storage.shard_reader import ArrayReader, file_sizes
+from pipeline.storage.files import file_sizes
+from pipeline.storage.shard_reader import ArrayReader
 from pipeline.storage.shards import Shard, rows_per_shard, shard_name, write_shard
 
 CHAIN = bytes(range(16))

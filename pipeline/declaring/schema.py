@@ -1,0 +1,115 @@
+"""What a pipeline file may say: JSON Schema for editors, and the reference of stages as Markdown."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from typing import Any
+
+from pipeline.declaring.config import ENGINE_KEYS, Settings, load_stage
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a pipeline file: one alternative per stage."""
+    stages = importlib.import_module("stages").STAGES
+    definitions: dict[str, Any] = {}
+    alternatives = []
+    for name in stages:
+        stage = load_stage(name)
+        schema = stage.Config.model_json_schema()
+        definitions |= schema.pop("$defs", {})
+        properties = {
+            "stage": {"const": name},
+            **{key: {"description": one.description or one.kind} for key, one in stage.inputs.items()},
+            **{key: _open(value) for key, value in schema.get("properties", {}).items()},
+            **{key: {} for key in ENGINE_KEYS if key != "stage"},
+        }
+        required = ["stage", *(key for key, one in stage.inputs.items() if one.required), *schema.get("required", [])]
+        alternatives.append(
+            {"title": name, "type": "object", "properties": properties, "required": required,
+             "additionalProperties": False}
+        )  # fmt: skip
+    top = Settings.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Touchstone pipeline",
+        "type": "object",
+        "properties": {
+            **top["properties"],
+            "nodes": {"type": "object", "additionalProperties": {"oneOf": alternatives}},
+        },
+        "required": ["nodes"],
+        "additionalProperties": False,
+        "$defs": definitions | top.get("$defs", {}),
+    }
+
+
+def _open(schema: dict[str, Any]) -> dict[str, Any]:
+    """A setting may also be a `{axis}` of the matrix."""
+    if schema.get("type") == "string" and "enum" not in schema:
+        return schema
+    placeholder = {"type": "string", "pattern": r"\{\w+\}"}
+    return {"anyOf": [schema, placeholder], "description": schema.get("description", "")}
+
+
+def stages_markdown() -> str:
+    """Reference of all stages: inputs, and settings with type, default and description."""
+    about = "Made by `touchstone config stages`. Settings marked * choose rows, or name files that count by content."
+    lines = ["# Stages", "", about, ""]
+    listed: dict[str, str] = {}
+    for name in importlib.import_module("stages").STAGES:
+        stage = load_stage(name)
+        lines += [f"## {name}", "", (type(stage).__doc__ or "").strip().splitlines()[0], ""]
+        lines += [f"Kind: {stage.kind}.", ""]
+        if stage.inputs:
+            lines += ["| input | takes | required |", "|---|---|---|"]
+            lines += [
+                f"| `{key}` | {one.description or one.kind} | {'yes' if one.required else 'no'} |"
+                for key, one in stage.inputs.items()
+            ]
+            lines.append("")
+        lines += _settings_table(stage.Config, name, listed)
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _settings_table(model: Any, stage: str, listed: dict[str, str]) -> list[str]:
+    """Settings of a model as a table, then those of the models inside; `listed`: models by the stage that has them."""
+    schema = model.model_json_schema()
+    lines: list[str] = []
+    before: dict[str, list[str]] = {}
+    for title, one in [("", schema), *schema.get("$defs", {}).items()]:
+        properties = one.get("properties", {})
+        if not properties:
+            continue
+        if title and listed.setdefault(title, stage) != stage:
+            before.setdefault(listed[title], []).append(f"`{title}`")
+            continue
+        lines += [f"`{title}`:", ""] if title else []
+        lines += ["| setting | type | default | what |", "|---|---|---|---|"]
+        for key, facts in properties.items():
+            mark = "*" if not title and facts.get("recipe", True) is not True else ""
+            default = f"`{json.dumps(facts['default'])}`" if "default" in facts else "required"
+            cells = [f"`{key}`{mark}", _type(facts), default, facts.get("description", "")]
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append("")
+    lines += [line for other, titles in before.items() for line in (f"{', '.join(titles)}: see {other}.", "")]
+    return lines[:-1] if lines else []
+
+
+def _type(facts: dict[str, Any]) -> str:
+    """A JSON Schema type in words."""
+    if "$ref" in facts:
+        return f"`{facts['$ref'].rpartition('/')[2]}`"
+    if "const" in facts:
+        return f"`{facts['const']}`"
+    if "enum" in facts:
+        return " or ".join(f"`{value}`" for value in facts["enum"])
+    for key in ("anyOf", "oneOf"):
+        if key in facts:
+            return " or ".join(_type(one) for one in facts[key])
+    kind = facts.get("type", "any")
+    if kind == "array":
+        return f"list of {_type(facts.get('items', {}))}"
+    return {"integer": "whole number", "string": "text", "object": "mapping", "boolean": "true or false",
+            "null": "nothing"}.get(kind, kind)  # fmt: skip
