@@ -1,0 +1,1 @@
+"""Acceptance on a GPU that is at hand for a quarter of an hour: `accept.sh` says how."""

@@ -1,0 +1,28 @@
+"""`make stress`: the whole acceptance on a GPU, run dry on the CPU in its smallest sizes, by its own script."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.stress
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "accept.sh"
+
+
+def test_the_acceptance_runs_dry_on_a_cpu(tmp_path: Path) -> None:
+    given = {"DEVICE": "cpu", "QUICK": "1", "PYTHON": sys.executable, "OUT": str(tmp_path), "BUDGET": "1500"}
+    for part in ("checks", "train"):
+        subprocess.run([SCRIPT, part], env=os.environ | given | {"TRAIN_SECONDS": "2"}, check=True)
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert {"machine", "tests", "paths", "feeding", "programs", "generator"} <= found.keys()
+    assert not [name for name in found if name.endswith("_failed")]
+    assert found["tests"]["rc"] == 0
+    paths = {name: path for name, path in found["paths"].items() if isinstance(path, dict)}
+    assert len(paths) >= 26 and all(path["ok"] and path["repeats"] for path in paths.values())
+    assert found["generator"]["repeats"] and found["generator"]["resumes"]
