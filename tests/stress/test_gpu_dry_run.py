@@ -24,5 +24,7 @@ def test_the_acceptance_runs_dry_on_a_cpu(tmp_path: Path) -> None:
     assert not [name for name in found if name.endswith("_failed")]
     assert found["tests"]["rc"] == 0
     paths = {name: path for name, path in found["paths"].items() if isinstance(path, dict)}
-    assert len(paths) >= 26 and all(path["ok"] and path["repeats"] for path in paths.values())
-    assert found["generator"]["repeats"] and found["generator"]["resumes"]
+    assert len(paths) >= 26
+    assert all(path["ok"] and path["repeats"] for path in paths.values())
+    assert found["generator"]["repeats"]
+    assert found["generator"]["resumes"]
