@@ -14,16 +14,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
 
 from pipeline.errors import StageError, TouchstoneError
+from pipeline.running.make_artifact import ArtifactTask, make_artifact
 from pipeline.running.memory import keep_freed_memory
 from pipeline.running.renewal import Claims
-from pipeline.running.tasks import (
-    ArtifactTask,
-    Outcome,
-    ShardTask,
-    compute_rows,
-    make_artifact,
-    publish_rows,
-)
+from pipeline.running.tasks import Outcome, ShardTask, compute_rows, publish_rows
 from pipeline.stage import Stage
 
 Result = TypeVar("Result")

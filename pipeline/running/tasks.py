@@ -1,4 +1,4 @@
-"""What a worker does: compute and publish one shard, or make one artifact. Runs in a thread, a process or on a cluster.
+"""What a worker does for a shard: compute its rows and publish them. Runs in a thread, a process or on a cluster.
 
 A task carries ids and places, never arrays of pixels; it reads whatever shards hold its input rows when it starts, and
 returns counts. It may run twice (a lost worker, two runs at once): publishing is idempotent.
@@ -6,11 +6,8 @@ returns counts. It may run twice (a lost worker, two runs at once): publishing i
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,19 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
-from pipeline.errors import Interrupted, StageError, StoreError, TouchstoneError
+from pipeline.errors import StageError
+from pipeline.running.compute import Rows, Step, compute
 from pipeline.running.proof import NOTHING, Claim, Stamp
-from pipeline.stage import Artifact, Batch, Context, FitContext, Kind, RowError, Schema, Stage
-from pipeline.storage.artifacts import contents, values_digest
+from pipeline.stage import Artifact, RowError, Schema, Stage
+from pipeline.storage.artifacts import contents
 from pipeline.storage.shards import parent_digests
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
     from pipeline.runs import RunRecord
     from pipeline.storage.store import Store
-
-
-BLOCK_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -166,7 +161,7 @@ class Computed:
 
 
 def compute_rows(task: ShardTask) -> Computed:
-    """Compute the rows of a task, block by block; nothing is written."""
+    """Compute the rows of a task; nothing is written."""
     stamps = task.claim.prove(task.node, task.stage, task.config)
     store = open_store(task.facts.store, writable=task.facts.run is not None)
     present = _present(store, task)
@@ -174,30 +169,33 @@ def compute_rows(task: ShardTask) -> Computed:
     task = task.take(present) if lacking else task
     datasets = _datasets(store, task)
     digests = _input_digests(task, datasets)
-    arrays = {name: np.empty((len(task.ids), *one.shape), dtype=one.dtype) for name, one in task.schema.items()}
-    done = np.empty(len(task.ids), dtype=np.int64)
-    count = 0
-    failed: list[tuple[bytes, str]] = []
-    size = block_rows(task)
-    for start in range(0, len(task.ids), size):
-        rows = np.arange(start, min(start + size, len(task.ids)))
-        try:
-            values, failures = _compute_block(task, datasets, rows)
-        except _Raised as error:  # a block of one row
-            values, failures = _empty(task.schema, 1), {0: str(error)}
-        kept = np.array([number for number in range(len(rows)) if number not in failures], dtype=np.int64)
-        failed += [(bytes(task.ids[rows[number]]), reason) for number, reason in sorted(failures.items())]
-        place = slice(count, count + len(kept))
-        done[place] = rows[kept]
-        for name, array in arrays.items():
-            array[place] = values[name] if len(kept) == len(rows) else values[name][kept]
-        count += len(kept)
-    values = {name: array[:count] for name, array in arrays.items()}
+    found = compute(_step(task), _rows(task, datasets))
     if any((one != other).any() for one, other in zip(digests, _input_digests(task, datasets), strict=True)):
-        raise _repaired(task.node)
-    used = [bytes.fromhex(one) for _, found in sorted(contents(task.artifacts).items()) for one in found]
-    parents = parent_digests([one[done[:count]] for one in digests], used, count)
-    return Computed(present[done[:count]], values, tuple(failed), lacking, stamps, parents)
+        raise repaired(task.node)
+    used = [bytes.fromhex(one) for _, many in sorted(contents(task.artifacts).items()) for one in many]
+    parents = parent_digests([one[found.done] for one in digests], used, len(found.done))
+    failed = tuple((bytes(task.ids[row]), reason) for row, reason in found.failures.items())
+    return Computed(present[found.done], found.arrays, failed, lacking, stamps, parents)
+
+
+def _step(task: ShardTask) -> Step:
+    facts = task.facts
+    return Step(
+        task.node, task.stage, task.config, task.schema,
+        facts.seed, facts.device, facts.threads, task.claim.places(), task.artifacts,
+    )  # fmt: skip
+
+
+def _rows(task: ShardTask, datasets: list[Dataset]) -> Rows:
+    return Rows(
+        task.ids,
+        tuple(parent.ids for parent in task.parents),
+        tuple(parent.schema for parent in task.parents),
+        lambda rows: tuple(LazyArrays(dataset, rows) for dataset in datasets),
+        task.index,
+        task.payload,
+        _reader(task),
+    )
 
 
 def _input_digests(task: ShardTask, datasets: list[Dataset]) -> list[NDArray[np.void]]:
@@ -205,22 +203,12 @@ def _input_digests(task: ShardTask, datasets: list[Dataset]) -> list[NDArray[np.
     return [data.digests() for data, parent in zip(datasets, task.parents, strict=True) if parent.schema]
 
 
-def _repaired(node: str) -> StageError:
+def repaired(node: str) -> StageError:
+    """What to raise where the rows that something was made from changed meanwhile."""
     return StageError(
         f"{node}: rows that it reads were computed again with other values while it went on; its result is dropped, "
         f"run again"
     )
-
-
-def block_rows(task: ShardTask) -> int:
-    """Rows per call of `compute`: what the stage allows, but not more than about 8 MiB of input or of output.
-
-    A stage that handles several rows at once gets a multiple of them, whatever their size.
-    """
-    schemas = [task.schema, *(parent.schema for parent in task.parents)]
-    row = max(sum(field.row_bytes for field in schema.values()) for schema in schemas)
-    least = task.stage.least_rows(task.config)
-    return max(min(task.stage.block_rows, BLOCK_BYTES // max(row, 1)) // least, 1) * least
 
 
 def compute_shard(task: ShardTask) -> Outcome:
@@ -260,196 +248,11 @@ def _datasets(store: Store, task: ShardTask) -> list[Dataset]:
     return [Dataset(store, [Part(one.stage, one.chain, one.schema, one.ids, ())], {}) for one in task.parents]
 
 
-def _compute_block(
-    task: ShardTask, datasets: list[Dataset], rows: NDArray[np.int64]
-) -> tuple[Mapping[str, NDArray[Any]], dict[int, str]]:
-    """Values of one block. Where the stage raises on the whole block, the rows are tried one by one."""
-    try:
-        return _call(task, datasets, rows)
-    except (TouchstoneError, MemoryError):
-        raise
-    except RowError as error:
-        if len(rows) == 1:
-            return _empty(task.schema, 1), {0: str(error)}
-        first: Exception = error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EROFS):
-            raise StoreError(f"{task.node}: {error.strerror}") from None
-        first = error
-    except Exception as error:
-        first = error
-    if len(rows) == 1:
-        raise _Raised(first)
-    parts: list[Mapping[str, NDArray[Any]]] = []
-    failures: dict[int, str] = {}
-    raised = 0
-    for number in range(len(rows)):
-        try:
-            part, failed = _compute_block(task, datasets, rows[number : number + 1])
-        except _Raised as error:
-            raised += 1
-            part, failed = _empty(task.schema, 1), {0: str(error)}
-        parts.append(part)
-        if failed:
-            failures[number] = failed[0]
-    if raised == len(rows):  # not the rows' fault
-        raise _fault(task, first)
-    return {name: np.concatenate([part[name] for part in parts]) for name in task.schema}, failures
-
-
-class _Raised(Exception):
-    """A stage raised an error of its own on one row."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.error = error
-
-
-def _fault(task: ShardTask, error: Exception) -> StageError:
-    found = StageError(
-        f"{task.node}: stage '{task.stage.name}' fails on every row of a block: {type(error).__name__}: {error} "
-        f"({_innermost(error)}; `touchstone --debug run` shows all)"
-    )
-    found.__cause__ = error
-    return found
-
-
-def _innermost(error: BaseException) -> str:
-    """File and line where an error was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no place known"
-
-
-def _call(
-    task: ShardTask, datasets: list[Dataset], rows: NDArray[np.int64]
-) -> tuple[Mapping[str, NDArray[Any]], dict[int, str]]:
-    facts = task.facts
-    context = Context(
-        facts.seed,
-        task.stage.name,
-        facts.device,
-        facts.threads,
-        task.claim.places(),
-        task.artifacts,
-        task.stage.random,
-    )
-    batch = Batch(
-        task.ids[rows],
-        tuple(parent.ids[rows] for parent in task.parents),
-        tuple(LazyArrays(dataset, rows) for dataset in datasets),
-        None if task.index is None else task.index[rows],
-        {name: np.asarray(column)[rows] for name, column in task.payload.items()},
-        _reader(task, rows),
-    )
-    values = task.stage.compute(task.config, batch, context)
-    outside = [row for row in context.failures if not 0 <= row < len(rows)]
-    if outside:
-        raise StageError(
-            f"{task.node}: stage '{task.stage.name}' says that row {outside[0]} of a batch failed, but its rows are "
-            f"numbered 0 to {len(rows) - 1}"
-        )
-    for name, spec in task.schema.items():
-        value = values.get(name)
-        expected = (len(rows), *spec.shape)
-        if value is None or value.shape != expected or value.dtype != np.dtype(spec.dtype):
-            found = "nothing" if value is None else f"{value.dtype} {value.shape}"
-            raise StageError(
-                f"{task.node}: stage '{task.stage.name}' gives {found} for '{name}', its schema promises "
-                f"{np.dtype(spec.dtype)} {expected}"
-            )
-    return values, context.failures
-
-
-def _reader(task: ShardTask, rows: NDArray[np.int64]) -> Callable[[int], bytes] | None:
+def _reader(task: ShardTask) -> Callable[[int], bytes] | None:
     content, row_ids = task.content, task.ids
     if content is None and task.parents:
         content, row_ids = task.parents[0].content, task.parents[0].ids
     if content is None:
         return None
     source = content
-    return lambda number: source.read(int(rows[number]), bytes(row_ids[rows[number]]))
-
-
-def _empty(schema: Schema, rows: int) -> dict[str, NDArray[Any]]:
-    return {name: np.zeros((rows, *spec.shape), dtype=spec.dtype) for name, spec in schema.items()}
-
-
-@dataclass(frozen=True)
-class ArtifactTask:
-    """One fit or reduce. views: input -> name -> (stage, chain, schema, ids, steps) per branch, and the row table."""
-
-    facts: Facts
-    node: str
-    stage: Stage
-    config: Any
-    key: bytes
-    recipe: Mapping[str, Any]
-    views: Mapping[str, Mapping[str, tuple[list[Any], Mapping[str, NDArray[Any]]]]]
-    claim: Claim = NOTHING
-    artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
-    failed: Mapping[str, list[str]] = field(default_factory=dict)  # rows that it wanted and did not get
-
-
-def _values(consumed: Mapping[str, Dataset]) -> dict[str, str]:
-    """Digest of the values of the rows of each view."""
-    return {name: values_digest(data.ids, data.digests()) for name, data in consumed.items()}
-
-
-def make_artifact(
-    task: ArtifactTask,
-    report: Callable[[int, int], None] = lambda done, total: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Outcome:
-    """Fit or reduce, under a lease so that two runs do not train twice, and publish the artifact."""
-    from pipeline.dataset import Dataset
-
-    started = time.perf_counter()
-    facts = task.facts
-    stamps = task.claim.prove(task.node, task.stage, task.config)
-    store = open_store(facts.store)
-    assert facts.run is not None
-    with store.lease(task.key, stopping=stop):
-        if store.artifact(task.stage.name, task.key) is not None:
-            return Outcome(1, seconds=time.perf_counter() - started)
-        out = store.temporary(store.artifact_dir(task.stage.name, task.key), facts.run)
-        context = FitContext(
-            facts.seed, task.stage.name, facts.device, facts.threads, task.claim.places(), task.artifacts,
-            task.stage.random, out=out, scratch=store.scratch(task.key), report=report, stopping=stop,
-        )  # fmt: skip
-        views: dict[str, Any] = {}
-        consumed: dict[str, Dataset] = {}
-        for name, parts in task.views.items():
-            named = {label: Dataset(store, found, table) for label, (found, table) in parts.items()}
-            unnamed = task.stage.inputs[name].kind == "rows"
-            views[name] = named[""] if unnamed else named
-            consumed |= {f"{name}.{label}" if label else name: data for label, data in named.items()}
-        values = _values(consumed)
-        store.restart_scratch(task.key, [values, contents(task.artifacts)])
-        try:
-            task.stage.fit(task.config, views, context)
-        except (TouchstoneError, MemoryError) as error:
-            shutil.rmtree(out, ignore_errors=True)
-            if type(error) is StageError and not str(error).startswith(task.node):
-                raise StageError(f"{task.node}: {error}") from error
-            raise
-        except Exception as error:
-            shutil.rmtree(out, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise StoreError(f"{task.node}: the disk of the store is full; free some space and run again") from None
-            raise StageError(f"{task.node}: {error}") from error
-        if stop() and task.stage.kind is Kind.FIT and not any(out.iterdir()):
-            shutil.rmtree(out, ignore_errors=True)
-            raise Interrupted(f"{task.node} stopped; what it has learned so far is kept")
-        task.claim.prove_again(task.node, task.stage, task.config, stamps)
-        if values != _values(consumed):
-            shutil.rmtree(out, ignore_errors=True)
-            raise _repaired(task.node)
-        info = {"node": task.node, "recipe": task.recipe, "facts": context.facts, "device": facts.device}
-        if task.failed:
-            info["failed_rows"] = task.failed
-        if task.artifacts:
-            info["made_with"] = contents(task.artifacts)
-        rows = {name: data.ids for name, data in consumed.items()}
-        store.publish_artifact(task.stage.name, task.key, out, info, rows, values)
-        store.drop_scratch(task.key)  # nobody goes on from it any more
-    return Outcome(1, seconds=time.perf_counter() - started)
+    return lambda row: source.read(row, bytes(row_ids[row]))

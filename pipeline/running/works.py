@@ -15,8 +15,9 @@ from pipeline.errors import DamagedShardError, StageError
 from pipeline.planning.plan import ArtifactPlan, Plan
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.selection import Branch, Selection
+from pipeline.running.make_artifact import ArtifactTask
 from pipeline.running.proof import CheckedFile, Claim
-from pipeline.running.tasks import ArtifactTask, Content, Facts, Parent, ShardTask
+from pipeline.running.tasks import Content, Facts, Parent, ShardTask
 from pipeline.stage import SPLITS, Artifact, Stage
 from pipeline.storage.artifacts import verify_files
 

@@ -360,7 +360,7 @@ def test_calls_hold_whole_micro_batches_however_large_the_images_are(
         sizes.append(len(batch))
         return {"image": np.zeros((len(batch), 8, 8, 3), np.uint8)}
 
-    monkeypatch.setattr("pipeline.running.tasks.BLOCK_BYTES", 1000)  # as if an image of 8 pixels were a large one
+    monkeypatch.setattr("pipeline.running.compute.BLOCK_BYTES", 1000)  # as if an image of 8 pixels were a large one
     monkeypatch.setattr(Sample, "compute", compute)
     save_family(tmp_path / "g.safetensors", "progan", TINY["progan"])
     text = "nodes: {fakes: {stage: sample, checkpoint: g.safetensors, count: 40, micro_batch: 5}}"
