@@ -11,6 +11,10 @@ FAMILIES = {
     "cnn": "detectors.cnn",
     "prnu": "detectors.prnu",
     "threshold": "detectors.threshold",
+    "forest": "detectors.forest",
+    "kmeans": "detectors.kmeans",
+    "eigenfaces": "detectors.eigenfaces",
+    "neighbors": "detectors.neighbors",
 }
 
 __all__ = ["FAMILIES", "PRESETS"]

@@ -2,8 +2,9 @@
 
 A family is a module with a `Config` (a `DetectorConfig`), `describe(config) -> str`, `shapes(config, feature, plain)`
 and `NUMBERS` (what a state holds, see `misfit`), `fit(config, train, val, control) -> State` and `score(config, state,
-features, device) -> float32 (n,)`, higher = more fake, in [0, 1]. Families never see a file, a shard or an id: `train`
-and `val` are `Examples`, and `control` carries the seed, the device and the way to survive a kill.
+features, device) -> float32 (n,)`, higher = more fake, in [0, 1]. Where a state of the right shapes may still be none,
+the family has `flaw(config, state) -> str`, a clause as that of `misfit`. Families never see a file, a shard or an id:
+`train` and `val` are `Examples`, and `control` carries the seed, the device and the way to survive a kill.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pydantic import Field
 from detectors.calibration import calibrated, platt
 from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
 from detectors.profiles import NORMALIZATIONS, Normalization, prepared
+from detectors.solvers import converges
 
 NUMBERS = ("slope", "intercept")
 """Of a state's plain data."""
@@ -52,19 +53,13 @@ def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:
     """Weights (length,) and intercept; calibrated on `val`. `converged` tells whether the solver finished."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     rows = prepared(train.array(), config.normalization, config.length)
     # liblinear shuffles coordinates only in its dual form; the seed is given for completeness
     settings = {"C": config.C, "solver": "liblinear", "max_iter": config.max_iterations, "random_state": control.seed}
     model = LogisticRegression(**settings)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        model.fit(rows, train.labels)
-    converged = not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    converged = converges(model, rows, train.labels)
     tensors = {
         "weights": np.ascontiguousarray(model.coef_[0], dtype=np.float64),
         "intercept": np.asarray(model.intercept_, dtype=np.float64),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+NEIGHBORS = [1, *(2**power + 1 for power in range(1, 11))]
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Durall et al. 2019, CelebA: 80 elements, divided by the first, SVC with a radial kernel
     "profile-svm": {
@@ -24,6 +26,48 @@ PRESETS: dict[str, dict[str, Any]] = {
         "C": 1.0,
         "max_iterations": 1000,
     },
+    # the same, but validation rows choose
+    "profile-svm-search": {
+        "family": "svm",
+        "feature": "profile",
+        "normalization": "divide_by_first",
+        "length": 80,
+        "kernel": "rbf",
+        "C": [6.37, 0.1, 1.0, 10.0, 100.0],
+        "gamma": [0.86, 0.01, 0.1, 1.0, 10.0],
+    },
+    # no published settings: those of scikit-learn
+    "profile-forest": {
+        "family": "forest",
+        "feature": "profile",
+        "normalization": "divide_by_first",
+        "length": 80,
+        "trees": 100,
+    },
+    # Durall et al. 2019, unsupervised; how their tables name the clusters is the second
+    "profile-kmeans": {
+        "family": "kmeans",
+        "feature": "profile",
+        "normalization": "divide_by_first",
+        "length": 80,
+        "named_by": "validation",
+    },
+    "profile-kmeans-all": {
+        "family": "kmeans",
+        "feature": "profile",
+        "normalization": "divide_by_first",
+        "length": 80,
+        "named_by": "all",
+    },
+    # one element tells their CelebA set's classes apart
+    "profile-threshold": {
+        "family": "threshold",
+        "feature": "profile",
+        "normalization": "divide_by_first",
+        "length": 80,
+        "element": 10,
+        "larger": "learned",
+    },
     # Frank et al. 2020: log DCT coefficients, standardized with training statistics
     "dct2d-cnn": {"family": "cnn", "feature": "dct2d", "normalization": "standardize", "head": "flatten"},
     # Zhang et al. 2019 (AutoGAN): log FFT magnitude scaled by its 5th and 95th percentile
@@ -43,4 +87,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "widths": [32, 32],
     },
     "pixel-cnn": {"family": "cnn", "feature": "image", "normalization": "pixels", "head": "pool"},
+    # baselines of Frank et al. 2020
+    "eigenfaces": {"family": "eigenfaces", "feature": "image", "scaling": "pixels"},
+    "dct2d-eigenfaces": {"family": "eigenfaces", "feature": "dct2d", "scaling": "standardize"},
+    "knn": {"family": "neighbors", "feature": "image", "scaling": "none", "k": NEIGHBORS},
+    "dct2d-knn": {"family": "neighbors", "feature": "dct2d", "scaling": "standardize", "k": NEIGHBORS},
 }
+
+# Keuper's lecture: vertical and horizontal frequencies on their own. Their DC lies in the middle, so no first element
+# could divide them.
+for _side in ("row-profile", "column-profile"):
+    _native = {"feature": _side.replace("-", "_"), "normalization": "min_max"}
+    PRESETS[f"{_side}-svm"] = {"family": "svm", **_native, "kernel": "rbf", "C": 6.37, "gamma": "scale"}
+    PRESETS[f"{_side}-logistic"] = {"family": "logistic", **_native}
+    PRESETS[f"{_side}-forest"] = {"family": "forest", **_native}
+    PRESETS[f"{_side}-kmeans"] = {"family": "kmeans", **_native}

@@ -2,21 +2,26 @@
 
 scikit-learn's libsvm does the training; what is kept are arrays (support vectors, dual coefficients, intercept, gamma),
 and scoring is a few lines of numpy on them, equal to `decision_function`. Each row is reduced on its own, so that its
-score does not depend on its neighbors in a batch.
+score does not depend on its neighbors in a batch. Lists of `C` and `gamma` are a grid that validation rows choose from
+(`detectors.search`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from detectors.calibration import calibrated, platt
+from detectors.calibration import calibrated
 from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
 from detectors.profiles import NORMALIZATIONS, Normalization, prepared
+from detectors.search import grid, listed, searched
+
+Penalty = Annotated[float, Field(gt=0)]
+Gamma = float | Literal["auto", "scale"]
 
 BLOCK_NUMBERS = 4_000_000
 """Float64 numbers that the kernel of one block of rows may take."""
@@ -35,9 +40,13 @@ class Config(DetectorConfig):
     normalization: Normalization = Field("divide_by_first", description=NORMALIZATIONS)
     length: int | None = Field(None, ge=8, description="resample profiles to this length; null: native length")
     kernel: Literal["linear", "rbf", "poly"] = Field("rbf", description="kernel of the machine")
-    C: float = Field(1.0, gt=0, description="penalty of a training error")
-    gamma: float | Literal["auto", "scale"] | None = Field(
-        None, description="kernel coefficient: a number, auto (1/length) or scale (1/(length * variance)); null: scale"
+    C: Penalty | Annotated[tuple[Penalty, ...], Field(min_length=1)] = Field(
+        1.0, description="penalty of a training error; a list: validation rows choose"
+    )
+    gamma: Gamma | Annotated[tuple[Gamma, ...], Field(min_length=1)] | None = Field(
+        None,
+        description="kernel coefficient: a number, auto (1/length) or scale (1/(length * variance)); null: scale; a "
+        "list: validation rows choose",
     )
     degree: int | None = Field(None, ge=1, description="degree of a polynomial kernel; null: 3")
     offset: float | None = Field(None, description="additive constant of a polynomial kernel; null: 0")
@@ -53,14 +62,17 @@ class Config(DetectorConfig):
         for name in idle:
             if getattr(self, name) is not None:
                 raise ValueError(f"'{name}' has no effect with kernel '{self.kernel}'; remove it or change the kernel")
-        if isinstance(self.gamma, float) and self.gamma <= 0:
-            raise ValueError(f"'gamma' is {self.gamma}; expected a number above 0, auto or scale")
+        for gamma in listed(self.gamma):
+            if isinstance(gamma, float) and gamma <= 0:
+                raise ValueError(f"'gamma' is {gamma}; expected a number above 0, auto or scale")
         return self
 
 
 def describe(config: Config) -> str:
     """Name of the detector in a table."""
-    return f"SVM ({config.kernel}) on {config.feature}"
+    lists = [name for name in ("C", "gamma") if isinstance(getattr(config, name), tuple)]
+    how = f", {' and '.join(lists)} searched" if lists else ""
+    return f"SVM ({config.kernel}{how}) on {config.feature}"
 
 
 def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, Any]) -> Shapes:
@@ -71,38 +83,44 @@ def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:
     """Support vectors (s, length), dual coefficients (s,), intercept; calibrated on `val`. The seed is not used."""
+    rows, val_rows = prepared(train.array(), config.normalization, config.length), val.array()
+
+    def attempt(point: Mapping[str, Any]) -> State:
+        return _machine(config, point["C"], _gamma(config, point["gamma"], rows), rows, train.labels)
+
+    points = grid(C=listed(config.C), gamma=listed(config.gamma))
+    return searched(points, attempt, lambda state: decision(config, state, val_rows), val.labels, control)
+
+
+def _machine(
+    config: Config, penalty: float, gamma: float, rows: NDArray[np.float64], labels: NDArray[np.uint8]
+) -> State:
     from sklearn.svm import SVC
 
-    rows = prepared(train.array(), config.normalization, config.length)
-    gamma = _gamma(config, rows)
     machine = SVC(
         kernel=config.kernel,
-        C=config.C,
+        C=penalty,
         gamma=gamma or "scale",
         degree=config.degree or 3,
         coef0=config.offset or 0.0,
         cache_size=500,
     )
-    machine.fit(rows, train.labels)
+    machine.fit(rows, labels)
     tensors = {
         "support": np.ascontiguousarray(machine.support_vectors_, dtype=np.float64),
         "coefficient": np.ascontiguousarray(machine.dual_coef_[0], dtype=np.float64),
         "intercept": np.asarray(machine.intercept_, dtype=np.float64),
     }
-    plain: dict[str, Any] = {"gamma": gamma, "support_vectors": len(tensors["support"])}
-    machine_values = decision(config, State(tensors, plain), val.array())
-    slope, intercept = platt(machine_values, val.labels)
-    control.report(1, 1)
-    return State(tensors, plain | {"slope": slope, "intercept": intercept})
+    return State(tensors, {"gamma": gamma, "support_vectors": len(tensors["support"])})
 
 
-def _gamma(config: Config, rows: NDArray[np.float64]) -> float:
+def _gamma(config: Config, gamma: Gamma | None, rows: NDArray[np.float64]) -> float:
     """The number behind `gamma`, so that scoring needs no training rows; 0 where the kernel has none."""
     if config.kernel == "linear":
         return 0.0
-    if isinstance(config.gamma, float):
-        return config.gamma
-    variance = float(rows.var()) if config.gamma != "auto" else 1.0
+    if isinstance(gamma, float):
+        return gamma
+    variance = float(rows.var()) if gamma != "auto" else 1.0
     return 1.0 / (rows.shape[1] * (variance or 1.0))
 
 

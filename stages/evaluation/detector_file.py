@@ -162,6 +162,8 @@ def load_detector(path: Path) -> Detector:
     family, feature = family_module(config.family), card.get("feature_shape")
     try:
         wrong = misfit(state, family.shapes(config, feature and tuple(feature), state.plain), family.NUMBERS)
+        if not wrong and hasattr(family, "flaw"):
+            wrong = family.flaw(config, state)
     except ValueError as error:
         wrong = str(error)
     if wrong:
