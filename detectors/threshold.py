@@ -32,7 +32,7 @@ class Config(DetectorConfig):
     feature: str = Field(
         "residual_pixel_mean", description="field of one number per row, or with `element` of profiles"
     )
-    element: Index | tuple[Index, Index] | None = Field(
+    element: Index | Annotated[tuple[Index, ...], Field(min_length=2, max_length=2)] | None = Field(
         None,
         description="of a profile: which element, from 0; or [first, end]: the mean of the elements from the first "
         "up to, but not with, the end",
@@ -65,7 +65,9 @@ class Config(DetectorConfig):
     @property
     def span(self) -> tuple[int, int] | None:
         """First element and end."""
-        return (self.element, self.element + 1) if isinstance(self.element, int) else self.element
+        if isinstance(self.element, int):
+            return self.element, self.element + 1
+        return None if self.element is None else (self.element[0], self.element[1])
 
 
 def describe(config: Config) -> str:

@@ -47,7 +47,11 @@ class TrainConfig(StageConfig):
         description=f"a preset's name; or a mapping with `family` ({', '.join(FAMILIES)}) and its settings, listed "
         "below; or a mapping with `preset` and the settings that differ, e.g. {preset: profile-svm, C: 1.0}"
     )
-    seed: int = setting(0, ge=0, description="seed of initial weights and of the order of training rows (networks)")
+    seed: int = setting(
+        0,
+        ge=0,
+        description="seed of what a training draws: initial weights and order of rows (networks), trees, first centers",
+    )
     standardization: str | None = file_setting(
         None,
         description="statistics for a detector with `normalization: standardize`: a node of the stage standardize or "

@@ -48,7 +48,9 @@ def detector_config(value: Any) -> DetectorConfig:
     try:
         return model.model_validate_json(json.dumps(settings))
     except ValidationError as failure:
-        problem = failure.errors()[0]
+        first, *others = failure.errors()
+        same = [one for one in others if one["loc"][:1] == first["loc"][:1]]
+        problem = max((first, *same), key=lambda one: len(one["loc"]))  # of a list the value that is wrong
     name = ".".join(str(part) for part in problem["loc"][:1])
     kind = f"detector family '{settings['family']}'"
     if problem["type"] == "extra_forbidden":

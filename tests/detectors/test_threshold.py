@@ -63,6 +63,65 @@ def test_more_than_one_number_per_row_is_refused(shape: tuple[int, ...]) -> None
         threshold.decision(config, State(), np.zeros((4, *shape), np.float32))
 
 
+def profiles(count: int, seed: int, larger: int = 1) -> MemoryExamples:
+    """Nine elements around 100; numbers 3 and 4 of the class `larger` are raised by 10."""
+    random = np.random.default_rng(seed)
+    labels = (np.arange(count) % 2).astype(np.uint8)
+    values = random.normal(100, 1, (count, 9))
+    values[labels == larger, 3:5] += 10
+    return MemoryExamples(values.astype(np.float32), labels)
+
+
+@pytest.mark.parametrize(("element", "places"), [(3, [3]), ([2, 5], [2, 3, 4]), (8, [8])])
+def test_an_element_or_the_mean_of_some_is_the_number(element: Any, places: list[int]) -> None:
+    config: Any = detector_config({"family": "threshold", "feature": "profile", "element": element})
+    rows = profiles(12, 1).features
+    expected = [sum(float(row[place]) for place in places) / len(places) for row in rows]
+    np.testing.assert_allclose(threshold.decision(config, State(), rows), expected, rtol=1e-12)
+
+
+def test_an_element_is_that_of_the_normalized_profile() -> None:
+    config: Any = detector_config({"preset": "profile-threshold", "length": None, "element": 3, "larger": "real"})
+    rows = profiles(12, 1).features.astype(np.float64)
+    np.testing.assert_allclose(threshold.decision(config, State(), rows), -rows[:, 3] / rows[:, 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("larger", [0, 1])
+def test_a_learned_direction_is_that_of_the_training_rows(larger: int) -> None:
+    config: Any = detector_config({"family": "threshold", "feature": "profile", "element": 3, "larger": "learned"})
+    train, val = profiles(40, 1, larger), profiles(30, 2, 1 - larger)
+    train.features[:3] += 1e6 * (1 - 2 * larger)  # ranks, no means
+    state = threshold.fit(config, train, val, Control())
+    assert state.plain["larger"] == ("real", "fake")[larger]
+    sign = 2 * larger - 1
+    np.testing.assert_array_equal(
+        threshold.decision(config, state, val.features), sign * val.features[:, 3].astype(float)
+    )
+    assert not threshold.flaw(config, state)
+    assert threshold.flaw(config, State()) == "its 'larger' is None, expected fake or real"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"length": 80}, "'length' has no effect without 'element'"),
+        ({"normalization": "min_max"}, "'normalization' has no effect without 'element'"),
+        ({"element": [5, 5]}, r"'element' is \(5, 5\); expected one or \[first, end\] within the profile, first < end"),
+        ({"element": 80, "length": 80}, "'element' is 80; expected one"),
+        ({"element": -1}, "'element' is -1; expected greater than or equal to 0"),
+    ],
+)
+def test_elements_that_cannot_be_are_refused(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"detector family 'threshold': .*{sentence}"):
+        detector_config({"family": "threshold", "feature": "profile", **settings})
+
+
+def test_an_element_beyond_the_profile_is_one_sentence() -> None:
+    config: Any = detector_config({"family": "threshold", "feature": "profile", "element": 9})
+    with pytest.raises(ValueError, match="'element' is 9, but 'profile' has 9 elements, from 0; choose another"):
+        threshold.decision(config, State(), profiles(3, 1).features)
+
+
 @pytest.mark.parametrize(
     ("shape", "axes", "expected"),
     [
