@@ -62,16 +62,17 @@ def percentile_scale(maps: Floats, low: float = 5, high: float = 95) -> tuple[ND
     """Each plane scaled so that its percentiles `low` and `high` become -1 and 1, clipped (Zhang et al. 2019, AutoGAN).
 
     (N, C, H, W) raw logs -> (N, C, H, W) float32 in -1 to 1, and flags (N, C) of planes with equal percentiles (zeros).
+    Logs of double precision are scaled in it.
     """
-    values = maps.astype(np.float32)
+    values = maps.astype(np.result_type(maps, np.float32))
     flat_planes = values.reshape(*values.shape[:2], -1)
-    bottom, top = np.percentile(flat_planes, [low, high], axis=-1).astype(np.float32)[..., None, None]
+    bottom, top = np.percentile(flat_planes, [low, high], axis=-1).astype(values.dtype)[..., None, None]
     flat = top <= bottom
     values -= bottom
     values *= 2 / np.where(flat, 1, top - bottom)
     values -= 1
     np.clip(values, -1, 1, out=values)
-    return np.where(flat, np.float32(0), values), flat[..., 0, 0]
+    return np.where(flat, 0, values).astype(np.float32), flat[..., 0, 0]
 
 
 def keep_band(maps: NDArray[np.float32], band: Band) -> NDArray[np.float32]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "golden(folder, pattern, keys): run once per file of the set that has such a key"
+        "markers",
+        "golden(folder, pattern, keys, detector): run once per file of the set that has such a key, or names such a "
+        "detector",
     )
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
 
@@ -71,6 +75,32 @@ class Golden:
         return found
 
 
+class GoldenDocument:
+    """One .json file of reference values, and the arrays that lie beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.content = path, document(path)
+
+    def __contains__(self, key: str) -> bool:
+        if key in self.content:
+            return True
+        MISSING.append(f"{self.path.name}: {key}")
+        return False
+
+    def __getitem__(self, key: str) -> Any:
+        return self.content[key]
+
+    def beside(self, name: str) -> dict[str, np.ndarray[Any, Any]]:
+        """Arrays of an .npz file of the same folder."""
+        return Golden(self.path.parent / name).arrays
+
+
+@cache
+def document(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("golden")
     if marker is None:
@@ -79,23 +109,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     found = sorted((metafunc.config.getoption("--golden") / folder).glob(pattern))
     if "keys" in marker.kwargs:
         found = [path for path in found if has_key(path, marker.kwargs["keys"])]
+    if "detector" in marker.kwargs:
+        pattern = marker.kwargs["detector"]
+        found = [path for path in found if re.fullmatch(pattern, str(document(path).get("detector")))]
     metafunc.parametrize("golden_path", found or [None], ids=[path.stem for path in found] or ["none-found"])
 
 
 def has_key(path: Path, pattern: str) -> bool:
+    if path.suffix == ".json":
+        return any(re.fullmatch(pattern, key) for key in document(path))
     with np.load(path, allow_pickle=False) as file:
         return any(re.fullmatch(pattern, key) for key in file.files)
 
 
 @pytest.fixture
-def golden(golden_path: Path | None, request: pytest.FixtureRequest) -> Golden:
+def golden(golden_path: Path | None, request: pytest.FixtureRequest) -> Golden | GoldenDocument:
     if golden_path is None:
         marker = request.node.get_closest_marker("golden")
         wanted = f"{marker.args[0]}/{marker.args[1]}" + "".join(
-            f" with a key {keys}" for keys in marker.kwargs.values()
+            f" with {what} {pattern}" for what, pattern in marker.kwargs.items()
         )
         pytest.fail(f"no file matches {wanted} in {request.config.getoption('--golden')}")
-    return Golden(golden_path)
+    return (GoldenDocument if golden_path.suffix == ".json" else Golden)(golden_path)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

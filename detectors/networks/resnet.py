@@ -1,8 +1,9 @@
-"""Networks that tell fakes from reals by residual features (He et al. 2021, section 4.5).
+"""Residual networks (He et al. 2016) of many detectors; keys of their state dicts are those of the published files.
 
-`ResNet50` is the one of the authors' program: a ResNet-50 (He et al. 2016) whose first convolution is three, with
-strides 2, 2, 2, 1, 1 behind the pooling, from scratch. `Compact` is a small one for tests and laptops. Both take
-features (N, channels, H, W) float32 as they are, without any normalization, and give logits (N, 2): real, fake.
+`ResNet` is torchvision's with the choices that detectors make: strides of the first layers, the number of stages, and
+the head. With `patches` it is the one of patch-forensics; "no-down" of GRIP has early strides (1, 1).
+`DeepStemResNet50` is the one of He et al. 2021 (section 4.5), for residual features, whose first convolution is three;
+`Compact` is a small one for the same features. No weights are ever downloaded.
 """
 
 from __future__ import annotations
@@ -11,26 +12,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CLASSES = 2  # 0 real, 1 fake
-BLOCKS = (3, 4, 6, 3)
-EXPANSION = 4
+from detectors.networks.initial_weights import kaiming
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+"""Depth -> blocks of each stage."""
+
+STRIDES = (1, 2, 2, 2)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions (the first with the stride), and the input added."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = shortcut(inputs, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.downsample(x))
 
 
 class Bottleneck(nn.Module):
     """1 x 1, 3 x 3 (with the stride) and 1 x 1 convolution, and the input added."""
 
+    expansion = 4
+
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
-        outputs = EXPANSION * width
+        outputs = self.expansion * width
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
-        self.downsample: nn.Module = nn.Identity()
-        if stride > 1 or inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.downsample = shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -38,16 +60,93 @@ class Bottleneck(nn.Module):
         return torch.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
-class ResNet50(nn.Module):
+def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """What brings the input of a block to the shape of its output."""
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class ResNet(nn.Module):
+    """(N, channels, H, W) floats to logits (N, outputs), or with `patches` to (N, outputs, h, w).
+
+    depth          18 or 34 (two convolutions a block), or 50 (three)
+    kernel         side of the first convolution, 7 or 3
+    early_strides  of the first convolution and of the pooling behind it; 0: no pooling
+    strides        of the stages, as many as stages are kept; torchvision: 1, 2, 2, 2
+    head           name of the linear layer in the published file
+    patches        a 1 x 1 convolution `convout` in place of mean and linear layer: logits of each cell
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        outputs: int = 1,
+        channels: int = 3,
+        *,
+        kernel: int = 7,
+        early_strides: tuple[int, int] = (2, 2),
+        strides: tuple[int, ...] = STRIDES,
+        head: str = "fc",
+        patches: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv1 = self.stem(channels, kernel, early_strides[0])
+        width = 64 if isinstance(self.conv1, nn.Conv2d) else 128
+        self.bn1 = nn.BatchNorm2d(width)
+        self.maxpool = nn.MaxPool2d(3, early_strides[1], padding=1) if early_strides[1] else nn.Identity()
+        block = Bottleneck if depth >= 50 else BasicBlock
+        self.stages = [f"layer{number + 1}" for number in range(len(strides))]
+        for number, (name, stride) in enumerate(zip(self.stages, strides, strict=True)):
+            blocks: list[nn.Module] = []
+            for place in range(BLOCKS[depth][number]):
+                blocks.append(block(width, 64 << number, stride if place == 0 else 1))
+                width = block.expansion * (64 << number)
+            self.add_module(name, nn.Sequential(*blocks))
+        self.head = "convout" if patches else head
+        if patches:
+            self.convout = nn.Conv2d(width, outputs, 1)
+        else:
+            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            self.add_module(head, nn.Linear(width, outputs))
+        kaiming(self)
+
+    @staticmethod
+    def stem(channels: int, kernel: int, stride: int) -> nn.Module:
+        """The first convolution."""
+        return nn.Conv2d(channels, 64, kernel, stride, padding=kernel // 2, bias=False)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(N, width, h, w) before the head."""
+        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
+        for name in self.stages:
+            x = self.get_submodule(name)(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.maps(x)
+        if self.head != "convout":
+            maps = self.avgpool(maps).flatten(1)
+        logits: Tensor = self.get_submodule(self.head)(maps)
+        return logits
+
+
+class DeepStemResNet50(ResNet):
     """(N, channels, H, W) to logits (N, 2); the maps before the head have 1/32 of the side, rounded up.
 
+    Takes residual features as they are, without any normalization. In the published files class 1 is real.
     early_strides  False, a deviation for small maps: no stride in the stem and no pooling, 1/4 of the side
     """
 
     def __init__(self, channels: int, early_strides: bool = True) -> None:
-        super().__init__()
-        stride = 2 if early_strides else 1
-        self.conv1 = nn.Sequential(
+        early = (2, 2) if early_strides else (1, 0)
+        super().__init__(50, 2, channels, early_strides=early, strides=(2, 2, 1, 1))
+
+    @staticmethod
+    def stem(channels: int, kernel: int, stride: int) -> nn.Module:
+        """Three convolutions, the first two with a stride."""
+        del kernel
+        return nn.Sequential(
             nn.Conv2d(channels, 64, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(64),
             nn.ReLU(),
@@ -56,33 +155,6 @@ class ResNet50(nn.Module):
             nn.ReLU(),
             nn.Conv2d(64, 128, 3, padding=1, bias=False),
         )
-        self.bn1 = nn.BatchNorm2d(128)
-        self.pool = nn.MaxPool2d(3, 2, padding=1) if early_strides else nn.Identity()
-        self.inputs = 128
-        self.layer1 = self._layer(0, 2)
-        self.layer2 = self._layer(1, 2)
-        self.layer3 = self._layer(2, 1)
-        self.layer4 = self._layer(3, 1)
-        self.fc = nn.Linear(self.inputs, CLASSES)
-        initialize(self)
-
-    def _layer(self, number: int, stride: int) -> nn.Sequential:
-        width = 64 << number
-        blocks = []
-        for place in range(BLOCKS[number]):
-            blocks.append(Bottleneck(self.inputs, width, stride if place == 0 else 1))
-            self.inputs = EXPANSION * width
-        return nn.Sequential(*blocks)
-
-    def maps(self, x: Tensor) -> Tensor:
-        """(N, 2048, h, w) before the head."""
-        x = self.pool(torch.relu(self.bn1(self.conv1(x))))
-        found: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return found
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.maps(x).mean(dim=(2, 3)))
-        return logits
 
 
 class Compact(nn.Module):
@@ -97,8 +169,8 @@ class Compact(nn.Module):
             self.convolutions.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
             self.norms.append(nn.BatchNorm2d(width))
             channels = width
-        self.fc = nn.Linear(channels, CLASSES)
-        initialize(self)
+        self.fc = nn.Linear(channels, 2)
+        kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
@@ -108,11 +180,5 @@ class Compact(nn.Module):
         return logits
 
 
-NETWORKS = {"resnet50": ResNet50, "compact": Compact}
-
-
-def initialize(network: nn.Module) -> None:
-    """Convolutions from N(0, 2 / (k k outputs)), as in the authors' program; the rest as torch does."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+NETWORKS = {"resnet50": DeepStemResNet50, "compact": Compact}
+"""Of residual features; class 1 is fake in those that this project trains."""

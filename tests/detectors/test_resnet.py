@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detectors.networks.resnet import Compact, ResNet50
+from detectors.networks.resnet import Compact, DeepStemResNet50
 
 
 def parameters(network: nn.Module) -> int:
@@ -18,19 +18,19 @@ def parameters(network: nn.Module) -> int:
 
 
 @pytest.fixture(scope="module", params=[3, 512])
-def published(request: pytest.FixtureRequest) -> tuple[int, ResNet50]:
+def published(request: pytest.FixtureRequest) -> tuple[int, DeepStemResNet50]:
     torch.manual_seed(0)
-    return request.param, ResNet50(request.param).eval().requires_grad_(False)
+    return request.param, DeepStemResNet50(request.param).eval().requires_grad_(False)
 
 
-def test_the_published_network_has_the_published_counts(published: tuple[int, ResNet50]) -> None:
+def test_the_published_network_has_the_published_counts(published: tuple[int, DeepStemResNet50]) -> None:
     channels, network = published
     assert (parameters(network), parameters(network.conv1)) == {
         3: (23_635_906, 112_576), 512: (23_929_090, 405_760)
     }[channels]  # fmt: skip
 
 
-def test_maps_have_the_published_sides(published: tuple[int, ResNet50]) -> None:
+def test_maps_have_the_published_sides(published: tuple[int, DeepStemResNet50]) -> None:
     channels, network = published
     sides = {3: {256: 8, 128: 4, 64: 2}, 512: {64: 2, 16: 1, 8: 1, 4: 1}}[channels]
     for side, expected in sides.items():
@@ -39,7 +39,7 @@ def test_maps_have_the_published_sides(published: tuple[int, ResNet50]) -> None:
         assert network(x).shape == (1, 2)
 
 
-def test_a_single_map_of_one_value_cannot_be_normalized(published: tuple[int, ResNet50]) -> None:
+def test_a_single_map_of_one_value_cannot_be_normalized(published: tuple[int, DeepStemResNet50]) -> None:
     channels, network = published
     network.train()
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
@@ -47,15 +47,15 @@ def test_a_single_map_of_one_value_cannot_be_normalized(published: tuple[int, Re
     network.eval()
 
 
-def test_strides_stand_where_the_published_network_has_them(published: tuple[int, ResNet50]) -> None:
+def test_strides_stand_where_the_published_network_has_them(published: tuple[int, DeepStemResNet50]) -> None:
     _, network = published
     strided = [name for name, module in network.named_modules() if getattr(module, "stride", 1) in (2, (2, 2))]
     bottlenecks = [f"layer{k}.0.{part}" for k in (1, 2) for part in ("conv2", "downsample.0")]
-    assert sorted(strided) == sorted(["conv1.0", "conv1.3", "pool", *bottlenecks])
+    assert sorted(strided) == sorted(["conv1.0", "conv1.3", "maxpool", *bottlenecks])
 
 
 def test_without_early_strides_small_maps_stay_larger() -> None:
-    network = ResNet50(8, early_strides=False).eval()
+    network = DeepStemResNet50(8, early_strides=False).eval()
     assert network.maps(torch.rand(1, 8, 16, 12)).shape == (1, 2048, 4, 3)
 
 

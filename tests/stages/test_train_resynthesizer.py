@@ -267,12 +267,13 @@ def test_only_code_that_a_config_needs_is_in_its_closure(perceptual_file: Path) 
 
     alone = reached(config())
     assert {"stages.resynthesis.rdn", "stages.resynthesis.degradations"} <= alone
-    others = {"stages.resynthesis.perceptual", "stages.resynthesis.joint", "detectors.networks.resnet"}
+    classifier = {"detectors.networks.resnet", "detectors.networks.initial_weights"}
+    others = {"stages.resynthesis.perceptual", "stages.resynthesis.joint", *classifier}
     assert not {*others, "stages.generators.games", "stages.weights.checkpoints"} & alone
     assert reached(config(perceptual="p"), perceptual=perceptual_file) - alone == {
         "stages.resynthesis.perceptual", "stages.resynthesis.perceptual_networks", "stages.generators.weights"
     }  # fmt: skip
-    assert reached(config(**JOINT)) - alone == {"stages.resynthesis.joint", "detectors.networks.resnet"}
+    assert reached(config(**JOINT)) - alone == {"stages.resynthesis.joint", *classifier}
 
 
 # Settings

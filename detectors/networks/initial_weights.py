@@ -1,0 +1,27 @@
+"""First values of new networks, as the papers' programs draw them from torch's generator."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def kaiming(network: nn.Module) -> None:
+    """Convolutions from N(0, 2 / (k k outputs)) (torchvision, He et al. 2021, LaDeDa); the rest as torch does."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def xavier(network: nn.Module, gain: float = 0.02) -> None:
+    """Convolutions and linear layers from Xavier's normal, scales of batch normalization from N(1, gain^2), biases 0
+    (patch-forensics of Chai et al. 2020; its text does not say so).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_normal_(module.weight, gain)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, gain)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
