@@ -44,6 +44,20 @@ def test_the_arrays_give_the_probabilities_of_scikit_learn(settings: dict[str, A
     assert len(set(decisions.tolist())) > 10
 
 
+def test_a_row_at_a_threshold_goes_left_and_rows_are_compared_in_float32() -> None:
+    tensors = {
+        "root": np.array([0]),
+        "feature": np.array([1, 0, 0]),
+        "threshold": np.array([0.5, 0, 0]),
+        "left": np.array([1, -1, -1]),
+        "right": np.array([2, -1, -1]),
+        "probability": np.array([0, 0.25, 0.75]),
+    }
+    rows = np.array([[9, 0.5], [0, 0.5 + 1e-12], [0, 0.5 + 1e-6], [9, 0.1]])
+    found = forest.decision(config(trees=1), State(tensors, {"length": 2}), rows)
+    assert found.tolist() == [0.25, 0.25, 0.75, 0.25]
+
+
 def test_a_fit_that_is_killed_after_each_block_ends_with_the_same_bytes(tmp_path: Path) -> None:
     train, val, path = profiles(60, 1), profiles(40, 2), tmp_path / "progress"
     seen: list[tuple[int, int]] = []

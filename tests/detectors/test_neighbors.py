@@ -49,13 +49,13 @@ def test_equally_near_rows_stand_in_the_order_of_training_rows(blocks: int, monk
 
 
 def test_rounding_of_the_matrix_product_orders_nothing() -> None:
-    """Rows far from zero, whose distances drown in the rounding of their products."""
+    """Rows of floats next to one another: their distances are as small as the rounding of their products."""
     random = np.random.default_rng(3)
-    known = (1e6 + random.integers(0, 3, (40, 6))).astype(np.float32)
-    new = (1e6 + random.integers(0, 3, (8, 6))).astype(np.float32)
+    steps, new_steps = random.integers(0, 2, (40, 200)), random.integers(0, 2, (8, 200))
+    known, new = ((1 + of * 2.0**-23).astype(np.float32) for of in (steps, new_steps))
     state = State({"rows": known, "labels": np.zeros(40, np.uint8)})
-    for row, order in zip(new, neighbors.nearest(state, new, 15), strict=True):
-        assert order.tolist() == slow_order(known, row, 15)
+    for row, order in zip(new_steps, neighbors.nearest(state, new, 15), strict=True):
+        assert order.tolist() == slow_order(steps, row, 15)
 
 
 @pytest.mark.parametrize("k", [1, 5])
