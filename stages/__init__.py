@@ -1,4 +1,4 @@
-"""What there is, by name: stages, and the families of generators.
+"""What there is, by name: stages, families of generators, sections of the report, verbs of the command line.
 
 The engine imports a stage's module when a pipeline uses it, and never before. This file is in no code closure: another
 stage or family makes nothing stale.
@@ -29,3 +29,17 @@ STAGES = {
 
 GENERATORS = ("progan", "stylegan", "stylegan2", "stargan2")
 """Modules of `stages.generators`; beside each stand its discriminator and the conversion of its official files."""
+
+SECTIONS = (
+    "compared",
+    "results",
+    "roc",
+    "samples",
+    "spectra",
+    "mean_spectra",
+    "generators",
+    "equalizations",
+    "failed",
+    "lineage",
+)
+"""Modules of `stages.reporting`, each a section of the report; where it stands on the page it says itself."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.stage import Artifact
+from pipeline.stage import Artifact, Input
 from stages.evaluation.json_file import read_json
 from stages.reporting.figures import FAKE_COLORS, REAL_COLOR, draw
+from stages.reporting.section import Given, Section
 from stages.spectra.equalization_file import CARD, FILE
 
 if TYPE_CHECKING:
@@ -21,10 +22,36 @@ LINES = (
     ("profile_rounded", "fakes, equalized", FAKE_COLORS[1], "--"),
 )
 
+TEMPLATE = """\
+<p class="soft">Measured on the training fakes. Gap: mean absolute difference between the mean log amplitudes of fakes
+and
+reals over rings and channels, in nepers (0.1: about 10 % in amplitude), before equalization, after it in exact numbers,
+and after rounding to 8 bits. Zeros: amplitudes of exactly zero, which no gain lifts; without any, the gap in exact
+numbers
+is round-off. PSNR: of equalized fakes against those that they were made from.</p>
+<div class="wide"><table>
+<thead><tr><th>Node</th><th>Learned from</th><th>Settings</th><th class="number">Gains</th>
+<th class="number">Gap before</th><th class="number">unrounded</th>
+<th class="number">rounded</th><th class="number">largest</th><th class="number">Zeros</th>
+<th class="number">PSNR, dB</th><th class="number">least</th></tr></thead>
+<tbody>{% for one in equalizations %}<tr><td><code>{{ one.node }}</code></td><td>{{ one.learned }}</td>
+<td>{{ one.settings }}</td><td class="number">{{ one.gains }}</td>
+{% for gap in one.gaps %}<td class="number">{{ gap }}</td>{% endfor %}<td class="number">{{ one.largest }}</td>
+<td class="number">{{ one.empty }}</td>
+<td class="number">{{ one.psnr }}</td><td class="number">{{ one.least_psnr }}</td></tr>
+{% endfor %}</tbody></table></div>
+{% for one in equalizations %}{% if one.warnings %}<div
+class="amber"><b>{{ one.node }}</b><ul>{% for line in one.warnings %}<li>{{ line }}</li>{% endfor %}</ul>
+</div>{% endif %}
+<img class="figure" alt="profiles of {{ one.node }}" src="{{ one.curves }}">
+{% endfor %}
+"""
 
-def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+
+def content(given: Given) -> Mapping[str, Any]:
     """One entry per artifact of fit_equalization, in the order given."""
-    return [_section(artifact) for artifact in artifacts]
+    found = [_section(artifact) for artifact in given.artifacts.get("equalizations", ())]
+    return {"equalizations": found} if found else {}
 
 
 def _section(artifact: Artifact) -> dict[str, Any]:
@@ -90,3 +117,20 @@ def curves(arrays: Mapping[str, Any]) -> str:
             panel.grid(visible=True)
 
     return draw(7.2, 2.2, "svg", paint)
+
+
+SECTION = Section(
+    title="Spectrum equalization (+E)",
+    order=80,
+    template=TEMPLATE,
+    content=content,
+    link="Equalization",
+    inputs={
+        "equalizations": Input(
+            "artifacts",
+            required=False,
+            description="'fit_equalization' nodes: the gap between the classes' spectra before and after, PSNR",
+            stages=("fit_equalization",),
+        )
+    },
+)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from pipeline.stage import Artifact
+from pipeline.stage import Artifact, Input
 from stages.evaluation.json_file import read_json
 from stages.reporting.figures import FAKE_COLORS, data_uri, draw
+from stages.reporting.section import Given, Section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,10 +17,24 @@ if TYPE_CHECKING:
 LOSSES = ("discriminator", "generator")
 NO_LOSSES = frozenset({"kimg", "lod"})
 
+TEMPLATE = """\
+<p class="soft">Trained in this pipeline. Profile distance: sum of absolute differences between mean spectral profiles
+of
+samples and of training photographs. Samples: the last picture of the averaged generator, seeds in order.</p>
+{% for one in generators %}<h3>{{ one.node }} <span class="tag plain">{{ one.family }}, {{ one.method }}</span></h3>
+<p class="soft">{{ one.about }}.{% for name, value in one.figures %} {{ name }}
+{{ value }}{{ "," if not loop.last }}{% endfor %}{% if one.before %};
+profile distance before {{ one.before }}{% endif %}</p>
+<img class="figure" alt="losses of {{ one.node }}" src="{{ one.curves }}">
+{% if one.samples %}<img class="figure" alt="samples of {{ one.node }}" src="{{ one.samples }}">{% endif %}
+{% endfor %}
+"""
 
-def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+
+def content(given: Given) -> Mapping[str, Any]:
     """One entry per artifact of train_generator or finetune_generator, in the order given."""
-    return [_section(artifact) for artifact in artifacts]
+    found = [_section(artifact) for artifact in given.artifacts.get("generators", ())]
+    return {"generators": found} if found else {}
 
 
 def _section(artifact: Artifact) -> dict[str, Any]:
@@ -59,3 +74,20 @@ def curves(log: Sequence[Mapping[str, float]]) -> str:
         panels[0].legend()
 
     return draw(2.7 * (1 + len(others)), 2.0, "svg", paint)
+
+
+SECTION = Section(
+    title="Generators",
+    order=70,
+    template=TEMPLATE,
+    content=content,
+    link="Generators",
+    inputs={
+        "generators": Input(
+            "artifacts",
+            required=False,
+            description="'train_generator' and 'finetune_generator' nodes: losses, figures and samples are shown",
+            stages=("train_generator", "finetune_generator"),
+        )
+    },
+)

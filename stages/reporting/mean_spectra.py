@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.stage import Artifact
+from pipeline.stage import Artifact, Input
 from stages.evaluation.class_differences import processing
 from stages.evaluation.json_file import read_json
 from stages.reporting import figures
+from stages.reporting.section import Given, Section
 
 TITLES = {
     "high_pass": "gray less its 5 × 5 median, FFT",
@@ -24,10 +25,23 @@ MEANS = {
     "mean_logmag": "mean of the logarithms",
 }
 
+TEMPLATE = """\
+<p class="soft">Zero frequency in the middle for FFT, top left for DCT. Below each picture: its distance to the mean of
+the reals.</p>
+{% for one in mean_spectra %}<h3>{{ one.node }}</h3>
+<p class="soft">{{ one.about }}.</p>
+{% if one.warnings %}<div class="amber"><ul>{% for line in one.warnings %}<li>{{ line }}</li>{% endfor %}</ul>
+</div>{% endif %}
+{% for figure in one.figures %}<h4>{{ figure.title }}</h4>
+<img class="figure" alt="{{ figure.title }}" src="{{ figure.picture }}" style="width: {{ figure.width }}px">
+{% endfor %}{% endfor %}
+"""
 
-def sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+
+def content(given: Given) -> Mapping[str, Any]:
     """One entry per artifact of mean_spectra, in the order given."""
-    return [_section(artifact) for artifact in artifacts]
+    found = [_section(artifact) for artifact in given.artifacts.get("mean_spectra", ())]
+    return {"mean_spectra": found} if found else {}
 
 
 def _section(artifact: Artifact) -> dict[str, Any]:
@@ -60,3 +74,20 @@ def _names(series: Sequence[Mapping[str, Any]]) -> list[str]:
         for source, text in zip(sources, steps, strict=True)
     ]
     return [f"{name}, {number + 1}" if names.count(name) > 1 else name for number, name in enumerate(names)]
+
+
+SECTION = Section(
+    title="Mean spectra in three definitions",
+    order=60,
+    template=TEMPLATE,
+    content=content,
+    link="Mean spectra",
+    inputs={
+        "mean_spectra": Input(
+            "artifacts",
+            required=False,
+            description="'mean_spectra' nodes: their pictures, sources side by side",
+            stages=("mean_spectra",),
+        )
+    },
+)

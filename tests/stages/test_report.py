@@ -25,9 +25,10 @@ from stages.evaluation.reductions import Reductions
 from stages.fit_equalization import FitEqualization, FitEqualizationConfig
 from stages.images.containers import packed
 from stages.mean_spectra import MeanSpectra, MeanSpectraConfig
-from stages.report import Report, ReportConfig, gaps, resampled
+from stages.report import Report, ReportConfig
 from stages.reporting import figures
-from stages.reporting.pictures import series
+from stages.reporting.compared import gaps, resampled
+from stages.reporting.series import series
 from stages.train import Train, TrainConfig
 
 REAL_STEPS = (step("ingest", manifest="photos.csv"), step("equalize", size=16, resample="lanczos"))
@@ -184,7 +185,7 @@ def test_a_topic_with_a_typing_mistake_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "sentence"),
     [
-        ("images", ["dct2d", "profile"], "the rows of 'images' have dct2d, profile; expected image or reduction"),
+        ("images", ["dct2d", "profile"], "the rows of 'images' have dct2d, profile; expected reduction or image"),
         ("spectra", ["image"], "the rows of 'spectra' have image; expected profile or dct2d or fft2d"),
     ],
 )

@@ -1,0 +1,263 @@
+"""The report's section on top: what was compared, and what differs between the classes besides the generator.
+
+The commonest defect of this field's data is a difference between the classes that is not the generator, so what the
+audit finds, and what it could not look at, stands first.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.stage import Input
+from stages.evaluation import class_differences
+from stages.evaluation.class_differences import counted
+from stages.evaluation.reductions import FIELD, Reductions
+from stages.images.containers import texts
+from stages.reporting.section import IMAGES, Given, Results, Section
+from stages.reporting.tables import steps_text, variants
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+
+CONTAINER = ("codec", "native_size")
+"""Fields of files that the audit measures."""
+
+TEMPLATE = """\
+{% if undeclared %}<p class="alarm"><b>{{ undeclared }} undeclared difference{{ "s" if undeclared > 1 else "" }}
+between real and fake rows.</b> A detector may have learned {{ "these" if undeclared > 1 else "this" }} instead of the
+generator. Remove the difference, or declare it in the configuration.</p>
+{% elif not_audited %}
+{% elif differences %}<p class="calm">Every difference that the audit found is declared.</p>
+{% else %}<p class="calm">The audit found no difference between the processing of real and fake rows.</p>{% endif %}
+{% if not_audited %}<div class="amber"><b>The audit could not look at everything.</b>
+{% if undeclared %}{% elif differences %}Every difference that it found is declared, but:{% else %}It found no
+difference
+in what it saw, but:{% endif %}
+<ul>{% for line in not_audited %}<li>{{ line }}</li>
+{% endfor %}</ul></div>{% endif %}
+{% if resampled %}<div class="amber"><b>Sizes differ between training and test.</b>
+<ul>{% for line in resampled %}<li>{{ line }}</li>
+{% endfor %}</ul></div>{% endif %}
+{% if differences %}
+<div class="wide"><table>
+<thead><tr><th>Topic</th><th>Real rows</th><th>Fake rows</th><th>Where</th><th>Declared</th></tr></thead>
+<tbody>
+{% for one in differences %}<tr><td><code>{{ one.topic }}</code></td><td>{{ one.real }}</td><td>{{ one.fake }}</td>
+<td>{{ one.where }}</td><td>{% if one.declared %}{{ one.declared }}{% else %}<span class="tag bad">not
+declared</span>{% endif %}</td></tr>
+{% endfor %}</tbody></table></div>
+{% endif %}
+{% if declared %}<h3>Also declared</h3>
+<ul>{% for topic, text in declared.items() %}<li><code>{{ topic }}</code> {{ text }}</li>{% endfor %}</ul>{% endif %}
+<h3>Steps from source to detector</h3>
+<div class="wide"><table>
+<thead><tr><th>Variant</th><th>Class</th><th>Source</th><th class="number">Rows</th><th>Steps</th></tr></thead>
+<tbody>
+{% for one in parts %}<tr{% if one.first %} class="first"{% endif %}><td>{{ one.variant }}</td><td>{{ one.kind }}</td>
+<td>{{ one.source }}</td>
+<td class="number">{{ one.rows }}</td><td><code>{{ one.steps }}</code></td></tr>
+{% endfor %}</tbody></table></div>
+{% if borrowed %}<p class="soft" style="margin-top: 10px">{{ borrowed }}</p>{% endif %}
+{% if containers %}<h3>Files as they came</h3>
+<div class="wide"><table>
+<thead><tr><th>Source</th><th>Class</th><th class="number">Files</th><th>Codec</th><th>Native size</th>
+<th>Quantization tables</th><th>File size</th></tr></thead>
+<tbody>{% for one in containers %}<tr><td>{{ one.source }}</td><td>{{ one.kind }}</td>
+<td class="number">{{ one.rows }}</td><td>{{ one.codec }}</td>
+<td>{{ one.size }}</td><td>{{ one.tables }}</td><td>{{ one.bytes }}</td></tr>{% endfor %}</tbody></table></div>
+{% endif %}
+"""
+
+
+def content(given: Given) -> Mapping[str, Any]:
+    """Differences with their declarations, what was not audited, and the steps of every branch."""
+    evaluations, container = given.evaluations, given.rows.get("container")
+    reductions = Reductions(having(given.rows.get("images"), FIELD))
+    differences = [one for results in evaluations for one in class_differences.of_results(results)]
+    differences += [one for results in evaluations for one in reductions.differences(results)]
+    differences += of_files(container)
+    listed, unused = class_differences.declare(differences, given.config.declared)
+    not_audited = gaps(evaluations, reductions, container)
+    undeclared = sorted({one.topic for one in listed if not one.declared})
+    given.facts.update({"differences": len(listed), "undeclared": undeclared, "not_audited": not_audited})
+    return {
+        "differences": [_shown(one, evaluations) for one in listed],
+        "undeclared": sum(not one.declared for one in listed),
+        "declared": unused,
+        "not_audited": not_audited,
+        "resampled": resampled(evaluations),
+        **branches(evaluations),
+        "containers": _containers(having(container, *CONTAINER)),
+    }
+
+
+def having(rows: Dataset | None, *fields: str) -> Dataset | None:
+    """The rows of those parts that have all these fields; None where no rows do.
+
+    A view of several stages' rows has only the fields that all of them share: perturbed images beside equalized ones
+    would hide by what factor the latter were reduced.
+    """
+    parts = rows.parts if rows is not None else []
+    numbers = [number for number, part in enumerate(parts) if set(fields) <= set(part.schema)]
+    if rows is None or not numbers:
+        return None
+    chosen = rows.where(np.isin(rows.part_numbers, numbers))
+    first, *others = (parts[number].schema for number in numbers)
+    shared = {name: one for name, one in first.items() if all(other.get(name) == one for other in others)}
+    chosen.fields = shared  # what the chosen parts share, also where parts without rows lack it
+    return chosen if set(fields) <= set(shared) else None
+
+
+def of_files(container: Dataset | None) -> list[class_differences.Difference]:
+    """Differences of codec and native size between the files of both classes."""
+    rows = having(container, *CONTAINER)
+    if rows is None:
+        return []
+    sizes: Any = np.asarray(rows.array("native_size"))
+    return class_differences.of_containers(texts(rows.array("codec")), sizes, rows.column("label"))
+
+
+def resampled(evaluations: Sequence[Results]) -> list[str]:
+    """Detectors that were tested on maps or profiles of another size than they learned from."""
+    found = []
+    for results in evaluations:
+        about = results["model"]
+        for variant, facts in results["variants"].items():
+            learned, tested = about.get("feature_shape"), facts.get("feature_shape")
+            if learned and tested and learned != tested:
+                where = f" in variant {variant}" if variant else ""
+                sizes = (" × ".join(map(str, shape)) for shape in (learned, tested))
+                found.append("{} learned from {} values and was tested on {}{}, which it resampled.".format(
+                    about["node"], *sizes, where
+                ))  # fmt: skip
+    return found
+
+
+def gaps(evaluations: Sequence[Results], reductions: Reductions, container: Dataset | None = None) -> list[str]:
+    """What the audit could not look at: one sentence each, with the way to have it audited."""
+    origins = class_differences.origins(evaluations)
+    files = [pair for pair, stage in origins.items() if stage == "ingest"]
+    unseen = {pair for results in evaluations for pair in reductions.unseen(results)}
+    rows = having(container, *CONTAINER)
+    unread = set(files) - (_pairs(rows) if rows is not None else set())
+    found = []
+    for what, wanted, missing, advice in (
+        (
+            "Factors of reduction",
+            list(origins),
+            unseen,
+            "`images` all 'equalize' nodes that the evaluated rows pass",
+        ),
+        (
+            "Codecs and native sizes of files",
+            files,
+            unread,
+            f"`container: {_listed([source for _, source in files])}`",
+        ),
+    ):
+        named = [f"{source} ({'fake' if label else 'real'})" for label, source in wanted if (label, source) in missing]
+        whose = f" for {', '.join(named)}" if len(named) < len(wanted) else ""
+        if missing:
+            found.append(f"{what} were not audited{whose}: give {advice}.")
+    return found
+
+
+def _pairs(rows: Dataset) -> set[tuple[int, str]]:
+    """The (label, source) that rows have."""
+    return set(zip(rows.column("label").tolist(), rows.column("source").tolist(), strict=True))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Nodes as pipeline.yaml writes them; brackets ask for quotes."""
+    words = [f'"{name}"' if "[" in name else name for name in dict.fromkeys(names)]
+    return words[0] if len(words) == 1 else f"[{', '.join(words)}]"
+
+
+def _shown(one: class_differences.Difference, evaluations: Sequence[Results]) -> dict[str, str]:
+    variants = list(dict.fromkeys(name for results in evaluations for name in results["variants"]))
+    if not one.variants:
+        where = "measured on rows"
+    else:
+        everywhere = len(variants) > 1 and set(one.variants) == set(variants)
+        where = "all variants" if everywhere else ", ".join(one.variants)
+    return {"topic": one.topic, "real": one.real, "fake": one.fake, "where": where, "declared": one.declared}
+
+
+def branches(evaluations: Sequence[Results]) -> dict[str, Any]:
+    """Branches of each variant with their steps."""
+    parts: dict[tuple[Any, ...], dict[str, Any]] = {}
+    borrowed: dict[str, str] = {}
+    for variant in variants(evaluations):
+        for results in evaluations:
+            facts = results["variants"].get(variant)
+            if facts is None:
+                continue
+            if facts["reals_from"] != variant:
+                borrowed[variant] = facts["reals_from"]
+            for part in facts["parts"]:
+                for kind in ("real", "fake"):
+                    if part[kind]:
+                        steps = steps_text(results["steps"][part["chain"]])
+                        key = (variant, kind == "fake", tuple(part["sources"]), steps)
+                        parts[key] = {
+                            "variant": variant, "kind": kind, "source": ", ".join(part["sources"]),
+                            "rows": part[kind], "steps": steps, "first": False,
+                        }  # fmt: skip
+    order = {variant: number for number, variant in enumerate(variants(evaluations))}
+    ranked = [parts[key] for key in sorted(parts, key=lambda key: (order[key[0]], *key[1:]))]
+    for before, one in itertools.pairwise(ranked):
+        one["first"] = one["variant"] != before["variant"]
+    words = [f"{variant} (compared with the reals of {other})" for variant, other in borrowed.items()]
+    said = f"Variants without reals of their own: {', '.join(words)}." if words else ""
+    return {"parts": ranked, "borrowed": said}
+
+
+def _containers(rows: Dataset | None) -> list[dict[str, Any]]:
+    if rows is None or not len(rows) or "codec" not in rows.fields:
+        return []
+    labels, sources = rows.column("label"), rows.column("source")
+    codecs = texts(rows.array("codec"))
+    sizes = [f"{width} × {height}" for width, height in rows.array("native_size").tolist()]
+    tables = [bytes(value.tobytes()) for value in rows.array("quantization")] if "quantization" in rows.fields else []
+    lengths = rows.array("file_bytes") if "file_bytes" in rows.fields else None
+    found = []
+    for label, source in sorted({(int(label), str(source)) for label, source in zip(labels, sources, strict=True)}):
+        mine = np.flatnonzero((labels == label) & (sources == source))
+        quantized = {tables[row] for row in mine if any(tables[row])} if tables else set()
+        found.append({
+            "source": source,
+            "kind": "fake" if label else "real",
+            "rows": len(mine),
+            "codec": counted(codecs[row] for row in mine),
+            "size": counted(sizes[row] for row in mine),
+            "tables": f"{len(quantized)} different" if quantized else "none",
+            "bytes": _bytes(lengths[mine]) if lengths is not None else "",
+        })  # fmt: skip
+    return found
+
+
+def _bytes(lengths: Any) -> str:
+    low, middle, high = (float(value) / 1024 for value in np.quantile(lengths, [0, 0.5, 1]))
+    return f"{low:.1f} to {high:.1f} KiB, median {middle:.1f}"
+
+
+SECTION = Section(
+    title="What was compared, and what differs besides the generator",
+    order=10,
+    template=TEMPLATE,
+    content=content,
+    link="What was compared",
+    inputs={
+        "images": IMAGES,
+        "container": Input(
+            "rows",
+            required=False,
+            description="all 'ingest' nodes that evaluated rows come from: their codecs and native sizes are audited",
+        ),
+    },
+    fields={"images": (FIELD,)},
+)

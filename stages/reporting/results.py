@@ -1,0 +1,123 @@
+"""The report's section on results: the matrix of AUC values and the long table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.reporting.section import Given, Results, Section
+from stages.reporting.tables import POOLED, variants
+
+METRICS = {
+    "AP": "ap",
+    "AUC": "auc",
+    "Accuracy": "accuracy",
+    "at 0.5": "accuracy_at_half",
+    "TPR": "tpr",
+    "TNR": "tnr",
+}
+"""Heading of a column -> metric of `evaluate`."""
+
+TEMPLATE = """\
+<p class="soft">Area under the ROC curve. A frame marks fakes of a source that the detector was trained on; 0.5 is
+chance.</p>
+<div class="wide"><table class="matrix">
+<thead><tr><th>Detector</th><th>Trained on</th>{% for column in matrix.columns %}
+<th>{{ column.variant }}{% if column.reals %} <small>({{ column.reals }})</small>{% endif %}<br><span
+class="soft">{{ column.source }}</span></th>{% endfor %}</tr></thead>
+<tbody>{% for row in matrix.rows %}<tr><th>{{ row.detector }}</th><th class="soft">{{ row.trained_on }}</th>
+{% for cell in row.cells %}<td{% if cell.home %} class="home"{% endif %} style="background: {{ cell.background }};
+color: {{ cell.color }}">{{ cell.text }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>
+<details class="numbers"{% if rows | length <= 48 %} open{% endif %}><summary>All numbers ({{ rows | length }}
+rows)</summary>
+<p class="soft">Small print: 95 % intervals. AP and AUC need no threshold; accuracy, TPR and TNR use the threshold
+chosen
+on validation rows ({{ threshold_rule }}); "at 0.5" uses 0.5.</p>
+<div class="wide"><table>
+<thead><tr><th>Detector</th><th>Trained on</th><th>Variant</th><th>Fakes of</th><th class="number">Real / fake</th>
+{% for name in metric_names %}<th class="number">{{ name }}</th>{% endfor %}<th class="number">Threshold</th></tr>
+</thead>
+<tbody>{% for row in rows %}<tr{% if row.first %} class="first"{% endif %}><td>{{ row.detector if row.head }}</td>
+<td>{{ row.trained_on if row.head }}</td>
+<td>{{ row.variant }}{% if row.reals %} <small>({{ row.reals }})</small>{% endif %}</td><td>{{ row.source }}</td>
+<td class="number">{{ row.n_real }} / {{ row.n_fake }}</td>
+{% for value in row.metrics %}<td class="number">{{ value.text }}<small>{{ value.interval }}</small></td>{% endfor %}
+<td class="number">{{ row.threshold }}</td></tr>
+{% endfor %}</tbody></table></div></details>
+"""
+
+
+def content(given: Given) -> Mapping[str, Any]:
+    """The matrix of AUC values and the long table."""
+    evaluations = given.evaluations
+    columns = [
+        {"variant": variant, "source": source, "reals": _reals(evaluations, variant)}
+        for variant in variants(evaluations)
+        for source in _sources(evaluations, variant)
+    ]
+    rules = sorted({result["model"]["threshold_rule"] for result in evaluations})
+    ordered = sorted(
+        evaluations, key=lambda one: (one["model"]["detector"], one["model"]["trained_on"], one["model"]["key"])
+    )
+    lines: list[dict[str, Any]] = []
+    for result in ordered:
+        for number, row in enumerate(result["rows"]):
+            if row["source"] == POOLED and len(_sources([result], row["variant"])) == 1:
+                continue
+            lines.append({
+                "head": number == 0,
+                "first": number == 0 and bool(lines),
+                "detector": result["model"]["detector"],
+                "trained_on": ", ".join(result["model"]["trained_on"]),
+                "variant": row["variant"],
+                "reals": _reals([result], row["variant"]),
+                "source": "all together" if row["source"] == POOLED else row["source"],
+                "n_real": row["n_real"],
+                "n_fake": row["n_fake"],
+                "threshold": f"{row['threshold']:.3f}",
+                "metrics": [_metric(row, name) for name in METRICS.values()],
+            })  # fmt: skip
+    matrix = {"columns": columns, "rows": [_matrix_row(result, columns) for result in ordered]}
+    return {"matrix": matrix, "rows": lines, "metric_names": list(METRICS), "threshold_rule": "; ".join(rules)}
+
+
+def _sources(evaluations: Sequence[Results], variant: str) -> list[str]:
+    found = {row["source"] for one in evaluations for row in one["rows"] if row["variant"] == variant}
+    return sorted(found - {POOLED})
+
+
+def _reals(evaluations: Sequence[Results], variant: str) -> str:
+    """`reals of raw` where a variant has none of its own, so that fakes alone were perturbed or equalized; else ""."""
+    found = {one["variants"][variant]["reals_from"] for one in evaluations if variant in one["variants"]} - {variant}
+    return f"reals of {' or '.join(sorted(found))}" if found else ""
+
+
+def _metric(row: Mapping[str, Any], name: str) -> dict[str, str]:
+    low, high = row[f"{name}_interval"]
+    return {"text": f"{row[name]:.3f}", "interval": f"{low:.3f} – {high:.3f}"}
+
+
+def _matrix_row(result: Results, columns: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    values = {(row["variant"], row["source"]): row["auc"] for row in result["rows"]}
+    trained_on = result["model"]["trained_on"]
+    cells = []
+    for column in columns:
+        value = values.get((column["variant"], column["source"]))
+        background, color = _shade(value)
+        text = "" if value is None else f"{value:.3f}"
+        cells.append({"text": text, "background": background, "color": color, "home": column["source"] in trained_on})
+    return {"detector": result["model"]["detector"], "trained_on": ", ".join(trained_on), "cells": cells}
+
+
+def _shade(value: float | None) -> tuple[str, str]:
+    """Background and text color of an AUC: white at chance, blue above, orange below (a detector turned around)."""
+    if value is None:
+        return "#ffffff", "#111827"
+    share = min(abs(value - 0.5) * 2, 1.0)
+    full = (24, 100, 171) if value >= 0.5 else (217, 72, 15)
+    mixed = tuple(round(243 + (channel - 243) * share) for channel in full)
+    return f"rgb({mixed[0]}, {mixed[1]}, {mixed[2]})", "#ffffff" if share > 0.6 else "#111827"
+
+
+SECTION = Section(title="Results", order=20, template=TEMPLATE, content=content, link="Results")

@@ -1,0 +1,59 @@
+"""The report's section on spectra: mean profiles and maps of each series of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.stage import Input
+from stages.reporting import figures
+from stages.reporting.section import Given, Section
+from stages.reporting.series import series
+
+if TYPE_CHECKING:
+    from pipeline.dataset import Dataset
+
+MAPS = {"fft2d": ("Mean log FFT magnitude, zero frequency in the middle", True),
+        "dct2d": ("Mean log DCT magnitude, zero frequency top left", False)}  # fmt: skip
+
+TEMPLATE = """\
+{% for figure in spectra %}<h3>{{ figure.title }}</h3><img class="figure" alt="{{ figure.title }}"
+src="{{ figure.picture }}" style="width: {{ figure.width }}px">
+{% endfor %}
+"""
+
+
+def content(given: Given) -> Mapping[str, Any]:
+    """A figure per field of the rows."""
+    rows = given.rows.get("spectra")
+    found = [] if rows is None else _spectra(rows)
+    return {"spectra": found} if found else {}
+
+
+def _spectra(rows: Dataset) -> list[dict[str, Any]]:
+    parts = {one.name: one.rows for one in series(rows)}
+    labels = {one.name: one.label for one in series(rows)}
+    found: list[dict[str, Any]] = []
+    if "profile" in rows.fields:
+        means = {name: figures.moments(mine, "profile") for name, mine in parts.items()}
+        picture = figures.profile_figure(means, labels, rows.fields["profile"].units)
+        found.append({"title": "Azimuthal profiles", "picture": picture, "width": 1040})
+    for field, (title, shifted) in MAPS.items():
+        if field in rows.fields:
+            maps = {name: figures.moments(mine, field)[0] for name, mine in parts.items()}
+            picture = figures.map_figure(maps, labels, shifted)
+            found.append({"title": title, "picture": picture, "width": round(100 * figures.map_width(len(maps)))})
+    return found
+
+
+SECTION = Section(
+    title="Mean spectra",
+    order=50,
+    template=TEMPLATE,
+    content=content,
+    link="Spectra",
+    inputs={
+        "spectra": Input("rows", required=False, description="rows with profile, dct2d or fft2d, for mean spectra")
+    },
+    fields={"spectra": ("profile", *MAPS)},
+)
