@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
+from importlib import import_module
 
-import typer
-
-from pipeline.commands.options import OUTPUT, Json, State, app, give, note, say, verb
+from pipeline.commands.options import OUTPUT, State, app, note
 
 # Each registers its verbs; their order is that of --help.
 # isort: off
@@ -19,6 +16,9 @@ import pipeline.commands.keeping
 import pipeline.commands.about  # noqa: F401
 
 # isort: on
+
+for _name in import_module("stages").COMMANDS:
+    import_module(f"stages.commands.{_name}")
 
 
 def main() -> None:
@@ -51,23 +51,3 @@ def main() -> None:
 def _drop_output() -> None:
     """Lead stdout, which takes nothing more, to nowhere: the end of Python would complain about what is left in it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@verb(*(f"touchstone checkpoint tests/golden/generators/progan_tf_32_nofuse.pkl{end}" for end in ("", " --json")))
-def checkpoint(
-    weights: Annotated[Path, typer.Argument(metavar="FILE", help="an official checkpoint, or a file of this project")],
-    network: Annotated[Literal["average", "raw", "discriminator"], typer.Option(help="which network")] = "average",
-    to: Annotated[Literal["safetensors"] | None, typer.Option(help="write the network in this format")] = None,
-    out: Annotated[Path | None, typer.Option(help="the file to write")] = None,
-    force: Annotated[bool, typer.Option("--force", help="replace the file to write if it exists")] = False,
-    json: Json = False,
-) -> None:
-    """Say what a file of generator weights holds, or convert it. Nothing in it is run. Exit code 1: it is refused."""
-    from importlib import import_module
-
-    inspect = import_module("stages.inspect_checkpoint")
-    about = (
-        inspect.inspect(weights, network) if to is out is None else inspect.convert(weights, network, to, out, force)
-    )
-    give(about) if json else say(*inspect.lines(about))
-    raise typer.Exit(1 if "refused" in (about["generator"] or {}) else 0)

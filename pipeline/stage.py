@@ -119,7 +119,7 @@ class Input:
     kind: str = "rows"
     required: bool = True
     description: str = ""
-    stages: tuple[str, ...] = ()  # whose artifacts fit here; empty: those of any stage
+    takes: str = ""  # what the artifact is that fits here (`Stage.makes`); "": any
 
 
 @dataclass(frozen=True)
@@ -277,6 +277,9 @@ class Stage:
     block_rows: ClassVar[int] = 256  # rows per call of `compute` at most
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split")  # row table columns that a fit or reduce depends on
     splits: ClassVar[tuple[str, ...]] = ("train", "val")  # splits that a fit may read
+    origin: ClassVar[bool] = False  # gives rows values of their own: what came before is no processing of them
+    makes: ClassVar[str] = ""  # what the artifact of a fit or reduce is, for inputs that take no other
+    page: ClassVar[str] = ""  # the HTML page among its files, for `touchstone report`
 
     named_in: str = ""  # set by the engine: the module that the pipeline file names for the stage
 

@@ -1,7 +1,7 @@
-"""What there is, by name: stages, families of generators, sections of the report, verbs of the command line.
+"""What there is, by name: stages, families of generators, kinds of weights, sections of the report, verbs.
 
 The engine imports a stage's module when a pipeline uses it, and never before. This file is in no code closure: another
-stage or family makes nothing stale.
+line makes nothing stale.
 """
 
 STAGES = {
@@ -30,6 +30,13 @@ STAGES = {
 GENERATORS = ("progan", "stylegan", "stylegan2", "stargan2")
 """Modules of `stages.generators`; beside each stand its discriminator and the conversion of its official files."""
 
+WEIGHTS = {
+    "generator": "stages.generators.weights",
+    "rdn": "stages.resynthesis.weights",
+    "perceptual": "stages.resynthesis.perceptual",
+}
+"""Network in a file of weights -> the module that reads such files."""
+
 SECTIONS = (
     "compared",
     "results",
@@ -43,3 +50,6 @@ SECTIONS = (
     "lineage",
 )
 """Modules of `stages.reporting`, each a section of the report; where it stands on the page it says itself."""
+
+COMMANDS = ("checkpoint",)
+"""Modules of `stages.commands`, each a verb of the command line that knows images."""

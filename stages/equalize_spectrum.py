@@ -35,7 +35,7 @@ class EqualizeSpectrum(Stage):
     Config: ClassVar[type[StageConfig]] = EqualizeSpectrumConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "of": Input("rows", description="rows with an `image` of the size that was learned from"),
-        "equalization": Input("artifact", required=False, stages=("fit_equalization",), description="what was learned"),
+        "equalization": Input("artifact", required=False, takes="equalization", description="what was learned"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "safetensors")
 

@@ -48,9 +48,10 @@ class Evaluate(Stage):
 
     name: ClassVar[str] = "evaluate"
     kind: ClassVar[Kind] = Kind.REDUCE
+    makes: ClassVar[str] = "evaluation"
     Config: ClassVar[type[StageConfig]] = EvaluateConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "model": Input("artifact", description="a 'train' node", stages=("train",)),
+        "model": Input("artifact", description="a 'train' node", takes="detector"),
         "test": Input("views", description="rows with the detector's feature; variant's name -> view, or one view"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")

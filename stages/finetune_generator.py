@@ -128,12 +128,11 @@ class FinetuneGenerator(Stage):
 
     name: ClassVar[str] = "finetune_generator"
     kind: ClassVar[Kind] = Kind.FIT
+    makes: ClassVar[str] = "generator"
     Config: ClassVar[type[StageConfig]] = FinetuneGeneratorConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "on": Input("rows", description="real images of the generator's size; only train rows are read"),
-        "checkpoint": Input(
-            "artifact", required=False, stages=("train_generator", "finetune_generator"), description="where to start"
-        ),
+        "checkpoint": Input("artifact", required=False, takes="generator", description="where to start"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow", "torch", "safetensors")
     network: ClassVar[bool] = True

@@ -70,6 +70,7 @@ class FitEqualization(Stage):
 
     name: ClassVar[str] = "fit_equalization"
     kind: ClassVar[Kind] = Kind.FIT
+    makes: ClassVar[str] = "equalization"
     Config: ClassVar[type[StageConfig]] = FitEqualizationConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "on": Input("rows", description="rows of both classes with images of one size; only train rows are read")

@@ -62,6 +62,7 @@ class MeanSpectra(Stage):
 
     name: ClassVar[str] = "mean_spectra"
     kind: ClassVar[Kind] = Kind.REDUCE
+    makes: ClassVar[str] = "mean spectra"
     Config: ClassVar[type[StageConfig]] = MeanSpectraConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "of": Input("rows", description="rows with an `image` of one size; as many of each source")

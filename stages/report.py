@@ -73,9 +73,11 @@ class Report(Stage):
 
     name: ClassVar[str] = "report"
     kind: ClassVar[Kind] = Kind.REDUCE
+    makes: ClassVar[str] = "report"
+    page: ClassVar[str] = HTML
     Config: ClassVar[type[StageConfig]] = ReportConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "of": Input("artifacts", description="'evaluate' nodes", stages=("evaluate",)),
+        "of": Input("artifacts", description="'evaluate' nodes", takes="evaluation"),
         **{name: one for section in sections().values() for name, one in section.inputs.items()},
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "matplotlib", "jinja2", "pillow")
@@ -85,13 +87,10 @@ class Report(Stage):
     def schema(self, config: ReportConfig, inputs: Mapping[str, Schema]) -> Schema:
         """No rows come out; raises ValueError where rows are given of which no section shows anything."""
         for name in inputs:
-            fields, wanted = (
-                inputs[name],
-                [one for section in sections().values() for one in section.fields.get(name, ())],
-            )
-            if fields and wanted and not set(fields) & set(wanted):
+            wanted = [one for section in sections().values() for one in section.fields.get(name, ())]
+            if inputs[name] and wanted and not set(inputs[name]) & set(wanted):
                 raise ValueError(
-                    f"the rows of '{name}' have {', '.join(sorted(fields))}; expected {' or '.join(wanted)}"
+                    f"the rows of '{name}' have {', '.join(sorted(inputs[name]))}; expected {' or '.join(wanted)}"
                 )
         return {}
 

@@ -109,7 +109,7 @@ class Residual(Stage):
     Config: ClassVar[type[StageConfig]] = ResidualConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "of": Input("rows", description="rows with an image"),
-        "model": Input("artifact", required=False, stages=("train_resynthesizer",), description="the re-synthesizer"),
+        "model": Input("artifact", required=False, takes="re-synthesizer", description="the re-synthesizer"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "safetensors")
     network: ClassVar[bool] = True

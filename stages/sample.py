@@ -43,6 +43,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.generators import generator_file
+from stages.generators.families import check_maker
 from stages.generators.weights import Header
 from stages.training.networks import prepare
 
@@ -99,9 +100,7 @@ class Sample(Stage):
     kind = Kind.SOURCE
     Config = SampleConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "checkpoint": Input(
-            "artifact", required=False, stages=("train_generator", "finetune_generator"), description="the generator"
-        )
+        "checkpoint": Input("artifact", required=False, takes="generator", description="the generator")
     }
     libraries = ("numpy", "torch", "safetensors")
     network = True
@@ -120,10 +119,7 @@ class Sample(Stage):
     def check(self, config: SampleConfig, files: Mapping[str, Path]) -> None:
         path = files["checkpoint"]
         header = generator_file.read_header(path)
-        if header.network != "generator":
-            raise ValueError(f"sample: {path} holds a {header.network}; give the weights of a generator")
-        if header.family == "stargan2":
-            raise ValueError(f"sample: {path} is a StarGAN2, which changes photographs; use the stage translate")
+        check_maker(self.name, path, header)
         if header.architecture.get("colors", 3) != 3:
             raise ValueError(f"sample: {path} makes images of {header.architecture['colors']} colors, expected RGB")
         self._check_label(config, path, header)

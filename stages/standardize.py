@@ -42,6 +42,7 @@ class Standardize(Stage):
 
     name: ClassVar[str] = "standardize"
     kind: ClassVar[Kind] = Kind.FIT
+    makes: ClassVar[str] = "statistics"
     Config: ClassVar[type[StageConfig]] = StandardizeConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "on": Input("rows", description="rows with the feature, of all classes; only train rows are read")

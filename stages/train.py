@@ -71,10 +71,11 @@ class Train(Stage):
 
     name: ClassVar[str] = "train"
     kind: ClassVar[Kind] = Kind.FIT
+    makes: ClassVar[str] = "detector"
     Config: ClassVar[type[StageConfig]] = TrainConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "on": Input("rows", description="rows of both classes with the detector's `feature`"),
-        "standardization": Input("artifact", required=False, stages=("standardize",), description="its statistics"),
+        "standardization": Input("artifact", required=False, takes="statistics", description="its statistics"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy", "safetensors")
     network: ClassVar[bool] = True

@@ -45,6 +45,7 @@ class TrainGenerator(Stage):
 
     name: ClassVar[str] = "train_generator"
     kind: ClassVar[Kind] = Kind.FIT
+    makes: ClassVar[str] = "generator"
     Config: ClassVar[type[StageConfig]] = TrainGeneratorConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "on": Input("rows", description="real images, square, side a power of two; only train rows are read")

@@ -194,13 +194,14 @@ class TrainResynthesizer(Stage):
 
     name: ClassVar[str] = "train_resynthesizer"
     kind: ClassVar[Kind] = Kind.FIT
+    makes: ClassVar[str] = "re-synthesizer"
     Config: ClassVar[type[StageConfig]] = TrainResynthesizerConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "on": Input(
             "rows", description="real images with sides of multiples of 4, train and val rows; joint: of both classes"
         ),
         "checkpoint": Input(
-            "artifact", required=False, stages=("train_resynthesizer",), description="where to start"
+            "artifact", required=False, takes="re-synthesizer", description="where to start"
         ),
     }  # fmt: skip
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow", "torch", "safetensors")

@@ -42,6 +42,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.generators import generator_file
+from stages.generators.families import check_maker
 from stages.generators.weights import Header
 from stages.training.networks import in_micro_batches, prepare
 from stages.weights.kinds import WITHOUT_MASKS
@@ -87,12 +88,11 @@ class Translate(Stage):
 
     name: ClassVar[str] = "translate"
     kind: ClassVar[Kind] = Kind.EXPAND
+    origin: ClassVar[bool] = True
     Config: ClassVar[type[StageConfig]] = TranslateConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "of": Input("rows", description="real rows with an `image` of the network's size"),
-        "checkpoint": Input(
-            "artifact", required=False, stages=("train_generator", "finetune_generator"), description="the StarGAN2"
-        ),
+        "checkpoint": Input("artifact", required=False, takes="generator", description="the StarGAN2"),
         "references": Input("rows", required=False, description="real rows that show the style, for guide: reference"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "safetensors")
@@ -121,10 +121,7 @@ class Translate(Stage):
     def check(self, config: TranslateConfig, files: Mapping[str, Path]) -> None:
         path = files["checkpoint"]
         header = generator_file.read_header(path)
-        if header.network != "generator":
-            raise ValueError(f"translate: {path} holds a {header.network}; give the weights of a generator")
-        if header.family != "stargan2":
-            raise ValueError(f"translate: {path} is no StarGAN2 but of family {header.family}; use the stage sample")
+        check_maker(self.name, path, header)
         if config.names is not None and len(config.names) != header.dimensions["c_dim"]:
             count = header.dimensions["c_dim"]
             raise ValueError(f"translate: names are {', '.join(config.names)}; {path} has {count} domains")

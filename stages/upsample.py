@@ -89,6 +89,7 @@ class Upsample(Stage):
 
     name: ClassVar[str] = "upsample"
     kind: ClassVar[Kind] = Kind.EXPAND
+    origin: ClassVar[bool] = True
     Config: ClassVar[type[StageConfig]] = UpsampleConfig
     inputs: ClassVar[Mapping[str, Input]] = {"of": Input("rows", description="rows with an `image`")}
 

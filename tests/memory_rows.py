@@ -92,4 +92,5 @@ def context(folder: Path, stage: str, **more: Any) -> FitContext:
 
 def step(stage: str, **config: Any) -> dict[str, Any]:
     """One entry of a lineage."""
-    return {"stage": stage, "node": stage, "config": config, "files": {}, "artifacts": {}, "environment": {}}
+    born = {"origin": stage in ("ingest", "sample", "translate", "upsample"), "content": stage == "ingest"}
+    return {"stage": stage, "node": stage, "config": config, "files": {}, "artifacts": {}, "environment": {}, **born}

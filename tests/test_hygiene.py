@@ -139,8 +139,9 @@ def test_registries_grow_and_nothing_that_was_there_becomes_stale(
     tree = Tree(tmp_path)
     tree.edit("stages/__init__.py", "STAGES = {\n", 'STAGES = {\n    "mirror": "stages.mirror:Mirror",\n')
     tree.twin("stages/flip.py", "stages/mirror.py", "Flip", "Mirror")
-    tree.edit("stages/weights/kinds.py", "USES = {\n", 'USES = {\n    "mesonet": "a detector of faces",\n')
-    tree.edit("stages/weights/kinds.py", "a generator; use it", "a maker of images; use it")
+    tree.edit("stages/__init__.py", "WEIGHTS = {\n", 'WEIGHTS = {\n    "mesonet": "stages.resynthesis.mesonet",\n')
+    tree.twin("stages/resynthesis/perceptual.py", "stages/resynthesis/mesonet.py", "a perceptual network", "a detector")
+    tree.edit("stages/generators/weights.py", "a generator; use it", "a maker of images; use it")
     tree.edit("stages/sentences.py", "did you mean", "perhaps you meant")
     tree.edit("stages/training/detector_choice.py", "is no detector family", "is not one of the families of detectors")
     tree.edit("stages/__init__.py", '("progan", ', '("progan", "fifthgan", ')
@@ -218,7 +219,7 @@ def test_the_mark_is_read_from_the_syntax_and_only_in_touchstones_own_packages(t
 
 def test_the_text_of_an_exception_never_becomes_a_value() -> None:
     """A caught exception is raised again in other words, told to the user as the reason of a failed row, or dropped."""
-    allowed = {"stages.inspect_checkpoint"}  # a command: it prints
+    allowed = {"stages.generators.inspection"}  # a command: it prints
     for path in MODULES:
         if module_name(path) not in allowed and path not in apart():
             for handler in ast.walk(tree_of(path)):

@@ -10,8 +10,8 @@ from pipeline.planning.plan import Plan
 
 
 def report_node(pipeline: Pipeline) -> str:
-    """Name of the only node of the stage `report`. Raises ConfigError if there is none, or several."""
-    reports = [name for name, node in pipeline.nodes.items() if node.stage.name == "report"]
+    """Name of the only node whose stage makes a page. Raises ConfigError if there is none, or several."""
+    reports = [name for name, node in pipeline.nodes.items() if node.stage.page]
     if not reports:
         raise ConfigError(
             f"{pipeline.path.name} has no report node; add one, e.g. `report: {{stage: report, of: EVALUATION}}` with "
@@ -31,7 +31,6 @@ def page_of(plan: Plan, node: str) -> Path:
         raise ConfigError(f"'{node}' gives rows, not a report; name a node of the stage 'report'")
     if artifact.found is None:
         raise TouchstoneError(f"'{node}' is not made yet, or stale; `touchstone run {node}` makes it")
-    pages = sorted(artifact.found.path.glob("*.html"))
-    if not pages:
+    if not artifact.node.stage.page:
         raise ConfigError(f"'{node}' wrote no HTML page; it has {', '.join(artifact.found.info['files'])}")
-    return pages[0]
+    return artifact.found.path / artifact.node.stage.page

@@ -17,7 +17,7 @@ from pydantic import ValidationError, field_validator
 from pipeline.declaring.document import Document, Place, load
 from pipeline.declaring.file_settings import FileReference, file_reference
 from pipeline.declaring.matrix import Instance, expand, substitute
-from pipeline.declaring.stage_names import load_stage
+from pipeline.declaring.stage_names import load_stage, makers
 from pipeline.declaring.views import Resolve, View, parse
 from pipeline.errors import ConfigError
 from pipeline.importing import add_user_folder
@@ -363,8 +363,8 @@ def _ordered(nodes: Mapping[str, Node], document: Document) -> dict[str, Node]:
 def _check_kind(node: Node, read: Node, document: Document) -> None:
     gives_rows = read.stage.kind not in (Kind.FIT, Kind.REDUCE)
     for name, declared in node.stage.inputs.items():
-        if declared.stages and read.name in node.artifacts.get(name, ()) and read.stage.name not in declared.stages:
-            wanted = " or ".join(f"'{stage}'" for stage in declared.stages)
+        if declared.takes and read.name in node.artifacts.get(name, ()) and read.stage.makes != declared.takes:
+            wanted = " or ".join(f"'{stage}'" for stage in makers(declared.takes)) or f"one that makes {declared.takes}"
             raise document.error(
                 (*node.place, name), f"names '{read.name}', a node of the stage '{read.stage.name}'; expected {wanted}"
             )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from typing import Any
 
-from pipeline.declaring.config import ENGINE_KEYS, Settings, load_stage
+from pipeline.declaring.config import ENGINE_KEYS, Settings
+from pipeline.declaring.stage_names import load_stage, registered
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a pipeline file: one alternative per stage."""
-    stages = importlib.import_module("stages").STAGES
     definitions: dict[str, Any] = {}
     alternatives = []
-    for name in stages:
+    for name in registered():
         stage = load_stage(name)
         schema = stage.Config.model_json_schema()
         definitions |= schema.pop("$defs", {})
@@ -57,7 +56,7 @@ def stages_markdown() -> str:
     about = "Made by `touchstone config stages`. Settings marked * choose rows, or name files that count by content."
     lines = ["# Stages", "", about, ""]
     listed: dict[str, str] = {}
-    for name in importlib.import_module("stages").STAGES:
+    for name in registered():
         stage = load_stage(name)
         lines += [f"## {name}", "", (type(stage).__doc__ or "").strip().splitlines()[0], ""]
         lines += [f"Kind: {stage.kind}.", ""]

@@ -21,7 +21,7 @@ def load_stage(name: str) -> Stage:
 
     Raises ValueError with the rest of a sentence that begins with the name.
     """
-    known = _registry()
+    known = registered()
     target = known.get(name, name)
     module, separator, attribute = target.partition(":")
     if not separator:
@@ -42,7 +42,12 @@ def load_stage(name: str) -> Stage:
     return stage
 
 
-def _registry() -> dict[str, str]:
+def makers(kind: str) -> list[str]:
+    """Names of Touchstone's own stages that make an artifact of a kind (`Stage.makes`)."""
+    return [name for name in registered() if load_stage(name).makes == kind]
+
+
+def registered() -> dict[str, str]:
     """Stage name -> module and class of Touchstone's own stages."""
     stages = importlib.import_module("stages")
     if Path(str(stages.__file__)).parents[1] != ROOT:

@@ -262,9 +262,10 @@ class _Planner:
                 raise self._problem(str(error)) from None
 
     def _step(self, node: Node, recipe: Recipe) -> dict[str, Any]:
-        parts = recipe.components
-        return {"stage": node.stage.name, "config": parts["config"], "files": parts["files"],
-                "artifacts": parts["artifact"], "environment": parts["env"]}  # fmt: skip
+        parts, stage = recipe.components, node.stage
+        born = {"origin": stage.origin or stage.kind is Kind.SOURCE, "content": stage.content}
+        return {"stage": stage.name, "config": parts["config"], "files": parts["files"],
+                "artifacts": parts["artifact"], "environment": parts["env"], **born}  # fmt: skip
 
     def _schema(self, node: Node, inputs: Mapping[str, Any]) -> Schema:
         try:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 OWN = frozenset({"stages", "detectors"})
 MARK = "IN_RECIPES"
-SETTINGS = frozenset({"setting", "row_setting", "file_setting", "Input", "Field"})
-"""Functions whose `description` people read."""
+SETTINGS = frozenset({"setting", "row_setting", "file_setting", "Input", "Field", "NetworkKind"})
+"""Functions and classes whose `description` people read."""
 
 
 def is_own(module: str) -> bool:

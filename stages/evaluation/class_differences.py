@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ORIGINS = ("ingest", "sample", "translate", "upsample")
-"""Stages that give rows their pixels; steps up to the last of them are the origin, which is what is studied."""
-
 LOSSY = ("JPEG", "WEBP", "MPO")
 NOTHING = "(not done)"
 
 Step = Mapping[str, Any]
+"""One entry of a lineage as the engine writes it. Steps up to the last one that is an `origin` gave a row its pixels,
+which is what is studied; those after it are processing."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,19 @@ def processing(steps: Sequence[Step]) -> list[Step]:
 
 def origin(steps: Sequence[Step]) -> int:
     """Position of the step that gave a row its pixels."""
-    return max((number for number, step in enumerate(steps) if step["stage"] in ORIGINS), default=0)
+    return max((number for number, step in enumerate(steps) if step["origin"]), default=0)
 
 
-def origins(evaluations: Iterable[Mapping[str, Any]]) -> dict[tuple[int, str], str]:
-    """(label, source) of all rows that were evaluated -> the stage that gave them their pixels; reals first."""
-    found: dict[tuple[int, str], str] = {}
+def origins(evaluations: Iterable[Mapping[str, Any]]) -> dict[tuple[int, str], Step]:
+    """(label, source) of all rows that were evaluated -> the step that gave them their pixels; reals first."""
+    found: dict[tuple[int, str], Step] = {}
     for results in evaluations:
         for part in (part for facts in results["variants"].values() for part in facts["parts"]):
             steps = results["steps"][part["chain"]]
             for label, kind in enumerate(("real", "fake")):
                 if part[kind] and steps:
-                    found |= {(label, source): str(steps[origin(steps)]["stage"]) for source in part["sources"]}
-    return dict(sorted(found.items()))
+                    found |= {(label, source): steps[origin(steps)] for source in part["sources"]}
+    return {pair: found[pair] for pair in sorted(found)}
 
 
 def compare(real: Sequence[Step], fake: Sequence[Step]) -> list[Difference]:

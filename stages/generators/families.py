@@ -10,12 +10,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, Union
 
 from pydantic import BeforeValidator, Discriminator, GetCoreSchemaHandler, Tag
 
 from stages import GENERATORS
 from stages.generators.training_recipes import Recipe
+from stages.generators.weights import Header
 
 IN_RECIPES = False
 
@@ -28,6 +30,15 @@ def modules(family: str) -> tuple[str, ...]:
     """Code that a family's training reaches."""
     module = f"stages.generators.{family}"
     return module, f"{module}_discriminator", f"{module}_recipe", FAMILIES[family].game[0]
+
+
+def check_maker(stage: str, path: Path, header: Header) -> None:
+    """Raise ValueError, which says where the file belongs, unless a stage makes images with the network of a header."""
+    if header.network != "generator":
+        raise ValueError(f"{stage}: {path} holds a {header.network}; give the weights of a generator")
+    maker = FAMILIES[header.family].maker
+    if maker != stage:
+        raise ValueError(f"{stage}: {path} is of family {header.family}; use the stage {maker}")
 
 
 def _known(value: Any) -> Any:

@@ -31,6 +31,7 @@ class Stargan2Discriminator(Settings):
 class Stargan2Recipe(Recipe):
     """Logistic loss with R1; style reconstruction, diversity and cycle losses; domains are the rows' domains."""
 
+    maker: ClassVar[str] = "translate"
     game: ClassVar[tuple[str, str]] = ("stages.generators.stargan2_game", "TranslationGame")
     idle: ClassVar[Mapping[str, str]] = {"diversity_weight": "diversity_kimg"}
     least_side: ClassVar[int] = 32  # its images are halved at least once before the bottleneck of 16

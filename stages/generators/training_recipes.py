@@ -73,6 +73,7 @@ class Augmentation(Settings):
 class Recipe(Settings):
     """What all families have in common. Of its own each says:
 
+    maker          the stage that makes images with its generators
     game           module and name of the class that trains it
     loss_name      in a sentence
     names_classes  whether the discriminator of a conditional training also names the class of an image
@@ -80,6 +81,7 @@ class Recipe(Settings):
     idle           weight -> the setting that has no effect where it is 0
     """
 
+    maker: ClassVar[str] = "sample"
     game: ClassVar[tuple[str, str]]
     loss_name: ClassVar[str] = "logistic"
     names_classes: ClassVar[bool] = False

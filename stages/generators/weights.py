@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from pipeline.atomic import write_bytes
 from stages import GENERATORS
 from stages.sentences import printable, shown
-from stages.weights.kinds import refuse_other
+from stages.weights.kinds import NetworkKind, refuse_other
 from stages.weights.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
 
+KIND = NetworkKind(description="a generator; use it as `checkpoint` of sample or translate")
 FORMAT = 1
 FAMILIES = {name: f"stages.generators.{name}" for name in GENERATORS}
 DISCRIMINATORS = {name: f"{module}_discriminator" for name, module in FAMILIES.items()}

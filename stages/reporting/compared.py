@@ -35,8 +35,7 @@ generator. Remove the difference, or declare it in the configuration.</p>
 {% else %}<p class="calm">The audit found no difference between the processing of real and fake rows.</p>{% endif %}
 {% if not_audited %}<div class="amber"><b>The audit could not look at everything.</b>
 {% if undeclared %}{% elif differences %}Every difference that it found is declared, but:{% else %}It found no
-difference
-in what it saw, but:{% endif %}
+difference in what it saw, but:{% endif %}
 <ul>{% for line in not_audited %}<li>{{ line }}</li>
 {% endfor %}</ul></div>{% endif %}
 {% if resampled %}<div class="amber"><b>Sizes differ between training and test.</b>
@@ -47,8 +46,8 @@ in what it saw, but:{% endif %}
 <thead><tr><th>Topic</th><th>Real rows</th><th>Fake rows</th><th>Where</th><th>Declared</th></tr></thead>
 <tbody>
 {% for one in differences %}<tr><td><code>{{ one.topic }}</code></td><td>{{ one.real }}</td><td>{{ one.fake }}</td>
-<td>{{ one.where }}</td><td>{% if one.declared %}{{ one.declared }}{% else %}<span class="tag bad">not
-declared</span>{% endif %}</td></tr>
+<td>{{ one.where }}</td><td>{% if one.declared %}{{ one.declared }}{% else %}
+<span class="tag bad">not declared</span>{% endif %}</td></tr>
 {% endfor %}</tbody></table></div>
 {% endif %}
 {% if declared %}<h3>Also declared</h3>
@@ -140,7 +139,7 @@ def resampled(evaluations: Sequence[Results]) -> list[str]:
 def gaps(evaluations: Sequence[Results], reductions: Reductions, container: Dataset | None = None) -> list[str]:
     """What the audit could not look at: one sentence each, with the way to have it audited."""
     origins = class_differences.origins(evaluations)
-    files = [pair for pair, stage in origins.items() if stage == "ingest"]
+    files = [pair for pair, step in origins.items() if step["content"]]
     unseen = {pair for results in evaluations for pair in reductions.unseen(results)}
     rows = having(container, *CONTAINER)
     unread = set(files) - (_pairs(rows) if rows is not None else set())

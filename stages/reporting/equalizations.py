@@ -24,11 +24,9 @@ LINES = (
 
 TEMPLATE = """\
 <p class="soft">Measured on the training fakes. Gap: mean absolute difference between the mean log amplitudes of fakes
-and
-reals over rings and channels, in nepers (0.1: about 10 % in amplitude), before equalization, after it in exact numbers,
-and after rounding to 8 bits. Zeros: amplitudes of exactly zero, which no gain lifts; without any, the gap in exact
-numbers
-is round-off. PSNR: of equalized fakes against those that they were made from.</p>
+and reals over rings and channels, in nepers (0.1: about 10 % in amplitude), before equalization, after it in exact
+numbers, and after rounding to 8 bits. Zeros: amplitudes of exactly zero, which no gain lifts; without any, the gap in
+exact numbers is round-off. PSNR: of equalized fakes against those that they were made from.</p>
 <div class="wide"><table>
 <thead><tr><th>Node</th><th>Learned from</th><th>Settings</th><th class="number">Gains</th>
 <th class="number">Gap before</th><th class="number">unrounded</th>
@@ -130,7 +128,7 @@ SECTION = Section(
             "artifacts",
             required=False,
             description="'fit_equalization' nodes: the gap between the classes' spectra before and after, PSNR",
-            stages=("fit_equalization",),
+            takes="equalization",
         )
     },
 )

@@ -19,11 +19,10 @@ NO_LOSSES = frozenset({"kimg", "lod"})
 
 TEMPLATE = """\
 <p class="soft">Trained in this pipeline. Profile distance: sum of absolute differences between mean spectral profiles
-of
-samples and of training photographs. Samples: the last picture of the averaged generator, seeds in order.</p>
+of samples and of training photographs. Samples: the last picture of the averaged generator, seeds in order.</p>
 {% for one in generators %}<h3>{{ one.node }} <span class="tag plain">{{ one.family }}, {{ one.method }}</span></h3>
-<p class="soft">{{ one.about }}.{% for name, value in one.figures %} {{ name }}
-{{ value }}{{ "," if not loop.last }}{% endfor %}{% if one.before %};
+<p class="soft">{{ one.about }}.
+{% for name, value in one.figures %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}{% if one.before %};
 profile distance before {{ one.before }}{% endif %}</p>
 <img class="figure" alt="losses of {{ one.node }}" src="{{ one.curves }}">
 {% if one.samples %}<img class="figure" alt="samples of {{ one.node }}" src="{{ one.samples }}">{% endif %}
@@ -87,7 +86,7 @@ SECTION = Section(
             "artifacts",
             required=False,
             description="'train_generator' and 'finetune_generator' nodes: losses, figures and samples are shown",
-            stages=("train_generator", "finetune_generator"),
+            takes="generator",
         )
     },
 )

@@ -87,7 +87,7 @@ SECTION = Section(
             "artifacts",
             required=False,
             description="'mean_spectra' nodes: their pictures, sources side by side",
-            stages=("mean_spectra",),
+            takes="mean spectra",
         )
     },
 )

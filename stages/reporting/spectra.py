@@ -55,5 +55,5 @@ SECTION = Section(
     inputs={
         "spectra": Input("rows", required=False, description="rows with profile, dct2d or fft2d, for mean spectra")
     },
-    fields={"spectra": ("profile", *MAPS)},
+    fields={"spectra": ("profile", "dct2d", "fft2d")},
 )

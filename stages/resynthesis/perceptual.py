@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from stages.generators.weights import fill
 from stages.sentences import printable, shown
-from stages.weights.kinds import refuse_other
+from stages.weights.kinds import NetworkKind, refuse_other
 from stages.weights.weights_file import METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from stages.resynthesis.perceptual_networks import PerceptualNetwork
 
+KIND = NetworkKind(description="a perceptual network; use it as `perceptual` of residual")
 FORMAT = 1
 STAGES = 5
 STRIDES = (1, 2, 4, 8, 16)

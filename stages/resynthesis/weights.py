@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from pipeline.stage import Context, Promise
 from stages.sentences import printable, shown
-from stages.weights.kinds import refuse_other
+from stages.weights.kinds import NetworkKind, refuse_other
 from stages.weights.weights_file import METADATA_KEY, WeightsError, is_safetensors
 
 if TYPE_CHECKING:
     from stages.resynthesis.rdn import RDN
 
 FILE = "resynthesizer.safetensors"  # in the artifact of a training
+KIND = NetworkKind(description="a re-synthesizer; use it as `model` of residual")
 FORMAT = 1
 NETWORK = "rdn"
 MODULE, PUBLISHED = "stages.resynthesis.rdn", "stages.resynthesis.published"

@@ -158,5 +158,5 @@ def test_an_official_checkpoint_gives_the_images_of_its_authors(golden: Golden, 
 @pytest.mark.golden("generators", "stargan2_*.npz")
 def test_sample_names_the_stage_for_an_official_stargan2(golden: Golden, tmp_path: Path) -> None:
     path = unpacked(golden.path, tmp_path)
-    with pytest.raises(ValueError, match="is a StarGAN2, which changes photographs; use the stage translate"):
+    with pytest.raises(ValueError, match="is of family stargan2; use the stage translate"):
         Sample().check(SampleConfig(checkpoint="x", count=1), {"checkpoint": path})

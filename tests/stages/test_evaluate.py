@@ -132,7 +132,7 @@ def test_a_missing_class_is_named(model: Artifact, tmp_path: Path, view: Any, se
 
 
 def test_only_a_detector_is_a_model() -> None:
-    assert Evaluate.inputs["model"].stages == ("train",)
+    assert Evaluate.inputs["model"].takes == "detector" == Train.makes
 
 
 def test_a_summary_stands_in_the_facts(model: Artifact, tmp_path: Path) -> None:

@@ -434,7 +434,7 @@ def test_mean_spectra_are_shown_with_their_sources_and_warnings(
 
 
 def test_only_evaluations_are_reported() -> None:
-    assert Report.inputs["of"].stages == ("evaluate",)
+    assert Report.inputs["of"].takes == "evaluation" == Evaluate.makes
 
 
 def test_samples_are_the_smallest_ids_in_order(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:

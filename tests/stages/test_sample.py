@@ -272,7 +272,7 @@ def test_files_of_other_networks_are_refused(tmp_path: Path) -> None:
     save_family(tmp_path / "star.safetensors", "stargan2", star)
     for path, sentence in (
         (tmp_path / "judge.safetensors", "holds a discriminator; give the weights of a generator"),
-        (tmp_path / "star.safetensors", "is a StarGAN2, which changes photographs; use the stage translate"),
+        (tmp_path / "star.safetensors", "is of family stargan2; use the stage translate"),
         (gray, "makes images of 1 colors, expected RGB"),
     ):
         with pytest.raises(ValueError, match=sentence) as caught:

@@ -348,5 +348,5 @@ def test_generators_of_other_families_name_the_other_stage(tmp_path: Path) -> No
     architecture: dict[str, Any] = {"z_dim": 4, "c_dim": 0, "resolution": 8, "fmap_base": 16, "fmap_max": 4}
     tensors = {name: tensor.detach().numpy() for name, tensor in progan.Generator(**architecture).state_dict().items()}
     weights.save(tmp_path / "progan.safetensors", "progan", architecture, tensors)
-    with pytest.raises(ValueError, match="is no StarGAN2 but of family progan; use the stage sample"):
+    with pytest.raises(ValueError, match="is of family progan; use the stage sample"):
         Translate().check(TranslateConfig(checkpoint="x"), {"checkpoint": tmp_path / "progan.safetensors"})
