@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages import inspect_checkpoint
-from stages.generators import stargan2, stargan2_masks, stargan2_official, weights
+from stages.generators import inspection, stargan2, stargan2_masks, stargan2_official, weights
 from stages.generators.stargan2_discriminator import Discriminator
 from stages.generators.weights import WeightsError
 from stages.weights.checkpoints import Contents, NetworkData
@@ -125,23 +124,23 @@ def test_missing_masks_are_said_and_the_way_out_that_is_named_adds_them(
     monkeypatch.chdir(tmp_path)
     torch.save(as_torch(parts_of(stargan2.Generator(**{**SMALL, "w_hpf": 1.0}))), "nets_ema.ckpt")
     torch.save(as_torch({"state_dict": landmarks}), "wing.ckpt")
-    faces = inspect_checkpoint.inspect(Path("nets_ema.ckpt"))
+    faces = inspection.inspect(Path("nets_ema.ckpt"))
     assert faces["generator"]["masks"] == "missing"
-    (line,) = [line for line in inspect_checkpoint.lines(faces) if "masks" in line]
+    (line,) = [line for line in inspection.lines(faces) if "masks" in line]
     assert "missing: without a landmark network no edges of the source are kept; put wing.ckpt beside" in line
-    refused = inspect_checkpoint.inspect(Path("wing.ckpt"))["generator"]["refused"]
+    refused = inspection.inspect(Path("wing.ckpt"))["generator"]["refused"]
     assert "is the landmark network of StarGAN2 alone" in refused
     for sentence in (line, refused):
         way_out = re.search(r"torch\.save\(.*'faces\.ckpt'\)", sentence)
         assert way_out is not None
         exec(way_out[0])
-        both = inspect_checkpoint.inspect(Path("faces.ckpt"))["generator"]
+        both = inspection.inspect(Path("faces.ckpt"))["generator"]
         assert (both["masks"], both["architecture"]["fan"]) == ("landmarks", True)
         Path("faces.ckpt").unlink()
     torch.save(as_torch(parts_of(stargan2.Generator(**SMALL))), "animals.ckpt")
-    animals = inspect_checkpoint.inspect(Path("animals.ckpt"))
+    animals = inspection.inspect(Path("animals.ckpt"))
     assert animals["generator"]["masks"] is None
-    assert "masks" not in "".join(inspect_checkpoint.lines(animals))
+    assert "masks" not in "".join(inspection.lines(animals))
 
 
 def damaged() -> Iterator[tuple[str, str, Any, str]]:
