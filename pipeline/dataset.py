@@ -7,7 +7,7 @@ memory-mapped readers, so that rows in full-random order cost about as much as f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ from pipeline.storage.shards import DIGEST_FIELD, Shard
 if TYPE_CHECKING:
     import dask.array
 
+    from pipeline.lineage import Lineage
     from pipeline.storage.store import Store
 
 BLOCK_BYTES = 32 * 2**20
@@ -33,13 +34,18 @@ BLOCK_BYTES = 32 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The rows of one branch. `steps`: plain data of each stage from the source to here."""
+    """The rows of one branch.
+
+    steps    plain data of each stage from the source to here
+    lineage  how one row came to be since its origin, for stages that keep it (`Stage.keeps_lineage`)
+    """
 
     stage: str
     chain: bytes
     schema: Schema
     ids: NDArray[np.void]
     steps: tuple[dict[str, Any], ...] = field(default=())
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +101,7 @@ class Dataset:
         for number, part in enumerate(self._branches):
             ids = self.ids[self._branch == number]
             if len(ids):
-                found.append(Part(part.stage, part.chain, part.schema, ids, part.steps))
+                found.append(replace(part, ids=ids))
         return found
 
     @property

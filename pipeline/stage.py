@@ -280,6 +280,8 @@ class Stage:
     origin: ClassVar[bool] = False  # gives rows values of their own: what came before is no processing of them
     makes: ClassVar[str] = ""  # what the artifact of a fit or reduce is, for inputs that take no other
     page: ClassVar[str] = ""  # the HTML page among its files, for `touchstone report`
+    makes_variant: ClassVar[bool] = False  # changes rows on purpose (+E, +P, a mirror image): no step of a plain image
+    keeps_lineage: ClassVar[bool] = False  # of a fit: each part of its rows has its `lineage`
 
     named_in: str = ""  # set by the engine: the module that the pipeline file names for the stage
 

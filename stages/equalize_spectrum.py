@@ -32,6 +32,7 @@ class EqualizeSpectrum(Stage):
 
     name: ClassVar[str] = "equalize_spectrum"
     kind: ClassVar[Kind] = Kind.MAP
+    makes_variant: ClassVar[bool] = True
     Config: ClassVar[type[StageConfig]] = EqualizeSpectrumConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "of": Input("rows", description="rows with an `image` of the size that was learned from"),

@@ -26,6 +26,7 @@ class Flip(Stage):
 
     name: ClassVar[str] = "flip"
     kind: ClassVar[Kind] = Kind.EXPAND
+    makes_variant: ClassVar[bool] = True
     Config: ClassVar[type[StageConfig]] = FlipConfig
     inputs: ClassVar[Mapping[str, Input]] = {"of": Input("rows", description="rows with an image")}
 

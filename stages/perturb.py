@@ -241,6 +241,7 @@ class Perturb(Stage):
 
     name: ClassVar[str] = "perturb"
     kind: ClassVar[Kind] = Kind.EXPAND
+    makes_variant: ClassVar[bool] = True
     Config: ClassVar[type[StageConfig]] = PerturbConfig
     inputs: ClassVar[Mapping[str, Input]] = {"of": Input("rows", description="rows with an `image`")}
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")

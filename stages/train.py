@@ -27,6 +27,7 @@ from stages.evaluation.detector_file import FeatureRows, pack, promised, save_de
 from stages.spectra import statistics_file
 from stages.training.alike import check_alike
 from stages.training.detector_choice import DetectorSchema, detector_config, family_module, no_feature
+from stages.training.kept_lineage import kept_lineage
 from stages.training.networks import prepare
 from stages.training.row_order import fingerprint, in_order
 
@@ -80,6 +81,7 @@ class Train(Stage):
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy", "safetensors")
     network: ClassVar[bool] = True
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
+    keeps_lineage: ClassVar[bool] = True
 
     def schema(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Schema:
         """No rows come out; raises ValueError where rows or statistics are not what the detector reads."""
@@ -119,7 +121,7 @@ class Train(Stage):
         return (FAMILIES[config.detector.family],)
 
     def fit(self, config: TrainConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext) -> None:
-        """Write `model.safetensors` and `card.json`."""
+        """Write `model.safetensors`, `card.json`, and in `files` what the steps in the card need."""
         dataset: Any = views["on"]
         feature = config.detector.feature
         splits = {name: FeatureRows(in_order(dataset.split(name)), feature) for name in ("train", "val")}
@@ -147,6 +149,7 @@ class Train(Stage):
             "standardized_by": _standardized_by(config, ctx),
             "data_fingerprint": {name: fingerprint(rows.dataset) for name, rows in splits.items()},
             "environment": _environment(self.libraries_of(config), ctx if runs_network else None),
+            "lineage": kept_lineage({name: rows.dataset for name, rows in splits.items()}, ctx.out),
         }
         card = save_detector(ctx.out, config.detector, state, facts)
         kept = ("detector", "threshold", "validation", "trained_on", *self.promise(config, {"on": dataset.fields}))

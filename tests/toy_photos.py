@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from pipeline.stage import Batch, Context, Field, Kind, SourceRows, Stage, StageConfig, row_setting
+from pipeline.stage import Batch, Context, Field, Input, Kind, SourceRows, Stage, StageConfig, row_setting
 from stages.generators import stargan2, weights
 
 SIDE = 32
@@ -57,6 +57,19 @@ class Photos(Stage):
 
     def compute(self, config: PhotosConfig, batch: Batch, ctx: Context) -> dict[str, Any]:
         return {"image": np.stack([photo(bytes(row)) for row in batch.ids])}
+
+
+class Invert(Stage):
+    """Every level from the other end."""
+
+    name, kind, Config = "invert", Kind.MAP, StageConfig
+    inputs: ClassVar[Any] = {"of": Input("rows")}
+
+    def schema(self, config: Any, inputs: Mapping[str, Any]) -> dict[str, Field]:
+        return {"image": inputs["of"]["image"]}
+
+    def compute(self, config: Any, batch: Batch, ctx: Context) -> dict[str, Any]:
+        return {"image": 255 - batch.inputs[0]["image"]}
 
 
 class LargePhotos(Photos):

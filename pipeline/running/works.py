@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.errors import DamagedShardError, StageError
+from pipeline.planning.ancestry import lineage_of
 from pipeline.planning.plan import ArtifactPlan, Plan
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.selection import Branch, Selection
@@ -166,13 +167,17 @@ class TaskMaker:
         for name, found in artifacts.items():
             ready = []
             for one in found:
-                artifact = one.found or self.plan.store.artifact(one.node.stage.name, one.key)
-                if artifact is None:
-                    raise StageError(f"{one.node.name} is missing although its task is done; run again")
+                artifact = self._found(one)
                 self._verify(artifact)
                 ready.append(type(artifact)(one.node.name, artifact.key, artifact.path, artifact.info))
             result[name] = tuple(ready)
         return result
+
+    def _found(self, plan: ArtifactPlan) -> Artifact:
+        artifact = plan.found or self.plan.store.artifact(plan.node.stage.name, plan.key)
+        if artifact is None:
+            raise StageError(f"{plan.node.name} is missing although its task is done; run again")
+        return artifact
 
     def _verify(self, artifact: Artifact) -> None:
         """Read an artifact's files once per run before anything is made with it. Raises DamagedShardError."""
@@ -188,9 +193,10 @@ class TaskMaker:
         assert artifact is not None
         columns = (*artifact.node.stage.uses_columns, "split")  # no others are in the key, so no others are given
         views: dict[str, Any] = {}
-        for name, named in artifact.views.items():
-            views[name] = {label: view_of(self.plan, found, columns) for label, found in named.items()}
         node = artifact.node
+        find = self._found if node.stage.keeps_lineage else None
+        for name, named in artifact.views.items():
+            views[name] = {label: view_of(self.plan, found, columns, find) for label, found in named.items()}
         components = dict(artifact.recipe.components)
         above = self.plan.pipeline.select([node.name])
         base = f"{self.plan.pipeline.base}/"
@@ -203,16 +209,23 @@ class TaskMaker:
 
 
 def view_of(
-    plan: Plan, selections: list[Selection], columns: tuple[str, ...] | None = None
+    plan: Plan,
+    selections: list[Selection],
+    columns: tuple[str, ...] | None = None,
+    find: Callable[[ArtifactPlan], Artifact] | None = None,
 ) -> tuple[list[Any], dict[str, NDArray[Any]]]:
-    """Parts and row table of a dataset; `columns`: which ones (all if left out)."""
+    """Parts and row table of a dataset.
+
+    columns: which ones (all if left out); find: a finished artifact of the plan, where parts should have their lineage.
+    """
     from pipeline.dataset import Part
 
     parts, tables = [], []
     for selection in selections:
         branch = selection.sides[0].branch
         steps = tuple(dict(step) for step in branch.steps)
-        parts.append(Part(branch.stage.name, branch.chain, branch.schema, selection.sides[0].ids, steps))
+        lineage = lineage_of(branch, plan.names.words, find) if find and len(branch.rows) else None
+        parts.append(Part(branch.stage.name, branch.chain, branch.schema, selection.sides[0].ids, steps, lineage))
         tables.append(selection.table())
     words = np.array([*plan.names.words, ""], dtype=str)
     splits = np.array(SPLITS)

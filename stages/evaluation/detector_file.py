@@ -8,8 +8,8 @@ of its rows, nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,12 @@ from pipeline.errors import StageError
 from stages.evaluation.json_file import read_json
 from stages.sentences import shown
 from stages.training.detector_choice import detector_config, family_module, no_feature
+from stages.training.networks import prepare
 
 if TYPE_CHECKING:
+    from pipeline.chain import Chain, Image
     from pipeline.dataset import Dataset
+    from pipeline.running.compute import Values
 
 FORMAT = 1
 """Version of the two files; readers refuse another one."""
@@ -32,6 +35,7 @@ BLOCK_BYTES = 2**28
 """Feature values that are read at once."""
 
 MODEL, CARD = "model.safetensors", "card.json"
+SCORE = "score"
 
 ENTRIES: Mapping[str, type | tuple[type, ...]] = {
     "detector": str, "family": str, "config": dict, "state": dict, "trained_on": list, "counts": dict,
@@ -119,6 +123,17 @@ class Detector:
         module = family_module(self.config.family)
         parts = [module.score(self.config, self.state, block, device) for block in blocks]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+    def of_images(self, chain: Chain, images: Sequence[Image], device: str = "cpu") -> Values:
+        """Fields of the chain and `score`, as above, of the images that its steps can do with; reasons for the others.
+
+        chain: `pipeline.chain.chain_function` of this detector's folder.
+        """
+        found = chain(images)
+        if self.config.runs_network:
+            prepare(device, int(self.card.get("environment", {}).get("threads", 1)))
+        scores = self.scores([found.arrays[self.config.feature]] if len(found.done) else [], device)
+        return replace(found, arrays={**found.arrays, SCORE: scores})
 
 
 def save_detector(path: Path, config: DetectorConfig, state: State, facts: Mapping[str, Any]) -> dict[str, Any]:

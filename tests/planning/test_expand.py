@@ -40,7 +40,7 @@ def by_hand(*above: int, index: int) -> bytes:
 
 
 def test_ids_are_digests_of_the_parents_and_the_draw() -> None:
-    found = expanded_ids(branch(Names(), 0, [0, 0]), np.array([0, 3]))
+    found = expanded_ids([branch(Names(), 0, [0, 0]).sides[0].ids], np.array([0, 3]))
     assert [bytes(one) for one in found] == [by_hand(0, index=0), by_hand(1, index=3)]
 
 
