@@ -1,8 +1,8 @@
 """How rows came to be, from their origin on, as plain data that a model's card can hold, and where the files lie.
 
-The origin of a row is the source node that it was read or made by, or a stage that gave it values or a label of its own
-(`Stage.origin`, `Stage.children`): what came before is another image's story. Everything after it happens to one image, and can be done
-again with another one (`pipeline.chain`).
+The origin of a row is the source node that it was read or made by, or a stage that gave it values or a label of its
+own (`Stage.origin`, `Stage.children`): what came before is another image's story. Everything after it happens to one
+image, and can be done again with another one (`pipeline.chain`).
 """
 
 from __future__ import annotations
