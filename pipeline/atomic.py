@@ -11,10 +11,10 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline import locks
 from pipeline.runs import RunRecord, alive, host_name, parse_run, this_run
@@ -93,13 +93,17 @@ def editing(path: Path) -> AbstractContextManager[None]:
     return locks.hold(path.with_name(f".{path.name}.lock"), poll_s=0.02, patience_s=PATIENCE_S)
 
 
-def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
-    """Replace a file in one step; `durable=False` skips the flush for files that may be lost (caches)."""
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """A new file that replaces `path` at the end of the block, or is removed where the block raises.
+
+    durable  False skips the flush, for files that may be lost (caches)
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = temporary(path)
     try:
         with draft.open("wb") as file:
-            file.write(data)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -109,6 +113,12 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
         raise
     if durable:
         flush(path.parent)
+
+
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+    """Replace a file in one step; `durable` as in `replacing`."""
+    with replacing(path, durable) as file:
+        file.write(data)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -104,7 +104,9 @@ def is_installed(path: str) -> bool:
 
     A virtual environment that contains a pipeline's own folder counts by its `site-packages` only.
     """
-    if any(f"{os.sep}{name}{os.sep}" in path for name in INSTALLED) or os.path.realpath(path).startswith(PYTHON):
+    if any(f"{os.sep}{name}{os.sep}" in path for name in INSTALLED):
+        return True
+    if path.startswith(PYTHON) or os.path.realpath(path).startswith(PYTHON):
         return True
     environment = _environment(os.path.dirname(path))
     return environment is not None and not any((folder + os.sep).startswith(environment) for folder in _FOLDERS)

@@ -25,13 +25,11 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from pipeline.contents import file_stamp
+from pipeline.importing import VALUES, is_installed
+
 YOUNG_NS = 2_000_000_000
 """A compiled file that is less than this younger than its source may be that of the source before."""
-
-INSTALLED = ("site-packages", "dist-packages")
-
-OWN = ("stages", "detectors")
-"""Packages of Touchstone that hold values: watched wherever they are installed."""
 
 IMPORT_NAMES = {
     "opencv-python-headless": "cv2",
@@ -94,7 +92,7 @@ class _Finder:
             if spec is None:
                 continue
             top, _, below = fullname.partition(".")
-            if spec.origin and is_installed(spec.origin) and top not in OWN:
+            if spec.has_location and spec.origin and is_installed(spec.origin) and top not in VALUES:
                 if not below:
                     _LIBRARY_TIMES.setdefault(fullname, time.time())
             elif type(spec.loader) is SourceFileLoader:
@@ -107,20 +105,6 @@ def watch() -> None:
     """Keep the source of every module that this process imports from now on; again: nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
-
-
-def is_installed(path: str) -> bool:
-    """Whether a file belongs to an installed distribution or to Python itself."""
-    return any(f"{os.sep}{name}{os.sep}" in path for name in INSTALLED) or path.startswith(_PYTHON)
-
-
-_PYTHON = os.path.dirname(os.path.realpath(os.__file__)) + os.sep
-
-
-def file_stamp(path: str | Path) -> tuple[int, ...]:
-    """Inode, size, and times of change (mtime, ctime in ns): equal stamps mean an untouched file."""
-    found = os.stat(path)
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def source_of(name: str) -> bytes | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
+from pipeline.contents import file_sha256
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, row_setting, setting
 from stages.generators import families, generator_file
@@ -210,7 +211,7 @@ class FinetuneGenerator(Stage):
             ctx, config, architectures, game, log, rows, images,
             method=config.method,
             warm_up_kimg=warm_up,
-            started_from={"file": start.name, "sha256": _sha256(start), "new_discriminator": fresh},
+            started_from={"file": start.name, "sha256": file_sha256(start), "new_discriminator": fresh},
             profile_distance_before=before,
             spectral={name: number for name, number in numbers.items() if name == "weight"},
         )  # fmt: skip
@@ -293,10 +294,3 @@ def _term(config: FinetuneGeneratorConfig, recipe: Any, side: int, target: Any, 
             loss = dataclasses.replace(loss, gamma=config.spectral_r1_gamma)
         return Adversary(loss, side, rate, recipe.betas, config.share, device, config.damping)
     return None
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

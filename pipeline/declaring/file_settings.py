@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
+from pipeline.contents import file_sha256
 from pipeline.declaring.document import Document, Place, load
 from pipeline.sentences import describe, nearest
 
@@ -64,7 +65,7 @@ def file_reference(text: str, place: Place, document: Document, download: bool) 
         _fetch(facts, target, entry, manifest)
     digest = facts.get("sha256")
     if digest is None:  # first use: the user says that this is the file, and from then on it is checked
-        found = _digest(target)
+        found = file_sha256(target)
         prefix = str(facts.get("sha256_prefix") or "")
         if not found.startswith(prefix):
             raise manifest.error(
@@ -77,11 +78,6 @@ def file_reference(text: str, place: Place, document: Document, download: bool) 
     if not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
         raise manifest.error((entry, "sha256"), f"is {describe(digest)}; expected 64 hexadecimal digits")
     return FileReference(target, digest, facts)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _fetch(facts: Mapping[str, Any], target: Path, entry: str, manifest: Document) -> None:
@@ -97,20 +93,16 @@ def _fetch(facts: Mapping[str, Any], target: Path, entry: str, manifest: Documen
         raise manifest.error(
             (entry,), "has a url but no 'sha256', nor a 'sha256_prefix' of 8 digits or more; add one to check the file"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = atomic.temporary(target)
+    digest = hashlib.sha256()
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as source, temporary.open("wb") as file:
+        with atomic.replacing(target) as file, urllib.request.urlopen(url, timeout=TIMEOUT_S) as source:
             while block := source.read(BLOCK_BYTES):
+                digest.update(block)
                 file.write(block)
-        found = _digest(temporary)
-        if not found.startswith(expected):
-            raise manifest.error(
-                (entry, "url"), f"gives a file whose SHA-256 is {found[:12]}..., expected {expected[:12]}...; it was "
-                "not kept: try again, or correct the entry",
-            )  # fmt: skip
-        temporary.replace(target)
+            if not digest.hexdigest().startswith(expected):
+                raise manifest.error(
+                    (entry, "url"), f"gives a file whose SHA-256 is {digest.hexdigest()[:12]}..., expected "
+                    f"{expected[:12]}...; it was not kept: try again, or correct the entry",
+                )  # fmt: skip
     except (OSError, http.client.HTTPException) as error:
         raise manifest.error((entry, "url"), f"is {url}, which cannot be fetched: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.contents import kept_while_same
 from pipeline.errors import StageError
 from pipeline.importing import OWN, user_folders
-from pipeline.loaded import file_stamp
 from pipeline.module_paths import compiled_path, import_folders, source_path
 
 BY_NAME = frozenset({
@@ -43,7 +42,7 @@ def refuse_unseen(path: Path, imported: Iterable[str]) -> None:
 
     imported: modules that it imports and whose edits have to be seen.
     """
-    uses, texts = _uses(str(path), file_stamp(path))
+    uses, texts = _uses(path)
     for line, word in uses:
         if word in PLACES:
             raise StageError(f"{_shown(path)}:{line} {_unseen_file(word)}")
@@ -108,11 +107,10 @@ def _shown(path: Path) -> str:
     return str(path)
 
 
-@cache
-def _uses(path: str, stamp: tuple[int, ...]) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]:
+@kept_while_same(None)
+def _uses(path: Path) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]:
     """(line, word) for what a file uses of BY_NAME and PLACES, and (line, text) for texts that may name a file."""
-    del stamp  # cache key
-    tree = ast.parse(Path(path).read_bytes(), path)
+    tree = ast.parse(path.read_bytes(), str(path))
     names = _imported_names(tree)
     uses: list[tuple[int, str]] = []
     texts: list[tuple[int, str]] = []

@@ -7,9 +7,7 @@ file (cut off, foreign, from another version), it counts as empty.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -121,17 +119,11 @@ class StatCache:
         arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
         for number, key in enumerate(keys):
             arrays.update({f"{number}/{name}": values for name, values in self._loaded()[key].items()})
-        draft = atomic.temporary(self._path)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(draft, "wb") as file:
+            with atomic.replacing(self._path, durable=False) as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
-            os.replace(draft, self._path)
         except OSError as error:
             raise StoreError(f"{self._path}: the stat cache cannot be written ({error.strerror or error})") from error
-        finally:
-            with contextlib.suppress(OSError):
-                draft.unlink()
         self._changed = False
 
     def _put(self, key: str, entry: dict[str, NDArray[Any]]) -> None:

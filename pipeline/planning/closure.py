@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import loaded
+from pipeline.contents import kept_while_same
 from pipeline.declaring.user_code import refuse_hidden, refuse_unseen
 from pipeline.errors import StageError
 from pipeline.importing import VALUES, is_installed, is_own, user_folders
@@ -149,15 +150,10 @@ Facts = tuple[str, tuple[str, ...], dict[str, tuple[str, int]]]
 """Digest of a source, the modules that it imports, and its top-level definitions."""
 
 
+@kept_while_same(None)
 def _facts_of_file(path: Path, name: str) -> Facts:
-    return _facts_of_stamp(str(path), loaded.file_stamp(path), name)
-
-
-@cache
-def _facts_of_stamp(path: str, stamp: tuple[int, ...], name: str) -> Facts:
-    del stamp  # the file is read again when it was touched
     try:
-        return _facts(Path(path).read_bytes(), name)
+        return _facts(path.read_bytes(), name)
     except (SyntaxError, ValueError) as error:
         raise StageError(f"{path}:{getattr(error, 'lineno', None) or 1} is no valid Python: {error}") from None
 

@@ -10,8 +10,9 @@ as they are: nobody proves of them what their words do.
 from __future__ import annotations
 
 import ast
-from functools import cache
 from pathlib import Path
+
+from pipeline.contents import kept_while_same
 
 OWN = frozenset({"stages", "detectors"})
 MARK = "IN_RECIPES"
@@ -26,16 +27,12 @@ def is_own(module: str) -> bool:
 
 def is_apart(module: str, path: Path) -> bool:
     """Whether a module says that it is part of no recipe."""
-    if not is_own(module):
-        return False
-    found = path.stat()
-    return _marked(str(path), found.st_mtime_ns, found.st_size)
+    return is_own(module) and _marked(path)
 
 
-@cache
-def _marked(path: str, modified: int, size: int) -> bool:
-    del modified, size  # cache keys
-    source = Path(path).read_bytes()
+@kept_while_same(None)
+def _marked(path: Path) -> bool:
+    source = path.read_bytes()
     return MARK.encode() in source and any(_is_mark(statement) for statement in ast.parse(source).body)
 
 

@@ -8,7 +8,6 @@ module that is imported lazily in between is seen by the second look.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import loaded
+from pipeline.contents import file_sha256, file_stamp
 from pipeline.errors import StageError
 from pipeline.planning.closure import changed_definition, loaded_digest, source_digest
 from pipeline.planning.recipes import DEVICE_FACTS
@@ -61,14 +61,13 @@ def _stamp(path: Path) -> Stamp:
             links.append((found.st_ino, found.st_ctime_ns))
         elif place != path:
             links.append((found.st_dev, found.st_ino))
-    return loaded.file_stamp(path), *links
+    return file_stamp(path), *links
 
 
 @lru_cache(maxsize=64)
 def _digest(path: Path, stamp: Stamp) -> str:
     del stamp  # cache key
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 @dataclass(frozen=True)

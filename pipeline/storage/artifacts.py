@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline import atomic, locks
 from pipeline import ids as row_ids
+from pipeline.contents import file_sha256
 from pipeline.errors import ConflictError, DamagedArtifactError, OldFormatError, StoreError
 from pipeline.stage import ID, Artifact
 from pipeline.storage.files import is_trouble, raise_error, trouble
@@ -204,9 +205,7 @@ def _describe(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def _describe_file(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"size": path.stat().st_size, "sha256": digest}
+    return {"size": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _digest(ids: NDArray[np.void]) -> str:

@@ -5,13 +5,13 @@ Official files can be rewritten as ours, so that later runs read plain tensors a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.contents import file_sha256
 from pipeline.errors import ConfigError, TouchstoneError
 from stages.generators import generator_file, official, weights
 from stages.generators.layers import parameters
@@ -104,9 +104,7 @@ def _rewrite(path: Path, which: str, out: Path) -> None:
 
 def _identity(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"size": path.stat().st_size, "sha256": digest}
+        return {"size": path.stat().st_size, "sha256": file_sha256(path)}
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
 

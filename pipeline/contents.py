@@ -1,0 +1,48 @@
+"""What a file holds: the stamp of an untouched file, its SHA-256, and results that are kept until it changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+More = ParamSpec("More")
+Result = TypeVar("Result")
+
+
+def file_stamp(path: str | Path) -> tuple[int, ...]:
+    """Inode, size, and times of change (mtime, ctime in ns): equal stamps mean an untouched file."""
+    found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits; raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def kept_while_same(
+    most: int | None,
+) -> Callable[[Callable[Concatenate[Path, More], Result]], Callable[Concatenate[Path, More], Result]]:
+    """A decorator: keep what a function gives for a file, its first argument, until the file is touched.
+
+    most  results that are kept, those used last; None: all. Arguments are hashable. Who gets a result shares it.
+    Raises OSError where there is no such file.
+    """
+
+    def decorate(function: Callable[Concatenate[Path, More], Result]) -> Callable[Concatenate[Path, More], Result]:
+        @lru_cache(maxsize=most)
+        def kept(path: Path, stamp: tuple[int, ...], *more: More.args, **named: More.kwargs) -> Result:
+            return function(path, *more, **named)
+
+        @wraps(function)
+        def current(path: Path, /, *more: More.args, **named: More.kwargs) -> Result:
+            return kept(path, file_stamp(path), *more, **named)  # type: ignore[arg-type]
+
+        return current
+
+    return decorate
