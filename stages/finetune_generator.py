@@ -266,6 +266,7 @@ def _discriminator(path: Path, artifact: Path | None) -> tuple[dict[str, Any], n
     from importlib import import_module
 
     from stages.generators import weights
+    from stages.weights.filling import fill
     from stages.weights.weights_file import is_safetensors
 
     if artifact is not None:
@@ -275,7 +276,7 @@ def _discriminator(path: Path, artifact: Path | None) -> tuple[dict[str, Any], n
         converted = import_module(generator_file.OFFICIAL).discriminator(path)
         if converted is not None:
             network = new_network(converted.family, "discriminator", converted.architecture)
-            return dict(converted.architecture), weights.fill(str(path), network, converted.tensors)
+            return dict(converted.architecture), fill(str(path), network, converted.tensors)
     return None
 
 

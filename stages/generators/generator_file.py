@@ -8,14 +8,15 @@ the file is the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline.contents import kept_while_same
 from pipeline.stage import Context, Promise
 from stages.generators import weights
 from stages.generators.weights import Header
+from stages.weights.filling import fill
 from stages.weights.weights_file import WeightsError, is_safetensors
 
 GENERATOR = "generator.safetensors"  # in the artifact of a training
@@ -42,8 +43,7 @@ def read_header(path: Path | Promise) -> Header:
     path = Path(path)
     if is_safetensors(path):
         return weights.read_header(path)
-    status = path.stat()
-    return _official_header(path, status.st_mtime_ns, status.st_size)
+    return _official_header(path)
 
 
 def _promised_header(promise: Promise) -> Header:
@@ -72,34 +72,26 @@ def modules(path: Path | Promise) -> tuple[str, ...]:
     return (module,) if is_safetensors(Path(path)) else (module, OFFICIAL, f"{module}_official")
 
 
+@kept_while_same(2)
 def load(path: Path, device: str) -> tuple[Any, Any, Header]:
     """Family module, generator on its device (float32, evaluation mode) and header; kept while the file is the same.
 
     Raises WeightsError.
     """
-    path = Path(path)
-    status = path.stat()
-    return _loaded(path, status.st_mtime_ns, status.st_size, device)
-
-
-@lru_cache(maxsize=64)
-def _official_header(path: Path, modified_ns: int, size: int) -> Header:
-    del modified_ns, size  # cache keys
-    return _header(_open(path))
-
-
-@lru_cache(maxsize=2)
-def _loaded(path: Path, modified_ns: int, size: int, device: str) -> tuple[Any, Any, Header]:
-    del modified_ns, size  # cache keys
     if not is_safetensors(path):
         converted = _open(path)
         header = _header(converted)
         family, empty = weights.build(str(path), header)
-        generator = weights.fill(str(path), empty, converted.tensors)
+        generator = fill(str(path), empty, converted.tensors)
     else:
         header = weights.read_header(path)
         family, generator = weights.load(path, "generator")
     return family, generator.to(device), header
+
+
+@kept_while_same(64)
+def _official_header(path: Path) -> Header:
+    return _header(_open(path))
 
 
 def _open(path: Path) -> Any:

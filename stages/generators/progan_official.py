@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.weights import check_tensors
 from stages.sentences import listed, printable, shown
 from stages.weights.checkpoints import Contents, Converted, NetworkData
+from stages.weights.filling import check_tensors
 from stages.weights.weights_file import WeightsError
 
 Array = NDArray[Any]
@@ -169,8 +169,7 @@ def carried_out(source: str, where: str, plan: Plan, lod: float) -> Converted:
             raise WeightsError(f"{where} has {names[0]} and its bias of shapes {shapes}, which do not fit") from error
     if leftover := sorted(set(plan.tensors) - used):
         raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {printable(leftover[0])}")
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    tensors = check_tensors(where, ours, expected)
+    tensors = check_tensors(where, ours, network)
     return Converted("progan", plan.architecture, tensors, {"psi": 1.0, "cutoff": None}, source)
 
 

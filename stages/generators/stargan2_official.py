@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.weights import check_tensors
 from stages.sentences import listed
 from stages.weights.checkpoints import Contents, Converted
+from stages.weights.filling import check_tensors
 from stages.weights.kinds import ADD_LANDMARKS
 from stages.weights.weights_file import WeightsError
 
@@ -181,5 +181,4 @@ def _checked(
             network = Discriminator(**architecture) if discriminator else Generator(**architecture)
     except (ValueError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(f"its architecture {dict(architecture)} cannot be built: {error}") from error
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    return check_tensors("its StarGAN2", tensors, expected)
+    return check_tensors("its StarGAN2", tensors, network)

@@ -32,6 +32,7 @@ from stages.generators.stylegan2_tensors import (
 )
 from stages.sentences import listed, shown
 from stages.weights.checkpoints import Contents, Converted, NetworkData
+from stages.weights.filling import check_tensors, fill
 from stages.weights.weights_file import WeightsError
 
 Array = NDArray[Any]
@@ -180,7 +181,7 @@ def _checked(
         shape = expected.get(name, array.shape)
         same = [side for side in array.shape if side != 1] == [side for side in shape if side != 1]
         shaped[name] = array.reshape(shape) if same else array
-    checked = weights.check_tensors(where, shaped, expected)
+    checked = check_tensors(where, shaped, network)
     return Converted("stylegan2", architecture, checked, truncation, source)
 
 
@@ -398,7 +399,7 @@ def _complete(source: str, architecture: dict[str, Any], tensors: dict[str, Arra
         return
     prefix, total = "mapping.", np.zeros(architecture["w_dim"])
     parts = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
-    mapping = weights.fill(where, network.get_submodule("mapping"), {**parts, "w_avg": total})
+    mapping = fill(where, network.get_submodule("mapping"), {**parts, "w_avg": total})
     state = np.random.RandomState(0)
     for _ in range(AVERAGED_LATENTS // 100):
         z = state.randn(100, architecture["z_dim"]).astype(np.float32)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.weights import check_tensors, fill
 from stages.sentences import listed, printable, shown
 from stages.weights.checkpoints import Contents, Converted, NetworkData
+from stages.weights.filling import check_tensors, fill
 from stages.weights.weights_file import WeightsError
 
 Array = NDArray[Any]
@@ -168,8 +168,7 @@ def carried_out(where: str, plan: Plan, theirs: Mapping[str, Array]) -> dict[str
             raise WeightsError(f"{where} has the tensor {their} of shape {array.shape}, which does not fit") from error
     if leftover := sorted(set(theirs) - {their for their, _ in plan.moves.values()} - plan.dropped):
         raise WeightsError(f"{where} has {len(leftover)} unknown tensors, for example {printable(leftover[0])}")
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    tensors = check_tensors(where, ours, expected)
+    tensors = check_tensors(where, ours, network)
     try:
         level_of(network.lod, float(tensors["lod"]), network.resolution)
     except ValueError as error:

@@ -8,7 +8,6 @@ anything; `load` compares every tensor's name and shape with the network that th
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +16,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import write_bytes
 from stages import GENERATORS
 from stages.sentences import printable, shown
+from stages.weights import safetensors_file
+from stages.weights.filling import check_tensors, fill
 from stages.weights.kinds import NetworkKind, refuse_other
-from stages.weights.weights_file import HEADER_LIMIT, METADATA_KEY, WeightsError
+from stages.weights.weights_file import METADATA_KEY, WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,6 @@ FORMAT = 1
 FAMILIES = {name: f"stages.generators.{name}" for name in GENERATORS}
 DISCRIMINATORS = {name: f"{module}_discriminator" for name, module in FAMILIES.items()}
 NETWORKS = {"generator": FAMILIES, "discriminator": DISCRIMINATORS}
-ITEM_BYTES = {"F16": 2, "F32": 4}
 DIMENSIONS = ("resolution", "z_dim", "w_dim", "c_dim")
 
 
@@ -69,95 +68,17 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Header of a weights file, without torch and without reading weights; raises WeightsError."""
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = int.from_bytes(start, "little")
-            text = file.read(length) if length <= HEADER_LIMIT else b""
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    if len(start) < 8 or length > HEADER_LIMIT:
-        if start.lstrip()[:1] == b"<":
-            raise WeightsError(f"{path} is an HTML or XML page, not weights; download the file behind the page")
-        if start[:2] in (b"PK", b"\x1f\x8b") or start[:1] == b"\x80":
-            raise WeightsError(f"{path} is a pickle or an archive, not safetensors; convert it before use")
-        expected = f"a safetensors file begins with a header of at most {HEADER_LIMIT} bytes"
-        raise WeightsError(f"{path} is no safetensors file, or damaged: {expected}, found {length}; get it again")
-    if len(text) < length:
-        raise WeightsError(
-            f"{path} is truncated: its header has {length} bytes, the file ends after {len(text)} of them"
-        )
-    try:
-        header = json.loads(text, object_pairs_hook=_without_twins)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{path} is no safetensors file: its header is not JSON of named tensors ({error})"
-        ) from error
-    if not isinstance(header, dict):
-        raise WeightsError(
-            f"{path} is no safetensors file: its header is a JSON {type(header).__name__}, not an object"
-        )
-    metadata = header.pop("__metadata__", {})
-    shapes = _shapes(path, header, size - 8 - length)
-    return _described(path, metadata, shapes)
-
-
-def _shapes(path: Path, entries: Mapping[str, Any], data_bytes: int) -> dict[str, tuple[int, ...]]:
-    """Check dtypes, shapes and places of all tensors: they must fill the rest of the file exactly."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    places: list[tuple[int, int]] = []
-    for name, entry in entries.items():
-        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise WeightsError(f"{path}: the header entry of tensor {shown(name)} is not dtype, shape and data_offsets")
-        kind, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(kind, str) or kind not in ITEM_BYTES:
-            found = f"{printable(str(kind))}; expected {' or '.join(ITEM_BYTES)}"
-            raise WeightsError(f"{path}: tensor {shown(name)} has dtype {found}")
-        if not _naturals(shape) or not _naturals(place) or len(place) != 2:
-            found = f"shape {printable(repr(shape))} at {printable(repr(place))}"
-            raise WeightsError(f"{path}: tensor {shown(name)} has {found}, expected lists of integers >= 0")
-        expected = ITEM_BYTES[kind]
-        for side in shape:
-            expected *= side
-        if place[1] - place[0] != expected:
-            raise WeightsError(f"{path}: tensor {shown(name)} needs {expected} bytes and has {place[1] - place[0]}")
-        shapes[name] = tuple(shape)
-        places.append((place[0], place[1]))
-    end = 0
-    for first, last in sorted(places):
-        if first != end:
-            raise WeightsError(f"{path}: tensors overlap or leave a gap at byte {min(first, end)} of the data")
-        end = last
-    if end > data_bytes:
-        raise WeightsError(f"{path} is truncated: its tensors need {end} bytes, the file has {data_bytes}")
-    if end < data_bytes:
-        raise WeightsError(f"{path} has {data_bytes - end} bytes behind its last tensor; expected none")
-    return shapes
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {shown(next(name for name in names if names.count(name) > 1))} occurs twice")
-    return found
+    return _described(path, *safetensors_file.read_header(path))
 
 
 def _naturals(value: Any) -> bool:
     return isinstance(value, list) and len(value) <= 8 and all(type(number) is int and number >= 0 for number in value)
 
 
-def _described(path: Path, metadata: Any, shapes: Mapping[str, tuple[int, ...]]) -> Header:
-    """The description under "touchstone" in the metadata."""
-    text = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
-    if not isinstance(text, str):
+def _described(path: Path, about: Any, shapes: Mapping[str, tuple[int, ...]]) -> Header:
+    """Header of a description; raises WeightsError for one that no training writes."""
+    if about is None:
         raise WeightsError(f"{path} holds tensors but no description of a network (metadata entry {METADATA_KEY!r})")
-    try:
-        about = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its description is not JSON ({error})") from error
     refuse_other(path, about, "generator")
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = about.get("format") if isinstance(about, dict) else about
@@ -192,38 +113,6 @@ def _named(domains: Sequence[Any], classes: int) -> bool:
     """No names, or one of its own for each class."""
     names = {name for name in domains if isinstance(name, str) and name}
     return not domains or len(domains) == len(names) == classes
-
-
-def check_tensors(
-    where: str, found: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
-) -> dict[str, NDArray[np.float32]]:
-    """`found` as float32, if names and shapes are those `expected` and all values are finite; else WeightsError."""
-    missing, leftover = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
-    if missing or leftover:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has the unknown {_some(leftover)}"] * bool(leftover)
-        raise WeightsError(f"{where} does not fit its network: it {' and '.join(parts)}")
-    for name, array in found.items():
-        if tuple(array.shape) != tuple(expected[name]):
-            needed = tuple(expected[name])
-            raise WeightsError(f"{where}: tensor {name!r} has shape {tuple(array.shape)}, its network needs {needed}")
-        if not np.isfinite(array).all():
-            count = int(np.size(array) - np.isfinite(array).sum())
-            raise WeightsError(f"{where}: tensor {name!r} has {count} values that are not finite (NaN or infinity)")
-    return {name: np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape) for name, array in found.items()}
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(printable, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def fill(where: str, network: nn.Module, tensors: Mapping[str, NDArray[Any]]) -> nn.Module:
-    """Put checked tensors into a network (built on the "meta" device or not); returns it in evaluation mode."""
-    import torch
-
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    checked = check_tensors(where, tensors, expected)
-    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in checked.items()}, assign=True)
-    return network.eval().requires_grad_(False)
 
 
 def build(where: str, header: Header) -> tuple[ModuleType, nn.Module]:
@@ -276,22 +165,16 @@ def save(
     domains       names of its c_dim classes, or nothing
     The file appears whole or not at all (temporary name, then rename). Raises WeightsError.
     """
-    from safetensors.numpy import save as serialize
-
     about = {
         "format": FORMAT,
         "network": network,
         "family": family,
         "architecture": dict(architecture),
-        "dimensions": {key: architecture.get(key, 0) for key in DIMENSIONS},
+        "dimensions": {key: architecture.get(key, 0) for key in sorted(DIMENSIONS)},
         "truncation": dict(truncation or {"psi": 1.0, "cutoff": None}),
     }
     if domains:
         about["domains"] = list(domains)
-    text = json.dumps(about, sort_keys=True)
-    _, empty = build(str(path), _described(path, {METADATA_KEY: text}, {}))
-    expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
-    checked = check_tensors(str(path), tensors, expected)
-    content = serialize(checked, metadata={METADATA_KEY: text})
-    write_bytes(Path(path), content)
+    _, empty = build(str(path), _described(path, about, {}))
+    write_bytes(path, safetensors_file.pack(check_tensors(str(path), tensors, empty), about))
     return read_header(path)

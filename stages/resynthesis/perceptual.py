@@ -8,10 +8,8 @@ are left out by name; any other name is an error.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.generators.weights import fill
+from pipeline.contents import kept_while_same
 from stages.sentences import printable, shown
+from stages.weights import safetensors_file
+from stages.weights.filling import fill
 from stages.weights.kinds import NetworkKind, refuse_other
-from stages.weights.weights_file import METADATA_KEY, WeightsError
+from stages.weights.weights_file import WeightsError
 
 if TYPE_CHECKING:
     from stages.resynthesis.perceptual_networks import PerceptualNetwork
@@ -46,7 +46,6 @@ BEHIND = frozenset(
 """Tensors of a whole VGG-19 that no stage needs."""
 
 MOST_WIDTH = 4096
-DTYPES = ("F32", "F16")
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,12 @@ def read_header(path: Path) -> PerceptualHeader:
     """
     path = Path(path)
     if _is_torch_file(path):
-        status = path.stat()
-        return _torch_header(path, status.st_mtime_ns, status.st_size)
-    about, shapes = _safetensors(path)
+        return _torch_header(path)
+    about, shapes = safetensors_file.read_header(path)
     if about is None:
         return _vgg19_header(path, shapes)
+    if not isinstance(about, dict):
+        raise WeightsError(f"{path}: its description is {shown(about)}, expected an object")
     refuse_other(path, about, "perceptual")
     if about.get("network") != "perceptual" or about.get("format") != FORMAT:
         raise WeightsError(
@@ -92,9 +92,8 @@ def read_header(path: Path) -> PerceptualHeader:
     return PerceptualHeader("small", tuple(widths))
 
 
-@lru_cache(maxsize=64)
-def _torch_header(path: Path, modified_ns: int, size: int) -> PerceptualHeader:
-    del modified_ns, size  # cache keys
+@kept_while_same(64)
+def _torch_header(path: Path) -> PerceptualHeader:
     return _vgg19_header(path, {name: tuple(array.shape) for name, array in _tensors(path).items()})
 
 
@@ -142,22 +141,18 @@ def load(path: Path, device: str) -> PerceptualNetwork:
     Raises WeightsError where names, shapes or values are not those of the network.
     """
     path = Path(path)
-    header = read_header(path)
-    status = path.stat()
-    return _loaded(path, header, device, status.st_mtime_ns, status.st_size)
+    return _loaded(path, read_header(path), device)
 
 
 def save(path: Path, widths: Sequence[int], tensors: Mapping[str, NDArray[np.float32]]) -> PerceptualHeader:
     """Write a small network as safetensors; the same input gives the same bytes. Raises WeightsError."""
-    from safetensors.numpy import save as serialize
-
     from pipeline.atomic import write_bytes
 
     networks = import_module(NETWORKS)
     network = fill(str(path), networks.build(networks.small(widths)), tensors)
     checked = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     about = {"format": FORMAT, "network": "perceptual", "widths": list(widths)}
-    write_bytes(Path(path), serialize(checked, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
+    write_bytes(path, safetensors_file.pack(checked, about))
     return read_header(path)
 
 
@@ -176,38 +171,10 @@ def _is_torch_file(path: Path) -> bool:
     return True
 
 
-def _safetensors(path: Path) -> tuple[Mapping[str, Any] | None, dict[str, tuple[int, ...]]]:
-    """Description under "touchstone" in the metadata (None: there is none), and the shapes of the tensors."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            dtypes = {name: part.get_dtype() for name, part in slices.items()}
-            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is no whole safetensors file ({error}); get it again") from error
-    foreign = {name: dtype for name, dtype in dtypes.items() if dtype not in DTYPES}
-    if foreign:
-        name, dtype = min(foreign.items())
-        raise WeightsError(f"{path}: tensor {shown(name)} has dtype {dtype}; expected {' or '.join(DTYPES)}")
-    if METADATA_KEY not in metadata:
-        return None, shapes
-    try:
-        about = json.loads(metadata[METADATA_KEY])
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its description is not JSON ({error})") from error
-    if not isinstance(about, dict):
-        raise WeightsError(f"{path}: its description is {shown(about)}, expected an object")
-    return about, shapes
-
-
-@lru_cache(maxsize=2)
-def _loaded(path: Path, header: PerceptualHeader, device: str, modified_ns: int, size: int) -> PerceptualNetwork:
+@kept_while_same(2)
+def _loaded(path: Path, header: PerceptualHeader, device: str) -> PerceptualNetwork:
     import torch
 
-    del modified_ns, size  # cache keys
     networks = import_module(NETWORKS)
     slices = networks.VGG19 if header.family == "vgg19" else networks.small(header.channels)
     tensors = {name: array for name, array in _tensors(path).items() if name not in BEHIND}

@@ -8,19 +8,19 @@ file is the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.contents import kept_while_same
 from pipeline.stage import Context, Promise
 from stages.sentences import printable, shown
+from stages.weights import safetensors_file
+from stages.weights.filling import check_tensors, fill
 from stages.weights.kinds import NetworkKind, refuse_other
 from stages.weights.weights_file import METADATA_KEY, WeightsError, is_safetensors
 
@@ -92,8 +92,7 @@ def read_header(path: Path | Promise) -> Header:
     path = Path(path)
     if is_safetensors(path):
         return _own_header(path)
-    status = path.stat()
-    return _published_header(path, status.st_mtime_ns, status.st_size)
+    return _published_header(path)
 
 
 def modules(path: Path | Promise) -> tuple[str, ...]:
@@ -113,19 +112,16 @@ def load(path: Path, device: str) -> RDN:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path} is not a file; give the weights of a re-synthesizer")
-    status = path.stat()
-    return _loaded(path, status.st_mtime_ns, status.st_size, device)
+    return _loaded(path, device)
 
 
-@lru_cache(maxsize=64)
-def _published_header(path: Path, modified_ns: int, size: int) -> Header:
-    del modified_ns, size  # cache keys
+@kept_while_same(64)
+def _published_header(path: Path) -> Header:
     return described(path, import_module(PUBLISHED).read_tensors(path), None)
 
 
-@lru_cache(maxsize=4)
-def _loaded(path: Path, modified_ns: int, size: int, device: str) -> RDN:
-    del modified_ns, size  # cache keys
+@kept_while_same(4)
+def _loaded(path: Path, device: str) -> RDN:
     if not is_safetensors(path):
         tensors = import_module(PUBLISHED).read_tensors(path)
         header = described(path, tensors, None)
@@ -133,27 +129,13 @@ def _loaded(path: Path, modified_ns: int, size: int, device: str) -> RDN:
         from safetensors.numpy import load_file
 
         header, tensors = _own_header(path), load_file(path)
-    network = build(path, header.architecture, tensors)
-    return network.to(device)
+    return build(path, header.architecture, tensors).to(device)
 
 
 def _own_header(path: Path) -> Header:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is no whole safetensors file ({error}); make or download it again") from error
-    if METADATA_KEY not in metadata:
+    about, shapes = safetensors_file.read_header(path)
+    if about is None:
         raise WeightsError(f"{path} does not say what it holds (metadata entry {METADATA_KEY!r} is missing)")
-    try:
-        about = json.loads(metadata[METADATA_KEY])
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: its description is not JSON ({error})") from error
     refuse_other(path, about, NETWORK)
     if not isinstance(about, dict) or about.get("network") != NETWORK:
         found = about.get("network", about.get("kind")) if isinstance(about, dict) else about
@@ -196,33 +178,19 @@ def described(path: Path, tensors: Mapping[str, NDArray[Any]], task: str | None)
     return Header(Architecture(*counts), task, shapes)
 
 
-def build(path: Path | str, architecture: Architecture, tensors: Mapping[str, NDArray[Any]]) -> RDN:
-    """A network with these values (float32, evaluation mode, frozen); raises WeightsError where they do not fit."""
+def empty(architecture: Architecture) -> RDN:
+    """The network of an architecture, without values (device "meta")."""
     import torch
 
     from stages.resynthesis.rdn import RDN
 
     with torch.device("meta"):
-        network = RDN(**asdict(architecture))
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    missing, leftover = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or leftover:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has the unknown {_some(leftover)}"] * bool(leftover)
-        raise WeightsError(f"{path} does not fit its network {architecture}: it {' and '.join(parts)}")
-    for name, array in tensors.items():
-        if tuple(array.shape) != expected[name]:
-            raise WeightsError(
-                f"{path}: tensor {shown(name)} is {tuple(array.shape)}, its network needs {expected[name]}"
-            )
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise WeightsError(f"{path}: tensor {shown(name)} ({array.dtype}) has values that are no finite numbers")
-    values = {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in tensors.items()}
-    network.load_state_dict(values, assign=True)
-    return network.eval().requires_grad_(False)
+        return RDN(**asdict(architecture))
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def build(path: Path | str, architecture: Architecture, tensors: Mapping[str, NDArray[Any]]) -> RDN:
+    """A network with these values (float32, evaluation mode, frozen); raises WeightsError where they do not fit."""
+    return fill(str(path), empty(architecture), tensors)
 
 
 def save(path: Path, architecture: Architecture, task: str, tensors: Mapping[str, NDArray[Any]]) -> Header:
@@ -230,14 +198,11 @@ def save(path: Path, architecture: Architecture, task: str, tensors: Mapping[str
 
     Raises WeightsError.
     """
-    from safetensors.numpy import save as serialize
-
     from pipeline.atomic import write_bytes
 
-    build(path, architecture, tensors)
+    checked = check_tensors(str(path), tensors, empty(architecture))
     header = Header(architecture, task)
     about = {"format": FORMAT, "network": NETWORK, "architecture": asdict(architecture), "size": header.size,
              "task": task, "scale": 4}  # fmt: skip
-    values = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in tensors.items()}
-    write_bytes(path, serialize(values, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
+    write_bytes(path, safetensors_file.pack(checked, about))
     return read_header(path)

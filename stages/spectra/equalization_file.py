@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.contents import kept_while_same
 from pipeline.stage import Promise
 from stages.spectra.spectrum_gain import Array, Equalization, length
-from stages.weights.weights_file import METADATA_KEY
+from stages.weights import safetensors_file
 
 FILE, CARD = "equalization.safetensors", "card.json"
 FORMAT = 1
@@ -45,12 +45,9 @@ def describe(equalization: Equalization) -> dict[str, Any]:
 
 def pack(equalization: Equalization, **more: Array) -> bytes:
     """The file's bytes. more: further arrays that the file keeps for readers; they change nothing."""
-    import safetensors.numpy
-
     arrays = {"target": equalization.target, "source": equalization.source, **more}
     arrays = {name: np.ascontiguousarray(array, dtype="<f8") for name, array in arrays.items()}
-    text = json.dumps(describe(equalization), sort_keys=True)
-    return safetensors.numpy.save(arrays, metadata={METADATA_KEY: text})
+    return safetensors_file.pack(arrays, describe(equalization))
 
 
 def read_description(path: Path | Promise) -> Mapping[str, Any]:
@@ -59,23 +56,7 @@ def read_description(path: Path | Promise) -> Mapping[str, Any]:
         if path.facts.get("kind") != "spectrum equalization":
             raise EqualizationError(f"{path} fits no spectrum equalization; name a node of the stage fit_equalization")
         return path.facts
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise EqualizationError(
-            f"{path} is no readable safetensors file ({error}); fit the equalization again"
-        ) from None
-    return _checked(path, metadata.get(METADATA_KEY, ""))
-
-
-def _checked(path: Path, text: str) -> dict[str, Any]:
-    try:
-        about = json.loads(text)
-    except (ValueError, RecursionError):
-        about = None
+    about, _ = safetensors_file.read_header(path, (), EqualizationError, "fit the equalization again")
     if not isinstance(about, dict) or about.get("kind") != "spectrum equalization":
         raise EqualizationError(f"{path} does not say that it is a spectrum equalization; give a file {FILE}")
     if about.get("format") != FORMAT:
@@ -85,19 +66,13 @@ def _checked(path: Path, text: str) -> dict[str, Any]:
     words = all(about.get(name) in known for name, known in SETTINGS.items())
     largest = about.get("largest")
     if not naturals or not words or not (largest is None or (type(largest) in (int, float) and 1 <= largest < np.inf)):
-        raise EqualizationError(f"{path} has a description that no fit writes: {text}; fit the equalization again")
+        raise EqualizationError(f"{path} has a description that no fit writes: {json.dumps(about)}; fit it again")
     return about
 
 
+@kept_while_same(4)
 def load(path: Path) -> Equalization:
     """The equalization in a file; kept while the file is the same. Raises EqualizationError."""
-    status = path.stat()
-    return _loaded(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=4)
-def _loaded(path: Path, modified_ns: int, size: int) -> Equalization:
-    del modified_ns, size  # cache keys
     import safetensors.numpy
 
     about = dict(read_description(path))

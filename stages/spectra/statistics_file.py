@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Field, Promise
-from stages.weights.weights_file import METADATA_KEY
+from stages.weights import safetensors_file
 
 FILE, CARD = "statistics.safetensors", "card.json"
 KIND, FORMAT = "standardization statistics", 1
@@ -36,10 +36,8 @@ def describe(feature: str, field: Field) -> dict[str, Any]:
 
 def pack(feature: str, field: Field, mean: Array, variance: Array) -> bytes:
     """The file's bytes."""
-    import safetensors.numpy
-
     arrays = {"mean": np.ascontiguousarray(mean, "<f8"), "variance": np.ascontiguousarray(variance, "<f8")}
-    return safetensors.numpy.save(arrays, metadata={METADATA_KEY: json.dumps(describe(feature, field), sort_keys=True)})
+    return safetensors_file.pack(arrays, describe(feature, field))
 
 
 def read_description(path: Path | Promise) -> Mapping[str, Any]:
@@ -47,13 +45,7 @@ def read_description(path: Path | Promise) -> Mapping[str, Any]:
     if isinstance(path, Promise):
         about: Any = path.facts
     else:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {}).get(METADATA_KEY, "null"))
-        except (OSError, SafetensorError, ValueError, RecursionError) as error:
-            raise StatisticsError(f"{path} is no readable file of statistics ({error}); run `standardize`") from None
+        about, _ = safetensors_file.read_header(path, (), StatisticsError, "run `standardize` again")
     if not isinstance(about, Mapping) or about.get("kind") != KIND:
         raise StatisticsError(f"{path} holds no {KIND}; name a node of the stage standardize or its file {FILE}")
     if about.get("format") != FORMAT:

@@ -15,11 +15,12 @@ from conftest import Golden
 from small_games import photos, recipe_of
 from torch import Tensor
 
-from stages.generators import official, weights
+from stages.generators import official
 from stages.generators.games import NoiseGame
 from stages.generators.losses import Logistic, Wasserstein
 from stages.generators.training_images import TrainingImages
 from stages.train_generator import new_network
+from stages.weights.filling import fill
 
 SHAPE = (5, 3, 4, 4)
 
@@ -183,7 +184,7 @@ def test_large_scores_do_not_overflow() -> None:
 def filled(kind: str, converted: Any) -> Any:
     """The network of a checkpoint, ready to be trained."""
     network = new_network(converted.family, kind, converted.architecture)
-    return weights.fill("golden", network, converted.tensors).requires_grad_(True)
+    return fill("golden", network, converted.tensors).requires_grad_(True)
 
 
 def checkpoint(path: Path) -> Path:

@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from conftest import Golden
 from torch import Tensor
 
-from stages.generators import progan, progan_official, weights
+from stages.generators import progan, progan_official
 from stages.generators.layers import parameters
 from stages.generators.progan_discriminator import ConsecutiveDeviation, Discriminator
 from stages.generators.weights import WeightsError
 from stages.weights.checkpoints import Contents, Converted, NetworkData, read_contents
+from stages.weights.filling import fill
 
 ALL = ("generators", "progan_*.npz")
 TENSORFLOW = ("generators", "progan_tf_*.npz")
@@ -47,7 +48,7 @@ def discriminator_of(contents: Contents) -> Discriminator:
 
 
 def filled(build: Callable[[dict[str, Any]], Any], converted: Converted) -> Any:
-    return weights.fill("golden", build(converted.architecture), converted.tensors)
+    return fill("golden", build(converted.architecture), converted.tensors)
 
 
 def small(kind: type[Any], *, seed: int = 0, **settings: Any) -> Any:

@@ -17,10 +17,11 @@ from conftest import Golden
 from PIL import Image
 from torchvision.utils import save_image
 
-from stages.generators import stargan2, stargan2_masks, stargan2_official, weights
+from stages.generators import stargan2, stargan2_masks, stargan2_official
 from stages.generators.layers import parameters
 from stages.generators.stargan2_discriminator import Discriminator
 from stages.weights.checkpoints import Contents, read_contents
+from stages.weights.filling import fill
 
 FILES = ("generators", "stargan2_*.npz")
 SMALL: dict[str, Any] = {"resolution": 32, "c_dim": 3, "width": 6, "max_width": 10, "mapping_width": 12, "w_dim": 5}
@@ -61,7 +62,7 @@ def generator_of(path: Path, folder: Path) -> stargan2.Generator:
     assert len(contents) == 1
     converted = stargan2_official.generator(contents[0])
     generator = stargan2.build(converted.architecture)
-    weights.fill("golden", generator, converted.tensors)
+    fill("golden", generator, converted.tensors)
     return generator
 
 
@@ -157,7 +158,7 @@ def test_scores_and_the_gradient_penalty_are_the_official_ones(pytestconfig: pyt
         converted = [stargan2_official.discriminator(contents) for contents in checkpoints_of(path, folder)]
         for each in filter(None, converted):
             discriminator = Discriminator(**each.architecture)
-            weights.fill("golden", discriminator, each.tensors)
+            fill("golden", discriminator, each.tensors)
             source = pixels(golden, "x_src_uint8").requires_grad_(True)
             scores = discriminator(source, torch.from_numpy(golden["y_src"]))
             np.testing.assert_allclose(scores[:, 0].detach().numpy(), golden["d_logit_src"], rtol=1e-4, atol=1e-5)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from stages.generators import inspection, stargan2, stargan2_masks, stargan2_official, weights
+from stages.generators import inspection, stargan2, stargan2_masks, stargan2_official
 from stages.generators.stargan2_discriminator import Discriminator
 from stages.generators.weights import WeightsError
 from stages.weights.checkpoints import Contents, NetworkData
+from stages.weights.filling import fill
 
 SMALL: dict[str, Any] = {"resolution": 32, "c_dim": 3, "width": 6, "max_width": 10, "mapping_width": 12, "w_dim": 5}
 
@@ -66,7 +67,7 @@ def test_networks_are_found_from_the_shapes_of_their_tensors(architecture: dict[
     full = {"z_dim": 16, "w_dim": 64, "w_hpf": 0.0, "fan": False, "colors": 3, **architecture}
     assert converted.architecture == full
     rebuilt = stargan2.build(converted.architecture)
-    weights.fill("rebuilt", rebuilt, converted.tensors)
+    fill("rebuilt", rebuilt, converted.tensors)
     for name, tensor in generator.state_dict().items():
         assert torch.equal(tensor, rebuilt.state_dict()[name])
 

@@ -14,10 +14,11 @@ import torch
 from conftest import Golden
 from torch import Tensor
 
-from stages.generators import stylegan, stylegan_official, weights
+from stages.generators import stylegan, stylegan_official
 from stages.generators.layers import parameters
 from stages.generators.stylegan_discriminator import Discriminator
 from stages.weights.checkpoints import Contents, Converted, read_contents
+from stages.weights.filling import fill
 
 Array = np.ndarray[Any, Any]
 
@@ -41,7 +42,7 @@ def checkpoints(path: Path) -> dict[str, Contents]:
 
 
 def filled(build: Callable[[dict[str, Any]], Any], converted: Converted) -> Any:
-    return weights.fill("golden", build(converted.architecture), converted.tensors)
+    return fill("golden", build(converted.architecture), converted.tensors)
 
 
 def generator_of(contents: Contents, which: str = "average") -> stylegan.Generator:

@@ -17,12 +17,13 @@ import pytest
 import torch
 from conftest import Golden
 
-from stages.generators import stylegan2, weights
+from stages.generators import stylegan2
 from stages.generators.layers import parameters
 from stages.generators.stylegan2_discriminator import Discriminator
 from stages.generators.stylegan2_official import discriminator, generator, recognize
 from stages.generators.weights import WeightsError
 from stages.weights.checkpoints import Contents, Converted, read_contents
+from stages.weights.filling import fill
 
 CHECKPOINTS = ("generators", "*stylegan2*.p*")
 ADA = ("generators", "stylegan2ada*.p*")
@@ -37,13 +38,13 @@ def _one_thread() -> None:
 
 def generator_of(converted: Converted) -> stylegan2.Generator:
     network = stylegan2.build(converted.architecture)
-    weights.fill("golden", network, converted.tensors)
+    fill("golden", network, converted.tensors)
     return network
 
 
 def discriminator_of(converted: Converted) -> Discriminator:
     network = Discriminator(**converted.architecture)
-    weights.fill("golden", network, converted.tensors)
+    fill("golden", network, converted.tensors)
     return network
 
 

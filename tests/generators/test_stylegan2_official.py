@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from stages.generators import stylegan2, weights
+from stages.generators import stylegan2
 from stages.generators.stylegan2_discriminator import Discriminator
 from stages.generators.stylegan2_official import discriminator, generator, recognize
 from stages.generators.weights import WeightsError
 from stages.weights.checkpoints import Contents, Converted, NetworkData
+from stages.weights.filling import fill
 
 Tensors = dict[str, np.ndarray[Any, Any]]
 WIDTHS: dict[str, Any] = {"resolution": 16, "channel_base": 128, "channel_max": 12}
@@ -38,7 +39,7 @@ def randomized(network: torch.nn.Module) -> Tensors:
     random = np.random.RandomState(3)
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     tensors = {name: np.float32(random.randn(*shape)).reshape(shape) for name, shape in shapes.items()}
-    weights.fill("made here", network, tensors)
+    fill("made here", network, tensors)
     return tensors
 
 
@@ -50,7 +51,7 @@ def assert_same(found: Converted | None, network: torch.nn.Module, tensors: Tens
     for name, array in tensors.items():
         np.testing.assert_allclose(found.tensors[name], array, atol=1e-6, err_msg=name)
     made = type(network)(**found.architecture)
-    weights.fill("converted", made, found.tensors)
+    fill("converted", made, found.tensors)
     random = torch.Generator().manual_seed(5)
     classes = found.architecture["c_dim"]
     label = torch.rand(8, classes, generator=random) if classes else None
@@ -342,7 +343,7 @@ def test_missing_noise_maps_are_drawn_and_do_not_matter_where_noise_is_given() -
     found = generator(torch_file({"g_ema": without}, latent_avg=tensors["mapping.w_avg"]))
     again = generator(torch_file({"g_ema": without}, latent_avg=tensors["mapping.w_avg"]))
     network = stylegan2.build(found.architecture)
-    weights.fill("converted", network, found.tensors)
+    fill("converted", network, found.tensors)
     rows = stylegan2.draw(found.architecture, 4, "per-seed")
     batch = {name: torch.from_numpy(array)[None] for name, array in rows.items()}
     torch.testing.assert_close(stylegan2.render(network, batch), stylegan2.render(made, batch))

@@ -231,13 +231,13 @@ WRONG: dict[str, tuple[Any, str]] = {
     "leftover": (damaged(lambda found: found.update(extra=torch.zeros(2))), "has the unknown extra"),
     "shape": (damaged(lambda found: found.update({"features.3.bias": torch.zeros(3)})), r"bias is \(3,\), that of"),
     "not finite": (damaged(lambda found: found["features.0.bias"].fill_(torch.nan)), "4 values that are not finite"),
-    "dtype": (damaged(lambda found: found.update(extra=torch.zeros(2, dtype=torch.bfloat16))), "expected F32 or F16"),
+    "dtype": (damaged(lambda found: found.update(extra=torch.zeros(2, dtype=torch.bfloat16))), "expected F16 or F32"),
     "page": (lambda path: path.write_bytes(b"<html>not found</html>"), "is an HTML or XML page"),
     "empty": (lambda path: path.write_bytes(b""), "is empty; download it again"),
     "text": (lambda path: path.write_bytes(b"x" * 40), "is no checkpoint: it begins with"),
     "cut": (
         lambda path: path.write_bytes((99).to_bytes(8, "little") + b'{"a"'),
-        r"is no whole safetensors file \(.*\); get it again$",
+        r"is no whole safetensors file: it is truncated: its header has 99 bytes, .* after 4 of them; get it again$",
     ),
     "generator": (
         described({"format": 1, "family": "progan"}),

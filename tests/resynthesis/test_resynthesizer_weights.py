@@ -115,9 +115,9 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(gff__0__bias=None), r"it lacks gff\.0\.bias$"),
         (changed(extra=torch.ones(1)), "it has the unknown extra$"),
         (changed(rdbs__1__layers__2__conv__weight=None), r"lacks rdbs\.1\.layers\.2\.conv\.weight$"),
-        (changed(sfe2__bias=torch.ones(5)), r"tensor 'sfe2.bias' is \(5,\), its network needs \(4,\)$"),
-        (changed(sfe2__bias=torch.full((4,), torch.nan)), "'sfe2.bias' .* has values that are no finite numbers$"),
-        (changed(sfe2__bias=torch.ones(4, dtype=torch.int64)), r"'sfe2.bias' \(int64\) has values that are no finite"),
+        (changed(sfe2__bias=torch.ones(5)), r"tensor 'sfe2.bias' has shape \(5,\), its network needs \(4,\)$"),
+        (changed(sfe2__bias=torch.full((4,), torch.nan)), "'sfe2.bias' has 4 values that are not finite"),
+        (changed(sfe2__bias=torch.ones(4, dtype=torch.int64)), "'sfe2.bias' has values of int64; expected floating-"),
         (changed(rdbs__0__layers__0__conv__weight=None), "it lacks weights of 'sfe1' or of 'rdbs.0.layers.0'$"),
         (changed(rdbs__9999__layers__0__conv__weight=torch.ones(1)), r"of counts \(4, 4, 10000, 3\); expected 1"),
     ],
@@ -144,7 +144,7 @@ def test_our_file_comes_back_and_is_the_same_bytes_each_time(own: Path) -> None:
 
 
 def test_what_does_not_fit_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"w\.safetensors does not fit its network .*lacks rdbs\.2"):
+    with pytest.raises(WeightsError, match=r"w\.safetensors does not fit its network: it lacks rdbs\.2"):
         weights.save(tmp_path / "w.safetensors", Architecture(4, 4, 3, 3), "SR", arrays(network()))
     assert not list(tmp_path.iterdir())
 

@@ -120,9 +120,9 @@ def test_a_file_gives_the_same_bytes_as_the_node(artifact: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        ("", "does not say that it is a spectrum equalization; give a file equalization.safetensors"),
-        ("[1]", "does not say that it is"),
-        ("{" * 5000, "does not say that it is"),
+        ("", "its description is not JSON"),
+        ("[1]", "does not say that it is a spectrum equalization; give a file equalization.safetensors"),
+        ("{" * 5000, "its description is not JSON"),
         ({"kind": "weights"}, "does not say that it is"),
         ({"format": 2}, "is of format 2; this version reads format 1"),
         ({"height": -1}, "a description that no fit writes"),
@@ -161,7 +161,7 @@ def test_arrays_that_no_fit_writes_are_refused(
 def test_a_file_of_another_format_is_one_sentence(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "gains.safetensors"
     path.write_bytes(content)
-    with pytest.raises(equalization_file.EqualizationError, match="is no readable safetensors file"):
+    with pytest.raises(equalization_file.EqualizationError, match="is no whole safetensors file"):
         STAGE.check(CONFIG, {"equalization": path})
 
 
@@ -264,5 +264,6 @@ def test_perturbing_and_equalizing_share_no_code() -> None:
         "stages.spectra.equalization_file",
         "stages.spectra.spectrum_gain",
         "stages.images.planes",
+        "stages.weights.safetensors_file",
         "stages.weights.weights_file",
     }

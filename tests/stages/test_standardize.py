@@ -149,7 +149,7 @@ def test_a_file_that_holds_no_statistics_is_one_sentence(tmp_path: Path) -> None
 
     path = tmp_path / "statistics.safetensors"
     path.write_bytes(b"nothing")
-    with pytest.raises(StatisticsError, match="is no readable file of statistics"):
+    with pytest.raises(StatisticsError, match="is no whole safetensors file"):
         statistics_file.read_description(path)
     safetensors.numpy.save_file({"mean": np.zeros(2)}, path)
     with pytest.raises(StatisticsError, match="holds no standardization statistics"):

@@ -30,6 +30,7 @@ from stages.generators.stylegan2_discriminator import Discriminator
 from stages.generators.weights import WeightsError
 from stages.weights import arrays, pickles
 from stages.weights.checkpoints import read_bytes
+from stages.weights.filling import fill
 from stages.weights.pickle_machine import Budget, PickleMachine
 
 SETTINGS = {"z_dim": 4, "c_dim": 0, "w_dim": 6, "img_resolution": 8, "img_channels": 3}
@@ -99,7 +100,7 @@ def test_a_network_of_modules_comes_back_exactly(protocol: int) -> None:
             {},
             network="discriminator" if network is networks["D"] else "generator",
         )
-        filled = weights.fill("test", weights.build("test", header)[1], converted.tensors)
+        filled = fill("test", weights.build("test", header)[1], converted.tensors)
         assert all(torch.equal(filled.state_dict()[key], tensor) for key, tensor in network.state_dict().items())
 
 
