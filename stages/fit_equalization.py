@@ -8,21 +8,20 @@ after rounding to 8 bits, and how much it changes the images.
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.atomic import write_bytes
-from pipeline.errors import Interrupted, StageError
+from pipeline.atomic import write_bytes, write_json
+from pipeline.errors import StageError
 from pipeline.stage import FAKE, REAL, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages.images.image_field import SMALLEST, image_size
 from stages.spectra import spectrum_gain
 from stages.spectra.equalization_file import CARD, FILE, describe, pack
 from stages.spectra.spectrum_gain import Array, Equalization
+from stages.training.passes import Passes, State
 from stages.training.row_order import in_order
 
 if TYPE_CHECKING:
@@ -34,14 +33,10 @@ FEW_ROWS = 100
 LARGE_GAIN = 10.0
 """Gains above are noise rather than a trace of a generator."""
 
-PROGRESS = "progress.npz"
-READ_ROWS, SAVE_ROWS = 64, 4096
-"""Rows that are read at once, or fewer large ones; rows between two savings of the progress."""
+READ_ROWS, READ_BYTES = 64, 32 << 20
+"""Rows that are read at once, or fewer large ones."""
 
-READ_BYTES = 32 << 20
-
-State = dict[str, NDArray[Any]]
-Step = Callable[[State, NDArray[np.uint8], int], None]
+Measure = Callable[[State, NDArray[np.uint8], int], None]
 """Takes one more image into a state; the number is that of the images so far, this one included."""
 
 
@@ -99,12 +94,12 @@ class FitEqualization(Stage):
         counts = {"real": _counts(reals), "fake": _counts(fakes)}
         _check_classes(counts)
         height, width = image_size(rows.fields, self.name, SMALLEST)
-        passes = _Passes(ctx, len(reals) + 2 * len(fakes))
-        target = passes.run("target", reals, _spectrum_mean(config))["mean"]
-        of_fakes = passes.run("source", fakes, _spectrum_mean(config))
+        passes = Passes(ctx, len(reals) + 2 * len(fakes))
+        target = _pass(passes, "target", reals, _spectrum_mean(config))["mean"]
+        of_fakes = _pass(passes, "source", fakes, _spectrum_mean(config))
         source = of_fakes["mean"]
         equalization = _equalization(config, height, width, target, source)
-        effect = passes.run("effect", fakes, _effect_of(equalization))
+        effect = _pass(passes, "effect", fakes, _effect_of(equalization))
         profiles = {"target": target, "source": source}
         if config.shape == "2d":
             profiles = {name: spectrum_gain.ring_means(logs, height, width) for name, logs in profiles.items()}
@@ -127,7 +122,7 @@ class FitEqualization(Stage):
             "gains": gains,
             "warnings": _warnings(counts, config, gains["largest"]),
         }
-        write_bytes(ctx.out / CARD, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+        write_json(ctx.out / CARD, facts)
         ctx.facts.update(facts)
 
 
@@ -176,40 +171,15 @@ def _warnings(counts: Mapping[str, Mapping[str, int]], config: FitEqualizationCo
     return found
 
 
-class _Passes:
-    """Passes over the rows, image by image, whose states survive a kill."""
+def _pass(passes: Passes, name: str, rows: Dataset, measure: Measure) -> State:
+    """The state after all images of the rows, one after the other. Raises Interrupted after saving."""
 
-    def __init__(self, ctx: FitContext, total: int) -> None:
-        self.ctx = ctx
-        self.total = total
-        self.done = 0
-        self.path = ctx.scratch / PROGRESS
-        self.saved: State = {}
-        if self.path.is_file():
-            with np.load(self.path, allow_pickle=False) as file:
-                self.saved = {name: file[name] for name in file.files}
+    def step(state: State, images: NDArray[np.uint8], before: int) -> None:
+        for number, image in enumerate(images, start=before + 1):
+            measure(state, image, number)
 
-    def run(self, name: str, rows: Dataset, step: Step) -> State:
-        """The state after all rows, in their order. Raises Interrupted after saving."""
-        state = {key.partition("/")[2]: array for key, array in self.saved.items() if key.startswith(f"{name}/")}
-        start = int(state.pop("rows", 0))
-        size = max(1, min(READ_ROWS, READ_BYTES // rows.fields["image"].row_bytes))
-        for first in range(start, len(rows), size):
-            last = min(first + size, len(rows))
-            for number, image in enumerate(rows.array("image", np.arange(first, last)), start=first + 1):
-                step(state, image, number)
-            stopping = self.ctx.stopping()
-            if stopping or last == len(rows) or last // SAVE_ROWS > first // SAVE_ROWS:
-                self.saved |= {f"{name}/{key}": array for key, array in state.items()}
-                self.saved[f"{name}/rows"] = np.array(last)
-                buffer = io.BytesIO()
-                np.savez(buffer, allow_pickle=False, **self.saved)
-                write_bytes(self.path, buffer.getvalue())
-            if stopping:
-                raise Interrupted("fitting stopped; the rows so far are kept and the same command goes on")
-            self.ctx.report(self.done + last, self.total)
-        self.done += len(rows)
-        return state
+    size = max(1, min(READ_ROWS, READ_BYTES // rows.fields["image"].row_bytes))
+    return passes.run(name, rows, "image", size, step)
 
 
 def _average(state: State, name: str, value: Array, number: int) -> None:
@@ -218,23 +188,23 @@ def _average(state: State, name: str, value: Array, number: int) -> None:
     mean += (value - mean) / number
 
 
-def _spectrum_mean(config: FitEqualizationConfig) -> Step:
+def _spectrum_mean(config: FitEqualizationConfig) -> Measure:
     """Mean over a class of ring means (C, R) or of log amplitudes (C, H, W // 2 + 1), and the number of empty cells."""
 
-    def step(state: State, image: NDArray[np.uint8], number: int) -> None:
+    def measure(state: State, image: NDArray[np.uint8], number: int) -> None:
         height, width = image.shape[:2]
         logs = spectrum_gain.log_amplitudes(spectrum_gain.spectra(image), config.channels)
         state["empty"] = state.get("empty", np.zeros((), np.int64)) + spectrum_gain.empty_cells(logs, width)
         mean = spectrum_gain.ring_means(logs, height, width) if config.shape == "radial" else logs
         _average(state, "mean", mean, number)
 
-    return step
+    return measure
 
 
-def _effect_of(equalization: Equalization) -> Step:
+def _effect_of(equalization: Equalization) -> Measure:
     """Mean profiles of equalized images before and after rounding, mean and least PSNR to the originals."""
 
-    def step(state: State, image: NDArray[np.uint8], number: int) -> None:
+    def measure(state: State, image: NDArray[np.uint8], number: int) -> None:
         exact = spectrum_gain.equalized(image, equalization)
         levels = spectrum_gain.rounded(exact)
         ratio = np.array(spectrum_gain.psnr(image, levels))
@@ -243,7 +213,7 @@ def _effect_of(equalization: Equalization) -> Step:
         _average(state, "psnr", ratio, number)
         state["least_psnr"] = np.minimum(state.get("least_psnr", ratio), ratio)
 
-    return step
+    return measure
 
 
 def _gap(profiles: Mapping[str, Array], name: str) -> float:

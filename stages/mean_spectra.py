@@ -8,7 +8,6 @@ grow with their number. What is finished is kept in scratch, so a killed run goe
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator
 
-from pipeline.atomic import write_bytes
-from pipeline.errors import Interrupted, StageError
+from pipeline.atomic import write_bytes, write_json
+from pipeline.errors import StageError
 from pipeline.stage import SPLITS, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages.images.image_field import SMALLEST, image_size
 from stages.spectra.spectrum_means import EPSILON, Picture, SpectrumSums, definitions
+from stages.training.passes import Passes, State, Step, packed
 from stages.training.row_order import in_order
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CARD = "card.json"
-PROGRESS = "progress.npz"
-READ_BYTES, SAVE_ROWS = 8 * 2**20, 4096
-"""Images that are read at once; rows between two savings of the sums."""
+READ_BYTES = 8 * 2**20
+"""Images that are read at once."""
 
 DARKEST, BRIGHTEST = 1.0, 99.9
 """Percentiles that become black and white."""
@@ -85,9 +84,13 @@ class MeanSpectra(Stage):
         if not found:
             raise StageError("the view 'of' holds no rows, expected at least one image; widen its `where` or `take`")
         height, width = image_size(view.fields, self.name, SMALLEST)
-        passes = _Passes(config, ctx, sum(len(one.rows) for one in found))
+        passes = Passes(ctx, sum(len(one.rows) for one in found))
+        size, step = max(1, READ_BYTES // view.fields["image"].row_bytes), _adding(config.pictures, height, width)
         for number, one in enumerate(found):
-            write_bytes(ctx.out / _file(number), passes.run(number, one.rows))
+            state = passes.run(f"{number:03d}", one.rows, "image", size, step)
+            means = {name: _sums(state, name, height, width).means(len(one.rows)) for name in config.pictures}
+            flat = {f"{name}/{kind}": array for name, kinds in means.items() for kind, array in kinds.items()}
+            write_bytes(ctx.out / _file(number), packed(flat))
         card = {
             "format": FORMAT,
             "kind": "mean spectra",
@@ -98,8 +101,7 @@ class MeanSpectra(Stage):
             "levels": _draw(config, ctx.out, found),
             "warnings": _warnings(found),
         }
-        text = json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        write_bytes(ctx.out / CARD, text.encode(errors="backslashreplace"))
+        write_json(ctx.out / CARD, card)
         ctx.facts.update({name: card[name] for name in ("pictures", "warnings")})
         ctx.facts["rows"] = {f"{number:03d} {one.source}": len(one.rows) for number, one in enumerate(found)}
 
@@ -149,61 +151,25 @@ def _warnings(found: list[Series]) -> list[str]:
     ]
 
 
-class _Passes:
-    """One pass over each series; the sums of the one at hand and the results of those before survive a kill."""
+def _adding(pictures: tuple[Picture, ...], height: int, width: int) -> Step:
+    """Adds images to the sums of each picture."""
 
-    def __init__(self, config: MeanSpectraConfig, ctx: FitContext, total: int) -> None:
-        self.config, self.ctx, self.total = config, ctx, total
-        self.done = 0
-        self.progress = ctx.scratch / PROGRESS
+    def step(state: State, images: NDArray[np.uint8], before: int) -> None:
+        del before
+        for name in pictures:
+            sums = _sums(state, name, height, width)
+            sums.add(images)
+            state |= {f"{name}/{key}": array for key, array in sums.state().items()}
 
-    def run(self, number: int, rows: Dataset) -> bytes:
-        """The file of a series. Raises Interrupted after saving."""
-        path = self.ctx.scratch / _file(number)
-        if not path.is_file():
-            sums = self._summed(number, rows)
-            means = {picture: one.means(len(rows)) for picture, one in sums.items()}
-            write_bytes(path, _packed(means))
-        self.done += len(rows)
-        self.ctx.report(self.done, self.total)
-        return path.read_bytes()
-
-    def _summed(self, number: int, rows: Dataset) -> dict[Picture, SpectrumSums]:
-        height, width = image_size(rows.fields, MeanSpectra.name, SMALLEST)
-        sums = {picture: SpectrumSums(picture, height, width) for picture in self.config.pictures}
-        step = max(1, READ_BYTES // rows.fields["image"].row_bytes)
-        for first in range(self._restored(number, sums), len(rows), step):
-            last = min(first + step, len(rows))
-            images = rows.array("image", np.arange(first, last))
-            for one in sums.values():
-                one.add(images)
-            stopping = self.ctx.stopping()
-            if stopping or last // SAVE_ROWS > first // SAVE_ROWS:
-                about = {"series": np.array(number), "rows": np.array(last)}
-                write_bytes(self.progress, _packed({"": about} | {name: one.state() for name, one in sums.items()}))
-            if stopping:
-                raise Interrupted("averaging stopped; the rows so far are kept and the same command goes on")
-            self.ctx.report(self.done + last, self.total)
-        return sums
-
-    def _restored(self, number: int, sums: Mapping[Picture, SpectrumSums]) -> int:
-        """Rows of this series that the kept sums hold; the sums are loaded."""
-        if not self.progress.is_file():
-            return 0
-        with np.load(self.progress, allow_pickle=False) as file:
-            if int(file["/series"]) != number:
-                return 0
-            for picture, one in sums.items():
-                one.load({name: file[f"{picture}/{name}"] for name in one.state()})
-            return int(file["/rows"])
+    return step
 
 
-def _packed(named: Mapping[Any, Mapping[str, NDArray[Any]]]) -> bytes:
-    """Arrays "outer/inner" as one .npz file; the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    flat = {f"{outer}/{inner}": array for outer, arrays in named.items() for inner, array in arrays.items()}
-    np.savez(buffer, allow_pickle=False, **flat)  # type: ignore[arg-type]
-    return buffer.getvalue()
+def _sums(state: State, name: Picture, height: int, width: int) -> SpectrumSums:
+    sums = SpectrumSums(name, height, width)
+    kept = {key: state[f"{name}/{key}"] for key in sums.state() if f"{name}/{key}" in state}
+    if kept:
+        sums.load(kept)
+    return sums
 
 
 def _draw(config: MeanSpectraConfig, out: Path, found: list[Series]) -> dict[str, list[float]]:

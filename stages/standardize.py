@@ -8,27 +8,25 @@ they are applied when rows are loaded: the stored feature stays as it is.
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.normalization import Moments
-from pipeline.atomic import write_bytes
-from pipeline.errors import Interrupted
+from pipeline.atomic import write_bytes, write_json
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages.spectra import statistics_file
 from stages.training.alike import check_alike
+from stages.training.passes import Passes, State
 from stages.training.row_order import in_order
 
 if TYPE_CHECKING:
     from pipeline.dataset import Dataset
 
-PROGRESS = "progress.npz"
-READ_BYTES, SAVE_ROWS = 2**20, 4096
-"""Feature values that are read at once; rows between two savings of the progress."""
+READ_BYTES = 2**20
+"""Feature values that are read at once."""
 
 
 class StandardizeConfig(StageConfig):
@@ -83,27 +81,24 @@ class Standardize(Stage):
             "rows": moments.count,
             "constant": int((variance <= 0).sum()),
         }
-        write_bytes(ctx.out / statistics_file.CARD, (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
+        write_json(ctx.out / statistics_file.CARD, facts)
         ctx.facts.update(facts)
 
 
 def _moments(rows: Dataset, feature: str, ctx: FitContext) -> Moments:
     """One pass in blocks whose size depends on the feature alone. Raises Interrupted after saving."""
-    path = ctx.scratch / PROGRESS
+
+    def step(state: State, block: NDArray[Any], before: int) -> None:
+        moments = _of_state(state, before)
+        moments.update(block)
+        state |= {"mean": moments.mean, "squares": moments.squares}
+
+    size = max(1, READ_BYTES // rows.fields[feature].row_bytes)
+    return _of_state(Passes(ctx, len(rows)).run("moments", rows, feature, size, step), len(rows))
+
+
+def _of_state(state: State, count: int) -> Moments:
     moments = Moments()
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as file:
-            moments.count, moments.mean, moments.squares = int(file["count"]), file["mean"], file["squares"]
-    step = max(1, READ_BYTES // rows.fields[feature].row_bytes)
-    for first in range(moments.count, len(rows), step):
-        last = min(first + step, len(rows))
-        moments.update(rows.array(feature, np.arange(first, last)))
-        stopping = ctx.stopping()
-        if stopping or last // SAVE_ROWS > first // SAVE_ROWS:
-            buffer = io.BytesIO()
-            np.savez(buffer, count=np.array(moments.count), mean=moments.mean, squares=moments.squares)
-            write_bytes(path, buffer.getvalue())
-        if stopping:
-            raise Interrupted("taking statistics stopped; the rows so far are kept and the same command goes on")
-        ctx.report(last, len(rows))
+    if state:
+        moments.count, moments.mean, moments.squares = count, state["mean"], state["squares"]
     return moments

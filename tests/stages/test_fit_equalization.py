@@ -20,6 +20,7 @@ from pipeline.stage import Field, FitContext, Promise
 from stages import fit_equalization
 from stages.fit_equalization import FitEqualization, FitEqualizationConfig
 from stages.spectra import equalization_file
+from stages.training import passes
 
 if TYPE_CHECKING:
     from tests.conftest import Golden
@@ -182,7 +183,7 @@ def test_a_killed_fit_loses_only_what_came_after_the_last_saving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit_equalization, "READ_ROWS", 1)
-    monkeypatch.setattr(fit_equalization, "SAVE_ROWS", 2)
+    monkeypatch.setattr(passes, "SAVE_ROWS", 2)
     rows = rows_of_both()
     whole = fitted(tmp_path / "whole", rows)
     calls = iter(range(100))
