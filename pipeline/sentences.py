@@ -13,11 +13,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return closest(word, names) or (f"; allowed: {', '.join(names)}" if names else "")
 
 
-def closest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where a word is much like another, or nothing."""
+def closest(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """`; did you mean 'x'?` where a word is much like another, from 0 to 1 as `difflib` counts it, or nothing."""
     names = sorted(known)
     alike = [name for name in names if name.lower() == word.lower()]
-    close = alike or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    close = alike or difflib.get_close_matches(word, names, n=1, cutoff=likeness)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
+from pipeline.contents import kept_while_same
 from pipeline.errors import ConfigError, SourceError
 from pipeline.inputs.archives import Archive
 from pipeline.inputs.walk import left_out
@@ -435,15 +436,14 @@ def _split_zip_location(location: str) -> tuple[str, str]:
     raise RowError(f"{location} cannot be read: the zip file is gone")
 
 
-@lru_cache(maxsize=4)
-def _open_zip(path: str, mark: tuple[int, int, int]) -> Archive:
+@kept_while_same(4)
+def _open_zip(path: Path) -> Archive:
     return Archive(path)
 
 
 def _read_member(path: str, member: str) -> bytes:
     """Bytes of a zip member; the directory of the archive is read once as long as the archive is untouched."""
-    status = Path(path).stat()
     try:
-        return _open_zip(path, (status.st_size, status.st_mtime_ns, status.st_ino)).read(member)
+        return _open_zip(Path(path)).read(member)
     except (RowError, SourceError) as error:
         raise RowError(f"{member} cannot be read from {path}: {error}") from error

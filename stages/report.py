@@ -6,7 +6,6 @@ damaging defect of this field's data is a difference between the classes that is
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import field_validator
 
 from pipeline.printable import printable_lines
+from pipeline.sentences import closest
 from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
 from stages import SECTIONS, STAGES
 from stages.evaluation.json_file import read_json
@@ -62,9 +62,8 @@ class ReportConfig(StageConfig):
         known = [*TOPICS, *STAGES]
         for topic in declared:
             word = topic.partition(".")[0]
-            close = difflib.get_close_matches(word, known, n=1, cutoff=0.8)
-            if word not in known and close:
-                raise ValueError(f"no difference has the topic '{topic}'; did you mean '{close[0]}'?")
+            if word not in known and (meant := closest(word, known, 0.8)):
+                raise ValueError(f"no difference has the topic '{topic}'{meant}")
         return declared
 
 

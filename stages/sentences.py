@@ -1,10 +1,11 @@
-"""What files and users wrote, in sentences: escaped, cut, listed, and the word that was probably meant."""
+"""What files and users wrote, in sentences: escaped, cut, listed; and what was expected."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from typing import Any
+
+from pipeline.sentences import closest
 
 IN_RECIPES = False
 
@@ -29,13 +30,7 @@ def listed(names: Collection[str], most: int = 6) -> str:
     return ", ".join(map(shown, list(names)[:most])) + more
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'this'?" if one of the known words is like it, else ""."""
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{found[0]}'?" if found else ""
-
-
 def expected(word: str, known: Iterable[str]) -> str:
     """ "expected one of ..." for a word that is none of them."""
     names = list(known)
-    return f"expected one of {', '.join(names)}{meant(word, names)}"
+    return f"expected one of {', '.join(names)}{closest(word, names)}"

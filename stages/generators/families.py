@@ -7,7 +7,6 @@ needs no torch.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import BeforeValidator, Discriminator, GetCoreSchemaHandler, Tag
 from stages import GENERATORS
 from stages.generators.training_recipes import Recipe
 from stages.generators.weights import Header
+from stages.sentences import expected
 
 IN_RECIPES = False
 
@@ -52,10 +52,7 @@ def _known(value: Any) -> Any:
     if family is None:
         raise ValueError(f"lacks 'family', one of {names}")
     if family not in FAMILIES:
-        near = difflib.get_close_matches(str(family), FAMILIES, n=1)
-        raise ValueError(
-            f"its family is {family!r}; expected one of {names}" + (f"; did you mean '{near[0]}'?" if near else "")
-        )
+        raise ValueError(f"its family is {family!r}; {expected(str(family), FAMILIES)}")
     for name in value:
         if name not in FAMILIES[family].model_fields:
             others = [other for other, model in FAMILIES.items() if name in model.model_fields]

@@ -8,7 +8,6 @@ what a number or a truth value looks like never reach a digest or a split. Error
 from __future__ import annotations
 
 import csv
-import difflib
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 
 from pipeline.declaring.yaml_text import ROWS, compose, read_text
 from pipeline.errors import ConfigError
-from pipeline.sentences import counted
+from pipeline.sentences import closest, counted, nearest
 from pipeline.spelling import spellings
 from pipeline.stage import SPLITS
 
@@ -84,12 +83,6 @@ def _fail(place: str, message: str) -> NoReturn:
     raise ConfigError(f"{place} {message}")
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    """A way out for a name that is not known."""
-    close = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-
-
 def _read_csv(path: Path, root: Path, header: Mapping[str, str]) -> Manifest:
     """Rows of a CSV table. Raises ConfigError for an unknown column, a short or long row, or text that is not UTF-8."""
     try:
@@ -116,7 +109,7 @@ def _read_csv(path: Path, root: Path, header: Mapping[str, str]) -> Manifest:
 def _check_names(place: str, names: Sequence[str]) -> None:
     for position, name in enumerate(names):
         if name not in COLUMNS:
-            _fail(place, f"{name!r} is not a column of a manifest; {_nearest(name, list(COLUMNS))}")
+            _fail(place, f"{name!r} is not a column of a manifest{nearest(name, COLUMNS)}")
         if name in names[:position]:
             _fail(place, f"column {name!r} occurs twice")
     if "file" not in names:
@@ -176,7 +169,7 @@ def _pairs(path: Path, node: Any, kind: str, known: Mapping[str, str]) -> Iterat
     for key, value in node.value:
         line, name = key.start_mark.line + 1, str(key.value)
         if name not in known:
-            _fail(f"{path}:{line}", f"{name!r} is no {kind}; {_nearest(name, list(known))}")
+            _fail(f"{path}:{line}", f"{name!r} is no {kind}{nearest(name, known)}")
         if name in seen:
             _fail(f"{path}:{line}", f"{name!r} occurs twice")
         seen.add(name)
@@ -209,7 +202,7 @@ def _check(manifest: Manifest) -> None:
     normal = spellings(manifest.column("split"))
     for row, split in enumerate(manifest.column("split")):
         if normal[split] and normal[split] not in SPLITS:
-            _fail(manifest.place(row), f"split is {split!r}, expected train, val or test; {_nearest(split, SPLITS)}")
+            _fail(manifest.place(row), f"split is {split!r}, expected train, val or test{closest(split, SPLITS)}")
 
 
 def _use_slashes(manifest: Manifest, files: list[str]) -> None:

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from detectors import FAMILIES, PRESETS
 from detectors.contract import DetectorConfig
-from pipeline.sentences import nearest
+from pipeline.sentences import closest, nearest
 from pipeline.stage import Promise, Schema
-from stages.sentences import expected, meant
+from stages.sentences import expected
 from stages.training.alike import check_alike
 
 IN_RECIPES = False
@@ -80,7 +80,7 @@ def check_feature(model: Promise, whose: str, rows: Schema) -> None:
     if feature not in rows:
         raise ValueError(
             f"{whose} have no field '{feature}', which the detector of {model} reads; they have "
-            f"{', '.join(sorted(rows)) or 'none'}: name the node that computes it{meant(feature, rows)}"
+            f"{', '.join(sorted(rows)) or 'none'}: name the node that computes it{closest(feature, rows)}"
         )
     shape = rows[feature].shape
     if shape != learned and not (model.facts["resamples"] and len(shape) == len(learned)):
@@ -96,5 +96,5 @@ def no_feature(whose: str, feature: str, fields: Iterable[str], setting: str = "
     found = f"they have {', '.join(names)}" if names else "they have no fields"
     return (
         f"{whose} have no field '{feature}', which the detector's '{setting}' names; {found}: "
-        f"change '{setting}' in 'detector', or compute the field in a node before{meant(feature, names)}"
+        f"change '{setting}' in 'detector', or compute the field in a node before{closest(feature, names)}"
     )
