@@ -142,7 +142,7 @@ def test_registries_grow_and_nothing_that_was_there_becomes_stale(
     tree.edit("stages/__init__.py", "WEIGHTS = {\n", 'WEIGHTS = {\n    "mesonet": "stages.resynthesis.mesonet",\n')
     tree.twin("stages/resynthesis/perceptual.py", "stages/resynthesis/mesonet.py", "a perceptual network", "a detector")
     tree.edit("stages/generators/weights.py", "a generator; use it", "a maker of images; use it")
-    tree.edit("stages/sentences.py", "did you mean", "perhaps you meant")
+    tree.edit("stages/sentences.py", "expected one of", "it may be one of")
     tree.edit("stages/training/detector_choice.py", "is no detector family", "is not one of the families of detectors")
     tree.edit("stages/__init__.py", '("progan", ', '("progan", "fifthgan", ')
     for part in ("", "_discriminator", "_official", "_recipe"):
