@@ -37,7 +37,6 @@ class Published:
     network        class in `detectors.networks`, as "module:Class", and its arguments
     sizes          further arguments that the shapes of the file's tensors tell
     preprocessing  of a picture; None: it is fed with other features
-    keras          its file has names and axes of Keras (`keras_tensors`)
     """
 
     network: str
@@ -45,7 +44,6 @@ class Published:
     preprocessing: Preprocessing | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     sizes: Callable[[Shapes], dict[str, Any]] | None = None
-    keras: bool = False
 
     def build(self, shapes: Shapes) -> nn.Module:
         """The network, with new weights; shapes: of the tensors of its file."""
@@ -116,7 +114,6 @@ PUBLISHED: dict[str, Published] = {
         "meso:MesoInception4",
         "logit of real",
         Preprocessing(resize=256, shape="square", filter="nearest", statistics=None),
-        keras=True,
     ),
     "xception_full": Published("xception:Xception", "fake, real", replace(XCEPTION, crop=299)),
     "resnet18_full": Published("resnet:ResNet", "fake, real", replace(RESNET18, crop=224), {"depth": 18, "outputs": 2}),

@@ -21,6 +21,7 @@ PARTS = {
 def of_keras(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """`<layer>/<part>:0` to `<layer>.<part>`: kernels (H, W, in, out) to (out, in, H, W), (in, out) to (out, in).
 
+    Batch normalization gets the counter of batches that torch's has, 0.
     Raises ValueError for a part that is none of a convolution, a dense layer or a batch normalization.
     """
     found = {}
@@ -31,4 +32,6 @@ def of_keras(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if part == "kernel":
             value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
         found[f"{layer}.{PARTS[part]}"] = np.ascontiguousarray(value)
+        if part == "moving_variance":
+            found[f"{layer}.num_batches_tracked"] = np.zeros((), np.int64)
     return found

@@ -239,4 +239,5 @@ def _state(tensors: dict[Any, Tensor]) -> NetworkData:
     for name in tensors:
         _check_name("a tensor", name)
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
-    return NetworkData("", {}, {name.removeprefix(prefix): tensor.array() for name, tensor in tensors.items()})
+    arrays = {name.removeprefix(prefix): tensor.array() for name, tensor in tensors.items()}
+    return NetworkData("", {}, arrays, {"prefix": prefix} if prefix else {})

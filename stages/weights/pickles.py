@@ -79,7 +79,8 @@ class NetworkData:
     tensors     arrays, often read-only views of the file's bytes: variables of TensorFlow by their names, those of
                 parts as "synthesis/4x4/Const/const"; otherwise by the dotted name of a state dict
     attributes  further plain values. TensorFlow: "name", and "mapping/class_name", "mapping/settings" of parts;
-                persistent modules: by dotted name, as "synthesis.b8.conv0.conv_clamp"
+                persistent modules: by dotted name, as "synthesis.b8.conv0.conv_clamp"; state dicts: "prefix", what
+                was taken off all names
     """
 
     class_name: str

@@ -17,8 +17,9 @@ from rule_weights import Arrays, check, keys_digest, load, parameters, torch_ent
 from torch import nn
 
 from detectors.ensembles import after_softmax, before_softmax, softmax, vote
+from detectors.networks.input_filters import npr
 from detectors.published import PUBLISHED, Published, fake_probability, is_fake
-from detectors.published_preprocessing import Preprocessing, standardized
+from detectors.published_preprocessing import CLIP, Preprocessing, standardized, tiles
 
 PICTURES = "cnndetection|dire_classifier|npr|ladeda9|tiny_ladeda|ferretnet_s|grip_nodown|gramnet(_aigcdetect)?"
 PATCHES = r"xception_block\d+|resnet18_layer\d"
@@ -187,3 +188,128 @@ def by_rule(seed: str, rule: str) -> np.ndarray[Any, Any]:
     if "tokens" in rule:
         values = values.transpose(1, 0, 2)
     return np.ascontiguousarray(values.astype(np.float32))
+
+
+def variant(golden: GoldenDocument, name: str) -> Preprocessing | None:
+    """The preprocessing of a published variant; None: the same with another filter in the network."""
+    rule = PUBLISHED[golden["detector"]].preprocessing
+    assert rule is not None
+    if name.startswith(("no_crop", "no crop")):
+        return replace(rule, crop=None)
+    if name.startswith("aug_norm=False"):
+        return replace(rule, statistics=None)
+    if name.startswith("native size"):
+        return replace(rule, resize=None, even="dropped" in name)
+    if name.startswith("load size = fine size"):
+        whole = PUBLISHED[golden["detector"].split("_")[0] + "_full"].preprocessing
+        assert whole is not None
+        return replace(rule, resize=whole.crop, crop=whole.crop)
+    assert name.startswith("filter "), f"{name} is a variant that no option gives"
+    return None
+
+
+@pytest.mark.golden("detectors", "*.json", detector=f"{PICTURES}|{PATCHES}")
+def test_options_give_the_published_variants(golden: GoldenDocument) -> None:
+    published, images = PUBLISHED[golden["detector"]], golden.beside("images.npz")
+    right = {case["image"]: case.get("p_fake") for case in golden["cases"]}
+    weights, network = entries(golden), built(golden).float()
+    for trap in golden["traps"]:
+        if trap["trap"].startswith("WRONG"):
+            continue
+        rule = variant(golden, trap["trap"])
+        if rule is None:
+            arguments = {**published.arguments, "input_filter": trap["trap"].removeprefix("filter ")}
+            network = load(replace(published, arguments=arguments).build({}), weights)
+        x = (rule or published.preprocessing)(images[trap["image"]])[None]
+        if "error" in trap:
+            with pytest.raises(ValueError, match="need even sides, not"):
+                network(torch.from_numpy(x))
+            continue
+        assert list(x.shape) == trap.get("shape", list(x.shape))
+        output = run(network, x)[0]
+        if "logit" in trap:
+            np.testing.assert_allclose(output.item(), trap["logit"], rtol=0, atol=1e-4, err_msg=trap["trap"])
+        else:
+            assert list(output.shape[2:]) == trap["map"]
+            found = fake_probability(output, published.decision)[0]
+            np.testing.assert_allclose(found, trap["p_fake"], rtol=0, atol=1e-4, err_msg=trap["trap"])
+            np.testing.assert_allclose(found - right[trap["image"]], trap["differs_by"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.golden("detectors", "*.json", keys="tiling")
+def test_large_pictures_are_scored_in_tiles_weighted_by_area(golden: GoldenDocument) -> None:
+    images, network = golden.beside("images.npz"), built(golden).float()
+    rule = PUBLISHED[golden["detector"]].preprocessing
+    limit, side = (int(re.search(rf"{name}=(\d+)", golden["tiling"]["rule"])[1]) for name in ("SIZE", "SLIDE"))  # type: ignore[index]
+    for case in golden["tiling"]["cases"]:
+        name, height, width = case["image"].split()[0], *case["size_hw"]
+        x = rule(images[name][:height, :width])
+        parts = list(tiles(x, limit, side))
+        assert (len(parts) > 1) == case["tiled"]
+        logits = [run(network, part[None])[0].item() * area for part, area in parts]
+        found = sum(logits) / sum(area for _, area in parts)
+        np.testing.assert_allclose(found, case["logit"], rtol=0, atol=5e-5 * 4)
+
+
+@pytest.mark.golden("detectors", "*.json", keys="tiling")
+def test_the_mean_of_the_logits_of_cells_is_the_logit(golden: GoldenDocument) -> None:
+    images, network = golden.beside("images.npz"), built(golden)
+    rule = PUBLISHED[golden["detector"]].preprocessing
+    for case in golden["cases"][:1]:
+        maps = network.maps(torch.from_numpy(rule(images[case["image"]])[None]).double())
+        cells = torch.nn.functional.conv2d(maps, network.fc.weight[:, :, None, None], network.fc.bias)[0]
+        check(cells.numpy(), case["logit_map_dmimagedetection"], 1e-9, "cells")
+        assert cells.mean().item() == pytest.approx(case["mean_of_logit_map"], abs=1e-9)
+
+
+@pytest.mark.golden("detectors", "*.json", keys="filters")
+def test_filters_of_tiny_ladeda_are_the_published_ones(golden: GoldenDocument) -> None:
+    images, weights = golden.beside("images.npz"), entries(golden)
+    published = PUBLISHED[golden["detector"]]
+    assert published.preprocessing is not None
+    for name, cases in golden["filters"].items():
+        network = load(replace(published, arguments={"input_filter": name}).build({}), weights).double()
+        for case in cases:
+            x = torch.from_numpy(published.preprocessing(images[case["image"]])[None]).double()
+            check(network.input_filter(x).numpy(), case["filtered"], 5e-7, name)  # made in single precision
+            assert network(x).item() == pytest.approx(case["logit"], abs=1e-9)
+    expected = golden["patch_logit_map"]
+    network = built(golden)
+    maps = network.maps(torch.from_numpy(published.preprocessing(images[expected["image"]])[None]).double())
+    cells = torch.nn.functional.conv2d(maps, network.fc.weight[:, :, None, None], network.fc.bias)
+    check(cells.numpy(), expected["map"], 1e-9, "cells")
+
+
+@pytest.mark.golden("detectors", "*.json", keys="filter_check")
+def test_the_filter_of_npr_is_the_published_one(golden: GoldenDocument) -> None:
+    expected = golden["filter_check"]
+    rule = replace(PUBLISHED[golden["detector"]].preprocessing, resize=None, even=True)
+    x = rule(golden.beside("images.npz")[expected["image"]])
+    check(npr(torch.from_numpy(x[None]).double()).numpy(), expected["tensor"], 1e-6, "filter", absolute=1e-6)
+
+
+CLIP_INPUTS = {
+    "UnivFD": Preprocessing(crop=224, statistics=CLIP),
+    "FatFormer": Preprocessing(resize=256, shape="square", crop=224),
+    "C2P-CLIP": Preprocessing(resize=224, crop=224, statistics=CLIP),
+    "ClipBased": Preprocessing(resize=224, filter="bicubic", crop=224, statistics=CLIP),
+    "SAFE": Preprocessing(crop=256, statistics=None),
+}
+
+
+@pytest.mark.golden("detectors", "*.json", keys="clip_preprocessing")
+def test_inputs_of_clip_detectors_are_the_published_ones(golden: GoldenDocument) -> None:
+    images = golden.beside("images.npz")
+    for case in golden["clip_preprocessing"]:
+        rule = CLIP_INPUTS[re.split("[:,]", case["variant"])[0]]
+        check(rule(images[case["image"]]), case["input"], 1e-6, case["variant"], absolute=1e-6)
+
+
+@pytest.mark.golden("detectors", "*.json", keys="resized_256_bgr")
+def test_opencv_resizes_as_published(golden: GoldenDocument) -> None:
+    images = golden.beside("images.npz")
+    rule = replace(PUBLISHED[golden["detector"]].preprocessing, crop=None)
+    for case in golden["resized_256_bgr"]:
+        picture = rule.picture(images[case["image"]])
+        check(picture, case["values"], 1e-9, "resized", absolute=0)
+        assert int(picture.astype(np.int64).sum()) == case["sum"]
