@@ -33,11 +33,11 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                 raise WeightsError(f"{path} says that it is packed more than {RATIO} times, or has too many members")
             _bounded(path, sum(member.file_size for member in members))
             return {member.filename.removesuffix(".npy"): _member(path, archive, member) for member in members}
+    except WeightsError:
+        raise
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
-        if isinstance(error, WeightsError):
-            raise
         raise WeightsError(f"{path} is a damaged archive, download it again: {shown(str(error))}") from error
 
 

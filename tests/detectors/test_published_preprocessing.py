@@ -79,9 +79,7 @@ def test_opencv_is_asked_for_only_where_it_resizes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "cv2", None)
     rule = Preprocessing(resize=8, shape="square", library="opencv", statistics=None)
     assert rule(picture(8, 8)).shape == (3, 8, 8)
-    with pytest.raises(
-        ValueError, match=r"resizes with OpenCV, which cannot be imported .* install opencv"
-    ):
+    with pytest.raises(ValueError, match=r"resizes with OpenCV, which cannot be imported .* install opencv"):
         rule(picture(9, 8))
 
 
