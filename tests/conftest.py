@@ -31,14 +31,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "golden(folder, pattern, keys, detector): run once per file of the set that has such a key, or names such a "
-        "detector",
+        "golden(folder, pattern, keys, detector, whole): run once per file of the set that has such a key, or names "
+        "such a detector; with whole=True only with a set that is given, as the small one has no such file or it takes long",
     )
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """GPU tests are collected only where there is a GPU: they are deselected, not skipped, elsewhere."""
+    """GPU tests are collected only where there is a GPU, tests of whole golden sets only where one is given: they are
+    deselected, not skipped, elsewhere.
+    """
+    if config.getoption("--golden") == GOLDEN:
+        markers = ((item, item.get_closest_marker("golden")) for item in items)
+        large = [item for item, marker in markers if marker and marker.kwargs.get("whole")]
+        config.hook.pytest_deselected(items=large)
+        items[:] = [item for item in items if item not in large]
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch

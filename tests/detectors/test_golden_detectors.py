@@ -236,7 +236,7 @@ def test_options_give_the_published_variants(golden: GoldenDocument) -> None:
             np.testing.assert_allclose(found - right[trap["image"]], trap["differs_by"], rtol=0, atol=1e-4)
 
 
-@pytest.mark.golden("detectors", "*.json", keys="tiling")
+@pytest.mark.golden("detectors", "*.json", keys="tiling", whole=True)
 def test_large_pictures_are_scored_in_tiles_weighted_by_area(golden: GoldenDocument) -> None:
     images, network = golden.beside("images.npz"), built(golden).float()
     rule = PUBLISHED[golden["detector"]].preprocessing
@@ -251,7 +251,7 @@ def test_large_pictures_are_scored_in_tiles_weighted_by_area(golden: GoldenDocum
         np.testing.assert_allclose(found, case["logit"], rtol=0, atol=5e-5 * 4)
 
 
-@pytest.mark.golden("detectors", "*.json", keys="tiling")
+@pytest.mark.golden("detectors", "*.json", keys="tiling", whole=True)
 def test_the_mean_of_the_logits_of_cells_is_the_logit(golden: GoldenDocument) -> None:
     images, network = golden.beside("images.npz"), built(golden)
     rule = PUBLISHED[golden["detector"]].preprocessing
@@ -305,7 +305,7 @@ def test_inputs_of_clip_detectors_are_the_published_ones(golden: GoldenDocument)
         check(rule(images[case["image"]]), case["input"], 1e-6, case["variant"], absolute=1e-6)
 
 
-@pytest.mark.golden("detectors", "*.json", keys="resized_256_bgr")
+@pytest.mark.golden("detectors", "*.json", keys="resized_256_bgr", whole=True)
 def test_opencv_resizes_as_published(golden: GoldenDocument) -> None:
     images = golden.beside("images.npz")
     rule = replace(PUBLISHED[golden["detector"]].preprocessing, crop=None)
