@@ -32,7 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "golden(folder, pattern, keys, detector, whole): run once per file of the set that has such a key, or names "
-        "such a detector; with whole=True only with a set that is given, as the small one has no such file or it takes long",
+        "such a detector; with whole=True only with a set that is given: the small one has no such file, or it takes "
+        "long",
     )
     config.addinivalue_line("markers", "gpu: needs a CUDA device")
 
