@@ -27,15 +27,14 @@ ROUNDS = 5
 
 def random_checkpoint(folder: Path, resolution: int) -> Path:
     """A StyleGAN2 of the published widths, narrow at 64 pixels, with random weights."""
-    import torch
-
     from stages.generators import stylegan2
+    from stages.training.networks import seeded
 
-    torch.manual_seed(0)
     narrow = {"channel_base": 4096, "channel_max": 64, "mapping_layers": 2} if resolution <= 64 else {}
     dimension = 64 if narrow else 512
     sizes: dict[str, Any] = {"z_dim": dimension, "c_dim": 0, "w_dim": dimension, "resolution": resolution, **narrow}
-    generator = stylegan2.Generator(**sizes)
+    with seeded(0):
+        generator = stylegan2.Generator(**sizes)
     path = folder / "random.safetensors"
     tensors = {name: tensor.detach().numpy() for name, tensor in generator.state_dict().items()}
     weights.save(path, "stylegan2", sizes, tensors)

@@ -29,6 +29,7 @@ from pipeline.atomic import write_bytes
 from stages.generators import weights
 from stages.generators.losses import Logistic
 from stages.generators.spectral import Profile, SpectralDiscriminator, profile_distance, regularization, target_profile
+from stages.training.networks import seeded
 from stages.translate import as_float
 
 SIDE = 64
@@ -98,8 +99,8 @@ def translations(reals: Tensor, domains: Tensor) -> Tensor:
 def adversary_row(reals: Tensor, fakes: Tensor, gamma: float, rate: float) -> dict[str, float]:
     """Mean logistic loss in the last steps."""
     random = torch.Generator().manual_seed(0)
-    torch.manual_seed(0)
-    network, loss = SpectralDiscriminator(SIDE), Logistic(gamma)
+    with seeded(0):
+        network, loss = SpectralDiscriminator(SIDE), Logistic(gamma)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.0, 0.99), eps=1e-8)
     with torch.no_grad():
         seen = [network.profile(images)[:, :, None, None] for images in (reals, fakes)]

@@ -37,7 +37,7 @@ from pipeline.atomic import write_bytes
 from stages.images.manifests import read_manifest
 from stages.resynthesis import perceptual
 from stages.resynthesis.perceptual_networks import PerceptualNetwork, small
-from stages.training.networks import prepare
+from stages.training.networks import prepare, seeded
 
 WIDTHS = (16, 32, 64, 128, 128)
 HELD_OUT = 6  # one group in so many
@@ -147,12 +147,12 @@ def train(photographs: Photographs, arguments: argparse.Namespace) -> tuple[Perc
 
 
 def initialize(network: nn.Module, seed: int) -> None:
-    """He et al. 2015 for the weights, zero for the biases; also torch's generator for what is drawn later."""
-    torch.manual_seed(seed)
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    """He et al. 2015 for the weights, zero for the biases."""
+    with seeded(seed):
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

@@ -6,7 +6,6 @@ saves its progress and goes on from there after a kill, on a CPU with the same r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -235,12 +234,10 @@ def publish(
     **more: Any,
 ) -> None:
     """Weights, card, log and pictures of a finished training."""
-    from importlib.metadata import version
-
-    from pipeline.atomic import write_bytes
     from stages.generators import trainer, weights
     from stages.generators.generator_metrics import card_figures
     from stages.generators.layers import parameters
+    from stages.training.cards import publish_training
     from stages.training.row_order import fingerprint
 
     family = config.recipe.family
@@ -255,8 +252,6 @@ def publish(
             network=name,
             domains=domains,
         )
-    for picture in sorted(ctx.scratch.glob("samples-*.png")):
-        write_bytes(ctx.out / picture.name, picture.read_bytes())
     figures = card_figures(game, images)
     if wrong := [name for name, value in figures.items() if not np.isfinite(value)]:
         raise StageError(
@@ -273,14 +268,10 @@ def publish(
         "parameters": parameters(game.average),
         "steps": game.steps,
         "kimg": config.recipe.kimg,
-        "device": ctx.device,
-        "threads": ctx.threads,
-        "libraries": {name: version(name).partition("+")[0] for name in TrainGenerator.libraries},
         "photographs": len(rows),
         "data_fingerprint": fingerprint(rows),
         "figures": figures,
         **more,
     }
-    write_bytes(ctx.out / "card.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
-    write_bytes(ctx.out / "log.json", (json.dumps(log) + "\n").encode())
-    ctx.facts.update({"family": family, "kimg": config.recipe.kimg, "figures": figures, "last": log[-1] if log else {}})
+    publish_training(ctx, card, TrainGenerator.libraries, log)
+    ctx.facts.update({"family": family, "kimg": config.recipe.kimg})

@@ -9,7 +9,6 @@ same result to the byte.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
+from pipeline.contents import file_sha256
 from pipeline.errors import StageError
 from pipeline.stage import (
     FAKE,
@@ -37,14 +37,14 @@ from pipeline.stage import (
 from stages.images.image_field import image_size
 from stages.resynthesis import weights
 from stages.resynthesis.scale import SCALE
-from stages.weights.weights_file import METADATA_KEY, WeightsError
+from stages.weights.weights_file import WeightsError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from pipeline.dataset import Dataset
 
-CARD, LOG, CLASSIFIER = "card.json", "log.json", "classifier.safetensors"
+CLASSIFIER = "classifier.safetensors"
 PERCEPTUAL = "stages.resynthesis.perceptual"
 JOINT, CLASSIFIERS = "stages.resynthesis.joint", "detectors.networks.resnet"
 LEAST_PERCEPTUAL = 16
@@ -404,18 +404,14 @@ def publish(
     start: Path | None,
 ) -> None:
     """Weights, card, log and pictures of a finished training."""
-    from importlib.metadata import version
-
-    from pipeline.atomic import write_bytes
     from stages.generators import trainer
+    from stages.training.cards import publish_training
     from stages.training.row_order import fingerprint
 
     tensors = trainer.tensors_of(training.network)
     header = weights.save(ctx.out / weights.FILE, architecture, config.task, tensors)
     if config.joint is not None:
         save_classifier(ctx.out / CLASSIFIER, config.joint, trainer.tensors_of(training.classifier))
-    for picture in sorted(ctx.scratch.glob("samples-*.png")):
-        write_bytes(ctx.out / picture.name, picture.read_bytes())
     figures = training.validate()
     if config.task != "SR":
         figures |= {f"{name}_degraded": value for name, value in training.fidelity(config.task).items()}
@@ -430,25 +426,20 @@ def publish(
         "architecture": asdict(architecture),
         "parameters": sum(int(array.size) for array in tensors.values()),
         "config": config.model_dump(mode="json", exclude={"checkpoint", "perceptual", "save_kimg"}),
-        "files": {name: {"file": path.name, "sha256": sha256(path)} for name, path in files.items() if path},
+        "files": {name: {"file": path.name, "sha256": file_sha256(path)} for name, path in files.items() if path},
         "steps": training.steps,
-        "device": ctx.device,
-        "threads": ctx.threads,
-        "libraries": {name: version(name).partition("+")[0] for name in TrainResynthesizer.libraries},
         "rows": counts,
         "data_fingerprint": prints,
         "figures": figures,
     }
-    write_bytes(ctx.out / CARD, (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
-    write_bytes(ctx.out / LOG, (json.dumps(log) + "\n").encode())
-    ctx.facts.update({"size": header.size, "task": config.task, "figures": figures, "last": log[-1] if log else {}})
+    publish_training(ctx, card, TrainResynthesizer.libraries, log)
+    ctx.facts.update({"size": header.size, "task": config.task})
 
 
 def save_classifier(path: Path, joint: JointSettings, tensors: Mapping[str, Any]) -> None:
     """Weights of the classifier of a joint training, with a header that says which network it is."""
-    from safetensors.numpy import save
-
     from pipeline.atomic import write_bytes
+    from stages.weights import safetensors_file
 
     about = {
         "format": weights.FORMAT,
@@ -456,11 +447,4 @@ def save_classifier(path: Path, joint: JointSettings, tensors: Mapping[str, Any]
         "feature": joint.feature,
         "classes": ["real", "fake"],
     }
-    write_bytes(path, save(dict(tensors), metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
-
-
-def sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_bytes(path, safetensors_file.pack(tensors, about))

@@ -6,9 +6,6 @@ import hashlib
 import json
 import re
 import shlex
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_files import State, progan_bytes, progan_states, tensorflow_bytes, torch_bytes, write
+from command_line import Command, command
 from toy_project import ROOT
 
-from pipeline import cli
 from pipeline.declaring.config import load_pipeline
 from pipeline.declaring.document import load
 from pipeline.errors import ConfigError
@@ -37,37 +34,12 @@ PARAMETERS = {
 """Counted by hand: dense layer, convolutions of 3x3, colors; colors, convolutions, 4x4 with deviation, two dense."""
 
 
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
-
-    def facts(self) -> Any:
-        return json.loads(self.out)
-
-
-Command = Callable[..., Said]
-
-
 @pytest.fixture
 def touchstone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["touchstone", *arguments])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Said(int(code), captured.out, captured.err)
-
-    return call
+    return command(monkeypatch, capsys)
 
 
 @pytest.fixture

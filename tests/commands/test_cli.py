@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import toy
 import typer
+from command_line import command
 from PIL import Image
 from toy_project import ROOT, Project, environment, tree
 
@@ -32,13 +32,6 @@ nodes:
   mean: {stage: "toy:Mean", on: b}
   centered: {stage: "toy:Center", of: b, mean: mean}
 """
-
-
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -63,26 +56,15 @@ def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def touchstone(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """The command in this process, in the folder of a finished project."""
 
-    def call(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["touchstone", *arguments])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return Said(int(code), captured.out, captured.err)
-
-    return call
+    return command(monkeypatch, capsys)
 
 
 def verbs(group: Any = None, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Names of all commands, those of groups with their group."""
     group = group or typer.main.get_command(cli.app)
     found = []
-    for name, command in group.commands.items():
-        found += verbs(command, (*before, name)) if hasattr(command, "commands") else [(*before, name)]
+    for name, one in group.commands.items():
+        found += verbs(one, (*before, name)) if hasattr(one, "commands") else [(*before, name)]
     return found
 
 

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command_line import command
 from PIL import Image
-
-from pipeline import cli
 
 PIPELINE = """
 nodes:
   photos: {{stage: ingest, manifest: photos/list.csv, max_failed_rows: {allowed}}}
   images: {{stage: equalize, of: photos, size: 8}}
 """
-
-
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -40,18 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def touchstone(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["touchstone", *arguments])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return Said(int(code), captured.out, captured.err)
-
-    return call
+    return command(monkeypatch, capsys)
 
 
 def write(folder: Path, files: list[str], allowed: int = 0) -> None:

@@ -271,7 +271,7 @@ def test_only_code_that_a_config_needs_is_in_its_closure(perceptual_file: Path) 
     others = {"stages.resynthesis.perceptual", "stages.resynthesis.joint", *classifier}
     assert not {*others, "stages.generators.games", "stages.weights.checkpoints"} & alone
     assert reached(config(perceptual="p"), perceptual=perceptual_file) - alone == {
-        "stages.resynthesis.perceptual", "stages.resynthesis.perceptual_networks", "stages.generators.weights"
+        "stages.resynthesis.perceptual", "stages.resynthesis.perceptual_networks"
     }  # fmt: skip
     assert reached(config(**JOINT)) - alone == {"stages.resynthesis.joint", *classifier}
 
