@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import toy
 from toy_project import Project, touchstone
+from toy_user import HELPER, User
 
 from pipeline import loaded
 from pipeline.commands import upkeep as keeping
@@ -24,57 +25,6 @@ from pipeline.open import open_node
 from pipeline.planning import closure
 from pipeline.planning.recipes import library_version
 from pipeline.running.proof import CheckedFile, Claim, StaleProcessError, environment_difference
-
-PIPELINE = """
-nodes:
-  a: {stage: "toy:Numbers", count: 6}
-  scaled: {stage: "NAME.stage:Scaled", of: a}
-"""
-STAGE = '''
-from pipeline.stage import Field, Input, Kind, Stage, StageConfig
-
-class Config(StageConfig):
-    """No setting."""
-
-class Scaled(Stage):
-    name, kind, Config = "scaled", Kind.MAP, Config
-    inputs = {"of": Input("rows")}
-
-    def schema(self, config, inputs):
-        return {"value": Field("<f8", (), "1")}
-
-    def compute(self, config, batch, ctx):
-        from NAME.helper import factor
-        return {"value": batch.inputs[0]["value"] * factor()}
-'''
-HELPER = "FACTOR = {}\n\n\ndef factor():\n    return FACTOR\n"
-
-
-class User:
-    """A pipeline with a stage of the user's that imports a helper lazily; modules have names of their own."""
-
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.name = f"user_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
-        self.project = Project(folder, patch, PIPELINE.replace("NAME", self.name))
-        (folder / self.name).mkdir()
-        (folder / self.name / "__init__.py").touch()
-        (folder / self.name / "stage.py").write_text(STAGE.replace("NAME", self.name))
-        self.helper = folder / self.name / "helper.py"
-        self.factor(2)
-        patch.syspath_prepend(str(folder))
-
-    def factor(self, number: float) -> None:
-        """What the helper says from now on."""
-        self.helper.write_text(HELPER.format(number))
-
-    def values(self) -> list[float]:
-        self.forget()
-        return sorted(open_node(self.project.file, "scaled").array("value").tolist())
-
-    def forget(self) -> None:
-        """As in a new process."""
-        for name in [name for name in sys.modules if name.partition(".")[0] == self.name]:
-            del sys.modules[name]
 
 
 @pytest.fixture

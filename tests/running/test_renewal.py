@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import dask
 import pytest
-from distributed import LocalCluster
-from test_proof import User
 from toy_project import ROOT, TESTS, touchstone
+from toy_user import User, living
 
 
 @pytest.fixture
@@ -21,15 +18,6 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
     found = User(tmp_path, monkeypatch)
     yield found
     found.forget()
-
-
-@contextmanager
-def living(processes: bool, workers: int = 1) -> Iterator[LocalCluster]:
-    """Workers: processes that nannies watch, or threads of this process, which nobody can start anew."""
-    patience = {"distributed.deploy.lost-worker-timeout": "300s"}  # a busy machine would give up a restart
-    with dask.config.set(patience), LocalCluster(n_workers=workers, threads_per_worker=1, processes=processes,
-            protocol="tcp://", dashboard_address="127.0.0.1:0", silence_logs=50) as cluster:  # fmt: skip
-        yield cluster
 
 
 def test_a_worker_with_a_nanny_computes_with_the_code_of_each_run(user: User) -> None:

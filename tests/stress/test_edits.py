@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_proof import User
-from test_renewal import living
 from toy_project import ROOT, TESTS, environment, touchstone
+from toy_user import User, living
 
 pytestmark = pytest.mark.stress
 
