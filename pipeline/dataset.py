@@ -7,7 +7,7 @@ memory-mapped readers, so that rows in full-random order cost about as much as f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline import ids as row_ids
 from pipeline.errors import DamagedShardError, StoreError
-from pipeline.stage import ID, SPLITS, Field, Schema
+from pipeline.stage import ID, SPLITS, Field, Part, Schema
 from pipeline.storage.gather import MOST_ROWS, FieldPlan, plan_field
 from pipeline.storage.shard_reader import LARGE_ROW
 from pipeline.storage.shards import DIGEST_FIELD, Shard
@@ -26,26 +26,9 @@ from pipeline.storage.shards import DIGEST_FIELD, Shard
 if TYPE_CHECKING:
     import dask.array
 
-    from pipeline.lineage import Lineage
     from pipeline.storage.store import Store
 
 BLOCK_BYTES = 32 * 2**20
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The rows of one branch.
-
-    steps    plain data of each stage from the source to here
-    lineage  how one row came to be since its origin, for stages that keep it (`Stage.keeps_lineage`)
-    """
-
-    stage: str
-    chain: bytes
-    schema: Schema
-    ids: NDArray[np.void]
-    steps: tuple[dict[str, Any], ...] = field(default=())
-    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +72,7 @@ class Dataset:
     @cached_property
     def fields(self) -> dict[str, Field]:
         """Fields that all parts have with the same dtype, shape and units."""
-        if not self._branches:
-            return {}
-        first, *others = (part.schema for part in self._branches)
-        return {name: one for name, one in sorted(first.items()) if all(other.get(name) == one for other in others)}
+        return _shared([part.schema for part in self._branches])
 
     @property
     def parts(self) -> list[Part]:
@@ -133,6 +113,19 @@ class Dataset:
         if np.asarray(mask).dtype != bool or len(mask) != len(self):
             raise ValueError(f"a mask of {len(self)} bool is wanted, found {np.asarray(mask).dtype} ({len(mask)},)")
         return self.take(np.flatnonzero(mask))
+
+    def having(self, *fields: str) -> Dataset | None:
+        """The rows of those parts that have all these fields; None where no rows do.
+
+        A view of several stages' rows has only the fields that all of them share: perturbed images beside equalized
+        ones would hide by what factor the latter were reduced.
+        """
+        numbers = [number for number, part in enumerate(self.parts) if set(fields) <= set(part.schema)]
+        if not numbers:
+            return None
+        chosen = self.where(np.isin(self.part_numbers, numbers))
+        chosen.fields = _shared([part.schema for part in chosen.parts])  # also where parts without rows lack them
+        return chosen if set(fields) <= set(chosen.fields) else None
 
     def take(self, index: NDArray[np.integer[Any]]) -> Dataset:
         """The rows at these positions, in this order."""
@@ -264,3 +257,9 @@ def _token(ids: NDArray[np.void], chains: Sequence[bytes]) -> str:
     import hashlib
 
     return hashlib.sha256(b"".join(chains) + np.ascontiguousarray(ids).tobytes()).hexdigest()[:16]
+
+
+def _shared(schemas: Sequence[Schema]) -> dict[str, Field]:
+    """Fields, by name, that all schemas have alike."""
+    first, *others = schemas or [{}]
+    return {name: one for name, one in sorted(first.items()) if all(other.get(name) == one for other in others)}

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset import Dataset
-from pipeline.stage import draw_key
+from pipeline.stage import Rows, draw_key
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +42,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: Dataset | Mapping[str, NDArray[Any]],
+        dataset: Rows | Mapping[str, NDArray[Any]],
         fields: Sequence[str],
         batch_size: int,
         seed: int,
@@ -175,35 +174,35 @@ class Loader:
 class _Source:
     """The arrays behind a loader; also the torch dataset of its workers (it is pickled to them)."""
 
-    def __init__(self, dataset: Dataset | Mapping[str, NDArray[Any]], fields: tuple[str, ...]) -> None:
+    def __init__(self, dataset: Rows | Mapping[str, NDArray[Any]], fields: tuple[str, ...]) -> None:
         self.dataset = dataset
         self.fields = fields
         self._labels: NDArray[Any] | None = None
         for name in fields:
-            known = dataset.fields if isinstance(dataset, Dataset) else dataset
+            known = dataset if isinstance(dataset, Mapping) else dataset.fields
             if name not in known:
                 raise ValueError(f"the rows have no common field '{name}'; they have {', '.join(known) or 'none'}")
 
     def __len__(self) -> int:
-        if isinstance(self.dataset, Dataset):
-            return len(self.dataset)
-        return min(len(self.dataset[name]) for name in self.dataset)
+        if isinstance(self.dataset, Mapping):
+            return min(len(self.dataset[name]) for name in self.dataset)
+        return len(self.dataset)
 
     def labels(self) -> NDArray[Any]:
         """(rows,) uint8; empty if the rows have no labels."""
         if self._labels is None:
-            if isinstance(self.dataset, Dataset):
-                found = self.dataset.column(LABEL) if LABEL in self.dataset.columns else np.empty(0, np.uint8)
-            else:
+            if isinstance(self.dataset, Mapping):
                 found = np.asarray(self.dataset.get(LABEL, np.empty(0, np.uint8)))
+            else:
+                found = self.dataset.column(LABEL) if LABEL in self.dataset.columns else np.empty(0, np.uint8)
             self._labels = found
         return self._labels
 
     def size(self) -> int:
         """Bytes of all fields."""
-        if isinstance(self.dataset, Dataset):
-            return len(self) * sum(self.dataset.fields[name].row_bytes for name in self.fields)
-        return sum(self.dataset[name].nbytes for name in self.fields)
+        if isinstance(self.dataset, Mapping):
+            return sum(self.dataset[name].nbytes for name in self.fields)
+        return len(self) * sum(self.dataset.fields[name].row_bytes for name in self.fields)
 
     def tensors(self, rows: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
         """Fields and labels of some rows (None: all)."""
@@ -211,11 +210,11 @@ class _Source:
 
         found = {}
         for name in self.fields:
-            if isinstance(self.dataset, Dataset):
-                values = self.dataset.array(name, rows)
-            else:
+            if isinstance(self.dataset, Mapping):
                 values = np.asarray(self.dataset[name])
                 values = np.array(values) if rows is None else values[rows]
+            else:
+                values = self.dataset.array(name, rows)
             found[name] = torch.from_numpy(values)
         labels = self.labels()
         if len(labels):

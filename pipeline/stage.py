@@ -8,20 +8,19 @@ Importing this module must stay cheap (numpy and pydantic only): every `plan` do
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as SettingInfo
 
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
+from pipeline.lineage import Lineage
 
 ID = np.dtype("V16")
 """Row ids, chains and recipes: the first 16 bytes of a SHA-256 digest."""
@@ -81,6 +80,58 @@ class ViewSchema(dict[str, Field]):
 def difference(schema: Schema, name: str) -> str:
     """How a field differs between the rows of a view, e.g. "'x' is (43,) in a and (20,) in b"; "" if it does not."""
     return schema.differing.get(name, "") if isinstance(schema, ViewSchema) else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The rows of one branch.
+
+    steps    plain data of each stage from the source to here
+    lineage  how one row came to be since its origin, for stages that keep it (`Stage.keeps_lineage`)
+    """
+
+    stage: str
+    chain: bytes
+    schema: Schema
+    ids: NDArray[np.void]
+    steps: tuple[dict[str, Any], ...] = field(default=())
+    lineage: Lineage | None = None
+
+
+class Rows(Protocol):
+    """Rows of a view as a fit or reduce sees them: `pipeline.dataset.Dataset`, which says more of each member."""
+
+    ids: NDArray[np.void]  # (n,) V16
+
+    def __len__(self) -> int: ...
+
+    @property
+    def fields(self) -> dict[str, Field]: ...
+
+    @property
+    def parts(self) -> list[Part]: ...
+
+    @property
+    def part_numbers(self) -> NDArray[np.int64]: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    def column(self, name: str) -> NDArray[Any]: ...
+
+    def split(self, name: str) -> Rows: ...
+
+    def where(self, mask: NDArray[np.bool_]) -> Rows: ...
+
+    def having(self, *fields: str) -> Rows | None: ...
+
+    def take(self, index: NDArray[np.integer[Any]]) -> Rows: ...
+
+    def array(self, field: str, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[Any]: ...
+
+    def digests(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.void]: ...
+
+    def blocks(self, field: str, size: int) -> Iterator[NDArray[Any]]: ...
 
 
 CONTENT = "content"
@@ -369,6 +420,6 @@ class Stage:
         """Values of the batch's rows: one array per schema field, first axis = rows."""
         raise NotImplementedError
 
-    def fit(self, config: Any, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext) -> None:
+    def fit(self, config: Any, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write the artifact's files to `ctx.out` (fit and reduce stages)."""
         raise NotImplementedError

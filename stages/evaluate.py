@@ -12,20 +12,30 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StageError
-from pipeline.stage import FAKE, REAL, Artifact, FitContext, Input, Kind, Promise, Schema, Stage, StageConfig, setting
+from pipeline.stage import (
+    FAKE,
+    REAL,
+    Artifact,
+    FitContext,
+    Input,
+    Kind,
+    Promise,
+    Rows,
+    Schema,
+    Stage,
+    StageConfig,
+    setting,
+)
 from stages.evaluation.detector_file import Detector, FeatureRows, load_detector
 from stages.evaluation.metrics import summary
 from stages.training.detector_choice import check_feature
 from stages.training.networks import prepare
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 FORMAT = 1
 RESULTS, SCORES = "results.json", "scores.npz"
@@ -79,9 +89,7 @@ class Evaluate(Stage):
         if lacking := _lacking(config.split, {name.partition(".")[2]: found for name, found in counts.items()}):
             raise ValueError(lacking)
 
-    def fit(
-        self, config: EvaluateConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
-    ) -> None:
+    def fit(self, config: EvaluateConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `results.json` and `scores.npz` (one entry per scored row of each variant)."""
         written = _as_written(views["test"])
         if lacking := _lacking(config.split, {name: _counts(view) for name, view in written.items()}):
@@ -141,21 +149,21 @@ def _lacking(split: str, counts: Mapping[str, Mapping[tuple[str, int], int]]) ->
     return ""
 
 
-def _counts(view: Dataset) -> Counter[tuple[str, int]]:
+def _counts(view: Rows) -> Counter[tuple[str, int]]:
     return Counter(zip(view.column("split").tolist(), view.column("label").tolist(), strict=True))
 
 
-def _as_written(view: Dataset | Mapping[str, Dataset]) -> Mapping[str, Dataset]:
+def _as_written(view: Rows | Mapping[str, Rows]) -> Mapping[str, Rows]:
     """Name of the variant -> rows; a single view has the name ""."""
     return view if isinstance(view, Mapping) else {"": view}
 
 
-def named_views(view: Dataset | Mapping[str, Dataset]) -> dict[str, Dataset]:
+def named_views(view: Rows | Mapping[str, Rows]) -> dict[str, Rows]:
     """Variant name -> rows; a single view is called 'raw'."""
     return {name or "raw": rows for name, rows in _as_written(view).items()}
 
 
-def score_all(detector: Detector, variants: Mapping[str, Dataset], ctx: FitContext) -> dict[str, NDArray[np.float32]]:
+def score_all(detector: Detector, variants: Mapping[str, Rows], ctx: FitContext) -> dict[str, NDArray[np.float32]]:
     """Scores (n,) of each variant's rows, with progress over all of them."""
     total, done = sum(len(view) for view in variants.values()), 0
     result = {}
@@ -169,14 +177,14 @@ def score_all(detector: Detector, variants: Mapping[str, Dataset], ctx: FitConte
     return result
 
 
-def _reals_from(name: str, variants: Mapping[str, Dataset]) -> str:
+def _reals_from(name: str, variants: Mapping[str, Rows]) -> str:
     """The variant whose reals stand against the fakes of variant `name`."""
     having = [one for one, view in variants.items() if (view.column("label") == REAL).any()]
     return next(one for one in (name, "raw", *variants) if one in having)
 
 
 def _rows(
-    variant: str, view: Dataset, scores: NDArray[np.float32], real: NDArray[np.float32], threshold: float
+    variant: str, view: Rows, scores: NDArray[np.float32], real: NDArray[np.float32], threshold: float
 ) -> list[dict[str, Any]]:
     """One row of metrics per fake source, and the pooled one."""
     fake = view.column("label") == FAKE
@@ -190,7 +198,7 @@ def _rows(
     return found
 
 
-def _parts(view: Dataset) -> list[dict[str, Any]]:
+def _parts(view: Rows) -> list[dict[str, Any]]:
     """Of each branch: chain, how many real and fake rows, their sources."""
     labels, sources, numbers = view.column("label"), view.column("source"), view.part_numbers
     result = []
@@ -206,14 +214,14 @@ def _parts(view: Dataset) -> list[dict[str, Any]]:
     return result
 
 
-def _chains(variants: Mapping[str, Dataset]) -> tuple[list[str], dict[str, Any]]:
+def _chains(variants: Mapping[str, Rows]) -> tuple[list[str], dict[str, Any]]:
     """All chains in the order of their digests, and the steps from the source to each."""
     steps = {bytes(part.chain).hex(): list(part.steps) for view in variants.values() for part in view.parts}
     return sorted(steps), steps
 
 
 def _save_scores(
-    ctx: FitContext, variants: Mapping[str, Dataset], scores: Mapping[str, NDArray[np.float32]], chains: list[str]
+    ctx: FitContext, variants: Mapping[str, Rows], scores: Mapping[str, NDArray[np.float32]], chains: list[str]
 ) -> None:
     """id V16, chain (index into `chains`), label, score, source and variant (index into `sources`, `variants`)."""
     names = list(variants)

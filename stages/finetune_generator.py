@@ -18,7 +18,7 @@ from pydantic import model_validator
 
 from pipeline.contents import file_sha256
 from pipeline.errors import StageError
-from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, row_setting, setting
+from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, file_setting, row_setting, setting
 from stages.generators import families, generator_file
 from stages.generators.families import AnyRecipe
 from stages.generators.training_recipes import Growing, Recipe, by_size
@@ -36,7 +36,6 @@ from stages.train_generator import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from pipeline.dataset import Dataset
 
 WARM_UP_KIMG = 10.0
 """Thousands of images that a new discriminator sees before the generator learns from it."""
@@ -170,7 +169,7 @@ class FinetuneGenerator(Stage):
             )
 
     def fit(
-        self, config: FinetuneGeneratorConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
+        self, config: FinetuneGeneratorConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext
     ) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
         import torch

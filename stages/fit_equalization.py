@@ -9,23 +9,20 @@ after rounding to 8 bits, and how much it changes the images.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import write_bytes, write_json
 from pipeline.errors import StageError
-from pipeline.stage import FAKE, REAL, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from pipeline.stage import FAKE, REAL, FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, setting
 from stages.images.image_field import SMALLEST, image_size
 from stages.spectra import spectrum_gain
 from stages.spectra.equalization_file import CARD, FILE, describe, pack
 from stages.spectra.spectrum_gain import Array, Equalization
 from stages.training.passes import Passes, State
 from stages.training.row_order import in_order
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 FEW_ROWS = 100
 """Rows of a class below which its mean spectrum is noisy at the innermost rings."""
@@ -85,7 +82,7 @@ class FitEqualization(Stage):
         return describe(_equalization(config, *image_size(inputs["on"], self.name, SMALLEST), empty, empty))
 
     def fit(
-        self, config: FitEqualizationConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
+        self, config: FitEqualizationConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext
     ) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
         view: Any = views["on"]
@@ -133,7 +130,7 @@ def _equalization(config: FitEqualizationConfig, height: int, width: int, target
     )  # fmt: skip
 
 
-def _counts(rows: Dataset) -> dict[str, int]:
+def _counts(rows: Rows) -> dict[str, int]:
     """Rows per source."""
     names, numbers = np.unique(rows.column("source"), return_counts=True)
     return {str(name): int(number) for name, number in zip(names, numbers, strict=True)}
@@ -171,7 +168,7 @@ def _warnings(counts: Mapping[str, Mapping[str, int]], config: FitEqualizationCo
     return found
 
 
-def _pass(passes: Passes, name: str, rows: Dataset, measure: Measure) -> State:
+def _pass(passes: Passes, name: str, rows: Rows, measure: Measure) -> State:
     """The state after all images of the rows, one after the other. Raises Interrupted after saving."""
 
     def step(state: State, images: NDArray[np.uint8], before: int) -> None:

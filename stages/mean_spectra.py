@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,11 @@ from pydantic import field_validator
 
 from pipeline.atomic import write_bytes, write_json
 from pipeline.errors import StageError
-from pipeline.stage import SPLITS, FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from pipeline.stage import SPLITS, FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, setting
 from stages.images.image_field import SMALLEST, image_size
 from stages.spectra.spectrum_means import EPSILON, Picture, SpectrumSums, definitions
 from stages.training.passes import Passes, State, Step, packed
 from stages.training.row_order import in_order
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 FORMAT = 1
 CARD = "card.json"
@@ -75,9 +72,7 @@ class MeanSpectra(Stage):
         image_size(inputs["of"], self.name, SMALLEST)
         return {}
 
-    def fit(
-        self, config: MeanSpectraConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
-    ) -> None:
+    def fit(self, config: MeanSpectraConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write the arrays, their pictures and `card.json`."""
         view: Any = views["of"]
         found = _series(in_order(view))
@@ -114,7 +109,7 @@ class Series:
     source: str
     chain: bytes
     steps: tuple[Mapping[str, Any], ...]
-    rows: Dataset
+    rows: Rows
 
     def described(self, file: str) -> dict[str, Any]:
         """Plain data for the card."""
@@ -123,7 +118,7 @@ class Series:
                 "chain": self.chain.hex(), "steps": [dict(step) for step in self.steps]}  # fmt: skip
 
 
-def _series(rows: Dataset) -> list[Series]:
+def _series(rows: Rows) -> list[Series]:
     """Reals first, then by source and number of steps; perturbed images never join those they came from."""
     labels, sources, numbers = rows.column("label"), rows.column("source"), rows.part_numbers
     parts = rows.parts

@@ -12,20 +12,17 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import field_validator
 
 from pipeline.printable import printable_lines
 from pipeline.sentences import closest
-from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, setting
 from stages import SECTIONS, STAGES
 from stages.evaluation.json_file import read_json
 from stages.reporting import tables
 from stages.reporting.section import Given, Section
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 TEMPLATE = Path(__file__).with_suffix(".html.j2")
 HTML, TABLE = "report.html", "table.json"
@@ -101,7 +98,7 @@ class Report(Stage):
         """The template is no Python source, so its digest stands here."""
         return {"template": hashlib.sha256(TEMPLATE.read_bytes()).hexdigest()[:32]}
 
-    def fit(self, config: ReportConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext) -> None:
+    def fit(self, config: ReportConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `report.html` and `table.json`."""
         places = [artifact.path for artifact in ctx.artifacts["of"]]
         evaluations = [read_json(place / "results.json") for place in places]

@@ -9,21 +9,18 @@ they are applied when rows are loaded: the stored feature stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.normalization import Moments
 from pipeline.atomic import write_bytes, write_json
-from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, setting
+from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, setting
 from stages.spectra import statistics_file
 from stages.training.alike import check_alike
 from stages.training.passes import Passes, State
 from stages.training.row_order import in_order
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 READ_BYTES = 2**20
 """Feature values that are read at once."""
@@ -66,9 +63,7 @@ class Standardize(Stage):
         """What the statistics are of."""
         return statistics_file.describe(config.feature, inputs["on"][config.feature])
 
-    def fit(
-        self, config: StandardizeConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
-    ) -> None:
+    def fit(self, config: StandardizeConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
         view: Any = views["on"]
         rows = in_order(view.split("train"))
@@ -85,7 +80,7 @@ class Standardize(Stage):
         ctx.facts.update(facts)
 
 
-def _moments(rows: Dataset, feature: str, ctx: FitContext) -> Moments:
+def _moments(rows: Rows, feature: str, ctx: FitContext) -> Moments:
     """One pass in blocks whose size depends on the feature alone. Raises Interrupted after saving."""
 
     def step(state: State, block: NDArray[Any], before: int) -> None:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from detectors.calibration import best_threshold
 from detectors.contract import Control, DetectorConfig, State
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
-from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, file_setting, setting
+from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, file_setting, setting
 from stages.evaluation.detector_file import FeatureRows, pack, promised, save_detector, unpack
 from stages.spectra import statistics_file
 from stages.training.alike import check_alike
@@ -30,9 +30,6 @@ from stages.training.detector_choice import DetectorSchema, detector_config, fam
 from stages.training.kept_lineage import kept_lineage
 from stages.training.networks import prepare
 from stages.training.row_order import fingerprint, in_order
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 __all__ = ["Train", "TrainConfig"]
 
@@ -120,7 +117,7 @@ class Train(Stage):
         """The family's module."""
         return (FAMILIES[config.detector.family],)
 
-    def fit(self, config: TrainConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext) -> None:
+    def fit(self, config: TrainConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `model.safetensors`, `card.json`, and in `files` what the steps in the card need."""
         dataset: Any = views["on"]
         feature = config.detector.feature
@@ -197,7 +194,7 @@ def _control(config: TrainConfig, ctx: FitContext) -> Control:
     return Control(config.seed, ctx.device, restore, save, ctx.report)
 
 
-def _counts(dataset: Dataset) -> dict[str, Any]:
+def _counts(dataset: Rows) -> dict[str, Any]:
     labels, sources = dataset.column("label"), dataset.column("source")
     result: dict[str, Any] = {"sources": {}}
     for label, name in ((0, "real"), (1, "fake")):

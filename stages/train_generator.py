@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipeline.errors import StageError
-from pipeline.stage import FitContext, Input, Kind, Schema, Stage, StageConfig, row_setting, setting
+from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, row_setting, setting
 from stages import GENERATORS
 from stages.generators import families, generator_file
 from stages.generators.families import AnyRecipe
@@ -22,8 +22,6 @@ from stages.training.alike import check_alike
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from pipeline.dataset import Dataset
 
 
 class TrainGeneratorConfig(StageConfig):
@@ -86,7 +84,7 @@ class TrainGenerator(Stage):
         return families.modules(config.recipe.family)
 
     def fit(
-        self, config: TrainGeneratorConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
+        self, config: TrainGeneratorConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext
     ) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
         import torch
@@ -118,7 +116,7 @@ class TrainGenerator(Stage):
         publish(ctx, config, architectures, game, log, rows, images)
 
 
-def training_images(rows: Dataset, device: str, random: Any, recipe: Recipe) -> Any:
+def training_images(rows: Rows, device: str, random: Any, recipe: Recipe) -> Any:
     """The training rows as the recipe wants them."""
     from stages.generators.training_images import TrainingImages
 
@@ -142,11 +140,11 @@ def side_of(schema: Schema) -> int:
     return side
 
 
-def real_rows(view: Any) -> Dataset:
+def real_rows(view: Any) -> Rows:
     """Training rows of real images, ordered by id; raises StageError if there are fakes or too few."""
     from stages.training.row_order import in_order
 
-    rows: Dataset = in_order(view.split("train"))
+    rows: Rows = in_order(view.split("train"))
     fakes = int((rows.column("label") == 1).sum())
     if fakes:
         raise StageError(f"{fakes} of {len(rows)} training rows are fakes; a generator learns from real images only")
@@ -229,7 +227,7 @@ def publish(
     architectures: Mapping[str, Mapping[str, Any]],
     game: Any,
     log: list[dict[str, float]],
-    rows: Dataset,
+    rows: Rows,
     images: Any,
     **more: Any,
 ) -> None:

@@ -27,6 +27,7 @@ from pipeline.stage import (
     Input,
     Kind,
     Promise,
+    Rows,
     Schema,
     Stage,
     StageConfig,
@@ -42,7 +43,6 @@ from stages.weights.weights_file import WeightsError
 if TYPE_CHECKING:
     from torch import nn
 
-    from pipeline.dataset import Dataset
 
 CLASSIFIER = "classifier.safetensors"
 PERCEPTUAL = "stages.resynthesis.perceptual"
@@ -250,7 +250,7 @@ class TrainResynthesizer(Stage):
         architecture_of(config, files.get("checkpoint"))
 
     def fit(
-        self, config: TrainResynthesizerConfig, views: Mapping[str, Dataset | Mapping[str, Dataset]], ctx: FitContext
+        self, config: TrainResynthesizerConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext
     ) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
         from stages.generators import trainer
@@ -329,11 +329,11 @@ def refuse_fakes(view: Any) -> None:
         )
 
 
-def rows_of(view: Any, label: int) -> dict[str, Dataset]:
+def rows_of(view: Any, label: int) -> dict[str, Rows]:
     """Rows of one class of train and val, ordered by id; raises StageError where there are none."""
     from stages.training.row_order import in_order
 
-    found: dict[str, Dataset] = {}
+    found: dict[str, Rows] = {}
     for split in ("train", "val"):
         rows = in_order(view.split(split))
         found[split] = rows.where(rows.column("label") == label)
@@ -346,7 +346,7 @@ def rows_of(view: Any, label: int) -> dict[str, Dataset]:
 
 def new_training(
     config: TrainResynthesizerConfig,
-    rows: Mapping[int, Mapping[str, Dataset]],
+    rows: Mapping[int, Mapping[str, Rows]],
     network: nn.Module,
     classifier: nn.Module | None,
     ctx: FitContext,
@@ -400,7 +400,7 @@ def publish(
     architecture: weights.Architecture,
     training: Any,
     log: list[dict[str, float]],
-    rows: Mapping[int, Mapping[str, Dataset]],
+    rows: Mapping[int, Mapping[str, Rows]],
     start: Path | None,
 ) -> None:
     """Weights, card, log and pictures of a finished training."""

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from pipeline import ids
+from pipeline.digests import hash_rank
 from pipeline.errors import StageError
-from pipeline.planning.rows import hash_rank
 from pipeline.spelling import normalized
 from pipeline.stage import (
     FAKE,

@@ -16,7 +16,8 @@ import pytest
 from pipeline.declaring.config import load_pipeline
 from pipeline.inputs.scan import Scan
 from pipeline.planning import recipes, wording
-from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.plan import make_plan
+from pipeline.planning.planned import Plan
 from pipeline.storage.store import Store
 
 REPOSITORY = Path(__file__).parents[1]

@@ -21,7 +21,8 @@ from pipeline.dataset import Dataset, Part
 from pipeline.declaring.config import Pipeline, load_pipeline
 from pipeline.planning.explain import Explainer
 from pipeline.planning.pins import read_pins
-from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.plan import make_plan
+from pipeline.planning.planned import Plan
 from pipeline.running.progress import Bars
 from pipeline.running.run import RunReport, open_scan, run
 from pipeline.running.tasks import open_store

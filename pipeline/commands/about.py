@@ -35,7 +35,7 @@ def doctor(file: File = PIPELINE_FILE, json: Json = False) -> None:
 @config_app.command("show", epilog=examples("touchstone config show", "touchstone config show --set seed=7 --json"))
 def config_show(file: File = PIPELINE_FILE, assignments: Assignments = None, json: Json = False) -> None:
     """The resolved config: every node of every matrix, every default."""
-    from pipeline.declaring.yaml_text import dump
+    from pipeline.yaml_text import dump
 
     data = read(file, assignments).resolved()
     give(data) if json else say(*dump(data).rstrip().split("\n"))

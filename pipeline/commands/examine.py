@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.digests import digest
 from pipeline.errors import (
     DamagedArtifactError,
     DamagedRecipeError,
@@ -17,7 +18,7 @@ from pipeline.errors import (
     OldFormatError,
     StoreError,
 )
-from pipeline.planning.recipes import chain_of, digest
+from pipeline.planning.recipes import chain_of
 from pipeline.stage import Field, Schema
 from pipeline.storage import artifacts
 from pipeline.storage.chain_index import SHARD_NAME

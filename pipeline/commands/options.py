@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:
     from pipeline.declaring.config import Pipeline
-    from pipeline.planning.plan import Plan
+    from pipeline.planning.planned import Plan
 
 
 # Before numpy is imported anywhere: values must not depend on how many threads a matrix product uses.

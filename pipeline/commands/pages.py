@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.declaring.config import Pipeline
 from pipeline.errors import ConfigError, TouchstoneError
-from pipeline.planning.plan import Plan
+from pipeline.planning.planned import Plan
 
 
 def report_node(pipeline: Pipeline) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline import ids
 from pipeline.planning.explain import Staleness
-from pipeline.planning.plan import Plan
+from pipeline.planning.planned import Plan
 from pipeline.planning.selection import Branch
 from pipeline.planning.verdict import Failures, allowed_lines, unreadable, verdict
 from pipeline.sentences import counted

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError
-from pipeline.planning.plan import Plan
+from pipeline.planning.planned import Plan
 from pipeline.planning.selection import Branch, origin
 from pipeline.stage import COLUMN, PICTURE, ROW, Field
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pipeline import atomic, ids
 from pipeline.declaring.config import Pipeline
 from pipeline.declaring.document import load
-from pipeline.declaring.yaml_text import ROWS, dump
 from pipeline.errors import ConfigError, StoreError, TouchstoneError
 from pipeline.planning import wanted as wants
 from pipeline.planning.explain import Explainer
 from pipeline.planning.pins import read_pins, write_pin
-from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.plan import make_plan
+from pipeline.planning.planned import Plan
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.selection import Branch
 from pipeline.planning.wanted import Wanted
@@ -28,6 +28,7 @@ from pipeline.stage import REAL
 from pipeline.storage import upkeep as care
 from pipeline.storage.shards import rows_per_shard
 from pipeline.storage.store import Store
+from pipeline.yaml_text import ROWS, dump
 
 FROZEN = "touchstone/frozen/1"
 

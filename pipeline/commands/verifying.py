@@ -9,13 +9,13 @@ import numpy as np
 from pipeline.commands.examine import Problem, examine
 from pipeline.commands.upkeep import recorded_plan
 from pipeline.declaring.config import Pipeline
+from pipeline.digests import hash_rank
 from pipeline.errors import TouchstoneError
 from pipeline.planning.descent import review
-from pipeline.planning.plan import Plan
-from pipeline.planning.rows import hash_rank
+from pipeline.planning.planned import Plan, Work
 from pipeline.planning.selection import Branch
 from pipeline.running.tasks import Facts, compute_rows
-from pipeline.running.works import TaskMaker, Work
+from pipeline.running.works import TaskMaker
 from pipeline.sentences import counted
 from pipeline.storage.shards import row_digests
 from pipeline.storage.store import Store

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from pipeline.declaring.yaml_text import SETTINGS, Budget, compose, read_text
 from pipeline.errors import ConfigError
 from pipeline.sentences import describe, nearest
+from pipeline.yaml_text import SETTINGS, Budget, compose, read_text
 
 Place = tuple[str | int, ...]
 MERGE = "tag:yaml.org,2002:merge"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.lineage import KeptArtifact, KeptFile, KeptOrigin, KeptStep, Lineage
-from pipeline.planning.plan import ArtifactPlan
+from pipeline.planning.planned import ArtifactPlan
 from pipeline.planning.selection import Branch
 from pipeline.stage import Artifact, Kind
 from pipeline.storage.artifacts import CONSUMED

@@ -25,9 +25,8 @@ from pipeline.storage.sealed import CARD_BYTES, parse, read_regular
 from pipeline.storage.shards import parent_digests
 
 if TYPE_CHECKING:
-    from pipeline.planning.plan import ArtifactPlan, Plan
+    from pipeline.planning.planned import ArtifactPlan, Plan, Work
     from pipeline.planning.selection import Branch
-    from pipeline.running.works import Work
     from pipeline.storage.chain_index import ChainIndex
 
 MOST = 20_000

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.errors import OldFormatError
-from pipeline.planning.plan import ArtifactPlan, Plan
+from pipeline.planning.planned import ArtifactPlan, Plan
 from pipeline.planning.rates import read_rates
 from pipeline.planning.recipes import differences
 from pipeline.planning.selection import Branch, origin

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import atomic
 from pipeline.declaring.document import load
-from pipeline.declaring.yaml_text import dump
 from pipeline.errors import ConfigError
 from pipeline.sentences import describe
 from pipeline.stage import Artifact
+from pipeline.yaml_text import dump
 
 if TYPE_CHECKING:
     from pipeline.inputs.scan import Scan

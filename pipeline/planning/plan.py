@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,80 +16,23 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.declaring.config import Node, Pipeline
+from pipeline.digests import digest
 from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.planning.descent import review
 from pipeline.planning.expand import Made, expanded
 from pipeline.planning.pins import Pin
-from pipeline.planning.recipes import Recipe, artifact_key, chain_of, differences, digest, make_recipe, rows_digest
-from pipeline.planning.rows import Names, Rows, check_leaks, tabulate
+from pipeline.planning.planned import ArtifactPlan, Plan
+from pipeline.planning.recipes import Recipe, artifact_key, chain_of, differences, make_recipe, rows_digest
+from pipeline.planning.rows import Rows, check_leaks, tabulate
 from pipeline.planning.selection import Branch, Evaluator, Selection, check_twins, common_schema, split_counts
 from pipeline.sentences import counted
-from pipeline.stage import CONTENT, SPLITS, Artifact, Children, Field, Kind, Parents, Promise, Schema
+from pipeline.stage import CONTENT, SPLITS, Children, Field, Kind, Parents, Promise, Schema
 
 if TYPE_CHECKING:
     from pipeline.inputs.scan import Scan
-    from pipeline.storage.chain_index import ChainIndex
     from pipeline.storage.store import Store
 
 Failed = Mapping[bytes, NDArray[np.void]]  # chain -> ids of rows that failed in this run
-
-
-@dataclass(eq=False)
-class ArtifactPlan:
-    """One fit or reduce node: its key, what it reads, and the artifact if the store has it."""
-
-    node: Node
-    key: bytes
-    recipe: Recipe
-    views: Mapping[str, Mapping[str, list[Selection]]]  # input -> name of the view ("" if unnamed) -> selections
-    artifacts: Mapping[str, tuple[ArtifactPlan, ...]]
-    files: Mapping[str, str]
-    splits_seen: frozenset[str] = frozenset()
-    found: Artifact | None = None
-    pin: Pin | None = None
-    promise: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        return sum(len(one) for views in self.views.values() for many in views.values() for one in many)
-
-    def branches(self) -> list[Branch]:
-        return [
-            side.branch
-            for views in self.views.values()
-            for many in views.values()
-            for one in many
-            for side in one.sides
-        ]
-
-
-@dataclass(eq=False)
-class Plan:
-    """Branches and artifacts of the wanted nodes, in an order in which each comes after what it reads."""
-
-    pipeline: Pipeline
-    store: Store
-    names: Names = field(default_factory=Names)
-    branches: dict[str, list[Branch]] = field(default_factory=dict)
-    artifacts: dict[str, ArtifactPlan] = field(default_factory=dict)
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    unrecorded: list[Branch] = field(default_factory=list)  # chains with rows, but without a recipe file that is sound
-    indices: dict[bytes, ChainIndex] = field(default_factory=dict)  # chain -> where its rows lie
-    damaged: list[tuple[Path, str]] = field(default_factory=list)  # what does not descend from its inputs
-
-    @property
-    def nodes(self) -> list[str]:
-        return [name for name in self.pipeline.nodes if name in self.branches or name in self.artifacts]
-
-    def all_branches(self) -> list[Branch]:
-        return [branch for name in self.nodes for branch in self.branches.get(name, [])]
-
-    @property
-    def complete(self) -> bool:
-        return all(found.have[found.usable].all() for found in self.all_branches()) and all(
-            artifact.found for artifact in self.artifacts.values()
-        )
 
 
 def make_plan(

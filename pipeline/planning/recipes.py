@@ -1,15 +1,13 @@
 """Recipes, chains and artifact keys: digests of what a result was made from, with the components kept apart.
 
-Every digest is SHA-256 over a tagged, length-prefixed encoding of plain data; 16 bytes are kept. Nothing positional and
-nothing of the machine's accidents enters: no path, time, host name, worker count, chunk or shard size.
+Nothing positional and nothing of the machine's accidents enters: no path, time, host name, worker count, chunk or
+shard size.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import math
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from pipeline.declaring.stage_names import declares_modules, modules_of
+from pipeline.digests import digest, encode
 from pipeline.ids import order as ranking
 from pipeline.planning.closure import closure, functions
 from pipeline.stage import Promise, Schema, Stage
@@ -28,41 +27,6 @@ from pipeline.storage.sealed import FORMAT_VERSION
 
 DEVICE_FACTS = ("device", "threads", "tf32", "algorithms")
 """Facts of the environment that are settings of the run; the others are what a process finds where it computes."""
-
-
-def encode(value: Any) -> bytes:
-    """Canonical bytes of plain data. int 1, float 1.0, True and "1" differ; -0.0 is 0.0; NaN is refused."""
-    if value is None:
-        return b"n"
-    if isinstance(value, bool):
-        return b"b1" if value else b"b0"
-    if isinstance(value, int):
-        return _prefixed(b"i", str(int(value)).encode())
-    if isinstance(value, float):
-        if math.isnan(value):
-            raise ValueError("NaN has no canonical form")
-        return _prefixed(b"f", repr(float(value) if value else 0.0).encode())
-    if isinstance(value, str):
-        return _prefixed(b"s", unicodedata.normalize("NFC", value).encode("utf-8", "surrogateescape"))
-    if isinstance(value, bytes):
-        return _prefixed(b"y", value)
-    if isinstance(value, Mapping):
-        items = sorted((encode(key), encode(inner)) for key, inner in value.items())
-        return _prefixed(b"d", b"".join(key + inner for key, inner in items))
-    if isinstance(value, set | frozenset):
-        return _prefixed(b"e", b"".join(sorted(encode(item) for item in value)))
-    if isinstance(value, list | tuple):
-        return _prefixed(b"l", b"".join(encode(item) for item in value))
-    raise TypeError(f"{type(value).__name__} has no canonical form")
-
-
-def _prefixed(tag: bytes, content: bytes) -> bytes:
-    return tag + len(content).to_bytes(8, "little") + content
-
-
-def digest(kind: str, *parts: Any) -> bytes:
-    """First 16 bytes of SHA-256 over a named kind and its parts."""
-    return hashlib.sha256(encode((f"touchstone/{kind}", *parts))).digest()[:16]
 
 
 @dataclass(frozen=True)

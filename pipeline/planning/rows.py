@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
+from pipeline.digests import digest, hash_rank
 from pipeline.errors import SourceError
-from pipeline.planning.recipes import digest
 from pipeline.spelling import remarks, spellings
 from pipeline.stage import ID, SPLITS, SourceRows
 
@@ -227,24 +227,6 @@ def split_by_hash(group: NDArray[np.void], seed: int, shares: Mapping[str, float
     rank = hash_rank(group, "split", seed).astype(np.float64) / 2.0**64
     edges = np.cumsum([shares.get(name, 0.0) for name in SPLITS])
     return np.minimum(np.searchsorted(edges, rank, side="right"), len(SPLITS) - 1).astype(np.uint8)
-
-
-def hash_rank(values: NDArray[np.void], purpose: str, seed: int) -> NDArray[np.uint64]:
-    """A 64-bit number per id, uniform and independent between purposes and seeds.
-
-    Ids are digests already; two rounds of the finalizer of SplitMix64 (Steele et al. 2014) keyed by a digest separate
-    the purposes, at numpy speed.
-    """
-    key = digest("rank", purpose, seed)
-    low, high = (np.uint64(int.from_bytes(part, "little")) for part in (key[:8], key[8:]))
-    pair = ids.words(values)
-    return _mix(_mix(pair[:, 0] ^ low) ^ pair[:, 1] ^ high)
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 def check_leaks(sources: Sequence[tuple[str, Rows]]) -> None:

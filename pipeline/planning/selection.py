@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.declaring.views import LABELS, Term, View
+from pipeline.digests import digest, hash_rank
 from pipeline.errors import ConfigError, SourceError
-from pipeline.planning.recipes import Recipe, digest
-from pipeline.planning.rows import Names, Rows, hash_rank
+from pipeline.planning.recipes import Recipe
+from pipeline.planning.rows import Names, Rows
 from pipeline.sentences import nearest
 from pipeline.stage import FAKE, REAL, SPLITS, Field, Schema, Stage, ViewSchema
 

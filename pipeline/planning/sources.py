@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic, ids
-from pipeline.planning.plan import Plan
+from pipeline.planning.planned import Plan
 from pipeline.planning.selection import Branch
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.declaring.config import Pipeline
-from pipeline.planning.plan import Plan
+from pipeline.planning.planned import Plan
 from pipeline.sentences import counted
 
 SHOWN_ROWS, SHOWN_NODES = 3, 8

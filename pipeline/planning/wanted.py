@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pipeline import atomic
 from pipeline.errors import ConfigError, StoreError
 from pipeline.inputs.statcache import UNREADABLE as UNREADABLE_FILE
-from pipeline.planning.plan import Plan
+from pipeline.planning.planned import Plan
 from pipeline.sentences import counted, nearest
 from pipeline.stage import ID
 from pipeline.storage.store import Store

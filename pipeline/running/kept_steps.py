@@ -5,7 +5,6 @@ Nothing that a card says is believed: an entry that does not fit is one sentence
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline import loaded
-from pipeline.declaring.stage_names import declares_modules, load_stage, modules_of
+from pipeline.declaring.stage_names import declares_modules, load_stage, modules_of, registered
 from pipeline.errors import StageError
 from pipeline.lineage import KeptChains, KeptStep
 from pipeline.planning.closure import closure
@@ -140,7 +139,7 @@ def _stage(kept: KeptStep, stages: Mapping[str, Stage]) -> Stage:
     if kept.stage in stages:
         stage = stages[kept.stage]
     else:
-        target = importlib.import_module("stages").STAGES.get(kept.stage, "")
+        target = registered().get(kept.stage, "")
         if target.partition(":")[0] != kept.module or not target:
             raise StageError(
                 f"the card names the stage {describe(kept.stage)} of {describe(kept.module)}, which is none of "

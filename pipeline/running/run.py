@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from pipeline import atomic, ids
 from pipeline.declaring.config import Pipeline
-from pipeline.declaring.yaml_text import dump
 from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.planning import wanted
 from pipeline.planning.descent import remember, suspects
 from pipeline.planning.pins import PINS, read_pins
-from pipeline.planning.plan import Plan, make_plan
+from pipeline.planning.plan import make_plan
+from pipeline.planning.planned import Plan, Work
 from pipeline.planning.rates import record_rates
 from pipeline.planning.selection import Branch, origin
 from pipeline.planning.sources import remember_sources
@@ -32,8 +32,9 @@ from pipeline.running.executors import Executors, Stop, default_workers
 from pipeline.running.progress import Bars
 from pipeline.running.schedule import Loop, Results, on_device
 from pipeline.running.tasks import Facts
-from pipeline.running.works import TaskMaker, Work, works_of
+from pipeline.running.works import TaskMaker, works_of
 from pipeline.sentences import counted, describe
+from pipeline.yaml_text import dump
 
 if TYPE_CHECKING:
     from pipeline.storage.store import Store

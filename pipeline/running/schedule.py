@@ -14,9 +14,10 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 
 from pipeline.errors import ClusterError, DamagedShardError, Interrupted, StageError, StoreError, TouchstoneError
+from pipeline.planning.planned import Work
 from pipeline.running.executors import Executors, Progress, Stop, wants_device
 from pipeline.running.tasks import Outcome
-from pipeline.running.works import TaskMaker, Work
+from pipeline.running.works import TaskMaker
 
 TOUCH_S = 60.0
 """A run shows that it is alive this often."""

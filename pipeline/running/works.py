@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.errors import DamagedShardError, StageError
 from pipeline.planning.ancestry import lineage_of
-from pipeline.planning.plan import ArtifactPlan, Plan
+from pipeline.planning.planned import ArtifactPlan, Plan, Work
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.selection import Branch, Selection
 from pipeline.running.make_artifact import ArtifactTask
@@ -24,22 +23,6 @@ from pipeline.storage.artifacts import verify_files
 
 LEAST_ROWS = 64
 """Shards of a node are split for parallel work, but not below this many rows."""
-
-
-@dataclass(eq=False)
-class Work:
-    """One task to be: which rows of which branch, or which artifact, and the works that it waits for."""
-
-    number: int
-    node: str
-    branch: Branch | None = None
-    positions: NDArray[np.int64] | None = None
-    artifact: ArtifactPlan | None = None
-    waits: set[int] = field(default_factory=set)
-
-    @property
-    def rows(self) -> int:
-        return len(self.positions) if self.positions is not None else 0
 
 
 def works_of(plan: Plan, workers: int) -> list[Work]:

@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from detectors.contract import DetectorConfig, State, misfit
 from pipeline.errors import StageError
+from pipeline.stage import Rows
 from stages.evaluation.json_file import read_json
 from stages.sentences import shown
 from stages.training.detector_choice import detector_config, family_module, no_feature
 from stages.training.networks import prepare
 
 if TYPE_CHECKING:
-    from pipeline.chain import Chain, Image
-    from pipeline.dataset import Dataset
-    from pipeline.running.compute import Values
+    from pipeline.chain import Chain, Image, Values
 
 FORMAT = 1
 """Version of the two files; readers refuse another one."""
@@ -58,7 +57,7 @@ def promised(config: DetectorConfig, shape: tuple[int, ...]) -> dict[str, Any]:
 class FeatureRows:
     """One feature of a dataset as a detector family reads it (`detectors.contract.Examples`)."""
 
-    def __init__(self, dataset: Dataset, feature: str) -> None:
+    def __init__(self, dataset: Rows, feature: str) -> None:
         if feature not in dataset.fields:
             raise StageError(no_feature("the rows", feature, dataset.fields))
         self.dataset, self.feature = dataset, feature
@@ -113,7 +112,7 @@ class Detector:
     config: DetectorConfig
     state: State
 
-    def __call__(self, dataset: Dataset, device: str = "cpu", block: int = 512) -> NDArray[np.float32]:
+    def __call__(self, dataset: Rows, device: str = "cpu", block: int = 512) -> NDArray[np.float32]:
         """Scores (n,) float32 in [0, 1], higher = more fake, in the order of the dataset's rows."""
         rows = FeatureRows(dataset, self.config.feature)
         return self.scores(rows.blocks(block), device)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline.stage import Rows
 from stages.evaluation.class_differences import Difference, Step, origin
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 STAGE, FIELD = "equalize", "reduction"
 
@@ -23,7 +21,7 @@ Range = tuple[float, float]
 class Reductions:
     """Least and largest factor per `equalize` step of a lineage, label and source."""
 
-    def __init__(self, rows: Dataset | None) -> None:
+    def __init__(self, rows: Rows | None) -> None:
         """rows: rows of nodes that all have the field `reduction`, or None."""
         self.seen: list[tuple[list[Step], int, str, Range]] = []
         if rows is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import StageError
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
+from pipeline.stage import Rows
 
 IN_MEMORY = 4 << 30  # bytes; larger sets are read batch by batch
 
@@ -28,7 +25,7 @@ class TrainingImages:
 
     def __init__(
         self,
-        rows: Dataset,
+        rows: Rows,
         device: str,
         random: torch.Generator,
         *,

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.declaring.yaml_text import ROWS, compose, read_text
 from pipeline.errors import ConfigError
 from pipeline.sentences import closest, counted, nearest
 from pipeline.spelling import spellings
 from pipeline.stage import SPLITS
+from pipeline.yaml_text import ROWS, compose, read_text
 
 COLUMNS = {
     "file": "path of the image, relative to the root of the manifest; required",

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from pipeline.stage import Input
+from pipeline.stage import Input, Rows
 from stages.evaluation import class_differences
 from stages.evaluation.class_differences import counted
 from stages.evaluation.reductions import FIELD, Reductions
 from stages.images.containers import texts
 from stages.reporting.section import IMAGES, Given, Results, Section
 from stages.reporting.tables import steps_text, variants
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 CONTAINER = ("codec", "native_size")
 """Fields of files that the audit measures."""
@@ -74,8 +71,8 @@ difference in what it saw, but:{% endif %}
 
 def content(given: Given) -> Mapping[str, Any]:
     """Differences with their declarations, what was not audited, and the steps of every branch."""
-    evaluations, container = given.evaluations, given.rows.get("container")
-    reductions = Reductions(having(given.rows.get("images"), FIELD))
+    evaluations, images, container = given.evaluations, given.rows.get("images"), given.rows.get("container")
+    reductions = Reductions(images and images.having(FIELD))
     differences = [one for results in evaluations for one in class_differences.of_results(results)]
     differences += [one for results in evaluations for one in reductions.differences(results)]
     differences += of_files(container)
@@ -90,30 +87,13 @@ def content(given: Given) -> Mapping[str, Any]:
         "not_audited": not_audited,
         "resampled": resampled(evaluations),
         **branches(evaluations),
-        "containers": _containers(having(container, *CONTAINER)),
+        "containers": _containers(container and container.having(*CONTAINER)),
     }
 
 
-def having(rows: Dataset | None, *fields: str) -> Dataset | None:
-    """The rows of those parts that have all these fields; None where no rows do.
-
-    A view of several stages' rows has only the fields that all of them share: perturbed images beside equalized ones
-    would hide by what factor the latter were reduced.
-    """
-    parts = rows.parts if rows is not None else []
-    numbers = [number for number, part in enumerate(parts) if set(fields) <= set(part.schema)]
-    if rows is None or not numbers:
-        return None
-    chosen = rows.where(np.isin(rows.part_numbers, numbers))
-    first, *others = (parts[number].schema for number in numbers)
-    shared = {name: one for name, one in first.items() if all(other.get(name) == one for other in others)}
-    chosen.fields = shared  # what the chosen parts share, also where parts without rows lack it
-    return chosen if set(fields) <= set(shared) else None
-
-
-def of_files(container: Dataset | None) -> list[class_differences.Difference]:
+def of_files(container: Rows | None) -> list[class_differences.Difference]:
     """Differences of codec and native size between the files of both classes."""
-    rows = having(container, *CONTAINER)
+    rows = container and container.having(*CONTAINER)
     if rows is None:
         return []
     sizes: Any = np.asarray(rows.array("native_size"))
@@ -136,12 +116,12 @@ def resampled(evaluations: Sequence[Results]) -> list[str]:
     return found
 
 
-def gaps(evaluations: Sequence[Results], reductions: Reductions, container: Dataset | None = None) -> list[str]:
+def gaps(evaluations: Sequence[Results], reductions: Reductions, container: Rows | None = None) -> list[str]:
     """What the audit could not look at: one sentence each, with the way to have it audited."""
     origins = class_differences.origins(evaluations)
     files = [pair for pair, step in origins.items() if step["content"]]
     unseen = {pair for results in evaluations for pair in reductions.unseen(results)}
-    rows = having(container, *CONTAINER)
+    rows = container and container.having(*CONTAINER)
     unread = set(files) - (_pairs(rows) if rows is not None else set())
     found = []
     for what, wanted, missing, advice in (
@@ -165,7 +145,7 @@ def gaps(evaluations: Sequence[Results], reductions: Reductions, container: Data
     return found
 
 
-def _pairs(rows: Dataset) -> set[tuple[int, str]]:
+def _pairs(rows: Rows) -> set[tuple[int, str]]:
     """The (label, source) that rows have."""
     return set(zip(rows.column("label").tolist(), rows.column("source").tolist(), strict=True))
 
@@ -215,7 +195,7 @@ def branches(evaluations: Sequence[Results]) -> dict[str, Any]:
     return {"parts": ranked, "borrowed": said}
 
 
-def _containers(rows: Dataset | None) -> list[dict[str, Any]]:
+def _containers(rows: Rows | None) -> list[dict[str, Any]]:
     if rows is None or not len(rows) or "codec" not in rows.fields:
         return []
     labels, sources = rows.column("label"), rows.column("source")

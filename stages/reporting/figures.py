@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.stage import Rows
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pipeline.dataset import Dataset
 
 REAL_COLOR = "#111827"
 FAKE_COLORS = (
@@ -101,7 +102,7 @@ def contact_sheet(images: NDArray[np.uint8], columns: int, gap: int = 2) -> str:
     return data_uri(buffer.getvalue(), "png")
 
 
-def moments(rows: Dataset, field: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def moments(rows: Rows, field: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and population standard deviation of a field over rows, float64, one pass over blocks of 64 rows."""
     shape = rows.fields[field].shape
     total, squares = np.zeros(shape), np.zeros(shape)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from pipeline.stage import Rows
 from stages.reporting import figures
 from stages.reporting.section import IMAGES, Given, Section
 from stages.reporting.series import series
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 COLUMNS = 12
 SHOWN_PIXELS = 88
@@ -36,7 +34,7 @@ def content(given: Given) -> Mapping[str, Any]:
     return {"strips": strips} if strips else {}
 
 
-def _strips(rows: Dataset, samples: int) -> list[dict[str, Any]]:
+def _strips(rows: Rows, samples: int) -> list[dict[str, Any]]:
     if "image" not in rows.fields:
         return []
     strips = []

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.stage import Artifact, Input
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
+from pipeline.stage import Artifact, Input, Rows
 
 Results = Mapping[str, Any]
 """`results.json` of an evaluation."""
@@ -34,7 +31,7 @@ class Given:
     evaluations: Sequence[Results]
     places: Sequence[Path]
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
-    rows: Mapping[str, Dataset] = field(default_factory=dict)
+    rows: Mapping[str, Rows] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 

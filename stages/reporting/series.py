@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.stage import Rows
 from stages.evaluation.class_differences import processing
 from stages.reporting.tables import steps_text
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -22,14 +19,14 @@ class Series:
     source: str
     steps: str  # from the origin to here, as short as tells it from the source's other series
     alone: bool  # whether the source has no other series
-    rows: Dataset
+    rows: Rows
 
     @property
     def name(self) -> str:
         return self.source if self.alone else f"{self.source} ({self.steps})"
 
 
-def series(rows: Dataset) -> list[Series]:
+def series(rows: Rows) -> list[Series]:
     """Rows by label, source and steps: perturbed images are never mixed with those that they were made from."""
     parts = [processing(part.steps) for part in rows.parts]
     full = np.array([steps_text(steps) for steps in parts])[rows.part_numbers]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.stage import Input
+from pipeline.stage import Input, Rows
 from stages.reporting import figures
 from stages.reporting.section import Given, Section
 from stages.reporting.series import series
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 MAPS = {"fft2d": ("Mean log FFT magnitude, zero frequency in the middle", True),
         "dct2d": ("Mean log DCT magnitude, zero frequency top left", False)}  # fmt: skip
@@ -30,7 +27,7 @@ def content(given: Given) -> Mapping[str, Any]:
     return {"spectra": found} if found else {}
 
 
-def _spectra(rows: Dataset) -> list[dict[str, Any]]:
+def _spectra(rows: Rows) -> list[dict[str, Any]]:
     parts = {one.name: one.rows for one in series(rows)}
     labels = {one.name: one.label for one in series(rows)}
     found: list[dict[str, Any]] = []

@@ -7,19 +7,16 @@ trains nothing but the classifier.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.stage import FAKE, REAL
+from pipeline.stage import FAKE, REAL, Rows
 from stages.resynthesis.downsampling import by_255, downsample
 from stages.resynthesis.patches import Patches
 from stages.resynthesis.reconstruction import Reconstruction, checked
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 LEAST_REALS = 2
 """Real images in a batch, below which it has no reconstruction loss (released code)."""
@@ -38,7 +35,7 @@ class Joint(Reconstruction):
         self,
         *arguments: Any,
         fakes: Patches,
-        held_out_fakes: Dataset,
+        held_out_fakes: Rows,
         classifier: nn.Module,
         stage: int,
         weight: float,
@@ -106,7 +103,7 @@ class Joint(Reconstruction):
         return {**super().validate(), "held_out_accuracy": sum(shares) / 2}
 
     @torch.no_grad()
-    def taken_for(self, label: int, rows: Dataset) -> float:
+    def taken_for(self, label: int, rows: Rows) -> float:
         """Share of the rows that the classifier takes for this class."""
         self.classifier.eval()
         found = []

@@ -6,17 +6,15 @@ Each is mirrored left to right, top to bottom and turned by a quarter with proba
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.stage import Rows
 from stages.resynthesis.scale import SCALE
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 IN_MEMORY = 4 << 30  # bytes; larger sets are read batch by batch
 
@@ -30,7 +28,7 @@ class Patches:
     """
 
     def __init__(
-        self, rows: Dataset, device: str, random: torch.Generator, side: int | None, mirrors: str = "all"
+        self, rows: Rows, device: str, random: torch.Generator, side: int | None, mirrors: str = "all"
     ) -> None:
         self.rows, self.device, self.random, self.side, self.mirrors = rows, device, random, side, mirrors
         field = rows.fields["image"]

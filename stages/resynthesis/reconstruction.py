@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.errors import StageError
+from pipeline.stage import Rows
 from stages.resynthesis.degradations import degraded
 from stages.resynthesis.downsampling import by_255, downsample
 from stages.resynthesis.fidelity import bicubic, psnr, to_bytes
 from stages.resynthesis.losses import ReconstructionLoss
 from stages.resynthesis.patches import Patches
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
 
 SHOWN = 128  # pixels of an image in a picture, cut from its center
 COLUMNS = 7  # images in a picture; rows: original, enlarged by repetition, bicubic, re-synthesized
@@ -64,7 +62,7 @@ class Reconstruction:
         network: nn.Module,
         loss: ReconstructionLoss,
         patches: Patches,
-        held_out: Dataset,
+        held_out: Rows,
         schedule: Schedule,
         *,
         task: str,
@@ -139,7 +137,7 @@ class Reconstruction:
             found["psnr_bicubic"].append(psnr(to_bytes(bicubic(reduced)), images))
         return {name: float(torch.cat(values).mean()) for name, values in found.items()}
 
-    def blocks(self, rows: Dataset) -> Iterator[Tensor]:
+    def blocks(self, rows: Rows) -> Iterator[Tensor]:
         """Images (n, 3, H, W) uint8 on the device, in order, few enough for memory."""
         height, width = rows.fields["image"].shape[:2]
         for block in rows.blocks("image", max(BLOCK_PIXELS // (height * width), 1)):

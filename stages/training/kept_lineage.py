@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.lineage import KeptChain, KeptChains, KeptFile, KeptOrigin, Lineage, keep
-from pipeline.stage import FAKE, REAL
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
+from pipeline.stage import FAKE, REAL, Rows
 
 CLASSES = {REAL: "real", FAKE: "fake"}
 
 
-def kept_lineage(splits: Mapping[str, Dataset], folder: Path) -> dict[str, Any]:
+def kept_lineage(splits: Mapping[str, Rows], folder: Path) -> dict[str, Any]:
     """The entry `lineage` of a card; files that the steps use are copied into the model's folder, unless large.
 
     splits: name -> rows, whose parts have their lineage; without it there are no chains.

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted
-from pipeline.stage import FitContext
-
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
+from pipeline.stage import FitContext, Rows
 
 SAVE_ROWS = 4096
 """Rows between two savings."""
@@ -34,7 +31,7 @@ class Passes:
     def __init__(self, ctx: FitContext, total: int) -> None:
         self.ctx, self.total, self.done = ctx, total, 0
 
-    def run(self, name: str, rows: Dataset, field: str, size: int, step: Step) -> State:
+    def run(self, name: str, rows: Rows, field: str, size: int, step: Step) -> State:
         """The state after all rows in their order, in blocks of `size`. Raises Interrupted after saving.
 
         name  of the pass, and of its file in scratch

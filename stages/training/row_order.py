@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pipeline.dataset import Dataset
+from pipeline.stage import Rows
 
 
-def in_order(dataset: Dataset) -> Dataset:
+def in_order(dataset: Rows) -> Rows:
     """The rows sorted by id, then by chain."""
     words = np.ascontiguousarray(dataset.ids).view(">u8").reshape(-1, 2)
     chains = [bytes(part.chain) for part in dataset.parts]
@@ -19,7 +17,7 @@ def in_order(dataset: Dataset) -> Dataset:
     return dataset.take(np.lexsort((rank[dataset.part_numbers], words[:, 1], words[:, 0])))
 
 
-def fingerprint(dataset: Dataset) -> str:
+def fingerprint(dataset: Rows) -> str:
     """SHA-256 (32 hex digits) over chains, ids and labels of the rows, in the order of ids."""
     total = hashlib.sha256()
     for chain in sorted(bytes(part.chain) for part in dataset.parts):

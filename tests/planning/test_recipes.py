@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ids
+from pipeline.digests import digest, encode
 from pipeline.planning.recipes import (
     Recipe,
     artifact_key,
     chain_of,
     differences,
-    digest,
-    encode,
     make_recipe,
     recipe_config,
     rows_digest,

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ids
+from pipeline.digests import hash_rank
 from pipeline.errors import SourceError
-from pipeline.planning.rows import Names, Source, check_leaks, hash_rank, split_by_hash, tabulate
+from pipeline.planning.rows import Names, Source, check_leaks, split_by_hash, tabulate
 from pipeline.stage import SPLITS, SourceRows
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pipeline import ids
 from pipeline.declaring.document import Document
 from pipeline.declaring.views import parse
+from pipeline.digests import digest, hash_rank
 from pipeline.errors import ConfigError
-from pipeline.planning.recipes import Recipe, digest
-from pipeline.planning.rows import Names, Rows, hash_rank
+from pipeline.planning.recipes import Recipe
+from pipeline.planning.rows import Names, Rows
 from pipeline.planning.selection import Branch, Evaluator, Selection, Side, _join
 from pipeline.stage import SPLITS
 

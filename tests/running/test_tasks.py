@@ -12,7 +12,7 @@ from toy_project import Project, toy_id
 
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import StageError
-from pipeline.planning.plan import Plan
+from pipeline.planning.planned import Plan
 from pipeline.running import tasks
 from pipeline.running.tasks import Content, Facts, ShardTask, compute_rows, compute_shard, open_store
 from pipeline.running.works import TaskMaker, works_of

@@ -13,9 +13,9 @@ from toy_project import Project, touchstone
 
 from pipeline.declaring.document import load
 from pipeline.declaring.file_settings import file_reference
-from pipeline.declaring.yaml_text import COPIES, DEPTH, SETTINGS, Budget, compose, dump
 from pipeline.errors import ConfigError
 from pipeline.planning.pins import read_pins
+from pipeline.yaml_text import COPIES, DEPTH, SETTINGS, Budget, compose, dump
 from stages.images.manifests import read_manifest
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -129,7 +129,7 @@ def test_what_is_within_the_budget_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_nodes_are_those_that_the_library_makes(text: str) -> None:
-    from pipeline.declaring.yaml_text import Loader
+    from pipeline.yaml_text import Loader
 
     ours, theirs = compose(text, "some.yaml", SETTINGS), yaml.compose(text, Loader=Loader)
     assert (ours is None) == (theirs is None)
