@@ -1,8 +1,7 @@
 """Small convolutional network on FFT-2d or DCT-2d maps or on pixels (Frank et al. 2020, Zhang et al. 2019).
 
-The network follows the small CNN of Frank et al. (3 x 3 convolutions, average pooling, one dense unit) with batch
-normalization. Everything that is chosen (epoch, calibration) is chosen on validation rows. The whole progress is saved
-after each epoch, so a killed fit goes on with the same trajectory. Scoring pads micro-batches to one fixed size.
+A short way to write the composed detector (`detectors.deep`) with the small CNN of Frank et al.: settings are words of
+these papers, and `composed` says what they mean. Tensors keep the names that they have without the composition.
 """
 
 from __future__ import annotations
@@ -14,21 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from detectors.calibration import calibrated, platt
+from detectors import composition, deep
 from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
-from detectors.normalization import Band, Moments, inverse_deviation
+from detectors.networks import SmallCnn
+from detectors.normalization import Band
+from detectors.optimization import Adam, Training
+from detectors.preprocessing import Preprocessing
+from detectors.schedules.constant import Constant
+from detectors.schedules.patience import Patience
 
-BLOCK_VALUES = 1 << 20
-"""Coefficients of one block of rows whose statistics are taken at once."""
+SCALINGS: Mapping[str, Any] = {
+    "percentile": "percentile", "standardize": "standardize", "pixels": "symmetric", "none": "none"
+}  # fmt: skip
+PLACES: Mapping[str, Any] = {"flatten": "all", "pool": "mean"}
+PREFIX = "network."
+"""Of the composition's names."""
 
-NUMBERS = ("slope", "intercept")
-"""Of a state's plain data."""
+NUMBERS = deep.NUMBERS
 
 
 class Config(DetectorConfig):
     """Settings of a small convolutional network; the defaults of training are those of Frank et al. 2020."""
 
-    runs_network: ClassVar[bool] = True
+    on_device: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
     family: Literal["cnn"] = Field("cnn", description="the family; written out unless `preset` is")
@@ -59,103 +66,71 @@ class Config(DetectorConfig):
         """Whether a fit takes, or is given, statistics of the training rows."""
         return self.normalization == "standardize"
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """This one, and those of the composition."""
+        return ("detectors.cnn", *composed(self).modules)
+
     @model_validator(mode="after")
     def _no_idle_setting(self) -> Config:
         if self.band is not None and self.normalization != "percentile":
             raise ValueError(f"'band' has no effect with normalization '{self.normalization}'; remove it")
         return self
 
+    def check(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
+        """Rows are maps or pictures."""
+        composed(self).check(shape, axes)
+
+
+def composed(config: Config) -> composition.Config:
+    """The same detector in five parts."""
+    decay = config.weight_decay
+    return composition.Config(
+        feature=config.feature,
+        network=SmallCnn(widths=config.widths, places=PLACES[config.head]),
+        preprocessing=Preprocessing(scaling=SCALINGS[config.normalization], band=config.band),
+        training=Training(
+            optimizer=Adam(weight_decay=decay, decoupled=decay > 0),
+            learning_rate=config.learning_rate,
+            rate=Constant(),
+            stop=Patience(epochs=config.patience),
+            epochs=config.epochs,
+            batch=config.batch_size,
+        ),
+        micro_batch=config.micro_batch,
+    )
+
 
 def describe(config: Config) -> str:
     """Name of the detector in a table."""
-    return f"CNN on {config.feature}" + (f" ({config.band} band)" if config.band else "")
+    return deep.describe(composed(config))
 
 
 def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, Any]) -> Shapes:
     """Of a state's tensors; feature: shape of a row that it learned from, if its card says so."""
-    from detectors.network import empty_network
-
-    shape, axes = (plain.get(name) for name in ("shape", "axes"))
-    if not isinstance(shape, list) or not all(type(side) is int and side > 0 for side in shape):
-        raise ValueError(f"its 'shape' is {str(shape)[:40]}, expected sides of '{config.feature}'")
-    if feature is not None and tuple(shape) != feature:
-        raise ValueError(f"its 'shape' is {str(shape)[:40]}, expected that of '{config.feature}', {feature}")
-    if not isinstance(axes, list) or len(axes) != len(shape):
-        raise ValueError(f"its 'axes' are {str(axes)[:40]}, expected names of {len(shape)}")
-    network = empty_network(config, tuple(shape), tuple(axes), "meta")
-    return {name: tuple(one.shape) for name, one in network.state_dict().items()}
+    found = deep.shapes(composed(config), feature, plain)
+    return {name.removeprefix(PREFIX): shape for name, shape in found.items()}
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:
     """Weights of the epoch with the lowest balanced validation loss, training statistics, calibration."""
-    from detectors.network import Trainer
-
-    statistics = _statistics(train, control) if config.standardizes else {}
-    batches = train.batches(config.batch_size, control.seed, True, control.device)
-    trainer = Trainer(config, train.shape, train.axes, statistics, control.seed, control.device)
-    history: list[float] = []
-    best: dict[str, NDArray[Any]] = trainer.weights()
-    saved = control.restore()
-    if saved is not None:
-        history = list(saved.plain["history"])
-        best = {name[5:]: value for name, value in saved.tensors.items() if name.startswith("best.")}
-        trainer.load({name: value for name, value in saved.tensors.items() if not name.startswith("best.")})
-        batches.load_state(saved.plain["batches"])
-    while not _finished(config, history):
-        for features, labels in batches:
-            trainer.step(features, labels)
-        history.append(_balanced_loss(trainer.decisions(val.blocks(512)), val.labels))
-        if history[-1] == min(history) and history.count(history[-1]) == 1:
-            best = trainer.weights()
-        progress = {"history": history, "batches": dict(batches.state())}
-        control.save(State(trainer.everything() | {f"best.{name}": value for name, value in best.items()}, progress))
-        control.report(len(history), config.epochs)
-    state = State(best | statistics, {"shape": list(train.shape), "axes": list(train.axes)})
-    slope, intercept = platt(np.concatenate([decision(config, state, b) for b in val.blocks(512)]), val.labels)
-    chosen = {"slope": slope, "intercept": intercept, "epoch": int(np.argmin(history)) + 1, "validation_loss": history}
-    return State(state.tensors, dict(state.plain) | chosen)
-
-
-def _finished(config: Config, history: list[float]) -> bool:
-    if not history:
-        return False
-    return len(history) >= config.epochs or len(history) - 1 - int(np.argmin(history)) >= config.patience
-
-
-def _balanced_loss(decisions: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:
-    """Mean over the classes of the mean cross-entropy of each class, so that class counts do not choose the epoch."""
-    loss = np.logaddexp(0, np.where(labels == 1, -decisions, decisions))
-    return float((loss[labels == 1].mean() + loss[labels == 0].mean()) / 2)
-
-
-def _statistics(train: Examples, control: Control) -> dict[str, NDArray[np.float32]]:
-    """Mean and inverse population deviation (shape of a row): those given, or of all training rows of both classes.
-
-    A coefficient that never varies gets scale 0, so it becomes 0 instead of NaN.
-    """
-    if control.moments is not None:
-        mean, variance = control.moments
-    else:
-        moments = Moments()
-        for block in train.blocks(max(1, BLOCK_VALUES // int(np.prod(train.shape)))):
-            moments.update(block)
-        mean, variance = moments.mean, moments.variance
-    return {"mean": mean.astype(np.float32), "scale": inverse_deviation(variance)}
+    state = deep.fit(composed(config), train, val, control)
+    return State({name.removeprefix(PREFIX): value for name, value in state.tensors.items()}, state.plain)
 
 
 def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:
     """Logit (n,) float64 before calibration; above 0 = fake."""
-    from detectors.network import decisions, load_network
-
-    if list(features.shape[1:]) != list(state.plain["shape"]):
-        raise ValueError(
-            f"this detector was trained on rows of shape {tuple(state.plain['shape'])}, but got "
-            f"{features.shape[1:]}; give it '{config.feature}' of the same size"
-        )
-    network = load_network(config, tuple(state.plain["shape"]), tuple(state.plain["axes"]), state.tensors, device)
-    return decisions(network, features, config.micro_batch, device)
+    return deep.decision(composed(config), _with_prefix(state), features, device)
 
 
 def score(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float32]:
     """Probability of being fake (n,) float32 for maps or images (n, ...) as stored."""
-    return calibrated(decision(config, state, features, device), state.plain)
+    return deep.score(composed(config), _with_prefix(state), features, device)
+
+
+def _with_prefix(state: State) -> State:
+    """The state as the composition has it: statistics of coefficients are none of the network's."""
+    return State(
+        {name if name in ("mean", "scale") else PREFIX + name: value for name, value in state.tensors.items()},
+        state.plain,
+    )

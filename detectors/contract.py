@@ -10,7 +10,7 @@ the family has `flaw(config, state) -> str`, a clause as that of `misfit`. Famil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -22,17 +22,28 @@ from pydantic import BaseModel, ConfigDict
 class DetectorConfig(BaseModel):
     """Base of all families' configs: frozen, unknown keys rejected. `feature` names the field that is read.
 
-    runs_network  on torch: then device, threads and kernels are fixed before, and stand in recipes
-    libraries     whose version can change what it learns or scores, beside those of every training
+    on_device  it is a network on torch: then device, threads and kernels are fixed before, and stand in recipes
+    libraries  whose version can change what it learns or scores, beside those of every training
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
-    runs_network: ClassVar[bool] = False
+    on_device: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
 
     family: str
     feature: str
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules whose code decides what this config learns and scores; what they import counts with them."""
+        return (type(self).__module__,)
+
+    def check(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
+        """Look at the feature of a row before anything runs; raises ValueError with one sentence if it does not fit.
+
+        axes: what the row's axes are (`Examples.axes`); empty where nobody says.
+        """
 
     @property
     def fit_fields(self) -> Mapping[str, str]:
@@ -86,8 +97,8 @@ def misfit(state: State, shapes: Shapes, numbers: Iterable[str]) -> str:
 class Batches(Protocol):
     """Endless supply of shuffled training batches: one pass per iteration, a new order each time."""
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        """Pairs of torch tensors: features (n, ...) as stored, labels (n,) uint8."""
+    def __iter__(self) -> Iterator[tuple[Any, Any, NDArray[np.void]]]:
+        """Features (n, ...) as stored and labels (n,), both torch tensors; ids of the rows (n,) V16."""
         ...
 
     def state(self) -> Mapping[str, Any]:
@@ -95,6 +106,10 @@ class Batches(Protocol):
         ...
 
     def load_state(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Diverged(ArithmeticError):
+    """A training has numbers that are not finite; one sentence."""
 
 
 class Examples(Protocol):
@@ -121,17 +136,32 @@ class Examples(Protocol):
         ...
 
 
-def _forget(state: State) -> None:
-    del state
+def _forget(_: Any) -> None:
+    pass
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 @dataclass
 class Control:
-    """What a fit may know of the run. `save` may raise, to stop the fit at a point from which it can go on."""
+    """What a fit may know of the run, and the way to survive a kill.
+
+    restore    the state that was saved last, or None
+    save       keep a state from which the fit can go on; it may raise, to end the fit there
+    stopping   whether the run wants to end: then a fit saves and, unless it is done, calls `interrupt`, which raises
+    report     (done, total) steps
+    log        all entries so far of the training's log, one mapping of numbers each
+    moments    mean and variance to standardize with, in place of those of the training rows
+    """
 
     seed: int = 0
     device: str = "cpu"
     restore: Callable[[], State | None] = lambda: None
     save: Callable[[State], None] = _forget
+    stopping: Callable[[], bool] = lambda: False
+    interrupt: Callable[[], None] = _interrupt
     report: Callable[[int, int], None] = lambda done, total: None
-    moments: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # mean and variance to standardize with
+    log: Callable[[Sequence[Mapping[str, float]]], None] = _forget
+    moments: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None

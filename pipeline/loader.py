@@ -1,8 +1,8 @@
 """Shuffled torch batches from shards, in an order that (seed, epoch) fixes and that a killed run can take up again.
 
 No shuffle buffer and no workers by default: a random batch is one gather through the memory maps. Sets that fit a
-budget are loaded once, into GPU memory where the batches go there. Stored uint8 and float16 values travel as they are
-and become float32 on the batch.
+budget are loaded once, into GPU memory where the batches go there. Values keep the dtype in which they are stored;
+whoever computes with them makes floats of them there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LABEL, ROW = "label", "row"
 
 
 class Loader:
-    """Batches of a dataset: dictionaries of tensors, the fields plus "label" and "row" (int64 position in it).
+    """Batches of a dataset: dictionaries of tensors, the fields plus "label" and "row" (int64 position in it, on the CPU).
 
     dataset   a Dataset, or named arrays of equal length (with "label", if labels are wanted)
     seed      with the epoch it fixes the order, whatever the shards, the device or the workers
@@ -35,7 +35,6 @@ class Loader:
     balanced  each epoch has as many rows, equally many of each label: rare ones repeat, frequent ones are sampled
     drop_last leave out a last batch that is not full
     workers   processes (spawned) that gather; 0 gathers in this one
-    convert   uint8 (0..255, not scaled) and float16 become float32 after the gather
 
     Each iteration is one epoch, or what is left of it after `load_state` or a `break`.
     """
@@ -52,11 +51,10 @@ class Loader:
         balanced: bool = False,
         drop_last: bool = False,
         workers: int = 0,
-        convert: bool = True,
     ) -> None:
         self.source = _Source(dataset, tuple(fields))
         self.batch_size, self.seed, self.device, self.pinned = batch_size, seed, device, pinned
-        self.balanced, self.drop_last, self.workers, self.convert = balanced, drop_last, workers, convert
+        self.balanced, self.drop_last, self.workers = balanced, drop_last, workers
         self.epoch = 0
         self.batch = 0
         self.rows = len(self.source)
@@ -159,16 +157,12 @@ class Loader:
     def _finish(self, batch: dict[str, torch.Tensor], rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
         import torch
 
-        batch[ROW] = torch.from_numpy(np.array(rows))
         finished = {}
         for name, tensor in batch.items():
             if self.pinned and tensor.device.type == "cpu" and self.device != "cpu":
                 tensor = tensor.pin_memory()
-            tensor = tensor.to(self.device, non_blocking=self.pinned)
-            if self.convert and name not in (LABEL, ROW) and tensor.dtype in (torch.uint8, torch.float16):
-                tensor = tensor.to(torch.float32)
-            finished[name] = tensor
-        return finished
+            finished[name] = tensor.to(self.device, non_blocking=self.pinned)
+        return {**finished, ROW: torch.from_numpy(np.array(rows))}
 
 
 class _Source:

@@ -174,10 +174,11 @@ class FinetuneGenerator(Stage):
         """Write the artifact; progress is kept in `ctx.scratch`."""
         import torch
 
+        from detectors.seeding import seeded
         from stages.generators import trainer
         from stages.generators.generator_metrics import profile_distance_of
         from stages.generators.spectral_training import mean_profile
-        from stages.training.networks import prepare, seeded
+        from stages.training.networks import prepare
 
         check_precision(config.mixed_precision, ctx.device)
         prepare(ctx.device, ctx.threads)

@@ -171,14 +171,14 @@ def discriminator_architecture(recipe: Recipe, side: int, classes: int) -> dict[
 
 def new_players(family: str, architectures: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, nn.Module]:
     """Generator and discriminator, or one of them, with the fresh weights of a seed."""
-    from stages.training.networks import seeded
+    from detectors.seeding import seeded
 
     with seeded(seed):
         return {name: new_network(family, name, given) for name, given in architectures.items()}
 
 
 def new_network(family: str, player: str, architecture: Mapping[str, Any]) -> nn.Module:
-    """A network with fresh weights from torch's default random generator: see `stages.training.networks.seeded`."""
+    """A network with fresh weights from torch's default random generator: see `detectors.seeding.seeded`."""
     from importlib import import_module
 
     module = import_module(f"stages.generators.{family}" + ("_discriminator" if player == "discriminator" else ""))

@@ -253,8 +253,9 @@ class TrainResynthesizer(Stage):
         self, config: TrainResynthesizerConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext
     ) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
+        from detectors.seeding import seeded
         from stages.generators import trainer
-        from stages.training.networks import prepare, seeded
+        from stages.training.networks import prepare
 
         prepare(ctx.device, ctx.threads)
         if config.joint is None:
@@ -294,7 +295,7 @@ def architecture_of(config: TrainResynthesizerConfig, checkpoint: Path | Promise
 
 def new_network(architecture: weights.Architecture, start: Path | None) -> nn.Module:
     """A network to be trained, on the CPU: fresh from torch's default random generator (see
-    `stages.training.networks.seeded`), or from a file.
+    `detectors.seeding.seeded`), or from a file.
     """
     from stages.resynthesis.rdn import RDN
 

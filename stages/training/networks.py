@@ -1,40 +1,18 @@
-"""How a network is built and run so that its bytes depend on nothing around it.
+"""How a network is run so that its bytes depend on nothing around it.
 
 Kernels are chosen by the shape of a batch, and different kernels add in different orders. So every batch has the
-same number of rows: the last one is filled up, and the filling is dropped again. New weights come from a generator that
-the whole process shares: so one thread at a time builds networks.
+same number of rows: the last one is filled up, and the filling is dropped again. How one is built:
+`detectors.seeding`.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-_BUILDING = threading.RLock()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Networks that are built inside, on the CPU, have the weights of this seed, whatever other threads build.
-
-    torch's layers draw their weights from one generator per process. Its state is put back at the end, and whoever else
-    seeds waits until then: read and load before, so that nobody waits for a disk.
-    """
-    import torch
-
-    with _BUILDING:
-        before = torch.get_rng_state()
-        torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.set_rng_state(before)
 
 
 def prepare(device: str, threads: int) -> None:

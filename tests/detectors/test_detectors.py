@@ -52,14 +52,15 @@ class ShuffledBatches:
     def __init__(self, examples: MemoryExamples, size: int, seed: int) -> None:
         self.examples, self.size, self.seed, self.epoch = examples, size, seed, 0
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any, Any]]:
         import torch
 
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.examples))
         self.epoch += 1
         for start in range(0, len(order), self.size):
             some = order[start : start + self.size]
-            yield torch.from_numpy(self.examples.features[some]), torch.from_numpy(self.examples.labels[some])
+            ids = some.astype(">u8").view("V8").astype("V16")
+            yield torch.from_numpy(self.examples.features[some]), torch.from_numpy(self.examples.labels[some]), ids
 
     def state(self) -> Mapping[str, Any]:
         return {"epoch": self.epoch}
@@ -216,7 +217,7 @@ def test_a_killed_fit_goes_on_with_the_same_trajectory(case: str, tmp_path: Path
     for _ in range(SMALL["epochs"]):
         with pytest.raises(Killed, match="after an epoch"):
             trained.fit(control)
-    assert len(unpack(path).plain["history"]) == SMALL["epochs"]
+    assert len(unpack(path).plain["course"]["log"]) == SMALL["epochs"]
     assert equal(trained.fit(control), trained.state)
 
 
@@ -277,7 +278,7 @@ def test_profile_detectors_refuse_maps() -> None:
 def test_the_first_layer_of_the_network_equals_the_numpy_normalizations() -> None:
     import torch
 
-    from detectors.network import percentile_scaled
+    from detectors.preprocessing import percentile_scaled, statistics
 
     rows = maps(9, 4).features.astype(np.float32)
     rows[3, 1] = 2.0  # a flat plane
@@ -285,10 +286,10 @@ def test_the_first_layer_of_the_network_equals_the_numpy_normalizations() -> Non
     np.testing.assert_allclose(percentile_scaled(torch.from_numpy(rows)).numpy(), expected, atol=2e-6)
 
     rows[:, 0, 0, 0] = 1.0  # a coefficient that never varies
-    statistics = cnn._statistics(MemoryExamples(rows, np.zeros(9, np.uint8)), Control())
+    learned = statistics(MemoryExamples(rows, np.zeros(9, np.uint8)), Control())
     mean, variance = rows.astype(np.float64).mean(axis=0), rows.astype(np.float64).var(axis=0)
     expected = standardize(rows, mean.astype(np.float32), variance)
-    np.testing.assert_allclose((rows - statistics["mean"]) * statistics["scale"], expected, atol=1e-5)
+    np.testing.assert_allclose((rows - learned["mean"]) * learned["scale"], expected, atol=1e-5)
 
 
 def test_the_epoch_is_the_one_with_the_lowest_validation_loss() -> None:
@@ -308,7 +309,7 @@ def test_a_fit_stops_when_patience_ends_and_keeps_the_best_epoch() -> None:
     assert len(losses) < 40
     assert len(losses) - 1 - best == 2
     for name, value in state.tensors.items():
-        assert value.tobytes() == saved[best].tensors[f"network.{name}"].tobytes()
+        assert value.tobytes() == saved[best].tensors[f"network/detector/network.{name}"].tobytes()
 
 
 def test_platt_finds_the_curve_that_made_the_labels() -> None:

@@ -18,6 +18,7 @@ import torch
 from memory_rows import context, rows_of
 from torch import nn
 
+from detectors.seeding import seeded
 from stages.finetune_generator import FinetuneGenerator, FinetuneGeneratorConfig
 from stages.generators import generator_metrics, trainer, weights
 from stages.train_generator import (
@@ -29,7 +30,6 @@ from stages.train_generator import (
 )
 from stages.train_resynthesizer import new_classifier
 from stages.train_resynthesizer import new_network as new_resynthesizer
-from stages.training.networks import seeded
 
 AT_ONCE, TIMES = 4, 50
 

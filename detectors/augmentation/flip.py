@@ -1,0 +1,31 @@
+"""Images are mirrored sideways at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from numpy.typing import NDArray
+from pydantic import Field
+
+from detectors import parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Flip(parts.Settings):
+    """How often; a map of frequencies has no sides, and a residual is that of its image alone."""
+
+    acts_on: ClassVar[tuple[str, ...]] = ("image",)
+
+    augmentation: Literal["flip"] = Field("flip", description="mirrored sideways")
+    probability: float = Field(0.5, ge=0, le=1, description="share of the rows")
+
+
+def apply(settings: Flip, rows: Tensor, draw: Callable[..., NDArray[Any]]) -> Tensor:
+    """Rows (n, H, W, C) of which some are mirrored along W."""
+    import torch
+
+    mirrored = torch.from_numpy(draw("mirrored")[:, 0] < settings.probability).to(rows.device)
+    return torch.where(mirrored[:, None, None, None], rows.flip(2), rows)

@@ -1,0 +1,190 @@
+"""The network of `detectors.deep` and its training; imported where torch is at hand.
+
+Preprocessing is the network's first layer: what was learned about it (statistics of
+coefficients) is a part of its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from detectors import preprocessing
+from detectors.composition import Config
+from detectors.contract import Batches, Control, Examples
+from detectors.draws import uniforms
+from detectors.normalization import band_mask
+from detectors.optimization import optimizer_of
+from detectors.seeding import seeded
+from detectors.training import Course
+
+BLOCK_ROWS = 512
+
+
+class Composed(nn.Module):
+    """Rows as stored (n, *shape) -> what the head reads, (n, outputs) or (n, outputs, h, w) float32."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: Config, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
+        super().__init__()
+        self.preprocessing = config.preprocessing
+        self.half = config.training.precision == "bfloat16"
+        self.order, (channels, height, width) = preprocessing.layout(shape, axes)
+        self.standardizes = config.standardizes
+        if self.standardizes:
+            self.register_buffer("mean", torch.empty(shape))
+            self.register_buffer("scale", torch.empty(shape))
+        sides = preprocessing.sides_of(config.preprocessing, channels, height, width)
+        band = config.preprocessing.band
+        self.mask = None if band is None else band_mask(*sides, band)
+        self.kept: Tensor | None = None  # the mask on the device
+        module = import_module(config.network.code())
+        self.network: nn.Module = module.build(config.network, channels, sides, config.head.outputs)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if self.mask is not None and (self.kept is None or self.kept.device != rows.device):
+            self.kept = torch.from_numpy(self.mask).to(rows.device)
+        learned = (self.mean, self.scale) if self.standardizes else None
+        images = preprocessing.apply(self.preprocessing, rows, self.order, learned, self.kept)
+        with self._precision(rows.device.type):
+            outputs: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        return outputs.float()
+
+    def _precision(self, device: str) -> AbstractContextManager[Any]:
+        return torch.autocast(device, dtype=torch.bfloat16) if self.half else nullcontext()
+
+
+def without_values(config: Config, shape: tuple[int, ...], axes: tuple[str, ...]) -> Composed:
+    """The network on torch's meta device; nothing is drawn."""
+    with torch.device("meta"):
+        return Composed(config, shape, axes)
+
+
+def new(
+    config: Config, shape: tuple[int, ...], axes: tuple[str, ...], learned: Mapping[str, NDArray[Any]], control: Control
+) -> Composed:
+    """The network with the weights of `control.seed`, on its device. learned: statistics to standardize with."""
+    with seeded(control.seed):
+        network = Composed(config, shape, axes)
+    for name, values in learned.items():
+        getattr(network, name).copy_(torch.from_numpy(values))
+    return network.to(control.device)
+
+
+def loaded(
+    config: Config, shape: tuple[int, ...], axes: tuple[str, ...], tensors: Mapping[str, NDArray[Any]], device: str
+) -> Composed:
+    """The network of a state, ready to score."""
+    network = without_values(config, shape, axes)
+    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}, assign=True)
+    return network.to(device).eval()
+
+
+@torch.inference_mode()
+def read(
+    network: Composed, blocks: Iterable[NDArray[Any]], micro_batch: int, reading: Callable[[Tensor], Tensor]
+) -> NDArray[np.float64]:
+    """Numbers (n,) that `reading` makes of outputs for rows as stored, in micro-batches padded with zeros."""
+    device = next(network.parameters()).device
+    parts = []
+    for rows in blocks:
+        for start in range(0, len(rows), micro_batch):
+            some = rows[start : start + micro_batch]
+            padded = np.zeros((micro_batch, *rows.shape[1:]), dtype=rows.dtype)
+            padded[: len(some)] = some
+            numbers = reading(network(torch.from_numpy(padded).to(device)))
+            parts.append(numbers[: len(some)].double().cpu().numpy())
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+class Learning:
+    """A detector in training (`detectors.training.Learner`); a step is an epoch."""
+
+    random = None
+    advice = "lower learning_rate"
+
+    def __init__(self, config: Config, train: Examples, val: Examples, control: Control) -> None:
+        self.config, self.val, self.control, self.device = config, val, control, control.device
+        settings = config.training
+        learned = preprocessing.statistics(train, control) if config.standardizes else {}
+        self.batches: Batches = train.batches(settings.batch, control.seed, settings.balance, control.device)
+        self.network = new(config, train.shape, train.axes, learned, control)
+        self.optimizer = optimizer_of(settings, self.network.parameters())
+        self.steps = 0
+        self.numbers: dict[str, float] = {}
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"detector": self.network}
+
+    def all_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"detector": self.optimizer}
+
+    def more(self) -> dict[str, Any]:
+        return {"batches": dict(self.batches.state())}
+
+    def take_back(self, plain: Mapping[str, Any]) -> None:
+        self.batches.load_state(plain["batches"])
+
+    def epoch(self, course: Course) -> tuple[int, dict[str, float]]:
+        """One pass over the training rows, and what validation says after it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.training.learning_rate * self.config.rate_factor(course.log)
+        self.network.train()
+        losses, counts = [], []
+        for features, labels, ids in self.batches:
+            losses.append(self._step(self._augmented(features.to(self.device), ids, len(course.log)), labels))
+            counts.append(len(ids))
+            self.steps += 1
+        weights = torch.tensor(counts, dtype=torch.float64)
+        loss = float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum())
+        return sum(counts), {"loss": loss, **self.validation()}
+
+    def _augmented(self, rows: Tensor, ids: NDArray[np.void], epoch: int) -> Tensor:
+        for one in self.config.augmentation:
+            word = one.augmentation  # type: ignore[attr-defined]
+
+            def draw(name: str, count: int = 1, word: str = word) -> NDArray[np.float64]:
+                return uniforms(self.control.seed, ids, epoch, f"{word}/{name}", count)
+
+            rows = import_module(one.code()).apply(one, rows, draw)
+        return rows
+
+    def _step(self, rows: Tensor, labels: Tensor) -> Tensor:
+        """One update of the weights by a batch; its loss."""
+        loss = self.config.head.loss(self.network(rows), labels.to(self.device).float())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def validation(self) -> dict[str, float]:
+        """Loss and accuracies on validation rows, both classes with equal weight."""
+        self.network.eval()
+        head, fake = self.config.head, self.val.labels == 1
+        decisions = self._read(head.decision)
+        found = {
+            "validation_loss": balanced(np.logaddexp(0, np.where(fake, -decisions, decisions)), fake),
+            "validation_accuracy": balanced((decisions > 0) == fake, fake),
+        }
+        if self.config.training.select == "cell_accuracy":
+            shares = self._read(head.fake_share)
+            found["validation_cell_accuracy"] = balanced(np.where(fake, shares, 1 - shares), fake)
+        return found
+
+    def _read(self, reading: Callable[[Tensor], Tensor]) -> NDArray[np.float64]:
+        """Numbers (n,) of all validation rows."""
+        return read(self.network, self.val.blocks(BLOCK_ROWS), self.config.micro_batch, reading)
+
+
+def balanced(values: NDArray[Any], fake: NDArray[np.bool_]) -> float:
+    """Mean over the classes of the mean of each class, so that class counts do not choose the epoch."""
+    return float((values[fake].mean() + values[~fake].mean()) / 2)

@@ -1,0 +1,92 @@
+"""The config of a network detector: five parts, each with a word under its tag and its own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from detectors.augmentation import AnyAugmentation
+from detectors.contract import DetectorConfig
+from detectors.heads import AnyHead, Logit
+from detectors.networks import AnyNetwork
+from detectors.optimization import Training
+from detectors.preprocessing import Preprocessing, kind_of, layout, sides_of
+
+
+class Config(DetectorConfig):
+    """The five parts."""
+
+    on_device: ClassVar[bool] = True
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+
+    family: Literal["deep"] = Field("deep", description="the family; written out unless `preset` is")
+    feature: str = Field(description="field of maps or images: H x W, C x H x W, or H x W x C")
+    network: AnyNetwork = Field(description="architecture and its settings")
+    preprocessing: Preprocessing = Field(
+        Preprocessing(), description="what becomes of a row as stored: resize, crop, scale, normalize"
+    )
+    augmentation: tuple[AnyAugmentation, ...] = Field(
+        (), description="random changes of training rows, one after another"
+    )
+    head: AnyHead = Field(Logit(), description="how the network's last values are read")
+    training: Training = Field(Training(), description="optimizer, rules of rate and stop, batches, precision")
+    micro_batch: int = Field(32, ge=1, description="rows per forward pass when scoring, padded to this size")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        words = [getattr(one, "augmentation") for one in self.augmentation]  # noqa: B009
+        if len(set(words)) < len(words):
+            raise ValueError(f"'augmentation' is {', '.join(words)}; expected different ones")
+        if self.training.select == "cell_accuracy" and self.head.kind != "patches":
+            raise ValueError("'select: cell_accuracy' has no effect without the head 'patches'; select accuracy")
+        return self
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether a fit takes, or is given, statistics of the training rows."""
+        return self.preprocessing.scaling == "standardize"
+
+    @property
+    def resamples(self) -> bool:
+        """Whether preprocessing brings rows to one size."""
+        return self.preprocessing.one_size
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """This one, and what the parts select."""
+        chosen = (self.network, *self.augmentation, self.training.rate, self.training.stop)
+        return ("detectors.deep", *(part.code() for part in chosen if part is not None))
+
+    def check(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
+        """Rows are maps or pictures, large enough, and of a kind that each augmentation may act on."""
+        _, sides = layout(shape, axes)
+        sides_of(self.preprocessing, *sides)
+        kind = kind_of(axes)
+        for one in self.augmentation:
+            if kind not in one.acts_on:
+                raise ValueError(
+                    f"the augmentation '{one.augmentation}' acts on {' and '.join(one.acts_on)} rows, but "
+                    f"'{self.feature}' is of kind {kind}; remove it"
+                )
+
+    def history(self, log: Sequence[Mapping[str, float]]) -> list[float]:
+        """What chooses the epoch, a larger number being better."""
+        name, sign = self.training.selecting()
+        return [sign * entry[name] for entry in log]
+
+    def rate_factor(self, log: Sequence[Mapping[str, float]]) -> float:
+        """Of the learning rate in the next epoch; 0: there is none."""
+        rate = self.training.rate
+        return float(import_module(rate.code()).factor(rate, self.history(log)))
+
+    def ended_by(self, log: Sequence[Mapping[str, float]]) -> str:
+        """Why there is no next epoch: "epochs", "rate" or "stop"; else ""."""
+        stop = self.training.stop
+        if stop is not None and import_module(stop.code()).finished(stop, self.history(log)):
+            return "stop"
+        if len(log) >= self.training.epochs:
+            return "epochs"
+        return "" if self.rate_factor(log) else "rate"

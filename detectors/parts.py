@@ -1,0 +1,59 @@
+"""Parts of a detector's config that are one of several models, chosen by a word under their tag.
+
+A registry of such a part maps words to models. It stands in a module of its own that is part of no recipe, so that one
+more entry changes nothing that was trained: what counts is the chosen model's settings, and the modules that it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+
+class Settings(BaseModel):
+    """Base of all parts' settings: frozen, unknown keys rejected, no silent conversion of types.
+
+    module  name of the module that holds the part's code, "": the one where it is defined
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
+
+    module: ClassVar[str] = ""
+
+    def code(self) -> str:
+        """Name of the module whose code this part selects."""
+        return self.module or type(self).__module__
+
+
+class OneOf:
+    """Annotation of a setting: it is one of the registered models, the one that the word under `tag` names.
+
+    Raises ValueError (a part of pydantic's ValidationError) with the allowed words.
+    """
+
+    def __init__(self, tag: str, registry: Mapping[str, type[Settings]]) -> None:
+        self.tag, self.registry = tag, registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """The schema of a union with a tag."""
+        choices = {word: handler.generate_schema(model) for word, model in self.registry.items()}
+        union = core_schema.tagged_union_schema(choices, discriminator=self._word)
+        return core_schema.no_info_before_validator_function(self._known, union)
+
+    def _word(self, value: Any) -> Any:
+        return value.get(self.tag) if isinstance(value, Mapping) else getattr(value, self.tag, None)
+
+    def _known(self, value: Any) -> Any:
+        if not isinstance(value, Mapping | Settings):
+            raise ValueError(
+                f"expected a mapping with '{self.tag}' (one of {', '.join(self.registry)}) and its settings"
+            )
+        word = self._word(value)
+        if word is None:
+            raise ValueError(f"lacks '{self.tag}', one of {', '.join(self.registry)}")
+        if not isinstance(word, str) or word not in self.registry:
+            raise ValueError(f"its {self.tag} is {word!r}, expected one of {', '.join(self.registry)}")
+        return value
