@@ -9,6 +9,7 @@ FAMILIES = {
     "svm": "detectors.svm",
     "logistic": "detectors.logistic",
     "cnn": "detectors.cnn",
+    "deep": "detectors.deep",
     "prnu": "detectors.prnu",
     "threshold": "detectors.threshold",
     "forest": "detectors.forest",

@@ -37,7 +37,7 @@ class Composed(nn.Module):
     def __init__(self, config: Config, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
         super().__init__()
         self.preprocessing = config.preprocessing
-        self.half = config.training.precision == "bfloat16"
+        self.in_half = config.training.precision == "bfloat16"
         self.order, (channels, height, width) = preprocessing.layout(shape, axes)
         self.standardizes = config.standardizes
         if self.standardizes:
@@ -60,7 +60,7 @@ class Composed(nn.Module):
         return outputs.float()
 
     def _precision(self, device: str) -> AbstractContextManager[Any]:
-        return torch.autocast(device, dtype=torch.bfloat16) if self.half else nullcontext()
+        return torch.autocast(device, dtype=torch.bfloat16) if self.in_half else nullcontext()
 
 
 def without_values(config: Config, shape: tuple[int, ...], axes: tuple[str, ...]) -> Composed:
@@ -109,7 +109,7 @@ def read(
 class Learning:
     """A detector in training (`detectors.training.Learner`); a step is an epoch."""
 
-    random = None
+    random: torch.Generator | None = None
     advice = "lower learning_rate"
 
     def __init__(self, config: Config, train: Examples, val: Examples, control: Control) -> None:
@@ -150,9 +150,8 @@ class Learning:
 
     def _augmented(self, rows: Tensor, ids: NDArray[np.void], epoch: int) -> Tensor:
         for one in self.config.augmentation:
-            word = one.augmentation  # type: ignore[attr-defined]
 
-            def draw(name: str, count: int = 1, word: str = word) -> NDArray[np.float64]:
+            def draw(name: str, count: int = 1, word: str = one.augmentation) -> NDArray[np.float64]:
                 return uniforms(self.control.seed, ids, epoch, f"{word}/{name}", count)
 
             rows = import_module(one.code()).apply(one, rows, draw)
@@ -171,8 +170,10 @@ class Learning:
         self.network.eval()
         head, fake = self.config.head, self.val.labels == 1
         decisions = self._read(head.decision)
+        with np.errstate(invalid="ignore"):  # numbers that are not finite end the training
+            losses = np.logaddexp(0, np.where(fake, -decisions, decisions))
         found = {
-            "validation_loss": balanced(np.logaddexp(0, np.where(fake, -decisions, decisions)), fake),
+            "validation_loss": balanced(losses, fake),
             "validation_accuracy": balanced((decisions > 0) == fake, fake),
         }
         if self.config.training.select == "cell_accuracy":

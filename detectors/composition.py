@@ -22,22 +22,22 @@ class Config(DetectorConfig):
     on_device: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
 
-    family: Literal["deep"] = Field("deep", description="the family; written out unless `preset` is")
+    family: Literal["deep"] = Field(default="deep", description="the family; written out unless `preset` is")
     feature: str = Field(description="field of maps or images: H x W, C x H x W, or H x W x C")
     network: AnyNetwork = Field(description="architecture and its settings")
     preprocessing: Preprocessing = Field(
-        Preprocessing(), description="what becomes of a row as stored: resize, crop, scale, normalize"
+        default=Preprocessing(), description="what becomes of a row as stored: resize, crop, scale, normalize"
     )
     augmentation: tuple[AnyAugmentation, ...] = Field(
-        (), description="random changes of training rows, one after another"
+        default=(), description="random changes of training rows, one after another"
     )
-    head: AnyHead = Field(Logit(), description="how the network's last values are read")
-    training: Training = Field(Training(), description="optimizer, rules of rate and stop, batches, precision")
-    micro_batch: int = Field(32, ge=1, description="rows per forward pass when scoring, padded to this size")
+    head: AnyHead = Field(default=Logit(), description="how the network's last values are read")
+    training: Training = Field(default=Training(), description="optimizer, rules of rate and stop, batches, precision")
+    micro_batch: int = Field(default=32, ge=1, description="rows per forward pass when scoring, padded to this size")
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
-        words = [getattr(one, "augmentation") for one in self.augmentation]  # noqa: B009
+        words = [one.augmentation for one in self.augmentation]
         if len(set(words)) < len(words):
             raise ValueError(f"'augmentation' is {', '.join(words)}; expected different ones")
         if self.training.select == "cell_accuracy" and self.head.kind != "patches":

@@ -1,8 +1,8 @@
 """How the last values of a network are read: the loss of a training, and one decision for each row.
 
 A head says how many values a network gives (`outputs`) and reads logits (n, outputs), or (n, outputs, h, w) of a
-network whose cells speak for parts of a row. Another head is a class here with one line in `HEADS`. Decisions are logits:
-above 0 = fake, and the logistic function of one is the probability before calibration.
+network whose cells speak for parts of a row. Another head is a class here with one line in `HEADS`. Decisions are
+logits: above 0 = fake, and the logistic function of one is the probability before calibration.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class Head(parts.Settings):
 
     outputs: ClassVar[int]
 
+    kind: str
+
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Mean loss () of a batch; labels (n,) float32, 1 = fake."""
         raise NotImplementedError
@@ -40,7 +42,7 @@ class Logit(Head):
 
     outputs: ClassVar[int] = 1
 
-    kind: Literal["logit"] = Field("logit", description="one logit, binary cross-entropy")
+    kind: Literal["logit"] = Field(default="logit", description="one logit, binary cross-entropy")
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy."""
@@ -58,7 +60,7 @@ class Classes(Head):
 
     outputs: ClassVar[int] = 2
 
-    kind: Literal["classes"] = Field("classes", description="logits of real and fake, cross-entropy")
+    kind: Literal["classes"] = Field(default="classes", description="logits of real and fake, cross-entropy")
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy; written out, because torch's has no deterministic form on every device."""
@@ -78,9 +80,9 @@ class Patches(Head):
 
     outputs: ClassVar[int] = 2
 
-    kind: Literal["patches"] = Field("patches", description="logits of real and fake for each cell of a map")
+    kind: Literal["patches"] = Field(default="patches", description="logits of real and fake for each cell of a map")
     ensemble: Literal["after_softmax", "before_softmax", "vote"] = Field(
-        "after_softmax",
+        default="after_softmax",
         description="a row's score: mean of the cells' probabilities; probability of their mean logits; or the share "
         "of cells that say fake",
     )

@@ -20,10 +20,10 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class Adam(parts.Settings):
     """Adam (Kingma and Ba 2015)."""
 
-    method: Literal["adam"] = Field("adam", description="Adam")
-    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="decay of both moments")
-    weight_decay: float = Field(0.0, ge=0, description="part of the gradient, or with `decoupled` of the step")
-    decoupled: bool = Field(False, description="weight decay beside the gradient (AdamW)")
+    method: Literal["adam"] = Field(default="adam", description="Adam")
+    betas: tuple[Beta, Beta] = Field(default=(0.9, 0.999), description="decay of both moments")
+    weight_decay: float = Field(default=0.0, ge=0, description="part of the gradient, or with `decoupled` of the step")
+    decoupled: bool = Field(default=False, description="weight decay beside the gradient (AdamW)")
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> Adam:
@@ -35,10 +35,12 @@ class Adam(parts.Settings):
 class Sgd(parts.Settings):
     """Gradient descent with momentum."""
 
-    method: Literal["sgd"] = Field("sgd", description="gradient descent")
-    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last step that is kept")
-    dampening: float = Field(0.0, ge=0, lt=1, description="share of the gradient that is not added to the momentum")
-    weight_decay: float = Field(0.0, ge=0, description="part of the gradient")
+    method: Literal["sgd"] = Field(default="sgd", description="gradient descent")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="share of the last step that is kept")
+    dampening: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the gradient that is not added to the momentum"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="part of the gradient")
 
 
 OPTIMIZERS: dict[str, type[parts.Settings]] = {"adam": Adam, "sgd": Sgd}
@@ -48,19 +50,21 @@ AnyOptimizer = Annotated[parts.Settings, parts.OneOf("method", OPTIMIZERS)]
 class Training(parts.Settings):
     """Defaults are those of the small networks of Frank et al. 2020."""
 
-    optimizer: AnyOptimizer = Field(Adam(), description="method and its settings")
-    learning_rate: float = Field(1e-3, gt=0, description="size of a step")
-    rate: AnyRate = Field(Constant(), description="rule of the learning rate")
-    stop: AnyStop | None = Field(None, description="rule that ends the training before `epochs`; null: none")
-    epochs: int = Field(50, ge=1, description="passes over the training rows at most")
-    batch: int = Field(32, ge=2, description="rows per step")
-    balance: bool = Field(True, description="as many real as fake rows in an epoch, rare ones repeated")
+    optimizer: AnyOptimizer = Field(default=Adam(), description="method and its settings")
+    learning_rate: float = Field(default=1e-3, gt=0, description="size of a step")
+    rate: AnyRate = Field(default=Constant(), description="rule of the learning rate")
+    stop: AnyStop | None = Field(default=None, description="rule that ends the training before `epochs`; null: none")
+    epochs: int = Field(default=50, ge=1, description="passes over the training rows at most")
+    batch: int = Field(default=32, ge=2, description="rows per step")
+    balance: bool = Field(default=True, description="as many real as fake rows in an epoch, rare ones repeated")
     select: Literal["loss", "accuracy", "cell_accuracy"] = Field(
-        "loss",
+        default="loss",
         description="what of validation chooses the epoch, both classes with equal weight: loss; share of rows, or of "
         "all cells of a map, on the right side of 0",
     )
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the network; weights stay float32")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the network; weights stay float32"
+    )
 
     def selecting(self) -> tuple[str, float]:
         """Name of the validation's number that chooses, and the sign with which a larger one is better."""

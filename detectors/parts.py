@@ -28,6 +28,14 @@ class Settings(BaseModel):
         return self.module or type(self).__module__
 
 
+class Augmentation(Settings):
+    """Base of all augmentations. acts_on: kinds of rows (`detectors.preprocessing.KINDS`)."""
+
+    acts_on: ClassVar[tuple[str, ...]]
+
+    augmentation: str
+
+
 class OneOf:
     """Annotation of a setting: it is one of the registered models, the one that the word under `tag` names.
 
@@ -40,20 +48,10 @@ class OneOf:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """The schema of a union with a tag."""
         choices = {word: handler.generate_schema(model) for word, model in self.registry.items()}
-        union = core_schema.tagged_union_schema(choices, discriminator=self._word)
-        return core_schema.no_info_before_validator_function(self._known, union)
+        wanted = f"expected a mapping with '{self.tag}', one of {', '.join(self.registry)}, and its settings"
+        return core_schema.tagged_union_schema(
+            choices, discriminator=self._word, custom_error_type="part", custom_error_message=wanted
+        )
 
     def _word(self, value: Any) -> Any:
         return value.get(self.tag) if isinstance(value, Mapping) else getattr(value, self.tag, None)
-
-    def _known(self, value: Any) -> Any:
-        if not isinstance(value, Mapping | Settings):
-            raise ValueError(
-                f"expected a mapping with '{self.tag}' (one of {', '.join(self.registry)}) and its settings"
-            )
-        word = self._word(value)
-        if word is None:
-            raise ValueError(f"lacks '{self.tag}', one of {', '.join(self.registry)}")
-        if not isinstance(word, str) or word not in self.registry:
-            raise ValueError(f"its {self.tag} is {word!r}, expected one of {', '.join(self.registry)}")
-        return value

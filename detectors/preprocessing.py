@@ -38,35 +38,38 @@ class Resize(parts.Settings):
 
     size: int = Field(ge=1, description="pixels")
     sides: Literal["shorter", "both"] = Field(
-        "shorter", description="shorter: the other in proportion, rounded down; both: squeezed to a square"
+        default="shorter", description="shorter: the other in proportion, rounded down; both: squeezed to a square"
     )
-    filter: Literal["bilinear", "bicubic", "lanczos"] = Field("lanczos", description="as Pillow's, antialiased")
+    filter: Literal["bilinear", "bicubic", "lanczos"] = Field(default="lanczos", description="as Pillow's, antialiased")
 
 
-class Crop(parts.Settings):
+class CenterCrop(parts.Settings):
     """The middle of a row."""
 
     size: int = Field(ge=1, description="width and height, pixels")
     padding: Literal["refuse", "zeros"] = Field(
-        "refuse", description="of rows that are smaller: an error, or zeros around them"
+        default="refuse", description="of rows that are smaller: an error, or zeros around them"
     )
 
 
 class Preprocessing(parts.Settings):
     """Resize, crop, scale, normalize: in this order."""
 
-    resize: Resize | None = Field(None, description="null: rows as stored")
-    crop: Crop | None = Field(None, description="null: whole rows")
+    resize: Resize | None = Field(default=None, description="null: rows as stored")
+    crop: CenterCrop | None = Field(default=None, description="null: whole rows")
     scaling: Literal["none", "unit", "symmetric", "percentile", "standardize"] = Field(
-        "none",
+        default="none",
         description="none: as stored; unit: x / 255; symmetric: x / 127.5 - 1; percentile: 5th to 95th percentile of "
         "each row and channel to [-1, 1], clipped; standardize: per coefficient, with training statistics",
     )
     band: Band | None = Field(
-        None, description="with percentile: frequencies of an FFT-2d map that stay, the others become 0; null: all"
+        default=None,
+        description="with percentile: frequencies of an FFT-2d map that stay, the others become 0; null: all",
     )
-    mean: tuple[float, ...] | None = Field(None, description="of each channel, subtracted after scaling; null: none")
-    deviation: tuple[float, ...] | None = Field(None, description="of each channel, divided by; null: none")
+    mean: tuple[float, ...] | None = Field(
+        default=None, description="of each channel, subtracted after scaling; null: none"
+    )
+    deviation: tuple[float, ...] | None = Field(default=None, description="of each channel, divided by; null: none")
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> Preprocessing:

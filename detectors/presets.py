@@ -86,6 +86,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "head": "pool",
         "widths": [32, 32],
     },
+    # pixels in a small network with mirrored images: the composed detector at its shortest
+    "pixel-compact": {
+        "family": "deep",
+        "feature": "image",
+        "network": {"architecture": "compact"},
+        "preprocessing": {"scaling": "symmetric"},
+        "augmentation": [{"augmentation": "flip"}],
+        "head": {"kind": "classes"},
+        "training": {"stop": {"rule": "patience"}},
+    },
     "pixel-cnn": {"family": "cnn", "feature": "image", "normalization": "pixels", "head": "pool"},
     # baselines of Frank et al. 2020
     "eigenfaces": {"family": "eigenfaces", "feature": "image", "scaling": "pixels"},

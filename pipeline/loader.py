@@ -26,7 +26,7 @@ LABEL, ROW = "label", "row"
 
 
 class Loader:
-    """Batches of a dataset: dictionaries of tensors, the fields plus "label" and "row" (int64 position in it, on the CPU).
+    """Batches of a dataset: dictionaries of tensors, the fields, "label" and "row" (int64 position, on the CPU).
 
     dataset   a Dataset, or named arrays of equal length (with "label", if labels are wanted)
     seed      with the epoch it fixes the order, whatever the shards, the device or the workers

@@ -41,15 +41,16 @@ class Kind(StrEnum):
 
 CHANNEL, ROW, COLUMN = "channel", "row", "column"
 MAP, MAPS, PICTURE = (ROW, COLUMN), (CHANNEL, ROW, COLUMN), (ROW, COLUMN, CHANNEL)
-"""Names of axes: of a map, of several maps, and of a picture as Pillow has it."""
+SPECTRA = (CHANNEL, f"{ROW} frequency", f"{COLUMN} frequency")
+"""Names of axes: of a map, of several maps, of a picture as Pillow has it, and of maps of frequencies, not places."""
 
 
 @dataclass(frozen=True)
 class Field:
     """One array of a dataset: dtype and shape of one row, the units of its values, and what its axes are.
 
-    axes  one name per axis of a row; CHANNEL, ROW and COLUMN are what pictures and networks look for. Without them a
-          field of one axis is a curve, and nobody takes one of more axes for a map or a picture.
+    axes  one name per axis of a row; CHANNEL, ROW and COLUMN (or their frequencies) are what pictures and networks look
+          for. Without them a field of one axis is a curve, and nobody takes one of more axes for a map or a picture.
     """
 
     dtype: str

@@ -96,7 +96,7 @@ class Evaluate(Stage):
             raise StageError(lacking)
         model = _only(ctx.artifacts["model"])
         detector = load_detector(model.path)
-        if detector.config.runs_network:
+        if detector.config.on_device:
             prepare(ctx.device, ctx.threads)
         variants = {name: view.split(config.split) for name, view in named_views(views["test"]).items()}
         scores = score_all(detector, variants, ctx)

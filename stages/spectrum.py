@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import field_validator, model_validator
 
-from pipeline.stage import MAPS, Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
+from pipeline.stage import SPECTRA, Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, setting
 from stages.images.image_field import SMALLEST, image_size
 
 Feature = Literal["profile", "projections", "dct2d", "fft2d"]
 
-PROFILES, SPECTRA = "stages.spectra.profiles", "stages.spectra.maps"
-MODULES: dict[Feature, str] = {"profile": PROFILES, "projections": PROFILES, "dct2d": SPECTRA, "fft2d": SPECTRA}
+OF_PROFILES, OF_MAPS = "stages.spectra.profiles", "stages.spectra.maps"
+MODULES: dict[Feature, str] = {"profile": OF_PROFILES, "projections": OF_PROFILES, "dct2d": OF_MAPS, "fft2d": OF_MAPS}
 
 FREQUENCY = ("frequency",)
 
@@ -93,7 +93,7 @@ class Spectrum(Stage):
         height, width = image_size(inputs["of"], self.name, SMALLEST)
         found: dict[str, Field] = {}
         if config.convention is not None:
-            length = importlib.import_module(PROFILES).profile_length(height, width, config.convention)
+            length = importlib.import_module(OF_PROFILES).profile_length(height, width, config.convention)
             amplitude = "|F|^2" if config.convention == "jung21" else "|F|"
             found["profile"] = Field("float32", (length,), f"20 ln {amplitude}, {config.convention}", FREQUENCY)
         if "projections" in config.features:
@@ -101,9 +101,9 @@ class Spectrum(Stage):
             found["column_profile"] = Field("float32", (width,), "20 ln |F|", FREQUENCY)
         planes = 1 if config.color == "gray" else 3
         if "dct2d" in config.features:
-            found["dct2d"] = Field("float16", (planes, height, width), "ln |DCT|", MAPS)
+            found["dct2d"] = Field("float16", (planes, height, width), "ln |DCT|", SPECTRA)
         if "fft2d" in config.features:
-            found["fft2d"] = Field("float16", (planes, height, width), "ln |FFT|, DC first", MAPS)
+            found["fft2d"] = Field("float16", (planes, height, width), "ln |FFT|, DC first", SPECTRA)
         return found
 
     def compute(self, config: SpectrumConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
@@ -112,11 +112,11 @@ class Spectrum(Stage):
         images = batch.inputs[0]["image"]
         found: dict[str, NDArray[Any]] = {}
         if {"profile", "projections"}.intersection(config.features):
-            profiles = importlib.import_module(PROFILES)
+            profiles = importlib.import_module(OF_PROFILES)
             projected = "projections" in config.features
             found |= profiles.line_spectra(images, config.convention, projected)
         for name in ("dct2d", "fft2d"):
             if name in config.features:
-                kernel = getattr(importlib.import_module(SPECTRA), f"{name}_maps")
+                kernel = getattr(importlib.import_module(OF_MAPS), f"{name}_maps")
                 found[name] = kernel(images, config.color, np.float32, np.float16)
         return found

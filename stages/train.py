@@ -8,7 +8,8 @@ after each epoch and goes on from there after a kill.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
@@ -19,21 +20,22 @@ from pydantic import SerializeAsAny, field_validator
 
 from detectors import FAMILIES
 from detectors.calibration import best_threshold
-from detectors.contract import Control, DetectorConfig, State
+from detectors.contract import Control, DetectorConfig, Diverged, State
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, file_setting, setting
-from stages.evaluation.detector_file import FeatureRows, pack, promised, save_detector, unpack
+from stages.evaluation.detector_file import FeatureRows, promised, save_detector
 from stages.spectra import statistics_file
+from stages.training import progress
 from stages.training.alike import check_alike
-from stages.training.detector_choice import DetectorSchema, detector_config, family_module, no_feature
+from stages.training.detector_choice import DetectorSchema, detector_config, family_module, module_name, no_feature
 from stages.training.kept_lineage import kept_lineage
 from stages.training.networks import prepare
 from stages.training.row_order import fingerprint, in_order
 
 __all__ = ["Train", "TrainConfig"]
 
-PROGRESS = "progress.safetensors"
+LOG = "log.jsonl"
 LEAST_ROWS = 2
 """Rows of each class that train and val must hold."""
 
@@ -87,9 +89,10 @@ class Train(Stage):
             check_alike(rows, field)
             if field not in rows:
                 raise ValueError(no_feature("the rows of 'on'", field, rows, setting_name))
+        name = config.detector.feature
+        config.detector.check(rows[name].shape, rows[name].axes)
         if "standardization" in inputs:
-            feature = config.detector.feature
-            statistics_file.check(inputs["standardization"], feature, rows[feature])
+            statistics_file.check(inputs["standardization"], name, rows[name])
         return {}
 
     def promise(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -107,15 +110,15 @@ class Train(Stage):
 
     def on_device(self, config: TrainConfig, models: Mapping[str, Any] = MappingProxyType({})) -> bool:
         """Only a family that is a network; the others give the same bytes on every device."""
-        return config.detector.runs_network
+        return config.detector.on_device
 
     def libraries_of(self, config: TrainConfig, models: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """Those of every training, and the family's."""
         return (*self.libraries, *config.detector.libraries)
 
     def modules(self, config: TrainConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
-        """The family's module."""
-        return (FAMILIES[config.detector.family],)
+        """The family's module, and those that its config selects."""
+        return (module_name(config.detector.family), *config.detector.modules)
 
     def fit(self, config: TrainConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `model.safetensors`, `card.json`, and in `files` what the steps in the card need."""
@@ -124,13 +127,16 @@ class Train(Stage):
         splits = {name: FeatureRows(in_order(dataset.split(name)), feature) for name in ("train", "val")}
         for name, rows in splits.items():
             _check_classes(name, rows)
-        family, runs_network = family_module(config.detector.family), config.detector.runs_network
+        family, runs_network = family_module(config.detector.family), config.detector.on_device
         if runs_network:
             prepare(ctx.device, ctx.threads)
         control = _control(config, ctx)
         if config.standardization is not None:
             control.moments = statistics_file.load(_statistics_path(ctx))
-        state = family.fit(config.detector, splits["train"], splits["val"], control)
+        try:
+            state = family.fit(config.detector, splits["train"], splits["val"], control)
+        except Diverged as error:
+            raise StageError(str(error)) from None
         val = splits["val"]
         scores = np.concatenate([family.score(config.detector, state, block, ctx.device) for block in val.blocks(512)])
         threshold = best_threshold(scores, val.labels)
@@ -149,6 +155,8 @@ class Train(Stage):
             "lineage": kept_lineage({name: rows.dataset for name, rows in splits.items()}, ctx.out),
         }
         card = save_detector(ctx.out, config.detector, state, facts)
+        if (ctx.scratch / LOG).is_file():
+            write_bytes(ctx.out / LOG, (ctx.scratch / LOG).read_bytes())
         kept = ("detector", "threshold", "validation", "trained_on", *self.promise(config, {"on": dataset.fields}))
         ctx.facts.update({name: card[name] for name in kept})
 
@@ -180,18 +188,20 @@ def _check_classes(split: str, rows: FeatureRows) -> None:
 
 
 def _control(config: TrainConfig, ctx: FitContext) -> Control:
-    """Progress goes to one file in scratch that is replaced as a whole; after Ctrl-C the fit ends there."""
-    path = ctx.scratch / PROGRESS
-
-    def restore() -> State | None:
-        return unpack(path) if path.is_file() else None
+    """Progress and log are files in scratch, each replaced as a whole; after Ctrl-C the fit ends at its next saving."""
+    path = ctx.scratch / progress.FILE
 
     def save(state: State) -> None:
-        write_bytes(path, pack(state))
+        write_bytes(path, progress.pack(state))
         if ctx.stopping():
             raise Interrupted("training stopped; the epochs so far are kept and the same command goes on")
 
-    return Control(config.seed, ctx.device, restore, save, ctx.report)
+    def log(entries: Sequence[Mapping[str, float]]) -> None:
+        write_bytes(ctx.scratch / LOG, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+
+    return Control(
+        config.seed, ctx.device, lambda: progress.restore(path), save, ctx.stopping, report=ctx.report, log=log
+    )
 
 
 def _counts(dataset: Rows) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Augmentations by name: random changes of training rows. Part of no recipe: one more changes nothing that was trained.
 
-An augmentation is a module here with its settings (a `detectors.parts.Settings` with the tag `augmentation`) and one
-line in `AUGMENTATIONS`. Of its settings the class says `acts_on`, kinds of rows (`detectors.preprocessing.KINDS`:
+An augmentation is a module here with its settings (a `detectors.parts.Augmentation`) and one
+line in `AUGMENTATIONS`. The class says `acts_on`, kinds of rows (`detectors.preprocessing.KINDS`:
 image, residual, spectrum); planning refuses it on others. Its one function is
 
     apply(settings, rows, draw) -> rows
@@ -22,12 +22,12 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from detectors.augmentation import flip
-from detectors.parts import OneOf, Settings
+from detectors.parts import Augmentation, OneOf
 
 IN_RECIPES = False
 
-AUGMENTATIONS: Mapping[str, type[Settings]] = {
+AUGMENTATIONS: Mapping[str, type[Augmentation]] = {
     "flip": flip.Flip,
 }
 
-AnyAugmentation = Annotated[Settings, OneOf("augmentation", AUGMENTATIONS)]
+AnyAugmentation = Annotated[Augmentation, OneOf("augmentation", AUGMENTATIONS)]

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Flip(parts.Settings):
+class Flip(parts.Augmentation):
     """How often; a map of frequencies has no sides, and a residual is that of its image alone."""
 
     acts_on: ClassVar[tuple[str, ...]] = ("image",)
 
-    augmentation: Literal["flip"] = Field("flip", description="mirrored sideways")
-    probability: float = Field(0.5, ge=0, le=1, description="share of the rows")
+    augmentation: Literal["flip"] = Field(default="flip", description="mirrored sideways")
+    probability: float = Field(default=0.5, ge=0, le=1, description="share of the rows")
 
 
 def apply(settings: Flip, rows: Tensor, draw: Callable[..., NDArray[Any]]) -> Tensor:

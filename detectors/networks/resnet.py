@@ -8,6 +8,8 @@ the head. With `patches` it is the one of patch-forensics; "no-down" of GRIP has
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -182,3 +184,23 @@ class Compact(nn.Module):
 
 NETWORKS = {"resnet50": DeepStemResNet50, "compact": Compact}
 """Of residual features; class 1 is fake in those that this project trains."""
+
+
+def build(settings: Any, channels: int, sides: tuple[int, int], outputs: int) -> nn.Module:
+    """A new network of an entry of `detectors.networks`. Raises ValueError where it has not that many outputs."""
+    del sides
+    if settings.architecture == "resnet":
+        return ResNet(
+            settings.depth,
+            outputs,
+            channels,
+            kernel=settings.kernel,
+            early_strides=settings.early_strides,
+            strides=STRIDES[: settings.stages],
+            patches=settings.patches,
+        )
+    if outputs != 2:
+        raise ValueError(f"'{settings.architecture}' has 2 outputs, not {outputs}; choose the head 'classes'")
+    if settings.architecture == "compact":
+        return Compact(channels, settings.widths)
+    return DeepStemResNet50(channels, settings.early_strides)

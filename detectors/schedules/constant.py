@@ -13,7 +13,7 @@ from detectors import parts
 class Constant(parts.Settings):
     """Nothing to choose."""
 
-    rule: Literal["constant"] = Field("constant", description="the learning rate stays")
+    rule: Literal["constant"] = Field(default="constant", description="the learning rate stays")
 
 
 def factor(settings: Constant, history: Sequence[float]) -> float:

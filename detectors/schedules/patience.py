@@ -13,8 +13,10 @@ from detectors import parts
 class Patience(parts.Settings):
     """How many epochs."""
 
-    rule: Literal["patience"] = Field("patience", description="ends after some epochs without a better validation")
-    epochs: int = Field(5, ge=1, description="so many in a row; the first of equally good ones counts")
+    rule: Literal["patience"] = Field(
+        default="patience", description="ends after some epochs without a better validation"
+    )
+    epochs: int = Field(default=5, ge=1, description="so many in a row; the first of equally good ones counts")
 
 
 def finished(settings: Patience, history: Sequence[float]) -> bool:

@@ -13,9 +13,9 @@ from detectors import parts
 class Steps(parts.Settings):
     """When it falls, and how deep."""
 
-    rule: Literal["steps"] = Field("steps", description="the learning rate falls after some epochs")
+    rule: Literal["steps"] = Field(default="steps", description="the learning rate falls after some epochs")
     after: tuple[int, ...] = Field(min_length=1, description="numbers of epochs, each of which lowers the rate once")
-    by: float = Field(0.1, gt=0, lt=1, description="factor of each step")
+    by: float = Field(default=0.1, gt=0, lt=1, description="factor of each step")
 
 
 def factor(settings: Steps, history: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError
 from pipeline.planning.planned import Plan
 from pipeline.planning.selection import Branch, origin
-from pipeline.stage import COLUMN, PICTURE, ROW, Field
+from pipeline.stage import COLUMN, PICTURE, ROW, SPECTRA, Field
 
 MOST_MAPS = 8
 """Channels that are drawn of a row with many of them: the first."""
@@ -91,7 +91,7 @@ def draw(value: NDArray[Any], field: Field, title: str, out: Path) -> None:
     from matplotlib.figure import Figure
 
     value = np.moveaxis(value, -1, 0) if field.axes == PICTURE else value
-    maps = value.reshape(-1, *value.shape[-2:]) if {ROW, COLUMN} <= set(field.axes) else None
+    maps = value.reshape(-1, *value.shape[-2:]) if {ROW, COLUMN} <= set(field.axes) or field.axes == SPECTRA else None
     if maps is not None and len(maps) > MOST_MAPS:
         title, maps = f"{title} (channels 0 to {MOST_MAPS - 1} of {len(maps)})", maps[:MOST_MAPS]
     figure = Figure(figsize=(5, 3.4) if maps is None else (4 * len(maps), 4), layout="constrained")

@@ -49,7 +49,7 @@ def promised(config: DetectorConfig, shape: tuple[int, ...]) -> dict[str, Any]:
         "feature": config.feature,
         "feature_shape": list(shape),
         "resamples": config.resamples,
-        "runs_network": config.runs_network,
+        "runs_network": config.on_device,
         "libraries": list(config.libraries),
     }
 
@@ -81,21 +81,21 @@ class FeatureRows:
 
         fields = [self.feature]
         loader = Loader(self.dataset, fields, batch_size=size, seed=seed, device=device, balanced=balanced)
-        return LoaderBatches(loader, self.feature)
+        return LoaderBatches(loader, self.feature, self.dataset.ids)
 
     def field(self, name: str) -> FeatureRows:
         return FeatureRows(self.dataset, name)
 
 
 class LoaderBatches:
-    """A loader's batches as pairs of features and labels."""
+    """A loader's batches as features, labels and ids of the rows; ids: of the whole dataset, (n,) V16."""
 
-    def __init__(self, loader: Any, feature: str) -> None:
-        self.loader, self.feature = loader, feature
+    def __init__(self, loader: Any, feature: str, ids: NDArray[np.void]) -> None:
+        self.loader, self.feature, self.ids = loader, feature, ids
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any, NDArray[np.void]]]:
         for batch in self.loader:
-            yield batch[self.feature], batch["label"]
+            yield batch[self.feature], batch["label"], self.ids[batch["row"].numpy()]
 
     def state(self) -> Mapping[str, Any]:
         return dict(self.loader.state())
@@ -198,26 +198,3 @@ def _card(path: Path) -> dict[str, Any]:
     if feature is not None and not (isinstance(feature, list) and all(type(side) is int for side in feature)):
         raise StageError(f"{path} is no detector card: its 'feature_shape' is {shown(feature)}; train again")
     return card
-
-
-def pack(state: State) -> bytes:
-    """A state as one safetensors file, so that arrays and plain data are replaced together."""
-    from safetensors.numpy import save
-
-    tensors = {name: np.asarray(value, order="C") for name, value in state.tensors.items()}
-    return save(tensors, metadata={"plain": json.dumps(state.plain, sort_keys=True)})
-
-
-def unpack(path: Path) -> State:
-    """The state that `pack` wrote. Raises StageError where the file is damaged."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            plain = json.loads((file.metadata() or {})["plain"])
-    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
-        raise StageError(
-            f"the progress of a training in {path} is damaged ({error}); remove the file, and the training begins anew"
-        ) from None
-    return State(tensors, plain)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from detectors import FAMILIES, PRESETS
 from detectors.contract import DetectorConfig
-from pipeline.sentences import closest, nearest
+from pipeline.sentences import closest, describe, nearest
 from pipeline.stage import Promise, Schema
 from stages.sentences import expected
 from stages.training.alike import check_alike
@@ -22,11 +22,16 @@ from stages.training.alike import check_alike
 IN_RECIPES = False
 
 
-def family_module(family: str) -> Any:
-    """The module of a detector family. Raises ValueError for an unknown one."""
+def module_name(family: str) -> str:
+    """Name of the module of a detector family. Raises ValueError for an unknown one."""
     if family not in FAMILIES:
         raise ValueError(f"'{family}' is no detector family; {expected(family, FAMILIES)}")
-    return importlib.import_module(FAMILIES[family])
+    return FAMILIES[family]
+
+
+def family_module(family: str) -> Any:
+    """The module of a detector family. Raises ValueError for an unknown one."""
+    return importlib.import_module(module_name(family))
 
 
 def detector_config(value: Any) -> DetectorConfig:
@@ -51,14 +56,35 @@ def detector_config(value: Any) -> DetectorConfig:
         first, *others = failure.errors()
         same = [one for one in others if one["loc"][:1] == first["loc"][:1]]
         problem = max((first, *same), key=lambda one: len(one["loc"]))  # of a list the value that is wrong
-    name = ".".join(str(part) for part in problem["loc"][:1])
+    name, value = _found(problem["loc"], settings)
     kind = f"detector family '{settings['family']}'"
     if problem["type"] == "extra_forbidden":
-        raise ValueError(f"'{name}' is not a setting of {kind}{nearest(name, model.model_fields)}")
+        raise ValueError(f"'{name}' is not a setting of {kind}{_meant(name, model)}")
     if problem["type"] == "missing":
         raise ValueError(f"lacks '{name}', which {kind} needs")
+    shown = describe(value) if isinstance(value, dict) else repr(value)
     text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    raise ValueError(f"{kind}: '{name}' is {settings.get(name)!r}; {text}" if name else f"{kind}: {text}")
+    raise ValueError(f"{kind}: '{name}' is {shown}; {text}" if name else f"{kind}: {text}")
+
+
+def _found(place: tuple[int | str, ...], settings: Any) -> tuple[str, Any]:
+    """Name of a setting, with those that it lies in, and its value; `place` also has words that chose a part."""
+    names, value, shown = [], settings, settings
+    for number, part in enumerate(place):
+        if isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        elif isinstance(value, dict) and (part in value or number == len(place) - 1):
+            names.append(str(part))
+            value = shown = value.get(part)
+    return ".".join(names), shown
+
+
+def _meant(name: str, model: type[DetectorConfig]) -> str:
+    """What a setting that there is not was probably meant to be; name: with those that it lies in."""
+    if "." not in name:
+        return nearest(name, model.model_fields)
+    inner = model.model_json_schema().get("$defs", {}).values()
+    return closest(name.rpartition(".")[2], {word for one in inner for word in one.get("properties", {})})
 
 
 class DetectorSchema:

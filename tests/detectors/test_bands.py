@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from detectors.cnn import Config, describe
-from detectors.network import Trainer, empty_network, load_network
+from detectors.cnn import Config, composed, describe
+from detectors.composed import Composed, loaded
 from detectors.normalization import band_mask, keep_band, percentile_scale
+from detectors.seeding import seeded
+from detectors.training import tensors_of
 from pipeline.stage import MAPS
 from stages.spectra.maps import fft2d_maps
 from stages.training.detector_choice import detector_config
@@ -22,10 +24,17 @@ def config(band: str | None = None) -> Config:
     return found
 
 
+def network_of(config: Config, shape: tuple[int, ...]) -> Composed:
+    with seeded(0):
+        return Composed(composed(config), shape, MAPS)
+
+
 def first_layer(network: Any, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """What reaches the first convolution for rows as stored."""
     seen: list[np.ndarray[Any, Any]] = []
-    network.features.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach().numpy().copy()))
+    network.network.features.register_forward_pre_hook(
+        lambda module, given: seen.append(given[0].detach().numpy().copy())
+    )
     with torch.inference_mode():
         network.eval()(torch.from_numpy(rows))
     return seen[0]
@@ -42,7 +51,7 @@ def test_the_network_sees_what_autogan_computes(golden: Any) -> None:
         expected = expected.transpose(2, 0, 1) if expected.ndim == 3 else expected[None]
         for stored, tolerance in ((None, 5e-5), (np.float16, 2e-3)):
             rows = fft2d_maps(crop, "rgb", np.float32, stored)
-            found = first_layer(empty_network(config(band), rows.shape[1:], MAPS, "cpu"), rows)[0, : len(expected)]
+            found = first_layer(network_of(config(band), rows.shape[1:]), rows)[0, : len(expected)]
             np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=f"{key} {stored}")
 
 
@@ -52,7 +61,7 @@ def test_the_network_sees_what_autogan_computes_of_a_whole_image(golden: Any) ->
     expected = golden["feature_f32_hwc"].transpose(2, 0, 1)
     for stored, tolerance in ((None, 5e-5), (np.float16, 2e-3)):
         rows = fft2d_maps(golden["image_u8_hwc"][None], "rgb", np.float32, stored)
-        found = first_layer(empty_network(config(), rows.shape[1:], MAPS, "cpu"), rows)[0]
+        found = first_layer(network_of(config(), rows.shape[1:]), rows)[0]
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=str(stored))
 
 
@@ -62,16 +71,16 @@ def test_bands_of_the_network_are_those_of_numpy_at_every_size(band: str, shape:
     rows = np.random.default_rng(0).normal(0, 3, (4, *shape)).astype(np.float16)
     expected = keep_band(percentile_scale(rows)[0], band)  # type: ignore[arg-type]
     assert (expected == 0).mean() > 0.3
-    found = first_layer(empty_network(config(band), shape, MAPS, "cpu"), rows)
+    found = first_layer(network_of(config(band), shape), rows)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
 
 
 def test_a_loaded_network_keeps_its_band() -> None:
-    trainer = Trainer(config("high"), (1, 16, 16), MAPS, {}, 0, "cpu")
+    tensors = tensors_of(network_of(config("high"), (1, 16, 16)))
     low = band_mask(16, 16, "low")
     rows = np.random.default_rng(1).normal(0, 3, (2, 1, 16, 16)).astype(np.float32)
     rows[:, :, ~low] = np.linspace(-3, 3, int((~low).sum()))  # so that the percentiles of both rows are alike
-    network = load_network(config("high"), (1, 16, 16), MAPS, trainer.weights(), "cpu")
+    network = loaded(composed(config("high")), (1, 16, 16), MAPS, tensors, "cpu")
     scaled = first_layer(network, rows)
     assert not scaled[:, 0, low].any()
     assert scaled[:, 0, band_mask(16, 16, "high")].any()

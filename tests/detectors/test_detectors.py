@@ -18,8 +18,8 @@ from detectors.contract import Control, DetectorConfig, State
 from detectors.normalization import divide_by_first, percentile_scale, resample, standardize
 from detectors.profiles import prepared
 from pipeline.stage import MAP, MAPS, PICTURE
-from stages.evaluation.detector_file import pack, unpack
 from stages.training.detector_choice import detector_config, family_module
+from stages.training.progress import pack, unpack
 
 
 class MemoryExamples:
@@ -127,6 +127,15 @@ CASES: dict[str, tuple[dict[str, Any], Any]] = {
     "cnn-standardize": ({"preset": "dct2d-cnn", **SMALL}, maps),
     "threshold": ({"preset": "residual-mean"}, means),
     "cnn-none": ({"preset": "residual-stage5", **SMALL}, lambda n, s: maps(n, s, shape=(3, 16, 16))),
+    "deep": (
+        {
+            "preset": "pixel-compact",
+            "network": {"architecture": "compact", "widths": [4, 8]},
+            "micro_batch": 8,
+            "training": {"epochs": 8, "batch": 16, "learning_rate": 0.01},
+        },
+        lambda n, s: maps(n, s, "uint8", (16, 16, 3)),
+    ),
     "cnn-pixels": ({"preset": "pixel-cnn", **SMALL}, lambda n, s: maps(n, s, "uint8", (16, 16, 3))),
 }
 

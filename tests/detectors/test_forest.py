@@ -16,8 +16,9 @@ from test_train import fit, rows
 from detectors import forest
 from detectors.contract import Control, State
 from pipeline.errors import StageError
-from stages.evaluation.detector_file import load_detector, pack, unpack
+from stages.evaluation.detector_file import load_detector
 from stages.training.detector_choice import detector_config
+from stages.training.progress import pack, unpack
 
 
 def config(**settings: Any) -> Any:

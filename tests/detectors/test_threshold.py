@@ -11,7 +11,7 @@ from test_detectors import MemoryExamples
 from detectors import threshold
 from detectors.calibration import best_threshold
 from detectors.contract import Control, State
-from detectors.network import layout
+from detectors.preprocessing import layout
 from pipeline.stage import MAP, MAPS, PICTURE
 from stages.training.detector_choice import detector_config
 

@@ -16,7 +16,8 @@ from test_train import CNN, fit, rows
 from detectors import prnu, threshold
 from detectors.contract import State, misfit
 from pipeline.errors import StageError
-from stages.evaluation.detector_file import load_detector, unpack
+from stages.evaluation.detector_file import load_detector
+from stages.training.progress import unpack
 
 
 def changed_card(out: Path, **entries: Any) -> None:

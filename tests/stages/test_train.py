@@ -195,7 +195,7 @@ def test_the_code_of_one_family_is_no_part_of_another_ones_recipe() -> None:
         name: set(closure(("stages.train", *Train().modules(config(name))))) for name in ("profile-svm", "pixel-cnn")
     }
     assert {"detectors.svm", "detectors.profiles"} <= code["profile-svm"]
-    assert {"detectors.cnn", "detectors.network"} <= code["pixel-cnn"]
+    assert {"detectors.cnn", "detectors.composed", "detectors.networks.small_cnn"} <= code["pixel-cnn"]
     assert not {"detectors.cnn", "detectors.logistic", "detectors.presets"} & code["profile-svm"]
     assert not {"detectors.svm", "detectors.profiles", "detectors.presets"} & code["pixel-cnn"]
     assert "stages.evaluation.metrics" not in code["profile-svm"]

@@ -143,7 +143,8 @@ def resynthesized(folder: Path) -> None:
 def detector(folder: Path) -> None:
     from detectors import cnn
     from detectors.contract import Control
-    from stages.evaluation.detector_file import FeatureRows, pack
+    from stages.evaluation.detector_file import FeatureRows
+    from stages.training.progress import pack
 
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
     rows: Any = rows_of("photos", 0, {"image": pixels}, split="train")
