@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.results import Acceptance
-from detectors.networks.resnet import ResNet50
+from detectors.networks.resnet import DeepStemResNet50
 from pipeline.dataset import Dataset, Part
 from pipeline.loader import Loader
 from pipeline.runs import this_run
@@ -77,9 +77,7 @@ def _compared(run: Acceptance, case: Case, folder: Path) -> dict[str, Any]:
     for mode, settings in MODES.items():
         if run.quick and mode == "workers":
             continue
-        loader = Loader(
-            dataset, ["x"], case.batch, seed=0, device=run.device, drop_last=True, convert=False, **settings
-        )
+        loader = Loader(dataset, ["x"], case.batch, seed=0, device=run.device, drop_last=True, **settings)
         try:
             seconds = run.time(lambda loader=loader: [step(one["x"], one["label"]) for one in loader], rounds, warm)  # type: ignore[misc]
         except Exception as error:  # one mode that fails leaves the others their numbers
@@ -87,7 +85,7 @@ def _compared(run: Acceptance, case: Case, folder: Path) -> dict[str, Any]:
             continue
         entry[f"{mode}_rows_s"] = count * case.batch / seconds
         entry[f"{mode}_ratio"] = entry[f"{mode}_rows_s"] / resident
-    alone = Loader(dataset, ["x"], case.batch, seed=0, preload=False, convert=False)
+    alone = Loader(dataset, ["x"], case.batch, seed=0, preload=False)
     entry["gather_alone_rows_s"] = case.rows / run.time(lambda: [None for _ in alone], rounds, warm)
     return entry
 
@@ -107,7 +105,7 @@ def _stored(case: Case, folder: Path) -> Dataset:
 
 def _step(run: Acceptance, case: Case) -> Callable[[Tensor, Tensor], None]:
     channels = 3 if case.picture else case.shape[0]
-    network: Any = ResNet50(channels, case.early_strides)
+    network: Any = DeepStemResNet50(channels, case.early_strides)
     network = network.to(run.device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, foreach=True)
 

@@ -41,6 +41,7 @@ class Games:
         self.rows = rows_of("photos", 0, {"image": np.stack(pixels)}, split="train")
 
     def new(self, mixed: bool = False) -> Any:
+        from detectors.seeding import seeded
         from stages.generators.families import FAMILIES
         from stages.train_generator import (
             discriminator_architecture,
@@ -49,7 +50,7 @@ class Games:
             new_network,
             training_images,
         )
-        from stages.training.networks import prepare, seeded
+        from stages.training.networks import prepare
 
         device = self.run.device
         prepare(device, 1)

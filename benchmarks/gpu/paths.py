@@ -163,7 +163,8 @@ class Noise:
         from stages.evaluation.detector_file import LoaderBatches
 
         data = {"x": self.values, "label": self.labels}
-        return LoaderBatches(Loader(data, ["x"], size, seed, device=device, balanced=balanced), "x")
+        ids = np.arange(len(self), dtype=">u8").view("V8").astype("V16")
+        return LoaderBatches(Loader(data, ["x"], size, seed, device=device, balanced=balanced), "x", ids)
 
 
 def _detector(shape: tuple[int, ...], dtype: str, **settings: Any) -> Work:
@@ -256,7 +257,8 @@ def _resynthesized(joint: bool, stage: int = 0) -> Work:
 def _training(device: str, joint: bool, stage: int) -> Any:
     from small_games import photos
 
-    from detectors.networks.resnet import Compact, ResNet50
+    from detectors.networks.resnet import Compact, DeepStemResNet50
+    from detectors.seeding import seeded
     from stages.resynthesis import perceptual
     from stages.resynthesis.joint import Joint
     from stages.resynthesis.losses import ReconstructionLoss
@@ -264,7 +266,7 @@ def _training(device: str, joint: bool, stage: int) -> Any:
     from stages.resynthesis.rdn import RDN
     from stages.resynthesis.reconstruction import Reconstruction, Schedule
     from stages.train_resynthesizer import placed
-    from stages.training.networks import prepare, seeded
+    from stages.training.networks import prepare
 
     prepare(device, 1)
     path = WEIGHTS / "perceptual-small.safetensors"
@@ -272,7 +274,7 @@ def _training(device: str, joint: bool, stage: int) -> Any:
     channels = perceptual.read_header(path).channels[stage - 1] if stage else 3
     with seeded(0):
         network: Any = RDN(16, 16, 2, 2)
-        classifier: Any = (Compact if stage else ResNet50)(channels)
+        classifier: Any = (Compact if stage else DeepStemResNet50)(channels)
     patches = Patches(rows, device, random, None, "all")
     loss = ReconstructionLoss(perceptual.load(path, device))
     given = (placed(network, device), loss, patches, rows, Schedule(1000, 500, 2))
