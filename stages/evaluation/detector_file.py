@@ -129,7 +129,7 @@ class Detector:
         chain: `pipeline.chain.chain_function` of this detector's folder.
         """
         found = chain(images)
-        if self.config.runs_network:
+        if self.config.on_device:
             prepare(device, int(self.card.get("environment", {}).get("threads", 1)))
         scores = self.scores([found.arrays[self.config.feature]] if len(found.done) else [], device)
         return replace(found, arrays={**found.arrays, SCORE: scores})
