@@ -16,6 +16,7 @@ FAMILIES = {
     "kmeans": "detectors.kmeans",
     "eigenfaces": "detectors.eigenfaces",
     "neighbors": "detectors.neighbors",
+    "fusion": "detectors.fusion",
 }
 
 __all__ = ["FAMILIES", "PRESETS"]

@@ -24,12 +24,14 @@ class DetectorConfig(BaseModel):
 
     on_device  it is a network on torch: then device, threads and kernels are fixed before, and stand in recipes
     libraries  whose version can change what it learns or scores, beside those of every training
+    fuses      it is made of trained detectors, `Control.members`, and learns nothing from training rows
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
     on_device: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
+    fuses: ClassVar[bool] = False
 
     family: str
     feature: str
@@ -94,6 +96,34 @@ def misfit(state: State, shapes: Shapes, numbers: Iterable[str]) -> str:
     return ""
 
 
+def wrong(family: Any, config: DetectorConfig, state: State, feature: tuple[int, ...] | None) -> str:
+    """What of a state that was read from a file cannot be one of this family: a clause, or "".
+
+    family: its module; feature: shape of a row that the detector learned from, if its card says so.
+    """
+    try:
+        found = misfit(state, family.shapes(config, feature, state.plain), family.NUMBERS)
+        return found or (str(family.flaw(config, state)) if hasattr(family, "flaw") else "")
+    except ValueError as error:
+        return str(error)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained detector as a part of another one: its family's module, what it learned, and its card (plain data)."""
+
+    family: Any
+    config: Any
+    state: State
+    card: Mapping[str, Any]
+
+    @property
+    def feature_shape(self) -> tuple[int, ...] | None:
+        """Of a row that it learned from, if its card says so."""
+        shape = self.card.get("feature_shape")
+        return tuple(shape) if isinstance(shape, list) else None
+
+
 class Batches(Protocol):
     """Endless supply of shuffled training batches: one pass per iteration, a new order each time."""
 
@@ -154,6 +184,7 @@ class Control:
     report     (done, total) steps
     log        all entries so far of the training's log, one mapping of numbers each
     moments    mean and variance to standardize with, in place of those of the training rows
+    members    trained detectors of which this one is made
     """
 
     seed: int = 0
@@ -165,3 +196,4 @@ class Control:
     report: Callable[[int, int], None] = lambda done, total: None
     log: Callable[[Sequence[Mapping[str, float]]], None] = _forget
     moments: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    members: tuple[Member, ...] = ()

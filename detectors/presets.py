@@ -96,6 +96,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "head": {"kind": "classes"},
         "training": {"stop": {"rule": "patience"}},
     },
+    # Eq. 4 of He et al. 2021
+    "fusion": {"family": "fusion", "mean": "probability"},
     "pixel-cnn": {"family": "cnn", "feature": "image", "normalization": "pixels", "head": "pool"},
     # baselines of Frank et al. 2020
     "eigenfaces": {"family": "eigenfaces", "feature": "image", "scaling": "pixels"},

@@ -341,8 +341,8 @@ class Stage:
         """Fields of a computed row (none for fits and reduces); must not import torch or zarr.
 
         inputs: input -> schema of its rows (the fields that all its branches have alike; `difference` tells of the
-        others), file setting -> Path, input of one artifact -> Promise. Raises ValueError with one sentence if the
-        inputs lack what the stage needs.
+        others), file setting -> Path, input of one artifact -> Promise; of several artifacts input.0 -> Promise and so
+        on, in their order. Raises ValueError with one sentence if the inputs lack what the stage needs.
         """
         return {}
 
@@ -370,7 +370,8 @@ class Stage:
     def on_device(self, config: Any, models: Mapping[str, Promise] = MappingProxyType({})) -> bool:
         """Whether this config runs a network: then device and threads are part of the recipe.
 
-        models: what the inputs of one artifact promise; empty where that is not known yet: then, whether it may.
+        models: what the artifacts of inputs promise, under the names that they have in `schema`; empty where that is
+        not known yet: then, whether it may.
         """
         return self.network
 

@@ -32,7 +32,7 @@ from pipeline.stage import (
     StageConfig,
     setting,
 )
-from stages.evaluation.detector_file import Detector, FeatureRows, load_detector
+from stages.evaluation.detector_file import Detector, load_detector
 from stages.evaluation.metrics import summary
 from stages.training.detector_choice import check_feature
 from stages.training.networks import prepare
@@ -96,7 +96,7 @@ class Evaluate(Stage):
             raise StageError(lacking)
         model = _only(ctx.artifacts["model"])
         detector = load_detector(model.path)
-        if detector.config.on_device:
+        if detector.on_device:
             prepare(ctx.device, ctx.threads)
         variants = {name: view.split(config.split) for name, view in named_views(views["test"]).items()}
         scores = score_all(detector, variants, ctx)
@@ -106,7 +106,7 @@ class Evaluate(Stage):
             reals_from = _reals_from(name, variants)
             real = scores[reals_from][variants[reals_from].column("label") == REAL]
             rows += _rows(name, view, scores[name], real, threshold)
-            shape = list(view.fields[detector.config.feature].shape)
+            shape = list(detector.rows(view).shape)
             facts[name] = {"reals_from": reals_from, "parts": _parts(view), "feature_shape": shape}
         for row in rows:
             row["reals_from"] = facts[row["variant"]]["reals_from"]
@@ -169,7 +169,7 @@ def score_all(detector: Detector, variants: Mapping[str, Rows], ctx: FitContext)
     result = {}
     for name, view in variants.items():
         parts = []
-        for block in FeatureRows(view, detector.config.feature).blocks(BLOCK_ROWS):
+        for block in detector.rows(view).blocks(BLOCK_ROWS):
             parts.append(detector.scores([block], ctx.device))
             done += len(block)
             ctx.report(done, total)

@@ -30,6 +30,15 @@ from stages.training import progress
 from stages.training.alike import check_alike
 from stages.training.detector_choice import DetectorSchema, detector_config, family_module, module_name, no_feature
 from stages.training.kept_lineage import kept_lineage
+from stages.training.members import (
+    check_members,
+    fields_of,
+    kept_promises,
+    load_members,
+    promised_members,
+    promises,
+    sources_of,
+)
 from stages.training.networks import prepare
 from stages.training.row_order import fingerprint, in_order
 
@@ -76,6 +85,9 @@ class Train(Stage):
     inputs: ClassVar[Mapping[str, Input]] = {
         "on": Input("rows", description="rows of both classes with the detector's `feature`"),
         "standardization": Input("artifact", required=False, takes="statistics", description="its statistics"),
+        "members": Input(
+            "artifacts", required=False, takes="detector", description="of a fusion: the detectors that it is made of"
+        ),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy", "safetensors")
     network: ClassVar[bool] = True
@@ -85,6 +97,9 @@ class Train(Stage):
     def schema(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Schema:
         """No rows come out; raises ValueError where rows or statistics are not what the detector reads."""
         rows: Schema = inputs["on"]
+        check_members(config.detector, inputs, rows)
+        if config.detector.fuses:
+            return {}
         for setting_name, field in config.detector.fit_fields.items():
             check_alike(rows, field)
             if field not in rows:
@@ -97,6 +112,8 @@ class Train(Stage):
 
     def promise(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the detector reads."""
+        if config.detector.fuses:
+            return promised_members(config.detector, inputs)
         return promised(config.detector, inputs["on"][config.detector.feature].shape)
 
     def check(self, config: TrainConfig, files: Mapping[str, Any]) -> None:
@@ -110,11 +127,14 @@ class Train(Stage):
 
     def on_device(self, config: TrainConfig, models: Mapping[str, Any] = MappingProxyType({})) -> bool:
         """Only a family that is a network; the others give the same bytes on every device."""
-        return config.detector.on_device
+        if config.detector.fuses and models:
+            return any(one.facts["runs_network"] for one in promises(models))
+        return config.detector.on_device or config.detector.fuses
 
     def libraries_of(self, config: TrainConfig, models: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """Those of every training, and the family's."""
-        return (*self.libraries, *config.detector.libraries)
+        of_members = sorted({name for one in promises(models) for name in one.facts["libraries"]})
+        return (*self.libraries, *config.detector.libraries, *of_members)
 
     def modules(self, config: TrainConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's module, and those that its config selects."""
@@ -123,14 +143,20 @@ class Train(Stage):
     def fit(self, config: TrainConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `model.safetensors`, `card.json`, and in `files` what the steps in the card need."""
         dataset: Any = views["on"]
-        feature = config.detector.feature
-        splits = {name: FeatureRows(in_order(dataset.split(name)), feature) for name in ("train", "val")}
+        members = load_members(ctx.artifacts.get("members", ()))
+        splits = {
+            name: FeatureRows(in_order(rows), *fields_of(config.detector, members))
+            for name, rows in _splits(dataset, config).items()
+        }
         for name, rows in splits.items():
-            _check_classes(name, rows)
-        family, runs_network = family_module(config.detector.family), config.detector.on_device
+            if name == "val" or not config.detector.fuses:
+                _check_classes(name, rows)
+        promise = self.promise(config, {"on": dataset.fields, **kept_promises(members)})
+        family, runs_network = family_module(config.detector.family), promise["runs_network"]
         if runs_network:
             prepare(ctx.device, ctx.threads)
         control = _control(config, ctx)
+        control.members = members
         if config.standardization is not None:
             control.moments = statistics_file.load(_statistics_path(ctx))
         try:
@@ -141,24 +167,31 @@ class Train(Stage):
         scores = np.concatenate([family.score(config.detector, state, block, ctx.device) for block in val.blocks(512)])
         threshold = best_threshold(scores, val.labels)
         counts = {name: _counts(rows.dataset) for name, rows in splits.items()}
+        libraries = self.libraries_of(config, kept_promises(members))
         facts = {
             "seed": config.seed,
             "threshold": threshold,
             "threshold_rule": "best balanced accuracy on validation rows; a score at or above it means fake",
             "validation": validation_metrics(scores, val.labels, threshold),
             "counts": counts,
-            "trained_on": sorted(counts["train"]["sources"]["fake"]),
-            **promised(config.detector, splits["train"].shape),
+            "trained_on": sorted({*counts["train"]["sources"]["fake"], *sources_of(members)}),
+            **promise,
             "standardized_by": _standardized_by(config, ctx),
             "data_fingerprint": {name: fingerprint(rows.dataset) for name, rows in splits.items()},
-            "environment": _environment(self.libraries_of(config), ctx if runs_network else None),
+            "environment": _environment(libraries, ctx if runs_network else None),
             "lineage": kept_lineage({name: rows.dataset for name, rows in splits.items()}, ctx.out),
         }
         card = save_detector(ctx.out, config.detector, state, facts)
         if (ctx.scratch / LOG).is_file():
             write_bytes(ctx.out / LOG, (ctx.scratch / LOG).read_bytes())
-        kept = ("detector", "threshold", "validation", "trained_on", *self.promise(config, {"on": dataset.fields}))
+        kept = ("detector", "threshold", "validation", "trained_on", *promise)
         ctx.facts.update({name: card[name] for name in kept})
+
+
+def _splits(dataset: Rows, config: TrainConfig) -> dict[str, Rows]:
+    """Rows to learn from and rows to choose by; a fusion learns nothing from rows."""
+    train, val = dataset.split("train"), dataset.split("val")
+    return {"train": train.take(np.arange(0)) if config.detector.fuses else train, "val": val}
 
 
 def _statistics_path(ctx: FitContext) -> Path:

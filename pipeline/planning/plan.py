@@ -187,11 +187,13 @@ class _Planner:
         return {key: promise for key, promise in self._models(node).items() if key in settings}
 
     def _models(self, node: Node) -> dict[str, Promise]:
-        """Input -> what its artifact will be, where an input takes one artifact."""
+        """Input -> what its artifact will be; of an input of several, `input.0` and so on, in their order."""
         return {
-            key: Promise(names[0], self.plan.artifacts[names[0]].promise)
+            key if node.stage.inputs[key].kind == "artifact" else f"{key}.{number}": Promise(
+                name, self.plan.artifacts[name].promise
+            )
             for key, names in node.artifacts.items()
-            if node.stage.inputs[key].kind == "artifact"
+            for number, name in enumerate(names)
         }
 
     def _check_promises(self, node: Node) -> None:
@@ -347,7 +349,7 @@ class _Planner:
                 consumed[f"{name}/{label}"] = [self._consumed(node, one) for one in found]
         self._schema(node, schemas)  # a missing feature is an error before anything runs
         self._check_rows(node, views)
-        promise = node.stage.promise(node.config, {**self._paths(node), **schemas})
+        promise = node.stage.promise(node.config, {**self._models(node), **self._paths(node), **schemas})
         inputs = self._artifact_inputs(node)
         seen = self._splits_seen(node, views, inputs)
         if node.stage.kind is Kind.REDUCE:

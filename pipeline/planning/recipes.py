@@ -58,7 +58,7 @@ def make_recipe(
     """Recipe of a node. paths and files: setting -> place and sha256; artifacts: input -> key.
 
     The seed counts for random stages only; device and threads for networks only. borrowed: code of the artifacts used.
-    models: what the artifacts of inputs that take one promise.
+    models: what the artifacts of inputs promise, as in `Stage.on_device`.
     """
     modules = (*modules_of(stage), *stage.modules(config, paths))
     libraries = stage.libraries_of(config, models)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.contract import DetectorConfig, State, misfit
+from detectors.contract import DetectorConfig, State, wrong
 from pipeline.errors import StageError
 from pipeline.stage import Rows
 from stages.evaluation.json_file import read_json
@@ -55,26 +55,33 @@ def promised(config: DetectorConfig, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 class FeatureRows:
-    """One feature of a dataset as a detector family reads it (`detectors.contract.Examples`)."""
+    """Features of a dataset as a detector family reads them (`detectors.contract.Examples`).
 
-    def __init__(self, dataset: Rows, feature: str) -> None:
-        if feature not in dataset.fields:
-            raise StageError(no_feature("the rows", feature, dataset.fields))
-        self.dataset, self.feature = dataset, feature
+    Several fields of a row are one entry of a structured array, which has no shape.
+    """
+
+    def __init__(self, dataset: Rows, *features: str) -> None:
+        for feature in features:
+            if feature not in dataset.fields:
+                raise StageError(no_feature("the rows", feature, dataset.fields))
+        self.dataset, self.features, self.feature = dataset, features, features[0]
         self.labels: NDArray[np.uint8] = np.asarray(dataset.column("label"), dtype=np.uint8)
-        self.shape = tuple(dataset.fields[feature].shape)
-        self.axes = tuple(dataset.fields[feature].axes)
+        only = dataset.fields[features[0]] if len(features) == 1 else None
+        self.shape = tuple(only.shape) if only else ()
+        self.axes = tuple(only.axes) if only else ()
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def array(self) -> NDArray[Any]:
-        return self.dataset.array(self.feature)
+        return joined({name: self.dataset.array(name) for name in self.features})
 
     def blocks(self, size: int) -> Iterator[NDArray[Any]]:
         """At most `size` rows and about BLOCK_BYTES at a time."""
-        fitting = max(1, BLOCK_BYTES // max(self.dataset.fields[self.feature].row_bytes, 1))
-        yield from self.dataset.blocks(self.feature, min(size, fitting))
+        bytes_of_row = sum(self.dataset.fields[name].row_bytes for name in self.features)
+        fitting = min(size, max(1, BLOCK_BYTES // max(bytes_of_row, 1)))
+        for blocks in zip(*(self.dataset.blocks(name, fitting) for name in self.features), strict=True):
+            yield joined(dict(zip(self.features, blocks, strict=True)))
 
     def batches(self, size: int, seed: int, balanced: bool, device: str) -> LoaderBatches:
         from pipeline.loader import Loader
@@ -85,6 +92,17 @@ class FeatureRows:
 
     def field(self, name: str) -> FeatureRows:
         return FeatureRows(self.dataset, name)
+
+
+def joined(fields: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Fields of the same rows as a detector gets them: one as it is, several as one structured array (n,)."""
+    first, *others = fields.values()
+    if not others:
+        return first
+    result = np.empty(len(first), [(name, array.dtype, array.shape[1:]) for name, array in fields.items()])
+    for name, array in fields.items():
+        result[name] = array
+    return result
 
 
 class LoaderBatches:
@@ -114,8 +132,21 @@ class Detector:
 
     def __call__(self, dataset: Rows, device: str = "cpu", block: int = 512) -> NDArray[np.float32]:
         """Scores (n,) float32 in [0, 1], higher = more fake, in the order of the dataset's rows."""
-        rows = FeatureRows(dataset, self.config.feature)
-        return self.scores(rows.blocks(block), device)
+        return self.scores(self.rows(dataset).blocks(block), device)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields that it reads."""
+        return family_module(self.config.family).fields(self.state) if self.config.fuses else (self.config.feature,)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether it, or a member of it, is a network on torch."""
+        return self.config.on_device or any(card.get("runs_network") for card in self.state.plain.get("members", ()))
+
+    def rows(self, dataset: Rows) -> FeatureRows:
+        """Rows of a dataset as it reads them."""
+        return FeatureRows(dataset, *self.fields)
 
     def scores(self, blocks: Iterable[NDArray[Any]], device: str = "cpu") -> NDArray[np.float32]:
         """Scores of blocks of features as stored."""
@@ -129,9 +160,11 @@ class Detector:
         chain: `pipeline.chain.chain_function` of this detector's folder.
         """
         found = chain(images)
-        if self.config.on_device:
+        if self.on_device:
             prepare(device, int(self.card.get("environment", {}).get("threads", 1)))
-        scores = self.scores([found.arrays[self.config.feature]] if len(found.done) else [], device)
+        scores = self.scores(
+            [joined({name: found.arrays[name] for name in self.fields})] if len(found.done) else [], device
+        )
         return replace(found, arrays={**found.arrays, SCORE: scores})
 
 
@@ -173,15 +206,9 @@ def load_detector(path: Path) -> Detector:
         state = State(load_file(path / MODEL), card["state"])
     except (OSError, SafetensorError) as error:
         raise StageError(f"{path / MODEL} is no whole safetensors file ({error}); train again") from None
-    family, feature = family_module(config.family), card.get("feature_shape")
-    try:
-        wrong = misfit(state, family.shapes(config, feature and tuple(feature), state.plain), family.NUMBERS)
-        if not wrong and hasattr(family, "flaw"):
-            wrong = family.flaw(config, state)
-    except ValueError as error:
-        wrong = str(error)
-    if wrong:
-        raise StageError(f"{path} holds a detector that does not fit its card: {wrong}; train again")
+    feature = card.get("feature_shape")
+    if clause := wrong(family_module(config.family), config, state, feature and tuple(feature)):
+        raise StageError(f"{path} holds a detector that does not fit its card: {clause}; train again")
     return Detector(card, config, state)
 
 

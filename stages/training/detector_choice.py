@@ -101,6 +101,10 @@ class DetectorSchema:
 
 def check_feature(model: Promise, whose: str, rows: Schema) -> None:
     """Raise ValueError with one sentence unless the detector that a node promises can score rows with these fields."""
+    if "members" in model.facts:
+        for facts in model.facts["members"]:
+            check_feature(Promise(facts["node"], facts), whose, rows)
+        return
     feature, learned = model.facts["feature"], tuple(model.facts["feature_shape"])
     check_alike(rows, feature)
     if feature not in rows:
