@@ -32,6 +32,8 @@ SPLITS = ("train", "val", "test")
 
 
 class Kind(StrEnum):
+    """What becomes of the rows of a stage."""
+
     SOURCE = "source"  # ids from a manifest or from seeds
     MAP = "map"  # one row in, one row out, same id
     EXPAND = "expand"  # one row (or pair) in, k rows out

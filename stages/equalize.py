@@ -44,6 +44,8 @@ class Box(StageConfig):
 
 
 class EqualizeConfig(StageConfig):
+    """How a photograph becomes a picture of the common size."""
+
     size: int = setting(description="width and height of the result, pixels", ge=8, le=4096)
     color: Literal["rgb", "gray"] = setting("rgb", description="gray: luma, repeated in three channels")
     crop: Literal["center", "none"] | Box = setting(

@@ -76,6 +76,8 @@ class Operation(StageConfig):
 
 
 class Jpeg(Operation):
+    """JPEG at a quality drawn from low to high, whole numbers; 4:2:0 (Yu et al. 2019, arXiv:1811.08180)."""
+
     op: Literal["jpeg"] = "jpeg"
     low: int = setting(10, description="lowest quality", ge=1, le=100)
     high: int = setting(75, description="highest quality, included", ge=1, le=100)
@@ -85,6 +87,8 @@ class Jpeg(Operation):
 
 
 class Blur(Operation):
+    """Gaussian blur with a kernel of a drawn odd size in pixels, as OpenCV defines it."""
+
     op: Literal["blur"] = "blur"
     kernels: list[int] = setting([1, 3, 5, 7, 9], description="sizes to choose from, odd", min_length=1)
     sigma_px: float | None = setting(None, description="None: OpenCV's fixed kernel of that size", ge=0.01, le=1000)
@@ -105,6 +109,8 @@ class Blur(Operation):
 
 
 class Gaussian(Operation):
+    """Gaussian blur with a sigma in pixels, uniform from low to high (Wang et al. 2020, arXiv:1912.11035)."""
+
     op: Literal["gaussian"] = "gaussian"
     low: float = setting(0.0, description="smallest sigma", ge=0)
     high: float = setting(3.0, description="largest sigma", ge=0, le=10)
@@ -112,6 +118,8 @@ class Gaussian(Operation):
 
 
 class Crop(Operation):
+    """Cut a drawn part of each side away, at a drawn place, and enlarge to the old size."""
+
     op: Literal["crop"] = "crop"
     low: float = setting(0.05, description="smallest part of each side that is cut away", ge=0, le=0.9)
     high: float = setting(0.2, description="largest part of each side that is cut away", ge=0, le=0.9)
@@ -120,6 +128,8 @@ class Crop(Operation):
 
 
 class Noise(Operation):
+    """Gaussian noise of a drawn strength, independent for each value; results lie in 0..255."""
+
     op: Literal["noise"] = "noise"
     low: float = setting(5.0, description="least strength", ge=0, le=1e5)
     high: float = setting(20.0, description="greatest strength", ge=0, le=1e5)
@@ -164,6 +174,8 @@ def _compresses(operations: Any, off: Any) -> bool:
 
 
 class PerturbConfig(StageConfig):
+    """A published protocol, or operations of one's own; which of them are applied is drawn for each row."""
+
     protocol: Literal["yu2019", "he2021", "frank2020-paper", "frank2020-released", "wang2020", "custom"] = setting(
         description="a published protocol, or custom"
     )

@@ -322,6 +322,7 @@ def stage_of(joint: JointSettings) -> int:
 
 
 def refuse_fakes(view: Any) -> None:
+    """Raise StageError if there are fakes among the rows."""
     fakes = int((view.column("label") == FAKE).sum())
     if fakes:
         raise StageError(

@@ -22,6 +22,7 @@ from pipeline.storage.store import Store
 
 REPOSITORY = Path(__file__).parents[1]
 CODE = ("pipeline", "stages", "detectors")
+MOST_LINES, MOST_OF_A_FUNCTION = 500, 60
 FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")
 MODULES = sorted(path for name in ("stages", "detectors") for path in (REPOSITORY / name).rglob("*.py"))
 
@@ -289,3 +290,19 @@ def test_threads_and_the_version_of_torch_concern_the_detectors_that_are_network
 
 def test_a_union_in_another_order_is_the_same_table_and_report(tmp_path: Path) -> None:
     assert changed(planned(tmp_path), planned(tmp_path, union="[fakes, reals]")) == set()
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("folder", [*CODE, "tests", "benchmarks", "experiments"])
+def test_a_file_and_a_function_can_be_read_at_once(folder: str) -> None:
+    sizes = {}
+    for path in (REPOSITORY / folder).rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        sizes[path.name] = text.count("\n") - MOST_LINES
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                sizes[f"{path.name}: {node.name}"] = lines - MOST_OF_A_FUNCTION
+    assert {name: over for name, over in sizes.items() if over > 0} == {}

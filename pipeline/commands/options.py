@@ -75,6 +75,8 @@ def verb(*lines: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 
 class State:
+    """What the options before the verb say of this process."""
+
     debug = False
 
 
@@ -91,10 +93,12 @@ def main_options(
     debug: Debug = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="version")] = False,
 ) -> None:
+    """Options that stand before the verb."""
     State.debug = debug
 
 
 def read(file: Path, assignments: list[str] | None, device: str | None = None, download: bool = False) -> Pipeline:
+    """The validated pipeline file with the options applied. Raises ConfigError: one sentence with file and line."""
     from pipeline.declaring.config import load_pipeline
 
     return load_pipeline(file, assignments, download, device=device)

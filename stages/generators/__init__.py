@@ -1,0 +1,1 @@
+"""Families of generators: networks, their official files, trainings and losses."""

@@ -231,14 +231,17 @@ def refuse_labels(contents: Contents, form: str) -> None:
 
 
 def same(weight: Array, bias: Array) -> tuple[Array, Array]:
+    """Both as they are."""
     return weight, bias
 
 
 def transposed(*axes: int) -> Change:
+    """The weight with its axes in this order."""
     return lambda weight, bias: (weight.transpose(axes), bias)
 
 
 def sides(levels: int) -> list[int]:
+    """Pixels of each level: 4, 8, 16, ..."""
     return [4 << index for index in range(levels)]
 
 

@@ -32,6 +32,8 @@ class ProganNetwork(Settings):
 
 
 class ProganDiscriminator(Settings):
+    """Widths of its discriminator; `group`: images that its minibatch deviation compares."""
+
     fmap_base: Count = 8192
     fmap_max: Count = 512
     fused: bool = False

@@ -24,6 +24,8 @@ class Stargan2Network(Settings):
 
 
 class Stargan2Discriminator(Settings):
+    """Widths of its discriminator; `width` none: 2^14 / resolution as published."""
+
     width: Count | None = None
     max_width: Count = 512
 

@@ -25,6 +25,8 @@ class Stylegan2Network(Settings):
 
 
 class Stylegan2Discriminator(Settings):
+    """Widths and form of its discriminator; `group`: images that its minibatch deviation compares."""
+
     channel_base: Count = 32768
     channel_max: Count = 512
     network: Literal["skip", "resnet", "orig"] = "resnet"

@@ -209,6 +209,7 @@ def count(tensors: Mapping[str, Array], name: str) -> int:
 
 
 def same(array: Array) -> Array:
+    """The array as it is."""
     return array
 
 
@@ -218,6 +219,7 @@ def kernel(array: Array) -> Array:
 
 
 def transposed(array: Array) -> Array:
+    """(inputs, outputs) to (outputs, inputs)."""
     return array.transpose(1, 0)
 
 
@@ -227,6 +229,7 @@ def without_axes(number: int) -> Change:
 
 
 def times(factor: float) -> Change:
+    """Multiply by a factor, in float32."""
     return lambda array: array * np.float32(factor)
 
 
@@ -431,9 +434,8 @@ def rosinality_generator(network: NetworkData, where: str) -> Plan:
     }
     moves: Moves = {"synthesis.b4.const": (f"{blocks[0]}.conv1.input", without_axes(1))}
     for index in range(depth):
-        theirs = f"style.{2 * index + 1}.linear"
-        moves[f"mapping.fc{index}.weight"] = (f"{theirs}.weight_orig", same)
-        moves[f"mapping.fc{index}.bias"] = (f"{theirs}.bias", same)
+        for ours, theirs in (("weight", "weight_orig"), ("bias", "bias")):
+            moves[f"mapping.fc{index}.{ours}"] = (f"style.{2 * index + 1}.linear.{theirs}", same)
     for index, block in enumerate(blocks):
         ours, color = f"synthesis.b{4 << index}", f"generator.to_rgb.{index}.conv"
         moves[f"{ours}.torgb.weight"] = (f"{color}.weight_orig", times(root))

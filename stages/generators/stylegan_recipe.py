@@ -35,6 +35,8 @@ class StyleganNetwork(Settings):
 
 
 class StyleganDiscriminator(Settings):
+    """Widths of its discriminator; `group`: images that its minibatch deviation compares."""
+
     fmap_base: Count = 8192
     fmap_max: Count = 512
     group: Count = 4

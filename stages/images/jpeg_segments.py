@@ -38,6 +38,8 @@ class Segment(NamedTuple):
 
 
 class Component(NamedTuple):
+    """A component of the frame: its number, sampling factors (1 to 4), and the number of its quantization table."""
+
     name: int
     wide: int
     high: int

@@ -70,6 +70,7 @@ def draw(width: float, height: float, kind: str, paint: Callable[[Figure], None]
 
 
 def data_uri(content: bytes, kind: str) -> str:
+    """A picture inside the page; `kind` is the subtype of its media type: png or svg+xml."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 

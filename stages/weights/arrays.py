@@ -193,6 +193,7 @@ def dictionary(budget: Budget, pairs: Any = ()) -> dict[Any, Any]:
 
 
 def set_of(budget: Budget, items: Any = ()) -> set[Any]:
+    """A set of numbers and texts from a list; raises WeightsError for anything else."""
     if not isinstance(items, list | tuple):
         raise WeightsError("it has a set that is not made of a list")
     budget.spend(ENTRY * len(items))
