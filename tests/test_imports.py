@@ -1,9 +1,10 @@
-"""Who imports whom: one direction; read from the syntax, also under TYPE_CHECKING and inside functions."""
+"""Who imports whom: one direction, no circle; read from the syntax, also under TYPE_CHECKING and inside functions."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,10 @@ def misplaced(module: str, other: str) -> bool:
 def test_imports_go_one_way(imports: dict[str, set[str]]) -> None:
     wrong = [f"{name} -> {other}" for name, others in imports.items() for other in others if misplaced(name, other)]
     assert sorted(wrong) == []
+
+
+def test_there_is_no_circle(imports: dict[str, set[str]]) -> None:
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize(
