@@ -96,16 +96,16 @@ def misfit(state: State, shapes: Shapes, numbers: Iterable[str]) -> str:
     return ""
 
 
-def wrong(family: Any, config: DetectorConfig, state: State, feature: tuple[int, ...] | None) -> str:
-    """What of a state that was read from a file cannot be one of this family: a clause, or "".
+def check_state(family: Any, config: DetectorConfig, state: State, feature: tuple[int, ...] | None) -> None:
+    """Raise ValueError with a clause where a state that was read from a file cannot be one of this family.
 
     family: its module; feature: shape of a row that the detector learned from, if its card says so.
     """
-    try:
-        found = misfit(state, family.shapes(config, feature, state.plain), family.NUMBERS)
-        return found or (str(family.flaw(config, state)) if hasattr(family, "flaw") else "")
-    except ValueError as error:
-        return str(error)
+    clause = misfit(state, family.shapes(config, feature, state.plain), family.NUMBERS)
+    if not clause and hasattr(family, "flaw"):
+        clause = family.flaw(config, state)
+    if clause:
+        raise ValueError(clause)
 
 
 @dataclass(frozen=True)

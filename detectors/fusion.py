@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from detectors import FAMILIES
 from detectors.calibration import calibrated, logistic, platt
-from detectors.contract import Control, DetectorConfig, Examples, Member, Shapes, State, wrong
+from detectors.contract import Control, DetectorConfig, Examples, Member, Shapes, State, check_state
 
 NUMBERS = ("slope", "intercept")
 """Of a state's plain data."""
@@ -103,12 +103,16 @@ def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, 
 
 
 def flaw(config: Config, state: State) -> str:
-    """What of a state cannot be: a clause, or ""."""
+    """What of a state cannot be: a clause, or "". Raises ValueError with one for what of a member cannot be."""
     found = members(state)
     if config.weights is not None and len(config.weights) != len(found):
         return f"it has {len(found)} members and {len(config.weights)} weights"
-    clauses = [wrong(one.family, one.config, one.state, one.feature_shape) for one in found]
-    return next((f"of its member {number}, {clause}" for number, clause in enumerate(clauses) if clause), "")
+    for number, one in enumerate(found):
+        try:
+            check_state(one.family, one.config, one.state, one.feature_shape)
+        except ValueError as error:
+            raise ValueError(f"of its member {number}, {error}") from None
+    return ""
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:

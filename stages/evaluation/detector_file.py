@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.contract import DetectorConfig, State, wrong
+from detectors.contract import DetectorConfig, State, check_state
 from pipeline.errors import StageError
 from pipeline.stage import Rows
 from stages.evaluation.json_file import read_json
@@ -207,8 +207,10 @@ def load_detector(path: Path) -> Detector:
     except (OSError, SafetensorError) as error:
         raise StageError(f"{path / MODEL} is no whole safetensors file ({error}); train again") from None
     feature = card.get("feature_shape")
-    if clause := wrong(family_module(config.family), config, state, feature and tuple(feature)):
-        raise StageError(f"{path} holds a detector that does not fit its card: {clause}; train again")
+    try:
+        check_state(family_module(config.family), config, state, feature and tuple(feature))
+    except ValueError as error:
+        raise StageError(f"{path} holds a detector that does not fit its card: {error}; train again") from None
     return Detector(card, config, state)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from test_detectors import MemoryExamples, equal, means, profiles
 
 from detectors import fusion
-from detectors.contract import Control, Member, State, wrong
+from detectors.contract import Control, Member, State, check_state
 from stages.training.detector_choice import detector_config
 from stages.training.progress import pack, unpack
 
@@ -45,6 +45,13 @@ def trained(settings: Any, train: MemoryExamples, val: MemoryExamples, **card: A
     state = family.fit(chosen, train, val, Control())
     written = {"config": chosen.model_dump(mode="json"), "state": dict(state.plain), "feature_shape": list(train.shape)}
     return Member(family, chosen, state, json.loads(json.dumps({**written, **card})))
+
+
+def clause_of(config: Any, state: State) -> str:
+    """Why a state cannot be a fusion."""
+    with pytest.raises(ValueError, match=r"^.") as caught:
+        check_state(fusion, config, state, None)
+    return str(caught.value)
 
 
 def both(count: int, seed: int) -> tuple[MemoryExamples, MemoryExamples, MemoryExamples]:
@@ -99,7 +106,7 @@ def test_the_state_holds_the_members_cards_and_goes_through_a_file(members: tupl
     path.write_bytes(pack(state))
     assert equal(unpack(path), state)
     assert fusion.fields(unpack(path)) == ("profile", "residual_pixel_mean")
-    assert wrong(fusion, config(), unpack(path), None) == ""
+    check_state(fusion, config(), unpack(path), None)
 
 
 def test_members_of_one_field_read_plain_rows(members: tuple[Member, ...]) -> None:
@@ -113,7 +120,7 @@ def test_members_of_one_field_read_plain_rows(members: tuple[Member, ...]) -> No
 def test_as_many_weights_as_members_are_needed(members: tuple[Member, ...]) -> None:
     with pytest.raises(ValueError, match="'weights' has 3 numbers for 2 members; expected one for each"):
         fitted(members, weights=[0.5, 0.25, 0.25])
-    clause = wrong(fusion, config(weights=[0.5, 0.25, 0.25]), fitted(members), None)
+    clause = clause_of(config(weights=[0.5, 0.25, 0.25]), fitted(members))
     assert clause == "it has 2 members and 3 weights"
 
 
@@ -132,7 +139,7 @@ def test_as_many_weights_as_members_are_needed(members: tuple[Member, ...]) -> N
 )
 def test_hostile_cards_of_members_are_one_clause(members: tuple[Member, ...], change: Any, sentence: str) -> None:
     state = fitted(members)
-    clause = wrong(fusion, config(), State(state.tensors, {**state.plain, **change}), None)
+    clause = clause_of(config(), State(state.tensors, {**state.plain, **change}))
     assert clause.startswith(sentence)
     assert "\n" not in clause
 
@@ -141,7 +148,7 @@ def test_a_damaged_member_is_named(members: tuple[Member, ...]) -> None:
     state = fitted(members)
     cards = [dict(card) for card in state.plain["members"]]
     cards[0]["state"] = {**cards[0]["state"], "gamma": "wide"}
-    clause = wrong(fusion, config(), State(state.tensors, {**state.plain, "members": cards}), None)
+    clause = clause_of(config(), State(state.tensors, {**state.plain, "members": cards}))
     assert clause == "of its member 0, its 'gamma' is wide, expected a finite number"
     tensors = {**state.tensors, "0/support": state.tensors["0/support"][:, 1:]}
-    assert wrong(fusion, config(), State(tensors, state.plain), None).startswith("its tensor '0/support' is")
+    assert clause_of(config(), State(tensors, state.plain)).startswith("its tensor '0/support' is")
