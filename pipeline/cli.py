@@ -17,8 +17,8 @@ import pipeline.commands.about  # noqa: F401
 
 # isort: on
 
-for _name in import_module("stages").COMMANDS:
-    import_module(f"stages.commands.{_name}")
+for _module in import_module("stages").COMMANDS.values():
+    import_module(_module)
 
 
 def main() -> None:

@@ -51,5 +51,7 @@ SECTIONS = (
 )
 """Modules of `stages.reporting`, each a section of the report; where it stands on the page it says itself."""
 
-COMMANDS = ("checkpoint",)
-"""Modules of `stages.commands`, each a verb of the command line that knows images."""
+COMMANDS = {
+    "checkpoint": "stages.commands.checkpoint",
+}
+"""Verb of the command line that knows images -> the module that registers it."""

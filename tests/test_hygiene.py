@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from code_tree import CODE, FAMILIES, REPOSITORY, Tree
+from test_additions import ADDITIONS
 
 from pipeline.declaring.config import load_pipeline
 from pipeline.inputs.scan import Scan
@@ -20,75 +17,13 @@ from pipeline.planning.plan import make_plan
 from pipeline.planning.planned import Plan
 from pipeline.storage.store import Store
 
-REPOSITORY = Path(__file__).parents[1]
-CODE = ("pipeline", "stages", "detectors")
 MOST_LINES, MOST_OF_A_FUNCTION = 500, 60
-FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")
 MODULES = sorted(path for name in ("stages", "detectors") for path in (REPOSITORY / name).rglob("*.py"))
-
-TRAININGS = """
-  trained:
-    stage: train_generator
-    matrix: {family: [%s]}
-    on: {of: reals, where: "domain in [clothing, grocery]"}
-    recipe: {family: "{family}", conditional: true}
-"""
-PLANNING = """
-import json, sys
-from pathlib import Path
-from pipeline.declaring.config import load_pipeline
-from pipeline.planning.plan import make_plan
-from pipeline.inputs.scan import Scan
-from pipeline.storage.store import Store
-file, store = map(Path, sys.argv[1:])
-pipeline = load_pipeline(file)
-plan = make_plan(pipeline, Store(store), Scan(pipeline.base, None))
-made = {name: [one.recipe for one in found] for name, found in plan.branches.items()}
-made |= {name: [one.recipe] for name, one in plan.artifacts.items()}
-print(json.dumps({name: [one.digest.hex() for one in found] for name, found in made.items()}))
-"""
 
 
 def module_name(path: Path) -> str:
     name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
     return name.removesuffix(".__init__")
-
-
-class Tree:
-    """A copy of the code, and the demonstration's pipeline with trainings of generators."""
-
-    def __init__(self, folder: Path) -> None:
-        self.code, self.project = folder / "code", folder / "project"
-        for name in CODE:
-            shutil.copytree(REPOSITORY / name, self.code / name, ignore=shutil.ignore_patterns("__pycache__"))
-        self.project.mkdir()
-        (self.project / "manifests").symlink_to(REPOSITORY / "manifests")  # of small networks
-
-    def edit(self, file: str, old: str, new: str) -> None:
-        path = self.code / file
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    def twin(self, file: str, twin: str, old: str, new: str) -> None:
-        """Another module, made of one that stands here."""
-        (self.code / twin).write_text((self.code / file).read_text().replace(old, new))
-
-    def recipes(self, *families: str, more: str = "") -> dict[str, list[str]]:
-        """Node -> digests of its recipes, planned by a process of its own with the code of this copy."""
-        text = (REPOSITORY / "pipeline.yaml").read_text().replace(" manifests/", f" {REPOSITORY}/manifests/")
-        file = self.project / "pipeline.yaml"
-        file.write_text(text + TRAININGS % ", ".join(families or FAMILIES) + more)
-        done = subprocess.run(
-            [sys.executable, "-c", PLANNING, str(file), str(self.project / "store")],
-            env={**os.environ, "PYTHONPATH": str(self.code), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            cwd=self.project,
-        )
-        assert done.returncode == 0, done.stderr
-        found: dict[str, list[str]] = json.loads(done.stdout)
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +72,10 @@ def test_no_sentence_and_no_description_is_part_of_any_recipe(tmp_path: Path, un
 def test_registries_grow_and_nothing_that_was_there_becomes_stale(
     tmp_path: Path, untouched: dict[str, list[str]]
 ) -> None:
-    """A stage, a kind of weights, a fifth family of generators, a family of detectors, a preset: all of them of use."""
+    """All of `ADDITIONS`, a kind of weights, a fifth family of generators, a preset; and words are other ones."""
     tree = Tree(tmp_path)
-    tree.edit("stages/__init__.py", "STAGES = {\n", 'STAGES = {\n    "mirror": "stages.mirror:Mirror",\n')
-    tree.twin("stages/flip.py", "stages/mirror.py", "Flip", "Mirror")
+    for addition in ADDITIONS.values():
+        addition.make(tree)
     tree.edit("stages/__init__.py", "WEIGHTS = {\n", 'WEIGHTS = {\n    "mesonet": "stages.resynthesis.mesonet",\n')
     tree.twin("stages/resynthesis/perceptual.py", "stages/resynthesis/mesonet.py", "a perceptual network", "a detector")
     tree.edit("stages/generators/weights.py", "a generator; use it", "a maker of images; use it")
@@ -149,13 +84,11 @@ def test_registries_grow_and_nothing_that_was_there_becomes_stale(
     tree.edit("stages/__init__.py", '("progan", ', '("progan", "fifthgan", ')
     for part in ("", "_discriminator", "_official", "_recipe"):
         tree.twin(f"stages/generators/progan{part}.py", f"stages/generators/fifthgan{part}.py", "progan", "fifthgan")
-    tree.edit("detectors/__init__.py", "FAMILIES = {\n", 'FAMILIES = {\n    "limit": "detectors.limit",\n')
-    tree.twin("detectors/threshold.py", "detectors/limit.py", '"threshold"', '"limit"')
     tree.edit("detectors/presets.py", "] = {\n", '] = {\n    "plain-svm": {"family": "svm"},\n')
     on = """{of: "residuals[images]", where: "source in [photos, 'fakes[progan-raw]']"}"""
     more = f"  limits: {{stage: train, on: {on}, detector: {{family: limit, feature: residual_pixel_mean}}}}\n"
     found = tree.recipes(*FAMILIES, "fifthgan", more=more)
-    assert differing(untouched, found) == set()
+    assert differing(untouched, found) == {"report"}  # it has one section more
     assert found.keys() - untouched.keys() == {"trained[fifthgan]", "limits"}
 
 

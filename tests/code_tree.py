@@ -1,0 +1,77 @@
+"""A copy of Touchstone's code that tests change, and what processes of their own say of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+CODE = ("pipeline", "stages", "detectors")
+FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")
+
+TRAININGS = """
+  trained:
+    stage: train_generator
+    matrix: {family: [%s]}
+    on: {of: reals, where: "domain in [clothing, grocery]"}
+    recipe: {family: "{family}", conditional: true}
+"""
+PLANNING = """
+import json, sys
+from pathlib import Path
+from pipeline.declaring.config import load_pipeline
+from pipeline.planning.plan import make_plan
+from pipeline.inputs.scan import Scan
+from pipeline.storage.store import Store
+file, store = map(Path, sys.argv[1:])
+pipeline = load_pipeline(file)
+plan = make_plan(pipeline, Store(store), Scan(pipeline.base, None))
+made = {name: [one.recipe for one in found] for name, found in plan.branches.items()}
+made |= {name: [one.recipe] for name, one in plan.artifacts.items()}
+print(json.dumps({name: [one.digest.hex() for one in found] for name, found in made.items()}))
+"""
+
+
+class Tree:
+    """A copy of the code, and the demonstration's pipeline with trainings of generators."""
+
+    def __init__(self, folder: Path) -> None:
+        self.code, self.project = folder / "code", folder / "project"
+        for name in CODE:
+            shutil.copytree(REPOSITORY / name, self.code / name, ignore=shutil.ignore_patterns("__pycache__"))
+        self.project.mkdir()
+        (self.project / "manifests").symlink_to(REPOSITORY / "manifests")  # of small networks
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.code / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    def twin(self, file: str, twin: str, old: str, new: str) -> None:
+        """Another module, made of one that stands here."""
+        (self.code / twin).write_text((self.code / file).read_text().replace(old, new))
+
+    def recipes(self, *families: str, more: str = "") -> dict[str, list[str]]:
+        """Node -> digests of its recipes, planned by a process of its own with the code of this copy."""
+        text = (REPOSITORY / "pipeline.yaml").read_text().replace(" manifests/", f" {REPOSITORY}/manifests/")
+        file = self.project / "pipeline.yaml"
+        file.write_text(text + TRAININGS % ", ".join(families or FAMILIES) + more)
+        found: dict[str, list[str]] = json.loads(self.says(PLANNING, str(file), str(self.project / "store")))
+        return found
+
+    def says(self, program: str, *arguments: str) -> str:
+        """What a process of its own prints that runs a program with the code of this copy."""
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            env={**os.environ, "PYTHONPATH": str(self.code), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            cwd=self.project,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
