@@ -175,9 +175,9 @@ class FinetuneGenerator(Stage):
         import torch
 
         from detectors.seeding import seeded
-        from stages.generators import trainer
         from stages.generators.generator_metrics import profile_distance_of
         from stages.generators.spectral_training import mean_profile
+        from stages.training.course import train
         from stages.training.networks import prepare
 
         check_precision(config.mixed_precision, ctx.device)
@@ -196,7 +196,7 @@ class FinetuneGenerator(Stage):
         game.warm_up_rate = config.warm_up_learning_rate
         before = profile_distance_of(game, images)  # of the weights given, also after a kill: progress comes later
         warm_up = config.warm_up_kimg if config.warm_up_kimg is not None else WARM_UP_KIMG * fresh
-        log = trainer.train(
+        log = train(
             game,
             recipe.kimg + warm_up,
             ctx.scratch,

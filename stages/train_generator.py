@@ -89,7 +89,7 @@ class TrainGenerator(Stage):
         """Write the artifact; progress is kept in `ctx.scratch`."""
         import torch
 
-        from stages.generators import trainer
+        from stages.training.course import train
         from stages.training.networks import prepare
 
         check_precision(config.mixed_precision, ctx.device)
@@ -104,7 +104,7 @@ class TrainGenerator(Stage):
         }
         players = new_players(recipe.family, architectures, config.seed)
         game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision)
-        log = trainer.train(
+        log = train(
             game,
             recipe.kimg,
             ctx.scratch,
@@ -232,7 +232,8 @@ def publish(
     **more: Any,
 ) -> None:
     """Weights, card, log and pictures of a finished training."""
-    from stages.generators import trainer, weights
+    from detectors.training import tensors_of
+    from stages.generators import weights
     from stages.generators.generator_metrics import card_figures
     from stages.generators.layers import parameters
     from stages.training.cards import publish_training
@@ -246,7 +247,7 @@ def publish(
             ctx.out / f"{name}.safetensors",
             family,
             architectures[name],
-            trainer.tensors_of(network),
+            tensors_of(network),
             network=name,
             domains=domains,
         )

@@ -254,7 +254,7 @@ class TrainResynthesizer(Stage):
     ) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
         from detectors.seeding import seeded
-        from stages.generators import trainer
+        from stages.training.course import train
         from stages.training.networks import prepare
 
         prepare(ctx.device, ctx.threads)
@@ -268,7 +268,7 @@ class TrainResynthesizer(Stage):
         training = new_training(config, rows, network, classifier, ctx)
         warm_up = config.joint.warm_up_kimg if config.joint else 0.0
         assert config.kimg is not None  # filled
-        log = trainer.train(
+        log = train(
             training,
             config.kimg + warm_up,
             ctx.scratch,
@@ -406,14 +406,14 @@ def publish(
     start: Path | None,
 ) -> None:
     """Weights, card, log and pictures of a finished training."""
-    from stages.generators import trainer
+    from detectors.training import tensors_of
     from stages.training.cards import publish_training
     from stages.training.row_order import fingerprint
 
-    tensors = trainer.tensors_of(training.network)
+    tensors = tensors_of(training.network)
     header = weights.save(ctx.out / weights.FILE, architecture, config.task, tensors)
     if config.joint is not None:
-        save_classifier(ctx.out / CLASSIFIER, config.joint, trainer.tensors_of(training.classifier))
+        save_classifier(ctx.out / CLASSIFIER, config.joint, tensors_of(training.classifier))
     figures = training.validate()
     if config.task != "SR":
         figures |= {f"{name}_degraded": value for name, value in training.fidelity(config.task).items()}

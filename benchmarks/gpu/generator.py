@@ -106,24 +106,23 @@ def _repeated(run: Acceptance, games: Games) -> dict[str, bool]:
     """Two trainings of six steps, and one that is saved after three and taken up by another game."""
     from small_games import state_of
 
-    from stages.generators import trainer
+    from detectors.training import Course, progress, restored
 
-    path, states = run.out / "progress.safetensors", []
+    states = []
     for kind in ("whole", "again", "resumed"):
         game = games.new()
         for number in range(6):
             if kind == "resumed" and number == 3:
-                trainer.save(game, trainer.Course(), path)
+                state = progress(game, Course())
                 game = games.new()
-                trainer.restore(game, path)
+                restored(game, state)
             game.step(number * game.recipe.batch)
         states.append(state_of(game))
-    path.unlink()
     return {"repeats": states[0] == states[1], "resumes": states[0] == states[2]}
 
 
 def _trained(run: Acceptance, game: Any) -> dict[str, Any]:
-    from stages.generators import trainer
+    from stages.training.course import write_picture
 
     start, seen, log, memory = time.perf_counter(), 0, [], []
     while time.perf_counter() - start < run.seconds:
@@ -136,6 +135,6 @@ def _trained(run: Acceptance, game: Any) -> dict[str, Any]:
                 break
     run.wait()
     took = time.perf_counter() - start
-    trainer.write_picture(Path(run.out) / "samples.png", game)
+    write_picture(Path(run.out) / "samples.png", game)
     found: dict[str, Any] = {"seconds": took, "kimg": seen / 1000, "kimg_per_hour": 3.6 * seen / took}
     return found | {"first": log[0], "last": log[-1], "memory_mib": [memory[0], memory[-1]]}

@@ -1,6 +1,6 @@
 """Training of generators that make images from noise: ProGAN, StyleGAN and StyleGAN2.
 
-A game holds both players, their optimizers and the averaged generator, and knows one step; `stages.generators.trainer`
+A game holds both players, their optimizers and the averaged generator, and knows one step; `stages.training.course`
 repeats it, saves and logs. Everything random comes from one torch generator, whose state is saved with the rest.
 """
 
@@ -43,7 +43,10 @@ class SpectralTerm(Protocol):
 
 
 class Game:
-    """What all families share: players, optimizers, averages, learning rates."""
+    """What all families share: players, optimizers, averages, learning rates (`stages.training.course.Game`)."""
+
+    advice = "lower learning_rate, or raise the weight of the gradient penalty"
+    level: float | None = None  # of a growth, for which the optimizers were made
 
     def __init__(
         self,
@@ -80,6 +83,16 @@ class Game:
 
     def all_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {**self.optimizers, **(self.spectral.optimizers if self.spectral else {})}
+
+    def more(self) -> dict[str, Any]:
+        """Plain data beside `numbers`, for the progress of the training."""
+        return {"level": self.level, "spectral": dict(self.spectral.numbers) if self.spectral else {}}
+
+    def take_back(self, plain: Mapping[str, Any]) -> None:
+        """What `more` gave."""
+        self.level = plain["level"]
+        if self.spectral is not None:
+            self.spectral.numbers.update(plain["spectral"])
 
     def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
         """One step of each player after `seen` images; returns real images used and numbers for the log."""
@@ -159,7 +172,7 @@ class NoiseGame(Game):
     ):
         super().__init__(recipe, players, images, *rest, **more)
         self.loss = recipe.loss()
-        self.level = -1.0  # of the growth for which the optimizers were made
+        self.level = -1.0
         self.path_weight: float = getattr(recipe, "path_weight", 0.0)
         self.path_interval: int = getattr(recipe, "path_interval", 1) if self.path_weight else 1
         self.styled = hasattr(self.generator, "mapping")

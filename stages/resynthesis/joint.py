@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pipeline.stage import FAKE, REAL, Rows
 from stages.resynthesis.downsampling import by_255, downsample
 from stages.resynthesis.patches import Patches
-from stages.resynthesis.reconstruction import Reconstruction, checked
+from stages.resynthesis.reconstruction import Reconstruction
 
 LEAST_REALS = 2
 """Real images in a batch, below which it has no reconstruction loss (released code)."""
@@ -64,7 +64,7 @@ class Joint(Reconstruction):
         labels = torch.tensor([REAL] * reals + [FAKE] * (self.batch - reals), device=self.device)
         loss, terms = self.losses(images, labels, train_generator)
         self.update(loss, tuple(self.optimizers))  # one without gradients stays where it is
-        numbers = checked(terms, seen)
+        numbers = {name: float(term) for name, term in terms.items()}
         if self.schedule.validates(seen, seen + self.batch):
             numbers |= self.validate()
         self.steps += 1

@@ -1,12 +1,12 @@
 """Training of the re-synthesizer on photographs (He et al. 2021, Eq. 1): enlarge what was reduced, and compare.
 
-The training knows one step and its validation; `stages.generators.trainer` repeats it, saves and logs. Everything
+The training knows one step and its validation; `stages.training.course` repeats it, saves and logs. Everything
 random comes from one torch generator, whose state is saved with the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.errors import StageError
+from detectors.schedules.steps import halved
 from pipeline.stage import Rows
 from stages.resynthesis.degradations import degraded
 from stages.resynthesis.downsampling import by_255, downsample
@@ -45,7 +45,7 @@ class Schedule:
 
     def factor(self, seen: int) -> float:
         """Of the learning rates after `seen` images."""
-        return float(0.5 ** (max(seen - self.warm_up, 0) // self.halve))
+        return halved(seen - self.warm_up, self.halve)
 
     def validates(self, before: int, after: int) -> bool:
         """Whether a measurement is due between two steps."""
@@ -55,7 +55,7 @@ class Schedule:
 class Reconstruction:
     """Network, optimizer and data of a training on real images alone."""
 
-    spectral: Any = None  # `trainer` asks for it
+    advice = "lower learning_rate"
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Reconstruction:
         images = self.patches.draw(self.batch)
         loss, terms = self.reconstruction(downsample(images), images)
         self.update(loss, ("resynthesizer",))
-        numbers = checked(terms, seen)
+        numbers = {name: float(term) for name, term in terms.items()}
         if self.schedule.validates(seen, seen + self.batch):
             numbers |= self.validate()
         self.steps += 1
@@ -116,6 +116,13 @@ class Reconstruction:
         loss.backward()
         for name in names:
             self.optimizers[name].step()
+
+    def more(self) -> dict[str, Any]:
+        """Nothing beside `numbers`."""
+        return {}
+
+    def take_back(self, plain: Mapping[str, Any]) -> None:
+        """Nothing."""
 
     def finish(self, seen: int) -> None:
         """Nothing changes at the end."""
@@ -161,14 +168,3 @@ def center(images: Tensor, side: int) -> Tensor:
     """The middle (N, C, side, side) at most, beginning at multiples of 4."""
     top, left = (max(length - side, 0) // 8 * 4 for length in images.shape[2:])
     return images[:, :, top : top + side, left : left + side]
-
-
-def checked(terms: dict[str, Tensor], seen: int) -> dict[str, float]:
-    """Numbers of a step; raises StageError where one is not finite."""
-    numbers = {name: float(term) for name, term in terms.items()}
-    for name, number in numbers.items():
-        if not np.isfinite(number):
-            raise StageError(
-                f"training diverged: '{name}' is {number} after {seen / 1000:.1f} thousand images; lower learning_rate"
-            )
-    return numbers

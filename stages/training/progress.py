@@ -14,11 +14,11 @@ FILE = "progress.safetensors"
 
 
 def pack(state: State) -> bytes:
-    """A state as the bytes of a safetensors file; plain data are JSON under `plain` of its metadata."""
+    """A state as the bytes of a safetensors file; plain data are JSON under `plain` of its metadata, in their order."""
     from safetensors.numpy import save
 
     tensors = {name: np.asarray(value, order="C") for name, value in state.tensors.items()}
-    return save(tensors, metadata={"plain": json.dumps(state.plain, sort_keys=True)})
+    return save(tensors, metadata={"plain": json.dumps(state.plain)})
 
 
 def unpack(path: Path) -> State:

@@ -16,13 +16,15 @@ from small_games import NAMES, SIDES, game_of, photos, recipe_of, settings_of, s
 from torch import nn
 from toy_project import Project
 
+from detectors.training import tensors_of
 from pipeline.errors import ConfigError, Interrupted, StageError
 from stages.finetune_generator import FinetuneGeneratorConfig, _term, opened
-from stages.generators import progan, trainer, weights
+from stages.generators import progan, weights
 from stages.generators.losses import Logistic
 from stages.generators.spectral import Profile
 from stages.generators.spectral_training import Adversary, Regularization, mean_profile
 from stages.train_generator import check_precision, new_game
+from stages.training.course import train
 
 SIDE = 16
 
@@ -218,11 +220,11 @@ def test_an_interrupted_finetuning_ends_with_the_same_bytes(family: str, method:
         return new_game(base.recipe, base.players, base.images, base.random, "cpu", False, term)
 
     whole, first, second = game(), game(), game()
-    trainer.train(whole, 0.016, tmp_path / "whole", save_images=4)
+    train(whole, 0.016, tmp_path / "whole", save_images=4)
     calls = iter([False, True])
     with pytest.raises(Interrupted, match="stopped"):
-        trainer.train(first, 0.016, tmp_path / "parts", save_images=4, stopping=lambda: next(calls, True))
-    trainer.train(second, 0.016, tmp_path / "parts", save_images=4)
+        train(first, 0.016, tmp_path / "parts", save_images=4, stopping=lambda: next(calls, True))
+    train(second, 0.016, tmp_path / "parts", save_images=4)
     assert state_of(second) == state_of(whole)
     assert second.spectral.numbers == whole.spectral.numbers
     assert state_of(whole) != state_of(game())
@@ -232,7 +234,7 @@ def test_the_first_images_teach_the_discriminator_only(tmp_path: Path) -> None:
     game = game_of("stylegan2")
     before = {name: value.clone() for name, value in game.generator.named_parameters()}
     learned = {name: value.clone() for name, value in game.discriminator.named_parameters()}
-    trainer.train(game, 0.008, tmp_path, save_images=100, warm_up=8)
+    train(game, 0.008, tmp_path, save_images=100, warm_up=8)
     assert all(torch.equal(before[name], value) for name, value in game.generator.named_parameters())
     assert any(not torch.equal(learned[name], value) for name, value in game.discriminator.named_parameters())
 
@@ -253,7 +255,7 @@ def tiny_progan(path: Path, side: int = 8, network: str = "generator") -> Path:
 
         architecture.pop("z_dim")
         made = Discriminator(**architecture)
-    weights.save(path, "progan", architecture, trainer.tensors_of(made), network=network)
+    weights.save(path, "progan", architecture, tensors_of(made), network=network)
     return path
 
 

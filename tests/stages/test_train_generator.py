@@ -380,7 +380,7 @@ def test_the_code_of_one_family_is_no_part_of_another_ones_recipe() -> None:
         code = closure(("stages.train_generator", *TrainGenerator().modules(plain(family))))
         names = {name.removeprefix("stages.generators.") for name in code}
         assert expected == {name for name in names if name.partition("_")[0] in NAMES}
-        assert {"losses", "trainer", "games", "training_images", "training_recipes", "layers"} <= names
+        assert {"losses", "games", "training_images", "training_recipes", "layers"} <= names
         assert not {"official", "checkpoints", "pickles"} & names
 
 

@@ -19,8 +19,9 @@ from memory_rows import context, rows_of
 from torch import nn
 
 from detectors.seeding import seeded
+from detectors.training import tensors_of
 from stages.finetune_generator import FinetuneGenerator, FinetuneGeneratorConfig
-from stages.generators import generator_metrics, trainer, weights
+from stages.generators import generator_metrics, weights
 from stages.train_generator import (
     TrainGenerator,
     discriminator_architecture,
@@ -125,7 +126,7 @@ def finetuned(folder: Path) -> None:
     if not path.is_file():
         given = architectures("progan")
         made = new_players("progan", {"generator": given["generator"]}, 0)["generator"]
-        weights.save(path, "progan", given["generator"], trainer.tensors_of(made))
+        weights.save(path, "progan", given["generator"], tensors_of(made))
     recipe = {k: v for k, v in small_games.settings_of("progan", kimg=0.008).items()
               if k not in ("network", "grow_from", "grow_kimg", "fade_kimg")}  # fmt: skip
     config = FinetuneGeneratorConfig.model_validate(

@@ -16,9 +16,11 @@ from small_games import NAMES, game_of, state_of, watched
 from torch import nn
 
 from pipeline.errors import Interrupted, StageError
-from stages.generators import trainer
 from stages.generators.games import Game
-from stages.generators.trainer import GRID, PROGRESS, grid, train
+from stages.training import progress
+from stages.training.course import GRID, grid, train
+
+PROGRESS = progress.FILE
 
 KIMG = {"progan": 0.024, "stylegan": 0.024, "stylegan2": 0.024, "stargan2": 0.016}  # growth ends after 4 steps
 BATCH = 4
@@ -160,7 +162,7 @@ def test_pictures_show_the_seeds_row_by_row(tmp_path: Path) -> None:
     assert np.array_equal(grid(images, 3), joined)
 
 
-def progress(folder: Path) -> dict[str, Any]:
+def saved_progress(folder: Path) -> dict[str, Any]:
     """The plain part of the progress file, by the format of safetensors."""
     content = (folder / PROGRESS).read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -173,17 +175,17 @@ def test_a_stop_between_two_looks_loses_no_step(tmp_path: Path) -> None:
     game = Counting(1)
     with pytest.raises(Interrupted):
         train(game, 0.1, tmp_path, save_images=10**6, stopping=lambda: next(answers))
-    assert progress(tmp_path)["course"]["seen"] == len(game.calls)
+    assert saved_progress(tmp_path)["course"]["seen"] == len(game.calls)
 
 
 def test_progress_is_saved_at_intervals_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[tuple[Any, Any]] = []
-    monkeypatch.setattr(trainer, "save", watched(lambda game, course, path: course.seen, saved))
+    monkeypatch.setattr(progress, "pack", watched(progress.pack, saved))
     train(Counting(4), 0.1, tmp_path, save_images=10)
-    assert [seen for _, seen in saved] == [12, 24, 36, 48, 60, 72, 84, 96, 100]
+    assert [state.plain["course"]["seen"] for (state,), _ in saved] == [12, 24, 36, 48, 60, 72, 84, 96, 100]
 
 
-def test_a_crash_while_saving_leaves_the_last_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_while_saving_leaves_the_last_saved_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Counting(1)
     expected = train(whole, 0.02, tmp_path / "whole", save_images=3)
     count = iter(range(100))
@@ -197,7 +199,7 @@ def test_a_crash_while_saving_leaves_the_last_progress(tmp_path: Path, monkeypat
         with pytest.raises(OSError, match="No space left"):
             train(Counting(1), 0.02, tmp_path / "full", save_images=3, pictures=1)
     assert [path.name for path in (tmp_path / "full").iterdir()] == [PROGRESS]
-    assert progress(tmp_path / "full")["course"]["seen"] == 6
+    assert saved_progress(tmp_path / "full")["course"]["seen"] == 6
     again = Counting(1)
     assert train(again, 0.02, tmp_path / "full", save_images=3) == expected
     assert again.calls == [(seen, True) for seen in range(6, 20)]
@@ -233,7 +235,7 @@ def test_divergence_is_one_sentence_and_leaves_the_progress_before_it(bad: float
     )
     with pytest.raises(StageError, match=sentence):
         train(game, 1.0, tmp_path, save_images=1)
-    assert progress(tmp_path)["course"]["seen"] == 12
+    assert saved_progress(tmp_path)["course"]["seen"] == 12
 
 
 def test_a_real_training_that_diverges_is_stopped(tmp_path: Path) -> None:
