@@ -77,6 +77,12 @@ class Config(DetectorConfig):
         name, sign = self.training.selecting()
         return [sign * entry[name] for entry in log]
 
+    def chosen(self, log: Sequence[Mapping[str, float]]) -> int:
+        """Number from 0 of the epoch whose weights stay, of those in the log."""
+        history = self.history(log)
+        kept = getattr(import_module(self.training.rate.code()), "kept", None)
+        return int(kept(self.training.rate, history)) if kept else history.index(max(history))
+
     def rate_factor(self, log: Sequence[Mapping[str, float]]) -> float:
         """Of the learning rate in the next epoch; 0: there is none."""
         rate = self.training.rate

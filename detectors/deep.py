@@ -68,8 +68,7 @@ class Epochs:
         return after > saved
 
     def chooses(self, course: Any) -> bool:
-        *before, last = self.config.history(course.log)
-        return not before or last > max(before)
+        return self.config.chosen(course.log) == len(course.log) - 1
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:
@@ -84,12 +83,13 @@ def fit(config: Config, train: Examples, val: Examples, control: Control) -> Sta
     slope, intercept = platt(
         np.concatenate([decision(config, state, block, control.device) for block in val.blocks(BLOCK_ROWS)]), val.labels
     )
-    history = config.history(course.log)
+    epoch, ended_by = config.chosen(course.log) + 1, config.ended_by(course.log)
     chosen = {
         "slope": slope,
         "intercept": intercept,
-        "epoch": history.index(max(history)) + 1,
-        "ended_by": config.ended_by(course.log),
+        "epoch": epoch,
+        "ended_by": ended_by,
+        "still_improving": ended_by == "epochs" and epoch == len(course.log),
         "validation_loss": [entry["validation_loss"] for entry in course.log],
     }
     return State(tensors, {**state.plain, **chosen})

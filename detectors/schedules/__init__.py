@@ -6,6 +6,10 @@ A rule is a module here with its settings (a `detectors.parts.Settings` with the
     factor(settings, history) -> float      of the learning rate in the next epoch; 0 ends the training
     finished(settings, history) -> bool     whether the training ends here
 
+and, where a rule of rates says which weights stay,
+
+    kept(settings, history) -> int          number from 0 of that epoch; without it the first of the best ones
+
 history: what the training selects by, after each epoch that is done (none: []), a larger number being better. Rules are
 pure: they read the whole history each time, so nothing of them has to survive a kill.
 """
@@ -16,16 +20,19 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from detectors.parts import OneOf, Settings
-from detectors.schedules import constant, patience, steps
+from detectors.schedules import constant, patience, plateau, quarter_cosine, stale, steps
 
 IN_RECIPES = False
 
 RATES: Mapping[str, type[Settings]] = {
     "constant": constant.Constant,
+    "plateau": plateau.Plateau,
+    "quarter_cosine": quarter_cosine.QuarterCosine,
     "steps": steps.Steps,
 }
 STOPS: Mapping[str, type[Settings]] = {
     "patience": patience.Patience,
+    "stale": stale.Stale,
 }
 
 AnyRate = Annotated[Settings, OneOf("rule", RATES)]
