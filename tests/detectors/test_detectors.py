@@ -1,4 +1,4 @@
-"""Every detector family keeps one contract; calibration and normalization against closed forms and other code."""
+"""Every detector family keeps one contract; profiles, presets and wrong settings of all of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.svm import SVC
 
-from detectors import FAMILIES, PRESETS, cnn, logistic, svm
-from detectors.calibration import best_threshold, platt
-from detectors.calibration import logistic as curve
+from detectors import FAMILIES, PRESETS
 from detectors.contract import Control, DetectorConfig, State
-from detectors.normalization import divide_by_first, percentile_scale, resample, standardize
+from detectors.normalization import divide_by_first, resample
 from detectors.profiles import prepared
 from pipeline.stage import MAP, MAPS, PICTURE
 from stages.training.detector_choice import detector_config, family_module
@@ -209,70 +206,6 @@ class TestContract:
         assert trained.config.feature in trained.module.describe(trained.config)
 
 
-class Killed(Exception):
-    """Raised by a test to end a fit."""
-
-
-@pytest.mark.parametrize("case", ["cnn-percentile", "cnn-standardize"])
-def test_a_killed_fit_goes_on_with_the_same_trajectory(case: str, tmp_path: Path) -> None:
-    trained = Trained(*CASES[case])
-    path = tmp_path / "progress"
-
-    def save(state: State) -> None:
-        path.write_bytes(pack(state))
-        raise Killed("after an epoch")
-
-    control = Control(seed=5, restore=lambda: unpack(path) if path.exists() else None, save=save)
-    for _ in range(SMALL["epochs"]):
-        with pytest.raises(Killed, match="after an epoch"):
-            trained.fit(control)
-    assert len(unpack(path).plain["course"]["log"]) == SMALL["epochs"]
-    assert equal(trained.fit(control), trained.state)
-
-
-def test_another_seed_gives_another_network() -> None:
-    trained = Trained(*CASES["cnn-standardize"])
-    assert not equal(trained.fit(Control(seed=6)), trained.state)
-
-
-def test_building_a_network_draws_nothing_from_the_global_generator() -> None:
-    import torch
-
-    before = torch.random.get_rng_state()
-    trained = Trained(*CASES["cnn-pixels"])
-    trained.score(trained.test.features)
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
-@pytest.mark.parametrize(
-    ("settings", "kernel"),
-    [
-        ({"kernel": "rbf", "C": 6.37, "gamma": 0.86}, {"kernel": "rbf", "C": 6.37, "gamma": 0.86}),
-        ({"kernel": "rbf"}, {"kernel": "rbf", "gamma": "scale"}),
-        ({"kernel": "linear", "C": 2.0}, {"kernel": "linear", "C": 2.0}),
-        (
-            {"kernel": "poly", "gamma": "auto", "degree": 2, "offset": 1.5},
-            {"kernel": "poly", "gamma": "auto", "degree": 2, "coef0": 1.5},
-        ),
-    ],
-)
-def test_svm_arrays_equal_the_decision_function_of_scikit_learn(
-    settings: dict[str, Any], kernel: dict[str, Any]
-) -> None:
-    config = svm.Config(normalization="divide_by_first", length=80, **settings)
-    train, test = profiles(60, 1), profiles(33, 2)
-    rows, new = (resample(part.features.astype(np.float64), 80) for part in (train, test))
-    expected = SVC(**kernel).fit(rows / rows[:, :1], train.labels).decision_function(new / new[:, :1])
-    state = svm.fit(config, train, test, Control())
-    np.testing.assert_allclose(svm.decision(config, state, test.features), expected, rtol=0, atol=1e-9)
-
-
-def test_logistic_reports_a_solver_that_did_not_finish() -> None:
-    rows = profiles(60, 1)
-    config = logistic.Config(normalization="none", max_iterations=1)
-    assert logistic.fit(config, rows, rows, Control()).plain["converged"] is False
-
-
 def test_profiles_are_resampled_before_they_are_divided() -> None:
     rows = profiles(5, 1).features
     expected, _ = divide_by_first(resample(rows.astype(np.float64), 80))
@@ -282,90 +215,6 @@ def test_profiles_are_resampled_before_they_are_divided() -> None:
 def test_profile_detectors_refuse_maps() -> None:
     with pytest.raises(ValueError, match="each row is 3 x 16 x 16; choose a one-dimensional feature"):
         prepared(maps(2, 1).features, "none", None)
-
-
-def test_the_first_layer_of_the_network_equals_the_numpy_normalizations() -> None:
-    import torch
-
-    from detectors.preprocessing import percentile_scaled, statistics
-
-    rows = maps(9, 4).features.astype(np.float32)
-    rows[3, 1] = 2.0  # a flat plane
-    expected, _ = percentile_scale(rows)
-    np.testing.assert_allclose(percentile_scaled(torch.from_numpy(rows)).numpy(), expected, atol=2e-6)
-
-    rows[:, 0, 0, 0] = 1.0  # a coefficient that never varies
-    learned = statistics(MemoryExamples(rows, np.zeros(9, np.uint8)), Control())
-    mean, variance = rows.astype(np.float64).mean(axis=0), rows.astype(np.float64).var(axis=0)
-    expected = standardize(rows, mean.astype(np.float32), variance)
-    np.testing.assert_allclose((rows - learned["mean"]) * learned["scale"], expected, atol=1e-5)
-
-
-def test_the_epoch_is_the_one_with_the_lowest_validation_loss() -> None:
-    trained = Trained(*CASES["cnn-pixels"])
-    losses = trained.state.plain["validation_loss"]
-    assert trained.state.plain["epoch"] == losses.index(min(losses)) + 1
-
-
-def test_a_fit_stops_when_patience_ends_and_keeps_the_best_epoch() -> None:
-    features = np.random.default_rng(1).normal(size=(40, 16, 16)).astype(np.float32)
-    train, val = (MemoryExamples(features, labels) for labels in (profiles(40, 1).labels, profiles(41, 1).labels[1:]))
-    config = detector_config({"preset": "fft2d-cnn", **SMALL, "epochs": 40, "patience": 2, "learning_rate": 0.05})
-    saved: list[State] = []
-    state = cnn.fit(config, train, val, Control(save=saved.append))  # type: ignore[arg-type]
-    losses = state.plain["validation_loss"]
-    best = losses.index(min(losses))
-    assert len(losses) < 40
-    assert len(losses) - 1 - best == 2
-    for name, value in state.tensors.items():
-        assert value.tobytes() == saved[best].tensors[f"network/detector/network.{name}"].tobytes()
-
-
-def test_platt_finds_the_curve_that_made_the_labels() -> None:
-    decision = np.linspace(-4, 4, 20001)
-    random = np.random.default_rng(0)
-    labels = (random.random(len(decision)) < curve(1.7 * decision)).astype(np.uint8)
-    slope, intercept = platt(decision, labels)
-    assert slope == pytest.approx(1.7, rel=0.05)
-    assert intercept == pytest.approx(0, abs=0.08)
-
-
-def test_platt_gives_both_classes_equal_weight() -> None:
-    """Two decision values and two parameters: the curve goes through the weighted means of Platt's softened targets."""
-    reals, fakes = {-1.0: 300, 1.0: 100}, {-1.0: 2, 1.0: 8}
-    decision = np.repeat([-1.0, 1.0, -1.0, 1.0], [*reals.values(), *fakes.values()])
-    labels = np.repeat(np.array([0, 1], dtype=np.uint8), [400, 10])
-    slope, intercept = platt(decision, labels)
-    for value in (-1.0, 1.0):
-        weights = reals[value] / 400, fakes[value] / 10
-        expected = (weights[0] * 1 / 402 + weights[1] * 11 / 12) / sum(weights)
-        assert curve(np.array([slope * value + intercept]))[0] == pytest.approx(expected, abs=1e-8)
-
-
-def test_platt_never_turns_a_detector_around() -> None:
-    decision = np.linspace(-1, 1, 50)
-    slope, _ = platt(decision, (decision < 0).astype(np.uint8))
-    assert slope > 0
-
-
-def test_the_threshold_is_the_middle_of_the_widest_best_gap() -> None:
-    scores = np.array([0.1, 0.2, 0.3, 0.7, 0.8], dtype=np.float32)
-    assert best_threshold(scores, np.array([0, 0, 0, 1, 1], dtype=np.uint8)) == pytest.approx(0.5)
-    tied = np.array([0.1, 0.2, 0.3, 0.9], dtype=np.float32)  # 0.15 and 0.6 are equally good
-    assert best_threshold(tied, np.array([0, 1, 0, 1], dtype=np.uint8)) == pytest.approx(0.6)
-    assert best_threshold(np.full(4, 0.3, np.float32), np.array([0, 1, 0, 1], dtype=np.uint8)) == 0.5
-
-
-def test_no_other_threshold_is_better() -> None:
-    random = np.random.default_rng(3)
-    labels = (random.random(200) < 0.3).astype(np.uint8)
-    scores = np.round(random.random(200) * 0.7 + 0.3 * labels, 2).astype(np.float32)
-
-    def balanced(threshold: float) -> float:
-        return float(((scores[labels == 1] >= threshold).mean() + (scores[labels == 0] < threshold).mean()) / 2)
-
-    best = max(balanced(value) for value in np.arange(0, 1.01, 0.005))
-    assert balanced(best_threshold(scores, labels)) == pytest.approx(best)
 
 
 @pytest.mark.parametrize(
