@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def _place(error: BaseException) -> str:
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
 
 
+@cache
 def _refuse_nested_files(model: type[BaseModel]) -> None:
     """A file setting counts by content only at the top of a stage's config; deeper ones would count for nothing."""
     for definition in model.model_json_schema().get("$defs", {}).values():

@@ -24,12 +24,13 @@ from pipeline.declaring.user_code import refuse_hidden, refuse_unseen
 from pipeline.errors import StageError
 from pipeline.importing import VALUES, is_installed, is_own, user_folders
 from pipeline.module_paths import compiled_path, import_folders, is_followed, parents, source_path, submodules
-from pipeline.planning.wording import is_apart, without_words
+from pipeline.planning.wording import counted_fields, is_apart, nodes, without_words
 
 REGISTRIES = frozenset(VALUES)
 """Packages whose `__init__` lists what there is: adding an entry must not change what the others compute."""
 
-SKIPPED_FIELDS = frozenset({"ctx", "type_comment", "kind", "type_ignores"})
+BODIES = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef})
+"""Statements that may begin with a docstring."""
 
 
 def closure(modules: tuple[str, ...], declared: bool = False) -> dict[str, str]:
@@ -184,7 +185,7 @@ def _label(statement: ast.stmt) -> str:
 def _imports(tree: ast.Module) -> set[str]:
     """What a module imports, as it is written: `numpy.fft`, or `.shapes:square` for a name from a module."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -226,19 +227,19 @@ def _own_imports(imported: tuple[str, ...], package: str) -> tuple[str, ...]:
 
 def serialize(node: Any) -> str:
     """Text of a syntax tree without positions, docstrings and empty fields: the same on every Python from 3.11."""
-    if isinstance(node, ast.AST):
-        parts = []
-        for field in sorted(node._fields):
-            value = getattr(node, field, None)
-            if field == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                value = _without_texts(node.body)
-            if field in SKIPPED_FIELDS or value is None or value == []:
-                continue
-            parts.append(f"{field}={serialize(value)}")
-        return f"{type(node).__name__}({','.join(parts)})"
     if isinstance(node, list):
-        return f"[{','.join(serialize(item) for item in node)}]"
-    return f"{type(node).__name__}:{node!r}"
+        return f"[{','.join([serialize(item) for item in node])}]"
+    kind = type(node)
+    if not isinstance(node, ast.AST):
+        return f"{kind.__name__}:{node!r}"
+    values, parts = vars(node), []
+    for field in counted_fields(kind):
+        value = values.get(field)
+        if field == "body" and kind in BODIES:
+            value = _without_texts(value or [])
+        if value is not None and value != []:
+            parts.append(f"{field}={serialize(value)}")
+    return f"{kind.__name__}({','.join(parts)})"
 
 
 def _without_texts(body: list[ast.stmt]) -> list[ast.stmt]:
