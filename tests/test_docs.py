@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.declaring.config import load_pipeline
 from pipeline.declaring.schema import stages_markdown
+from stages import GENERATORS
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,3 +58,21 @@ def test_the_example_stage_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run(pipeline, [], 1).computed == {"photos": 2, "images": 2, "edges": 2}
     edges = open_node(tmp_path / "pipeline.yaml", "edges").array("edges")
     assert ((edges > 0) & (edges < 1)).all()
+
+
+def test_every_module_has_a_place_in_the_design() -> None:
+    """By its name, or by the registry that it is an entry of."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    files = [path for name in ("pipeline", "stages", "detectors") for path in (ROOT / name).rglob("*.py")]
+    packages = (path.read_text(encoding="utf-8") for path in files if path.name == "__init__.py")
+    lines = re.findall(r'^(?:    "| +module: |from ).*$', "\n".join(packages), re.M)  # entries of registries
+    entries = {word for line in lines for word in re.findall(r"\w+", line)}
+    lost = [
+        str(path.relative_to(ROOT))
+        for path in files
+        if path.name != "__init__.py"
+        and f"`{path.stem}`" not in text
+        and path.stem not in entries
+        and path.stem.partition("_")[0] not in GENERATORS
+    ]
+    assert lost == [], "say in docs/design.md what they are for"
