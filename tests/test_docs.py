@@ -64,7 +64,11 @@ def test_every_module_has_a_place_in_the_design() -> None:
     """By its name, or by the registry that it is an entry of."""
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     files = [path for name in ("pipeline", "stages", "detectors") for path in (ROOT / name).rglob("*.py")]
-    packages = (path.read_text(encoding="utf-8") for path in files if path.name == "__init__.py")
+    packages = (
+        path.read_text(encoding="utf-8")
+        for path in files
+        if path.name == "__init__.py" and path.relative_to(ROOT).parts[0] != "pipeline"
+    )
     lines = re.findall(r'^(?:    "| +module: |from ).*$', "\n".join(packages), re.M)  # entries of registries
     entries = {word for line in lines for word in re.findall(r"\w+", line)}
     lost = [
