@@ -64,7 +64,7 @@ def nodes(tree: ast.Module) -> Iterator[ast.AST]:
         node = waiting.pop()
         yield node
         values = vars(node)
-        for field in counted_fields(type(node)):
+        for field in counted_fields(type(node)):  # type: ignore[arg-type]  # a class is hashable
             value = values.get(field)
             if isinstance(value, list):
                 waiting += [item for item in value if isinstance(item, ast.AST)]
