@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detectors import preprocessing
+from detectors.augmenting import augmented, place
 from detectors.composition import Config
 from detectors.contract import Batches, Control, Examples
-from detectors.draws import uniforms
 from detectors.normalization import band_mask
 from detectors.optimization import optimizer_of
 from detectors.seeding import seeded
@@ -116,7 +116,8 @@ class Learning:
         self.config, self.val, self.control, self.device = config, val, control, control.device
         settings = config.training
         learned = preprocessing.statistics(train, control) if config.standardizes else {}
-        self.batches: Batches = train.batches(settings.batch, control.seed, settings.balance, control.device)
+        wanted = place(config.augmentation, control.device)
+        self.batches: Batches = train.batches(settings.batch, control.seed, settings.balance, wanted)
         self.network = new(config, train.shape, train.axes, learned, control)
         self.optimizer = optimizer_of(settings, self.network.parameters())
         self.steps = 0
@@ -140,22 +141,14 @@ class Learning:
             group["lr"] = self.config.training.learning_rate * self.config.rate_factor(course.log)
         self.network.train()
         losses, counts = [], []
-        for features, labels, ids in self.batches:
-            losses.append(self._step(self._augmented(features.to(self.device), ids, len(course.log)), labels))
-            counts.append(len(ids))
+        seed, number = self.control.seed, len(course.log)
+        for rows, labels in augmented(self.batches, self.config.augmentation, seed, number, self.device):
+            losses.append(self._step(rows, labels))
+            counts.append(len(labels))
             self.steps += 1
         weights = torch.tensor(counts, dtype=torch.float64)
         loss = float((torch.stack(losses).double().cpu() * weights).sum() / weights.sum())
         return sum(counts), {"loss": loss, **self.validation()}
-
-    def _augmented(self, rows: Tensor, ids: NDArray[np.void], epoch: int) -> Tensor:
-        for one in self.config.augmentation:
-
-            def draw(name: str, count: int = 1, word: str = one.augmentation) -> NDArray[np.float64]:
-                return uniforms(self.control.seed, ids, epoch, f"{word}/{name}", count)
-
-            rows = import_module(one.code()).apply(one, rows, draw)
-        return rows
 
     def _step(self, rows: Tensor, labels: Tensor) -> Tensor:
         """One update of the weights by a batch; its loss."""

@@ -65,12 +65,34 @@ class Config(DetectorConfig):
         _, sides = layout(shape, axes)
         sides_of(self.preprocessing, *sides)
         kind = kind_of(axes)
+        seen = sides
         for one in self.augmentation:
             if kind not in one.acts_on:
                 raise ValueError(
                     f"the augmentation '{one.augmentation}' acts on {' and '.join(one.acts_on)} rows, but "
                     f"'{self.feature}' is of kind {kind}; remove it"
                 )
+            seen = (sides[0], *one.sides(*seen))
+        if seen != sides:
+            self._check_cut(sides, seen)
+
+    def _check_cut(self, stored: tuple[int, int, int], cut: tuple[int, int, int]) -> None:
+        """Where augmentations change the sides of rows, a network sees pixels as large as in scoring, and as many."""
+        if self.preprocessing.resize is not None:
+            raise ValueError(
+                f"the augmentations cut rows to {cut[1]} x {cut[2]} before 'resize', so that a training would see them "
+                "enlarged; store rows of the size of 'resize' and remove it"
+            )
+        trained, scored = (sides_of(self.preprocessing, *sides) for sides in (cut, stored))
+        if trained != scored:
+            raise ValueError(
+                f"a training would see rows of {trained[0]} x {trained[1]}, as augmentations cut them, and scoring "
+                f"those of {scored[0]} x {scored[1]}; give 'preprocessing.crop' the same size"
+            )
+
+    def environment(self) -> Mapping[str, str]:
+        """Of the augmentations."""
+        return {name: value for one in self.augmentation for name, value in one.environment().items()}
 
     def history(self, log: Sequence[Mapping[str, float]]) -> list[float]:
         """What chooses the epoch, a larger number being better."""

@@ -47,6 +47,10 @@ class DetectorConfig(BaseModel):
         axes: what the row's axes are (`Examples.axes`); empty where nobody says.
         """
 
+    def environment(self) -> Mapping[str, str]:
+        """Facts of the machine, beside libraries' versions, that change what is learned, e.g. libjpeg's version."""
+        return {}
+
     @property
     def fit_fields(self) -> Mapping[str, str]:
         """Setting -> field that it names: all that a fit reads. A score reads `feature` alone."""

@@ -29,11 +29,25 @@ class Settings(BaseModel):
 
 
 class Augmentation(Settings):
-    """Base of all augmentations. acts_on: kinds of rows (`detectors.preprocessing.KINDS`)."""
+    """Base of all augmentations.
+
+    acts_on  kinds of rows (`detectors.preprocessing.KINDS`)
+    beside   it works on the processor, in threads, whatever the device of the training
+    """
 
     acts_on: ClassVar[tuple[str, ...]]
+    beside: ClassVar[bool] = False
 
     augmentation: str
+
+    def sides(self, channels: int, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that rows of these sides come out with. Raises ValueError where rows will not do."""
+        del channels
+        return height, width
+
+    def environment(self) -> Mapping[str, str]:
+        """Facts of the machine that change values, e.g. the version of libjpeg."""
+        return {}
 
 
 class OneOf:

@@ -6,6 +6,17 @@ from typing import Any
 
 NEIGHBORS = [1, *(2**power + 1 for power in range(1, 11))]
 
+IMAGENET: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225]}
+
+CNNDETECTION: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "rate": {"rule": "plateau", "protocol": "reference"},
+    "select": "accuracy",
+    "batch": 64,
+    "epochs": 1000,
+}
+"""Adam; the rule of the rate ends a training, long before the epochs do."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Durall et al. 2019, CelebA: 80 elements, divided by the first, SVC with a radial kernel
     "profile-svm": {
@@ -95,6 +106,38 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augmentation": [{"augmentation": "flip"}],
         "head": {"kind": "classes"},
         "training": {"stop": {"rule": "patience"}},
+    },
+    # Wang et al. 2020, in the order of their program, from scratch; theirs begins with ImageNet's weights, draws one of
+    # two codecs, and makes images 256 pixels large before, which is the stage equalize here
+    **{
+        f"cnndetection-{probability}": {
+            "family": "deep",
+            "feature": "image",
+            "network": {"architecture": "resnet", "depth": 50},
+            "preprocessing": {"crop": {"size": 224}, "scaling": "unit", **IMAGENET},
+            "augmentation": [
+                {"augmentation": "blur", "probability": probability},
+                {"augmentation": "jpeg", "probability": probability},
+                {"augmentation": "crop", "size": 224},
+                {"augmentation": "flip"},
+            ],
+            "training": CNNDETECTION,
+        }
+        for probability in (0.1, 0.5)
+    },
+    # the same for minutes of a processor and images of 64 pixels
+    "cnndetection-small": {
+        "family": "deep",
+        "feature": "image",
+        "network": {"architecture": "small_cnn", "places": "mean"},
+        "preprocessing": {"crop": {"size": 56}, "scaling": "unit", **IMAGENET},
+        "augmentation": [
+            {"augmentation": "blur", "probability": 0.5},
+            {"augmentation": "jpeg", "probability": 0.5},
+            {"augmentation": "crop", "size": 56},
+            {"augmentation": "flip"},
+        ],
+        "training": {**CNNDETECTION, "learning_rate": 1e-3, "epochs": 30},
     },
     # Eq. 4 of He et al. 2021
     "fusion": {"family": "fusion", "mean": "probability"},

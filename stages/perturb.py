@@ -39,6 +39,8 @@ from numpy.typing import NDArray
 from pydantic import Field as Discriminated
 from pydantic import field_validator, model_validator
 
+from detectors import jpeg_codecs
+from detectors.gaussian_filter import gaussian_filter
 from pipeline.stage import (
     PICTURE,
     Batch,
@@ -52,7 +54,7 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
-from stages.images import jpeg_codecs, perturbations
+from stages.images import perturbations
 from stages.images.image_field import image_size
 
 OFF = -1.0
@@ -373,7 +375,7 @@ def _apply(
     if isinstance(step, Blur):
         return perturbations.blur(image, int(strength), step.sigma_px)
     if isinstance(step, Gaussian):
-        return perturbations.gaussian_filter(image, strength)
+        return gaussian_filter(image, strength)
     if isinstance(step, Crop):
         return perturbations.crop(image, strength)
     std = strength if step.unit.startswith("standard") else strength**0.5

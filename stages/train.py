@@ -136,6 +136,10 @@ class Train(Stage):
         of_members = sorted({name for one in promises(models) for name in one.facts["libraries"]})
         return (*self.libraries, *config.detector.libraries, *of_members)
 
+    def environment(self, config: TrainConfig) -> Mapping[str, str]:
+        """What the family's training depends on."""
+        return config.detector.environment()
+
     def modules(self, config: TrainConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's module, and those that its config selects."""
         return (module_name(config.detector.family), *config.detector.modules)

@@ -3,7 +3,8 @@
 Images are (H, W, 3) uint8 RGB, 0 to 255, in and out; OpenCV is not needed. Where a published program used it, its
 rounding is followed to one gray level: Yu et al. 2019 (GANFingerprints), Frank et al. 2020 (GANDCTAnalysis,
 create_perturbed_imagedata.py), Wang et al. 2020 (CNNDetection, data/datasets.py). All sums run in a fixed order in
-float64, so that a row's bytes depend on nothing but the row. JPEG is in `stages/images/jpeg_codecs.py`.
+float64, so that a row's bytes depend on nothing but the row. JPEG is in `detectors/jpeg_codecs.py` and the filter of
+Wang et al. in `detectors/gaussian_filter.py`, since trainings use them too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.gaussian_filter import correlate, gaussian_weights
 from stages.images.cubic import cubic
 
 Image = NDArray[np.uint8]
@@ -34,18 +36,8 @@ def blur(image: Image, kernel: int, sigma_px: float | None = None) -> Image:
         weights = np.array(TABLES[kernel]) / 256.0
     else:
         weights = _in_256ths(gaussian_weights(kernel // 2, sigma_px))
-    smooth = _correlate(image.astype(np.float64), weights, 0, "reflect")
-    return _rounded(_correlate(smooth, weights, 1, "reflect"))
-
-
-def gaussian_filter(image: Image, sigma_px: float) -> Image:
-    """Gaussian filter of Wang et al. 2020: cut off at 4 sigma, edge repeated, truncated to uint8 after each axis."""
-    if sigma_px <= 0:
-        return image.copy()
-    weights = gaussian_weights(int(4.0 * sigma_px + 0.5), sigma_px)
-    for axis in (0, 1):
-        image = np.clip(_correlate(image.astype(np.float64), weights, axis, "symmetric"), 0, 255).astype(np.uint8)
-    return image
+    smooth = correlate(image.astype(np.float64), weights, 0, "reflect")
+    return _rounded(correlate(smooth, weights, 1, "reflect"))
 
 
 def crop(image: Image, fraction: float) -> Image:
@@ -70,13 +62,6 @@ def noise(image: Image, normal: NDArray[np.float64], std: float, rounding: str =
     return noisy.astype(np.uint8) if rounding == "truncate" else _rounded(noisy)
 
 
-def gaussian_weights(radius: int, sigma_px: float) -> NDArray[np.float64]:
-    """(2 * radius + 1,) sampled Gaussian with sum 1."""
-    offsets = np.arange(-radius, radius + 1, dtype=np.float64)
-    weights = np.exp(-0.5 / (sigma_px * sigma_px) * offsets**2)
-    return weights / weights.sum()
-
-
 def _in_256ths(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """A symmetric kernel in 8-bit weights of sum 1, as OpenCV blurs 8-bit images; rounding errors go inwards."""
     radius, carried = len(weights) // 2, 0.0
@@ -92,21 +77,6 @@ def _in_256ths(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 def _rounded(values: NDArray[np.float64]) -> Image:
     """Nearest level; halves go up, as in OpenCV."""
     return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
-
-
-def _correlate(
-    values: NDArray[np.float64], weights: NDArray[np.float64], axis: int, border: str
-) -> NDArray[np.float64]:
-    """Correlate along one axis with a symmetric kernel; mirrored pixels are added before they are weighted."""
-    radius, length = len(weights) // 2, values.shape[axis]
-    padding = [(0, 0)] * values.ndim
-    padding[axis] = (radius, radius)
-    padded = np.moveaxis(np.pad(values, padding, mode=border), axis, 0)  # type: ignore[call-overload]
-    total = padded[radius : radius + length] * weights[radius]
-    for step in range(radius):
-        far = 2 * radius - step
-        total += (padded[step : step + length] + padded[far : far + length]) * weights[step]
-    return np.moveaxis(total, 0, axis)
 
 
 def _enlarge(values: NDArray[np.float64], size: int, axis: int) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from detectors import cnn, composition, deep
 from detectors.augmentation import flip
+from detectors.augmenting import applied
 from detectors.composed import Composed, Learning
 from detectors.contract import Control, Diverged, State
 from detectors.draws import uniforms
@@ -212,12 +213,11 @@ def test_a_training_sees_mirrored_rows_whatever_the_order_and_validation_does_no
     trained = Trained(*CASES["deep"])
     config: Any = trained.config
     seen: dict[tuple[int, bytes], bytes] = {}
-    learning = Learning(config, trained.train, trained.val, Control(seed=5))
     ids = np.arange(8, dtype=">u8").view("V8").astype("V16")
     rows = torch.from_numpy(trained.train.features[:8])
     for epoch in (0, 1):
         for order in (np.arange(8), np.arange(8)[::-1].copy()):
-            found = learning._augmented(rows[order], ids[order], epoch).numpy()
+            found = applied(config.augmentation, 5, epoch, rows[order], ids[order]).numpy()
             for place, one in zip(order, found, strict=True):
                 assert seen.setdefault((epoch, bytes(ids[place])), one.tobytes()) == one.tobytes()
     plain = {one.tobytes() for one in rows.numpy()}

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy import ndimage
 
+from detectors.gaussian_filter import gaussian_filter
+from detectors.jpeg_codecs import jpeg
 from stages.images import perturbations
-from stages.images.jpeg_codecs import jpeg
 
 if TYPE_CHECKING:
     from tests.conftest import Golden
@@ -69,7 +70,7 @@ def test_noise_is_exact_in_both_units_and_roundings(golden: Golden) -> None:
 @pytest.mark.golden("spectrum", "perturb_P.npz")
 def test_gaussian_filter_equals_released_code_of_wang_to_one_level(golden: Golden) -> None:
     for name, key, match in steps(golden, rf"wang_blur_({NUMBER})"):
-        assert levels(perturbations.gaussian_filter(golden[f"{name}/img"], float(match[1])), golden[key]) <= 1, key
+        assert levels(gaussian_filter(golden[f"{name}/img"], float(match[1])), golden[key]) <= 1, key
 
 
 @pytest.mark.golden("patches", "cnndet_blur.npz")
@@ -77,7 +78,7 @@ def test_gaussian_filter_truncates_after_each_axis_as_cnndetection_does(golden: 
     sigmas = golden["sigmas"].tolist()
     assert sigmas
     for number, sigma in enumerate(sigmas):
-        result = perturbations.gaussian_filter(golden["image"], sigma)
+        result = gaussian_filter(golden["image"], sigma)
         assert np.array_equal(result, golden[f"out_{number}"]), sigma
 
 
@@ -131,7 +132,7 @@ STRENGTHS = {
     "jpeg": [(lambda image, value=value: jpeg(image, value)) for value in (95, 75, 50, 25, 10)],
     "blur": [(lambda image, value=value: perturbations.blur(image, value)) for value in (3, 5, 7, 9)],
     "blur with a sigma": [(lambda image, value=value: perturbations.blur(image, value, 4.0)) for value in (3, 5, 7, 9)],
-    "gaussian": [(lambda image, value=value: perturbations.gaussian_filter(image, value)) for value in (0.5, 1, 2, 3)],
+    "gaussian": [(lambda image, value=value: gaussian_filter(image, value)) for value in (0.5, 1, 2, 3)],
     "crop": [(lambda image, value=value: perturbations.crop(image, value)) for value in (0.05, 0.1, 0.15, 0.2)],
     "noise": [
         (
@@ -160,7 +161,7 @@ def test_strength_zero_changes_nothing(picture: np.ndarray) -> None:
     normal = np.ones(picture.shape)
     for result in (
         perturbations.blur(picture, 1),
-        perturbations.gaussian_filter(picture, 0.0),
+        gaussian_filter(picture, 0.0),
         perturbations.crop(picture, 0.0),
         perturbations.noise(picture, normal, 0.0),
     ):
@@ -179,8 +180,8 @@ def test_blur_of_one_bright_pixel_is_the_outer_product_of_the_kernel() -> None:
 def test_gaussian_filter_equals_scipy_with_uint8_output(sigma: float, picture: np.ndarray) -> None:
     expected = picture.copy()
     for channel in range(3):
-        gaussian_filter(picture[:, :, channel], sigma, output=expected[:, :, channel])
-    result = perturbations.gaussian_filter(picture, sigma)
+        ndimage.gaussian_filter(picture[:, :, channel], sigma, output=expected[:, :, channel])
+    result = gaussian_filter(picture, sigma)
     assert levels(result, expected) <= 1
     assert (result != expected).mean() < 0.001  # sums that end within round-off of an integer
 
@@ -198,7 +199,7 @@ SHAPES = [(1, 1), (1, 2), (2, 1), (3, 3), (1, 17), (5, 4), (7, 31)]
 OPERATIONS = {
     "blur": lambda image: perturbations.blur(image, 9),
     "widest blur": lambda image: perturbations.blur(image, 31, 4.0),
-    "gaussian": lambda image: perturbations.gaussian_filter(image, 10.0),
+    "gaussian": lambda image: gaussian_filter(image, 10.0),
     "crop": lambda image: perturbations.crop(image, 0.9),
     "noise": lambda image: perturbations.noise(image, np.full(image.shape, 1e6), 20.0),
     "jpeg": lambda image: jpeg(image, 1),
@@ -251,8 +252,8 @@ def test_gaussian_filter_of_tiny_images_equals_scipy(shape: tuple[int, int]) -> 
     image = grain(*shape)
     expected = image.copy()
     for channel in range(3):
-        gaussian_filter(image[:, :, channel], 2.9, output=expected[:, :, channel])
-    assert levels(perturbations.gaussian_filter(image, 2.9), expected) <= 1
+        ndimage.gaussian_filter(image[:, :, channel], 2.9, output=expected[:, :, channel])
+    assert levels(gaussian_filter(image, 2.9), expected) <= 1
 
 
 @pytest.mark.parametrize(("shape", "fraction"), [((5, 4), 0.6), ((7, 31), 0.5), ((1, 17), 0.9), ((33, 20), 0.13)])

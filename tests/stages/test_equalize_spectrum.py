@@ -255,7 +255,8 @@ def test_perturbing_and_equalizing_share_no_code() -> None:
     assert set(perturb) == {
         "stages.perturb",
         "stages.images.perturbations",
-        "stages.images.jpeg_codecs",
+        "detectors.gaussian_filter",
+        "detectors.jpeg_codecs",
         "stages.images.cubic",
         "stages.images.image_field",
     }

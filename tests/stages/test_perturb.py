@@ -15,11 +15,12 @@ from hypothesis import strategies as some
 from pydantic import ValidationError
 from toy_project import Project
 
+from detectors.gaussian_filter import gaussian_filter
+from detectors.jpeg_codecs import jpeg
 from pipeline.errors import ConfigError
 from pipeline.open import open_node
 from pipeline.stage import ID, Batch, Context, Field
 from stages.images import perturbations
-from stages.images.jpeg_codecs import jpeg
 from stages.perturb import OFF, PROTOCOLS, Perturb, PerturbConfig, drawn, named
 
 STAGE = Perturb()
@@ -256,7 +257,7 @@ def test_what_was_done_can_be_done_again_from_the_record(protocol: str) -> None:
             elif step.op == "blur":
                 image = perturbations.blur(image, int(value), step.sigma_px)
             elif step.op == "gaussian":
-                image = perturbations.gaussian_filter(image, value)
+                image = gaussian_filter(image, value)
             elif step.op == "crop":
                 image = perturbations.crop(image, value)
             else:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from detectors import jpeg_codecs
 from pipeline.stage import Context
-from stages.images import jpeg_codecs
 from stages.perturb import Perturb, PerturbConfig, perturb_row
 
 if TYPE_CHECKING:
