@@ -34,7 +34,7 @@ from pipeline.stage import (
 )
 from stages.evaluation.detector_file import Detector, load_detector
 from stages.evaluation.metrics import summary
-from stages.training.detector_choice import check_feature
+from stages.training.feature_fields import check_feature
 from stages.training.networks import prepare
 
 FORMAT = 1

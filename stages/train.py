@@ -20,6 +20,7 @@ from pydantic import SerializeAsAny, field_validator
 
 from detectors import FAMILIES
 from detectors.calibration import best_threshold
+from detectors.choosing import DetectorSchema, detector_config, family_module, module_name
 from detectors.contract import Control, DetectorConfig, Diverged, State
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
@@ -28,7 +29,7 @@ from stages.evaluation.detector_file import FeatureRows, promised, save_detector
 from stages.spectra import statistics_file
 from stages.training import progress
 from stages.training.alike import check_alike
-from stages.training.detector_choice import DetectorSchema, detector_config, family_module, module_name, no_feature
+from stages.training.feature_fields import no_feature
 from stages.training.kept_lineage import kept_lineage
 from stages.training.members import (
     check_members,
@@ -53,8 +54,9 @@ class TrainConfig(StageConfig):
     """Which detector, and the seed of its training."""
 
     detector: Annotated[SerializeAsAny[DetectorConfig], DetectorSchema()] = setting(
-        description=f"a preset's name; or a mapping with `family` ({', '.join(FAMILIES)}) and its settings, listed "
-        "below; or a mapping with `preset` and the settings that differ, e.g. {preset: profile-svm, C: 1.0}"
+        description=f"a preset's name; or a mapping with `family` ({', '.join(FAMILIES)}, or a module beside the "
+        "pipeline file) and its settings, listed below; or a mapping with `preset` and the settings that differ, e.g. "
+        "{preset: profile-svm, C: 1.0}"
     )
     seed: int = setting(
         0,

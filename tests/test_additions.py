@@ -83,7 +83,7 @@ class Addition:
         tree.edit(self.registry, self.before, self.entry + self.before + self.behind)
 
 
-DETECTOR = "from stages.training.detector_choice import detector_config, family_module as f; "
+DETECTOR = "from detectors.choosing import detector_config, family_module as f; "
 ADDITIONS = {
     "stage": Addition(
         "stages/mirror.py", "stages/flip.py", "stages/__init__.py", '    "ingest":',

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from detectors.choosing import detector_config
 from pipeline.declaring.config import load_pipeline
 from pipeline.declaring.schema import stages_markdown
 from stages import GENERATORS
@@ -80,3 +85,70 @@ def test_every_module_has_a_place_in_the_design() -> None:
         and path.stem.partition("_")[0] not in GENERATORS
     ]
     assert lost == [], "say in docs/design.md what they are for"
+
+
+@pytest.fixture
+def _forgotten() -> Iterator[None]:
+    """Whoever comes next imports a module of its own."""
+    yield
+    sys.modules.pop("nearest_mean", None)
+
+
+def photographs(folder: Path) -> None:
+    """A manifest of a few photographs in all three splits."""
+    lines = (ROOT / "manifests" / "photos.csv").read_text(encoding="utf-8").splitlines()
+    of_split: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for line in lines[1:]:
+        file, _, _, split = line.split(",")[:4]
+        of_split[split].append(f"{file},{split}")
+    chosen = [line for split, count in (("train", 6), ("val", 4), ("test", 4)) for line in of_split[split][:count]]
+    (folder / "photos.csv").write_text("\n".join(["file,split", *chosen]) + "\n", encoding="utf-8")
+    text = f"{{name: few, root: {ROOT / 'manifests'}, licence: CC0-1.0, rows: photos.csv}}\n"
+    (folder / "manifest.yaml").write_text(text, encoding="utf-8")
+    (folder / "photos").symlink_to(ROOT / "manifests" / "photos")
+
+
+def detector_project(folder: Path) -> Path:
+    """The example detector beside a pipeline file with the example's nodes."""
+    text = (ROOT / "docs" / "writing_a_detector.md").read_text(encoding="utf-8")
+    code, nodes = re.search(r"```python\n(.*?)```", text, re.S), re.search(r"```yaml\n(  mine:.*?)```", text, re.S)
+    assert code
+    assert nodes
+    folder.mkdir(exist_ok=True)
+    (folder / "nearest_mean.py").write_text(code[1], encoding="utf-8")
+    photographs(folder)
+    file = folder / "pipeline.yaml"
+    file.write_text(
+        textwrap.dedent("""
+        nodes:
+          photos: {stage: ingest, manifest: manifest.yaml}
+          images: {stage: equalize, of: photos, size: 32}
+          fakes: {stage: upsample, of: images, method: nearest}
+          spectra: {stage: spectrum, of: [images, fakes], features: [profile]}
+        """)
+        + nodes[1]
+    )
+    return file
+
+
+@pytest.mark.usefixtures("_forgotten")
+def test_the_example_detector_is_trained_and_evaluated(tmp_path: Path) -> None:
+    from pipeline.running.run import run
+
+    pipeline = load_pipeline(detector_project(tmp_path))
+    summary = run(pipeline, [], 1)
+    assert {"mine", "table"} <= set(summary.computed)
+    (results,) = tmp_path.glob("store/evaluate/*/results.json")
+    found = json.loads(results.read_text())
+    assert found["model"]["detector"] == "nearest mean on profile"
+    assert found["model"]["config"] == {"family": "nearest_mean", "feature": "profile", "power": 1.0}
+    assert all(row["auc"] == 1.0 for row in found["rows"])  # enlarged by repetition: easy
+
+
+def test_the_composed_detector_of_the_example_is_valid() -> None:
+    text = (ROOT / "docs" / "writing_a_detector.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n  detector:\n(.*?)```", text, re.S)
+    assert example
+    config = detector_config(yaml.safe_load(example[1]))
+    config.check((64, 64, 3), ("row", "column", "channel"))
+    assert config.feature == "image"

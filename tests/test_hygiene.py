@@ -80,7 +80,7 @@ def test_registries_grow_and_nothing_that_was_there_becomes_stale(
     tree.twin("stages/resynthesis/perceptual.py", "stages/resynthesis/mesonet.py", "a perceptual network", "a detector")
     tree.edit("stages/generators/weights.py", "a generator; use it", "a maker of images; use it")
     tree.edit("stages/sentences.py", "expected one of", "it may be one of")
-    tree.edit("stages/training/detector_choice.py", "is no detector family", "is not one of the families of detectors")
+    tree.edit("detectors/choosing.py", "is no detector family", "is not one of the families of detectors")
     tree.edit("stages/__init__.py", '("progan", ', '("progan", "fifthgan", ')
     for part in ("", "_discriminator", "_official", "_recipe"):
         tree.twin(f"stages/generators/progan{part}.py", f"stages/generators/fifthgan{part}.py", "progan", "fifthgan")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import traceback
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.declaring.user_code import hidden
-from pipeline.importing import OWN, ROOT, VALUES, user_folders
+from pipeline.importing import OWN, ROOT, VALUES
 from pipeline.module_paths import is_followed
 from pipeline.sentences import describe, nearest
 from pipeline.stage import Stage
+from pipeline.user_modules import imported
 
 
 def load_stage(name: str) -> Stage:
@@ -27,7 +25,7 @@ def load_stage(name: str) -> Stage:
     module, separator, attribute = target.partition(":")
     if not separator:
         raise ValueError(f"is not a stage{nearest(name, known)}")
-    names = _imported(module)
+    names = vars(imported(module, "a stage"))
     if attribute not in names:
         stages = [name for name, one in names.items() if isinstance(one, type) and issubclass(one, Stage)]
         raise ValueError(f"is not a stage: {module} has no class '{attribute}'{nearest(attribute, stages)}")
@@ -57,29 +55,6 @@ def registered() -> dict[str, str]:
             "package; rename it"
         )
     return dict(stages.STAGES)
-
-
-def _imported(module: str) -> dict[str, Any]:
-    """Names of a module. Raises ValueError if it cannot be imported, or another one is taken for it."""
-    for folder in user_folders()[:1]:
-        sentence = hidden(module, folder) if module else ""
-        if sentence:
-            raise ValueError(f"cannot be imported as a stage: {sentence}")
-    try:
-        return vars(importlib.import_module(module))
-    except (Exception, SystemExit) as error:  # whatever a user's module raises, it is the module's
-        missing = isinstance(error, ModuleNotFoundError) and module.startswith(str(error.name))
-        way_out = "; it is looked for beside the pipeline file and in PYTHONPATH" if missing else _place(error)
-        if missing and module.partition(".")[0] in OWN:
-            way_out = f"; '{module.partition('.')[0]}' is Touchstone's own package, give yours another name"
-        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-        raise ValueError(f"cannot be imported as a stage: {kind}{error}{way_out}") from None
-
-
-def _place(error: BaseException) -> str:
-    """` (FILE:LINE)` of the last line of a module that was reached."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    return f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""
 
 
 @cache

@@ -14,8 +14,9 @@ from typing import Any
 
 from pipeline.contents import kept_while_same
 from pipeline.errors import StageError
-from pipeline.importing import OWN, user_folders
-from pipeline.module_paths import compiled_path, import_folders, source_path
+from pipeline.importing import user_folders
+from pipeline.module_paths import compiled_path, import_folders
+from pipeline.user_modules import hidden
 
 BY_NAME = frozenset({
     "builtins.__import__", "builtins.eval", "builtins.exec", "importlib.__import__", "importlib.import_module",
@@ -80,23 +81,6 @@ def refuse_hidden(path: Path, name: str, imported: Iterable[str]) -> None:
             sentence = hidden(other, folder)
             if sentence:
                 raise StageError(f"{_shown(path)} imports {other}, but {sentence}")
-
-
-def hidden(name: str, folder: str) -> str:
-    """ "FILE stands behind OTHER FILE of that name; rename it", if Python takes a module from elsewhere, else ""."""
-    base = os.path.join(folder, *name.split("."))
-    for candidate in (os.path.join(base, "__init__.py"), f"{base}.py"):
-        if not os.path.isfile(candidate):
-            continue
-        taken = source_path(name)
-        if taken is not None and os.path.samefile(taken, candidate):
-            return ""
-        top = name.partition(".")[0]
-        if top in OWN:
-            return f"{candidate} has the name of Touchstone's own package '{top}'; rename it"
-        other = taken or source_path(top) or "a module of Python"
-        return f"{candidate} has the name of {other}, which is taken for it; rename it"
-    return ""
 
 
 def _shown(path: Path) -> str:

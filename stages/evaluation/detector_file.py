@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.choosing import detector_config, family_module
 from detectors.contract import DetectorConfig, State, check_state
 from pipeline.errors import StageError
 from pipeline.stage import Rows
 from stages.evaluation.json_file import read_json
 from stages.sentences import shown
-from stages.training.detector_choice import detector_config, family_module, no_feature
+from stages.training.feature_fields import no_feature
 from stages.training.networks import prepare
 
 if TYPE_CHECKING:

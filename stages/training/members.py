@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from detectors.choosing import family_module
 from detectors.contract import DetectorConfig, Member
 from pipeline.stage import Artifact, Promise, Schema
 from stages.evaluation.detector_file import load_detector
-from stages.training.detector_choice import check_feature, family_module
+from stages.training.feature_fields import check_feature
 
 INPUT = "members"
 """Input of the stage `train` that names them."""

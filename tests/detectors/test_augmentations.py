@@ -18,9 +18,9 @@ from test_detectors import maps
 from detectors import augmenting, deep, presets
 from detectors.augmentation import AUGMENTATIONS, blur, jpeg, noise
 from detectors.augmenting import applied, augmented
+from detectors.choosing import detector_config
 from detectors.contract import Control, State
 from pipeline.stage import MAPS, PICTURE, SPECTRA
-from stages.training.detector_choice import detector_config
 
 IDS = np.arange(24, dtype=">u8").view("V8").astype("V16")
 

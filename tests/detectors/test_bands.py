@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from detectors.choosing import detector_config
 from detectors.cnn import Config, composed, describe
 from detectors.composed import Composed, loaded
 from detectors.normalization import band_mask, keep_band, percentile_scale
@@ -15,7 +16,6 @@ from detectors.seeding import seeded
 from detectors.training import tensors_of
 from pipeline.stage import MAPS
 from stages.spectra.maps import fft2d_maps
-from stages.training.detector_choice import detector_config
 
 
 def config(band: str | None = None) -> Config:

@@ -9,9 +9,9 @@ import pytest
 from test_detectors import CASES, SMALL, MemoryExamples, Trained, equal, maps, profiles
 
 from detectors import cnn
+from detectors.choosing import detector_config
 from detectors.contract import Control, State
 from detectors.normalization import percentile_scale, standardize
-from stages.training.detector_choice import detector_config
 from stages.training.progress import pack, unpack
 
 

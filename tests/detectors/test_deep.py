@@ -17,6 +17,7 @@ from torch.nn import functional
 from detectors import cnn, composition, deep
 from detectors.augmentation import flip
 from detectors.augmenting import applied
+from detectors.choosing import detector_config
 from detectors.composed import Composed, Learning
 from detectors.contract import Control, Diverged, State
 from detectors.draws import uniforms
@@ -27,7 +28,6 @@ from detectors.preprocessing import CenterCrop, Preprocessing, Resize, apply, ki
 from detectors.schedules import constant, patience, steps
 from detectors.seeding import seeded
 from pipeline.stage import MAP, MAPS, PICTURE, SPECTRA
-from stages.training.detector_choice import detector_config
 
 # `cnn`, written as one loop
 

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from detectors import FAMILIES, PRESETS
+from detectors.choosing import detector_config, family_module
 from detectors.contract import Control, DetectorConfig, State
 from detectors.normalization import divide_by_first, resample
 from detectors.profiles import prepared
 from pipeline.stage import MAP, MAPS, PICTURE
-from stages.training.detector_choice import detector_config, family_module
 from stages.training.progress import pack, unpack
 
 

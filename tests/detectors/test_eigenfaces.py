@@ -11,8 +11,8 @@ from sklearn.svm import LinearSVC
 from test_detectors import MemoryExamples, equal, maps
 
 from detectors import eigenfaces
+from detectors.choosing import detector_config
 from detectors.contract import Control
-from stages.training.detector_choice import detector_config
 
 
 def config(**settings: Any) -> Any:

@@ -14,10 +14,10 @@ from test_detectors import Killed, equal, profiles
 from test_train import fit, rows
 
 from detectors import forest
+from detectors.choosing import detector_config
 from detectors.contract import Control, State
 from pipeline.errors import StageError
 from stages.evaluation.detector_file import load_detector
-from stages.training.detector_choice import detector_config
 from stages.training.progress import pack, unpack
 
 

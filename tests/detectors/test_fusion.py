@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from test_detectors import MemoryExamples, equal, means, profiles
 
 from detectors import fusion
+from detectors.choosing import detector_config
 from detectors.contract import Control, Member, State, check_state
-from stages.training.detector_choice import detector_config
 from stages.training.progress import pack, unpack
 
 

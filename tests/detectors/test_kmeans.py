@@ -14,10 +14,10 @@ from test_detectors import MemoryExamples, profiles
 from test_train import fit, rows
 
 from detectors import kmeans
+from detectors.choosing import detector_config
 from detectors.contract import Control
 from pipeline.errors import StageError
 from stages.evaluation.detector_file import load_detector
-from stages.training.detector_choice import detector_config
 
 
 def config(**settings: Any) -> Any:

@@ -7,9 +7,9 @@ import math
 import pytest
 from conftest import GoldenDocument
 
+from detectors.choosing import detector_config
 from detectors.composition import Config
 from detectors.schedules import plateau, quarter_cosine, stale
-from stages.training.detector_choice import detector_config
 
 
 @pytest.mark.golden("patches", "*.json", keys="cnndetection_plateau")

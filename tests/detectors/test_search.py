@@ -12,8 +12,8 @@ from sklearn.svm import SVC
 from test_detectors import Killed, MemoryExamples, equal
 
 from detectors import svm
+from detectors.choosing import detector_config
 from detectors.contract import Control, State
-from stages.training.detector_choice import detector_config
 from stages.training.progress import pack, unpack
 
 GRID: dict[str, Any] = {"C": [0.01, 1.0, 30.0], "gamma": [0.001, 0.1, "scale"]}

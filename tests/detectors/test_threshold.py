@@ -10,10 +10,10 @@ from test_detectors import MemoryExamples
 
 from detectors import threshold
 from detectors.calibration import best_threshold
+from detectors.choosing import detector_config
 from detectors.contract import Control, State
 from detectors.preprocessing import layout
 from pipeline.stage import MAP, MAPS, PICTURE
-from stages.training.detector_choice import detector_config
 
 
 def numbers(count: int, seed: int, larger: int = 1) -> MemoryExamples:

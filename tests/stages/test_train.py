@@ -12,13 +12,13 @@ from memory_rows import MemoryRows, context, rows_of, union
 from pydantic import ValidationError
 
 from detectors import FAMILIES, PRESETS
+from detectors.choosing import family_module
 from pipeline.errors import Interrupted, StageError
 from pipeline.planning.closure import closure
 from pipeline.planning.recipes import recipe_config
 from pipeline.stage import Field
 from stages.evaluation.detector_file import FeatureRows, load_detector
 from stages.train import Train, TrainConfig
-from stages.training.detector_choice import family_module
 
 CNN = {"preset": "fft2d-cnn", "feature": "map", "widths": [4], "epochs": 3, "batch_size": 8, "micro_batch": 8}
 
@@ -168,13 +168,14 @@ def test_only_a_network_depends_on_the_device(detector: Any, network: bool, tmp_
 
 def test_the_schema_of_the_config_knows_presets_and_all_settings_of_the_families() -> None:
     schema = TrainConfig.model_json_schema()
-    presets, *families, changed = schema["properties"]["detector"]["anyOf"]
+    presets, *families, users, changed = schema["properties"]["detector"]["anyOf"]
     assert presets["enum"] == list(PRESETS)
     assert [one["$ref"] for one in families] == [f"#/$defs/{name}" for name in FAMILIES]
     for name in FAMILIES:
         properties = schema["$defs"][name]["properties"]
         assert list(properties) == list(family_module(name).Config.model_fields)
         assert all(one["description"] for one in properties.values())
+    assert users["properties"]["family"]["not"]["enum"] == list(FAMILIES)
     assert changed["required"] == ["preset"]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,23 +14,43 @@ from pydantic import ValidationError
 from detectors import FAMILIES, PRESETS
 from detectors.contract import DetectorConfig
 from pipeline.sentences import closest, describe, nearest
-from pipeline.stage import Promise, Schema
-from stages.sentences import expected
-from stages.training.alike import check_alike
+from pipeline.user_modules import imported, names_of_users
 
 IN_RECIPES = False
 
+PARTS = ("Config", "NUMBERS", "describe", "shapes", "fit", "score")
+"""What the module of a family has (`detectors.contract`)."""
+
 
 def module_name(family: str) -> str:
-    """Name of the module of a detector family. Raises ValueError for an unknown one."""
-    if family not in FAMILIES:
-        raise ValueError(f"'{family}' is no detector family; {expected(family, FAMILIES)}")
-    return FAMILIES[family]
+    """Name of the module of a detector family: one of Touchstone's, or a module of the user's that is one.
+
+    Raises ValueError for an unknown one. A user's module is read, not run: what a file names is a family or nothing.
+    """
+    if family in FAMILIES:
+        return FAMILIES[family]
+    names = names_of_users(family)
+    if names is None:
+        known = f"expected one of {', '.join(FAMILIES)}, or a module beside the pipeline file"
+        raise ValueError(f"'{family}' is no detector family; {known}{closest(family, FAMILIES)}")
+    lacking = [part for part in PARTS if part not in names]
+    if lacking:
+        raise ValueError(
+            f"'{family}' is no detector family: the module has no {' and no '.join(lacking)} "
+            "(docs/writing_a_detector.md says what a family has)"
+        )
+    return family
 
 
 def family_module(family: str) -> Any:
-    """The module of a detector family. Raises ValueError for an unknown one."""
-    return importlib.import_module(module_name(family))
+    """The module of a detector family. Raises ValueError for one that is unknown or cannot be imported."""
+    name = module_name(family)
+    if family in FAMILIES:
+        return importlib.import_module(name)
+    module = imported(name, "a detector family")
+    if not (isinstance(module.Config, type) and issubclass(module.Config, DetectorConfig)):
+        raise ValueError(f"'{family}' is no detector family: its Config is no DetectorConfig")
+    return module
 
 
 def detector_config(value: Any) -> DetectorConfig:
@@ -45,7 +64,8 @@ def detector_config(value: Any) -> DetectorConfig:
     preset = settings.pop("preset", None)
     if preset is not None:
         if preset not in PRESETS:
-            raise ValueError(f"'{preset}' is no detector preset; {expected(str(preset), PRESETS)}")
+            known = f"expected one of {', '.join(PRESETS)}{closest(str(preset), PRESETS)}"
+            raise ValueError(f"'{preset}' is no detector preset; {known}")
         settings = PRESETS[preset] | settings
     if "family" not in settings:
         raise ValueError(f"lacks 'family' (one of {', '.join(FAMILIES)}) or 'preset' (one of {', '.join(PRESETS)})")
@@ -96,35 +116,6 @@ class DetectorSchema:
         given: dict[str, Any] = handler({"type": "union", "choices": families})
         preset = {"enum": list(PRESETS)}
         changed = {"type": "object", "properties": {"preset": preset}, "required": ["preset"]}
-        return {"anyOf": [preset, *given["anyOf"], changed]}
-
-
-def check_feature(model: Promise, whose: str, rows: Schema) -> None:
-    """Raise ValueError with one sentence unless the detector that a node promises can score rows with these fields."""
-    if "members" in model.facts:
-        for facts in model.facts["members"]:
-            check_feature(Promise(facts["node"], facts), whose, rows)
-        return
-    feature, learned = model.facts["feature"], tuple(model.facts["feature_shape"])
-    check_alike(rows, feature)
-    if feature not in rows:
-        raise ValueError(
-            f"{whose} have no field '{feature}', which the detector of {model} reads; they have "
-            f"{', '.join(sorted(rows)) or 'none'}: name the node that computes it{closest(feature, rows)}"
-        )
-    shape = rows[feature].shape
-    if shape != learned and not (model.facts["resamples"] and len(shape) == len(learned)):
-        raise ValueError(
-            f"'{feature}' of {whose} is {shape}, but the detector of {model} learns from {learned}; equalize the "
-            "images of both to one size"
-        )
-
-
-def no_feature(whose: str, feature: str, fields: Iterable[str], setting: str = "feature") -> str:
-    """One sentence about rows without the field that a `setting` of a detector names."""
-    names = sorted(fields)
-    found = f"they have {', '.join(names)}" if names else "they have no fields"
-    return (
-        f"{whose} have no field '{feature}', which the detector's '{setting}' names; {found}: "
-        f"change '{setting}' in 'detector', or compute the field in a node before{closest(feature, names)}"
-    )
+        own = {"family": {"type": "string", "not": {"enum": list(FAMILIES)}}}
+        users = {"type": "object", "properties": own, "required": ["family"]}
+        return {"anyOf": [preset, *given["anyOf"], users, changed]}
