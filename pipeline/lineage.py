@@ -59,10 +59,11 @@ class KeptArtifact(Kept):
 
 
 class KeptOrigin(Kept):
-    """Where the rows begin. content: a file lies behind each of them."""
+    """Where the rows begin. content: a file lies behind each of them; licence: as stated, "": none is."""
 
     stage: str
     content: bool
+    licence: str = ""
 
 
 class KeptStep(Kept):

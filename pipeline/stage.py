@@ -194,6 +194,7 @@ class SourceRows:
     notes: tuple[str, ...] = ()  # one sentence each, shown by `plan` and `run`
     problems: Mapping[int, str] = field(default_factory=dict)  # row number -> reason why it cannot be read
     line: Callable[[int], str] | None = None  # row number -> file and line that name the row, for messages
+    licence: str = ""  # of the data, as they state it; "": they state none
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ class Evaluate(Stage):
         kept = ("detector", "family", "config", "trained_on", "threshold", "threshold_rule", "validation", "counts")
         about = {name: card[name] for name in kept} | {"node": model.node, "key": model.key}
         about["feature_shape"] = card.get("feature_shape")  # null: trained by an earlier version, and pinned
+        about["doubts"] = card.get("doubts", [])
         chains, steps = _chains(variants)
         results = {
             "format": FORMAT, "model": about, "split": config.split, "rows": rows, "variants": facts,

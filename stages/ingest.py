@@ -286,7 +286,7 @@ def _rows_of_manifest(config: IngestConfig, scan: Any, manifest: Manifest) -> So
                 problems[row] = f"{found} ({manifest.place(row)})"
     ids = np.ascontiguousarray(digests[:, : ID.itemsize]).view(ID)[:, 0]
     names, rewritten = _named(config, files)
-    notes = [*manifest.notes, *rewritten]
+    notes, licences = [*manifest.notes, *rewritten], _licences(manifest)
     if spelled:
         notes.append(f"{counted(len(spelled), 'file')} found under another spelling, e.g. {min(spelled)!a}")
     return SourceRows(
@@ -297,9 +297,13 @@ def _rows_of_manifest(config: IngestConfig, scan: Any, manifest: Manifest) -> So
         domain=manifest.columns.get("domain") or _domains(config, names),
         payload={"location": Locations(f"{manifest.root}/", [spelled.get(file, file) for file in files])},
         splits=config.splits,
-        notes=(*_licence_notes(manifest), *(f"{manifest.path.name}: {note}" for note in notes)),
+        notes=(
+            f"{manifest.header.get('name') or manifest.path.name}: licences {licences}",
+            *(f"{manifest.path.name}: {note}" for note in notes),
+        ),
         problems=dict(sorted(problems.items())),
         line=manifest.place,
+        licence=licences,
     )
 
 
@@ -331,14 +335,14 @@ def _manifest_groups(
     return groups
 
 
-def _licence_notes(manifest: Manifest) -> tuple[str, ...]:
+def _licences(manifest: Manifest) -> str:
+    """Each with the number of its rows."""
     fallback = manifest.header.get("licence", "")
     counts: dict[str, int] = {}
     for licence in manifest.column("licence"):
         name = normalized(licence or fallback) or "not stated"
         counts[name] = counts.get(name, 0) + 1
-    text = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    return (f"{manifest.header.get('name') or manifest.path.name}: licences {text}",)
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 def _rows_of_torchvision(config: IngestConfig, source: TorchvisionDataset, scan: Any) -> SourceRows:

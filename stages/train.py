@@ -29,8 +29,9 @@ from stages.evaluation.detector_file import FeatureRows, promised, save_detector
 from stages.spectra import statistics_file
 from stages.training import progress
 from stages.training.alike import check_alike
+from stages.training.doubts import doubts
 from stages.training.feature_fields import no_feature
-from stages.training.kept_lineage import kept_lineage
+from stages.training.kept_lineage import kept_lineage, licences
 from stages.training.members import (
     check_members,
     fields_of,
@@ -174,18 +175,21 @@ class Train(Stage):
         threshold = best_threshold(scores, val.labels)
         counts = {name: _counts(rows.dataset) for name, rows in splits.items()}
         libraries = self.libraries_of(config, kept_promises(members))
+        lineage = kept_lineage({name: rows.dataset for name, rows in splits.items()}, ctx.out)
         facts = {
             "seed": config.seed,
             "threshold": threshold,
             "threshold_rule": "best balanced accuracy on validation rows; a score at or above it means fake",
             "validation": validation_metrics(scores, val.labels, threshold),
+            "doubts": doubts(state.plain),
             "counts": counts,
             "trained_on": sorted({*counts["train"]["sources"]["fake"], *sources_of(members)}),
             **promise,
             "standardized_by": _standardized_by(config, ctx),
             "data_fingerprint": {name: fingerprint(rows.dataset) for name, rows in splits.items()},
             "environment": _environment(libraries, ctx if runs_network else None),
-            "lineage": kept_lineage({name: rows.dataset for name, rows in splits.items()}, ctx.out),
+            "licences": licences(lineage),
+            "lineage": lineage,
         }
         card = save_detector(ctx.out, config.detector, state, facts)
         if (ctx.scratch / LOG).is_file():

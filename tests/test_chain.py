@@ -146,6 +146,8 @@ def test_a_card_counts_the_rows_of_each_way_and_has_one_for_an_image(made: Made)
             for one in found["chains"]
         }
 
+    card = json.loads((made.model("svm") / "card.json").read_text())
+    assert card["licences"] == ["ingest: not stated", "photos: toys 1"]
     both = {"real", "fake"}
     assert ways("svm") == {"equalize > spectrum": (True, {"ingest", "photos"}, both)}
     assert ways("several") == {

@@ -53,6 +53,7 @@ class Photos(Stage):
             [f"person {number}" for number in numbers],
             [config.splits[number // len(config.domains) % len(config.splits)] for number in numbers],
             [config.domains[number % len(config.domains)] for number in numbers],
+            licence="toys 1",
         )
 
     def compute(self, config: PhotosConfig, batch: Batch, ctx: Context) -> dict[str, Any]:

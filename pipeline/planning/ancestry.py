@@ -23,7 +23,7 @@ def lineage_of(branch: Branch, words: list[str], find: Callable[[ArtifactPlan], 
     def visit(one: Branch) -> int:
         if one.chain not in numbers:
             if one.stage.origin or not one.sides or words[int(one.rows.source[0])] == one.node:
-                origins.append(KeptOrigin(stage=one.stage.name, content=one.stage.content))
+                origins.append(KeptOrigin(stage=one.stage.name, content=one.stage.content, licence=one.licence))
                 numbers[one.chain] = -len(origins)
             else:
                 above = [visit(side.branch) for side in one.sides]

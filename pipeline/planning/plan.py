@@ -246,7 +246,7 @@ class _Planner:
         return Branch(
             node.name, node.stage, node.config, chain_of(accepted, []), recipe, schema, source.rows,
             payload=source.payload, positions=source.positions, steps=(self._step(node, recipe),),
-            files=node.files, problems=source.problems, artifacts=self._artifact_inputs(node),
+            files=node.files, problems=source.problems, artifacts=self._artifact_inputs(node), licence=found.licence,
         )  # fmt: skip
 
     def _selected(self, node: Node, name: str) -> list[Selection]:

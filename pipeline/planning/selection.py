@@ -38,6 +38,7 @@ class Branch:
     artifacts: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    licence: str = ""  # of a source
     have: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     failed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     damaged: list[tuple[Any, str]] = field(default_factory=list)

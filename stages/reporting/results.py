@@ -29,6 +29,7 @@ class="soft">{{ column.source }}</span></th>{% endfor %}</tr></thead>
 {% for cell in row.cells %}<td{% if cell.home %} class="home"{% endif %} style="background: {{ cell.background }};
 color: {{ cell.color }}">{{ cell.text }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
+{% if doubts %}<ul>{% for line in doubts %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
 <details class="numbers"{% if rows | length <= 48 %} open{% endif %}><summary>All numbers ({{ rows | length }}
 rows)</summary>
 <p class="soft">Small print: 95 % intervals. AP and AUC need no threshold; accuracy, TPR and TNR use the threshold
@@ -78,7 +79,23 @@ def content(given: Given) -> Mapping[str, Any]:
                 "metrics": [_metric(row, name) for name in METRICS.values()],
             })  # fmt: skip
     matrix = {"columns": columns, "rows": [_matrix_row(result, columns) for result in ordered]}
-    return {"matrix": matrix, "rows": lines, "metric_names": list(METRICS), "threshold_rule": "; ".join(rules)}
+    return {
+        "matrix": matrix,
+        "rows": lines,
+        "metric_names": list(METRICS),
+        "threshold_rule": "; ".join(rules),
+        "doubts": _doubts(ordered),
+    }
+
+
+def _doubts(evaluations: Sequence[Results]) -> list[str]:
+    """What trainings say against their results, once for each."""
+    lines = [
+        f"{model['detector']} trained on {', '.join(model['trained_on'])}: {sentence}"
+        for model in (one["model"] for one in evaluations)
+        for sentence in model.get("doubts", ())
+    ]
+    return list(dict.fromkeys(lines))
 
 
 def _sources(evaluations: Sequence[Results], variant: str) -> list[str]:

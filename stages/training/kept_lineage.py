@@ -42,9 +42,16 @@ def kept_lineage(splits: Mapping[str, Rows], folder: Path) -> dict[str, Any]:
     return _plain(chains).model_dump(mode="json")
 
 
+def licences(lineage: Mapping[str, Any]) -> list[str]:
+    """What the origins of the rows say of their licences: stage, licence and number of files there."""
+    origins = [origin for chain in lineage["chains"] for origin in chain["origins"]]
+    found = {f"{origin['stage']}: {origin['licence'] or 'not stated'}" for origin in origins}
+    return sorted(found) or ["not stated"]
+
+
 def _chain(one: Lineage, origins: set[KeptOrigin], rows: dict[str, dict[str, int]]) -> KeptChain:
     return KeptChain(
-        origins=sorted(origins, key=lambda origin: (origin.stage, origin.content)),
+        origins=sorted(origins, key=lambda origin: (origin.stage, origin.content, origin.licence)),
         images=len(one.origins),
         steps=list(one.steps),
         plain=not any(step.variant or step.multiplies for step in one.steps),

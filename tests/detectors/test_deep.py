@@ -342,6 +342,7 @@ def test_the_epoch_is_the_one_that_the_selected_number_chooses() -> None:
         values = [(-1 if select == "loss" else 1) * entry[f"validation_{select}"] for entry in logs[-1]]
         assert state.plain["epoch"] == values.index(max(values)) + 1
         assert state.plain["ended_by"] == "epochs"
+        assert state.plain["still_improving"] == (values.index(max(values)) == len(values) - 1)
 
 
 def test_a_training_that_diverges_says_so() -> None:

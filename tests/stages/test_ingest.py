@@ -145,6 +145,7 @@ def test_declared_digests_are_ids_and_no_file_is_read(base: Path) -> None:
     assert found.group == ["a", "id:" + digest(b"ann2").hex(), "b", "b"]
     assert found.domain == ["toys"] * 4
     assert found.notes == ("list.csv: licences CC0-1.0 4",)
+    assert found.licence == "CC0-1.0 4"
     assert not found.problems
 
 

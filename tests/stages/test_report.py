@@ -321,6 +321,19 @@ def test_a_detector_that_resampled_its_test_rows_is_named(evaluations: tuple[Art
     assert sentence in Words(report(tmp_path / "report", (Artifact("table", "0" * 32, other),))[0]).words
 
 
+def test_what_a_training_says_against_its_result_stands_below_the_matrix(
+    evaluations: tuple[Artifact, ...], tmp_path: Path
+) -> None:
+    results = json.loads((evaluations[0].path / "results.json").read_text())
+    assert results["model"]["doubts"] == []
+    results["model"]["doubts"] = ["it was still improving"]
+    other = tmp_path / "evaluation"
+    shutil.copytree(evaluations[0].path, other)
+    (other / "results.json").write_text(json.dumps(results))
+    words = Words(report(tmp_path / "report", (Artifact("table", "0" * 32, other),))[0]).words
+    assert "SVM (rbf) on profile trained on progan <raw>: it was still improving" in words
+
+
 def test_perturbed_samples_stand_apart(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
     rows = union(PHOTOS, PROGAN, without(PERTURBED.split("test"), "reduction"))
     page, _ = page_of(tmp_path, evaluations, {"images": rows})

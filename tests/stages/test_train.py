@@ -66,6 +66,8 @@ def test_the_artifact_is_a_model_and_a_card_without_pickles(tmp_path: Path) -> N
     assert card["validation"]["auc"] > 0.95
     assert 0 < card["threshold"] < 1
     assert len(card["data_fingerprint"]["train"]) == 32
+    assert card["licences"] == ["not stated"]
+    assert card["doubts"] == []
 
 
 @pytest.mark.parametrize("detector", ["profile-svm", "profile-logistic", CNN])
