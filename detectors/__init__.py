@@ -17,6 +17,7 @@ FAMILIES = {
     "eigenfaces": "detectors.eigenfaces",
     "neighbors": "detectors.neighbors",
     "fusion": "detectors.fusion",
+    "published": "detectors.published_family",
 }
 
 __all__ = ["FAMILIES", "PRESETS"]

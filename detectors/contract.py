@@ -24,7 +24,8 @@ class DetectorConfig(BaseModel):
 
     on_device  it is a network on torch: then device, threads and kernels are fixed before, and stand in recipes
     libraries  whose version can change what it learns or scores, beside those of every training
-    fuses      it is made of trained detectors, `Control.members`, and learns nothing from training rows
+    fuses      it is made of trained detectors, `Control.members`
+    learns     it reads training rows; else validation rows alone
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
@@ -32,6 +33,7 @@ class DetectorConfig(BaseModel):
     on_device: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
     fuses: ClassVar[bool] = False
+    learns: ClassVar[bool] = True
 
     family: str
     feature: str
@@ -189,6 +191,7 @@ class Control:
     log        all entries so far of the training's log, one mapping of numbers each
     moments    mean and variance to standardize with, in place of those of the training rows
     members    trained detectors of which this one is made
+    weights    tensors of a published detector's file
     """
 
     seed: int = 0
@@ -201,3 +204,4 @@ class Control:
     log: Callable[[Sequence[Mapping[str, float]]], None] = _forget
     moments: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     members: tuple[Member, ...] = ()
+    weights: Mapping[str, NDArray[Any]] | None = None

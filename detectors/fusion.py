@@ -33,6 +33,7 @@ class Config(DetectorConfig):
     """How the members' probabilities become one."""
 
     fuses: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
 
     family: Literal["fusion"] = Field("fusion", description="the family; written out unless `preset` is")
     feature: Literal["members"] = Field("members", description="the fields that the members read")

@@ -1,6 +1,7 @@
 """Published detectors as data: which network reads their file, what it is fed with, and how its output is to be read.
 
-Facts of each are cited in the documentation of its network; names are those of `manifests/detectors.yaml`. Nothing here
+Facts of each are cited in the documentation of its network; names are what an entry of `manifests/detectors.yaml` calls
+its `network`. Part of no recipe: what is chosen of it stands in the config of `detectors.published_family`. Nothing here
 imports torch before `build` is called.
 """
 
@@ -9,25 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from detectors.ensembles import after_softmax, softmax
+from detectors.decisions import Decision
 from detectors.published_preprocessing import CLIP, HALF, Preprocessing
 
-if TYPE_CHECKING:
-    from torch import nn
+IN_RECIPES = False
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Name of a tensor of the published file -> its shape."""
-
-Decision = Literal["logit", "logit of real", "fake, real", "cells of fake, real"]
-"""What an output says: a logit of fake or real, logits of both, or those of each cell, whose probabilities count.
-
-Of equal probabilities the first class is taken: with one logit it must exceed 0 to be fake.
-"""
 
 
 @dataclass(frozen=True)
@@ -37,49 +29,42 @@ class Published:
     network        class in `detectors.networks`, as "module:Class", and its arguments
     sizes          further arguments that the shapes of the file's tensors tell
     preprocessing  of a picture; None: it is fed with other features
+    options        arguments that the file does not tell and an entry may say, with all that they can be
     """
 
     network: str
     decision: Decision
     preprocessing: Preprocessing | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    sizes: Callable[[Shapes], dict[str, Any]] | None = None
+    sizes: Callable[[Shapes], dict[str, int]] | None = None
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def build(self, shapes: Shapes) -> nn.Module:
-        """The network, with new weights; shapes: of the tensors of its file."""
-        module, name = self.network.split(":")
-        sizes = self.sizes(shapes) if self.sizes else {}
-        made: nn.Module = getattr(import_module(f"detectors.networks.{module}"), name)(**self.arguments, **sizes)
-        return made
+    @property
+    def module(self) -> str:
+        """Of the network."""
+        return f"detectors.networks.{self.network.partition(':')[0]}"
 
+    def build(self, shapes: Shapes) -> Any:
+        """The network (an nn.Module), with new weights; shapes: of the tensors of its file."""
+        return self.make(self.sizes(shapes) if self.sizes else {})
 
-def fake_probability(output: NDArray[Any], decision: Decision) -> NDArray[np.float64]:
-    """(N, outputs) or (N, 2, h, w) to the probability of fake (N,)."""
-    values: NDArray[np.float64] = output.astype(np.float64)
-    if decision == "cells of fake, real":
-        return after_softmax(values)[:, 0]
-    if decision == "fake, real":
-        return softmax(values)[:, 0]
-    return softmax(np.concatenate([np.zeros_like(values), values], axis=1))[:, 1 if decision == "logit" else 0]
+    def make(self, sizes: Mapping[str, int], options: Mapping[str, str] = MappingProxyType({})) -> Any:
+        """The same of sizes that are known already, with arguments of `options`."""
+        made = getattr(import_module(self.module), self.network.partition(":")[2])
+        return made(**{**self.arguments, **sizes, **options})
 
 
-def is_fake(output: NDArray[Any], decision: Decision) -> NDArray[np.bool_]:
-    """The published decision of each row, before any calibration."""
-    probability = fake_probability(output, decision)
-    return probability >= 0.5 if decision.endswith("fake, real") else probability > 0.5
-
-
-def _rine(shapes: Shapes) -> dict[str, Any]:
+def _rine(shapes: Shapes) -> dict[str, int]:
     _, blocks, width = shapes["alpha"]
     depth = sum(name.startswith("proj1.") and name.endswith(".weight") for name in shapes)
     return {"depth": depth, "width": width, "blocks": blocks, "inputs": shapes["proj1.1.weight"][1]}
 
 
-def _channels(shapes: Shapes) -> dict[str, Any]:
+def _channels(shapes: Shapes) -> dict[str, int]:
     return {"channels": shapes["conv1.0.weight"][1]}
 
 
-def _width(shapes: Shapes) -> dict[str, Any]:
+def _width(shapes: Shapes) -> dict[str, int]:
     return {"width": shapes["weight"][1]}
 
 
@@ -88,10 +73,13 @@ SQUASHED = Preprocessing(resize=256, shape="square")
 XCEPTION = Preprocessing(resize=333, filter="lanczos", crop=333, statistics=HALF)
 RESNET18 = Preprocessing(resize=256, filter="lanczos", crop=256, statistics=HALF)
 STRIDES = (1, 2, 2, 2)
+FILTERS = {"input_filter": ("NPR", "raw", "x_grad", "y_grad", "left_diag", "right_diag")}
 
 PUBLISHED: dict[str, Published] = {
     "cnndetection": Published("resnet:ResNet", "logit", CROPPED, {"depth": 50}),
-    "grip_nodown": Published("resnet:ResNet", "logit", Preprocessing(), {"depth": 50, "early_strides": (1, 1)}),
+    "grip_nodown": Published(
+        "resnet:ResNet", "logit", Preprocessing(parts=True), {"depth": 50, "early_strides": (1, 1)}
+    ),
     "dire_classifier": Published("resnet:ResNet", "logit", Preprocessing(resize=256, crop=224), {"depth": 50}),
     "npr": Published("npr:NPR", "logit", SQUASHED),
     "gramnet": Published(
@@ -99,8 +87,8 @@ PUBLISHED: dict[str, Published] = {
     ),
     "gramnet_aigcdetect": Published("gram:GramNet", "logit", CROPPED, {"outputs": 1}),
     "ferretnet_s": Published("ferretnet:FerretNet", "logit", Preprocessing(crop=256, statistics=CLIP)),
-    "ladeda9": Published("ladeda:LaDeDa", "logit", SQUASHED),
-    "tiny_ladeda": Published("ladeda:TinyLaDeDa", "logit", SQUASHED),
+    "ladeda9": Published("ladeda:LaDeDa", "logit", SQUASHED, {"input_filter": "NPR"}, options=FILTERS),
+    "tiny_ladeda": Published("ladeda:TinyLaDeDa", "logit", SQUASHED, {"input_filter": "NPR"}, options=FILTERS),
     "autogan_fft": Published(
         "resnet:ResNet",
         "fake, real",

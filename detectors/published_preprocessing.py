@@ -6,11 +6,12 @@ The order is theirs: resize, crop, scale, normalize. Resizing is that of the lib
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from detectors.normalization import Band, keep_band, percentile_scale
 
@@ -24,35 +25,32 @@ CLIP: Statistics = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258
 HALF: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class Preprocessing:
-    """One published preprocessing; call it with a picture uint8 (H, W, 3) for the network's input float32 (C, h, w).
+    """One published preprocessing; call it with a picture uint8 (H, W, 3) for the network's input float32 (C, h, w)."""
 
-    resize      side in pixels, or None
-    shape       which side it is: of the shorter one, or of both ("square", whatever the picture's)
-    library     OpenCV is an extra
-    crop        side of the middle; where the picture is smaller it is padded with black
-    even        the last row or column of odd sides is dropped
-    tile        pictures smaller than this are repeated before all else
-    order       of the channels
-    levels      the value of white: 1, or 255
-    statistics  means and deviations (of values 0..1), or None
-    spectrum    in place of the pixels: AutoGAN's scaled Fourier spectrum, or the logarithms of the DCT of 0..255
-    band        of AutoGAN's spectrum, or None for all
-    """
-
-    resize: int | None = None
-    shape: Literal["shorter", "square"] = "shorter"
-    filter: Filter = "bilinear"
-    library: Literal["pillow", "opencv"] = "pillow"
-    crop: int | None = None
-    even: bool = False
-    tile: int | None = None
-    order: Literal["rgb", "bgr"] = "rgb"
-    levels: Literal[1, 255] = 1
-    statistics: Statistics | None = IMAGENET
-    spectrum: Literal["fourier", "cosine"] | None = None
-    band: Band | None = None
+    resize: int | None = Field(None, ge=1, description="side in pixels, or null")
+    shape: Literal["shorter", "square"] = Field(
+        "shorter", description="which side it is: of the shorter one, or of both, whatever the picture's"
+    )
+    filter: Filter = Field("bilinear", description="of resizing")
+    library: Literal["pillow", "opencv"] = Field("pillow", description="that resizes; OpenCV is an extra")
+    crop: int | None = Field(
+        None, ge=1, description="side of the middle; where the picture is smaller it is padded with black"
+    )
+    even: bool = Field(False, description="the last row or column of odd sides is dropped")
+    tile: int | None = Field(None, ge=1, description="pictures smaller than this are repeated before all else")
+    order: Literal["rgb", "bgr"] = Field("rgb", description="of the channels")
+    levels: Literal[1, 255] = Field(1, description="the value of white")
+    statistics: Statistics | None = Field(IMAGENET, description="means and deviations (of values 0..1), or null")
+    spectrum: Literal["fourier", "cosine"] | None = Field(
+        None,
+        description="in place of the pixels: AutoGAN's scaled Fourier spectrum, or the logarithms of the DCT of 0..255",
+    )
+    band: Band | None = Field(None, description="of AutoGAN's spectrum, or null for all")
+    parts: bool = Field(
+        False, description="of a picture whose sides both exceed 1536, tiles of 1024 are looked at (GRIP)"
+    )
 
     def __call__(self, image: Image) -> Floats:
         image = self.picture(image)
@@ -160,14 +158,14 @@ def _tensor(image: Image) -> Any:
 
 
 def tiles(pixels: Floats, limit: int = 1536, side: int = 1024) -> Iterator[tuple[Floats, int]]:
-    """Parts of a picture whose sides both exceed `limit`, with their areas, the last ones smaller; else the whole.
+    """Parts of pictures (..., h, w) whose sides both exceed `limit`, with their areas, the last smaller; else the whole.
 
     GRIP averages their logits, weighted by the areas.
     """
-    height, width = pixels.shape[1:]
+    height, width = pixels.shape[-2:]
     if min(height, width) <= limit:
         side = max(height, width)
     for top in range(0, height, side):
         for left in range(0, width, side):
-            part = pixels[:, top : top + side, left : left + side]
-            yield part, part.shape[1] * part.shape[2]
+            part = pixels[..., top : top + side, left : left + side]
+            yield part, part.shape[-2] * part.shape[-1]

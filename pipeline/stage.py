@@ -357,6 +357,13 @@ class Stage:
         """Further facts of the machine that change values, e.g. the version of libjpeg."""
         return {}
 
+    def with_entries(self, config: Any, entries: Mapping[str, Mapping[str, Any]]) -> Any:
+        """The config with what a manifest says of its files, beside their places.
+
+        entries: file setting that names an entry of a manifest -> that entry. Raises ValueError with one sentence.
+        """
+        return config
+
     def check(self, config: Any, files: Mapping[str, Path]) -> None:
         """Cheap validation before anything runs (headers of files); raises ValueError with one sentence."""
 

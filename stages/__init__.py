@@ -18,6 +18,7 @@ STAGES = {
     "spectrum": "stages.spectrum:Spectrum",
     "mean_spectra": "stages.mean_spectra:MeanSpectra",
     "prnu": "stages.prnu:Prnu",
+    "features": "stages.features:Features",
     "flip": "stages.flip:Flip",
     "train_resynthesizer": "stages.train_resynthesizer:TrainResynthesizer",
     "residual": "stages.residual:Residual",

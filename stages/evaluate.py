@@ -33,7 +33,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.evaluation.detector_file import Detector, load_detector
-from stages.evaluation.metrics import summary
+from stages.evaluation.metrics import summary, wilson
 from stages.training.feature_fields import check_feature
 from stages.training.networks import prepare
 
@@ -105,7 +105,7 @@ class Evaluate(Stage):
         for name, view in variants.items():
             reals_from = _reals_from(name, variants)
             real = scores[reals_from][variants[reals_from].column("label") == REAL]
-            rows += _rows(name, view, scores[name], real, threshold)
+            rows += _rows(name, view, scores[name], real, threshold, detector.card.get("published_threshold"))
             shape = list(detector.rows(view).shape)
             facts[name] = {"reals_from": reals_from, "parts": _parts(view), "feature_shape": shape}
         for row in rows:
@@ -113,8 +113,9 @@ class Evaluate(Stage):
         card = detector.card
         kept = ("detector", "family", "config", "trained_on", "threshold", "threshold_rule", "validation", "counts")
         about = {name: card[name] for name in kept} | {"node": model.node, "key": model.key}
-        about["feature_shape"] = card.get("feature_shape")  # null: trained by an earlier version, and pinned
+        about["feature_shape"] = card.get("feature_shape")  # null: published as it is, or of an earlier version
         about["doubts"] = card.get("doubts", [])
+        about["calibrated"] = card.get("calibrated", True)
         chains, steps = _chains(variants)
         results = {
             "format": FORMAT, "model": about, "split": config.split, "rows": rows, "variants": facts,
@@ -185,9 +186,14 @@ def _reals_from(name: str, variants: Mapping[str, Rows]) -> str:
 
 
 def _rows(
-    variant: str, view: Rows, scores: NDArray[np.float32], real: NDArray[np.float32], threshold: float
+    variant: str,
+    view: Rows,
+    scores: NDArray[np.float32],
+    real: NDArray[np.float32],
+    threshold: float,
+    published: float | None,
 ) -> list[dict[str, Any]]:
-    """One row of metrics per fake source, and the pooled one."""
+    """One row of metrics per fake source, and the pooled one. published: the threshold of a detector's authors."""
     fake = view.column("label") == FAKE
     sources = view.column("source")
     found = []
@@ -195,6 +201,10 @@ def _rows(
         chosen = scores[fake if source == POOLED else fake & (sources == source)]
         labels = np.repeat(np.array([REAL, FAKE], dtype=np.uint8), [len(real), len(chosen)])
         metrics = summary(np.concatenate([real, chosen]), labels, threshold)
+        if published is not None:
+            right = int((chosen >= published).sum() + (real < published).sum())
+            metrics |= {"accuracy_published": right / len(labels)}
+            metrics |= {"accuracy_published_interval": list(wilson(right, len(labels)))}
         found.append({"variant": variant, "source": source, **metrics})
     return found
 

@@ -2,7 +2,7 @@
 
 Only train and val rows arrive here; epoch, calibration and threshold are chosen on val. The threshold is the one with
 the best balanced accuracy on validation scores (`detectors.calibration.best_threshold`). A long fit saves its progress
-after each epoch and goes on from there after a kill.
+after each epoch and goes on from there after a kill. A published detector is taken from its file and learns nothing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import SerializeAsAny, field_validator
+from pydantic import SerializeAsAny, field_validator, model_validator
 
 from detectors import FAMILIES
 from detectors.calibration import best_threshold
@@ -47,6 +48,12 @@ from stages.training.row_order import fingerprint, in_order
 __all__ = ["Train", "TrainConfig"]
 
 LOG = "log.jsonl"
+PRETRAINED = "stages.training.pretrained"
+"""Of those trainings alone that have this setting."""
+UNNAMED = DetectorConfig(family="", feature="")
+"""The detector that an entry of a manifest says."""
+KEPT = ("detector", "threshold", "validation", "trained_on")
+"""Entries of the card that `artifact.json` repeats, beside what was promised."""
 LEAST_ROWS = 2
 """Rows of each class that train and val must hold."""
 
@@ -55,9 +62,15 @@ class TrainConfig(StageConfig):
     """Which detector, and the seed of its training."""
 
     detector: Annotated[SerializeAsAny[DetectorConfig], DetectorSchema()] = setting(
+        None,
         description=f"a preset's name; or a mapping with `family` ({', '.join(FAMILIES)}, or a module beside the "
         "pipeline file) and its settings, listed below; or a mapping with `preset` and the settings that differ, e.g. "
-        "{preset: profile-svm, C: 1.0}"
+        "{preset: profile-svm, C: 1.0}",
+    )
+    pretrained: str | None = file_setting(
+        None,
+        description="instead of `detector` a published one, MANIFEST.yaml#ENTRY: the entry says how its file is used; "
+        "of `on` only validation rows are read, for calibration and a second threshold, or there is no `on`",
     )
     seed: int = setting(
         0,
@@ -73,9 +86,27 @@ class TrainConfig(StageConfig):
     @field_validator("detector", mode="before")
     @classmethod
     def _resolve(cls, value: Any) -> DetectorConfig:
+        if value is None:
+            return UNNAMED
         if not isinstance(value, str | Mapping | DetectorConfig):
             raise ValueError("expected a preset's name or a mapping with 'family'")
         return detector_config(value)
+
+    @model_validator(mode="after")
+    def _one_detector(self) -> TrainConfig:
+        if (self.pretrained is None) == (self.detector is UNNAMED):
+            found = "both" if self.pretrained else "neither"
+            raise ValueError(f"expected 'detector' or 'pretrained', found {found}")
+        if self.pretrained is None and self.detector.family == "published":
+            raise ValueError(
+                "the family 'published' has its weights from a file; name an entry in 'pretrained' instead"
+            )
+        if self.pretrained is not None and "#" not in self.pretrained:
+            raise ValueError(
+                f"'pretrained' is {self.pretrained}, a file whose tensors do not tell strides, preprocessing and "
+                "threshold; expected MANIFEST.yaml#ENTRY, an entry that does"
+            )
+        return self
 
 
 class Train(Stage):
@@ -86,7 +117,11 @@ class Train(Stage):
     makes: ClassVar[str] = "detector"
     Config: ClassVar[type[StageConfig]] = TrainConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "on": Input("rows", description="rows of both classes with the detector's `feature`"),
+        "on": Input(
+            "rows",
+            required=False,
+            description="rows of both classes with the detector's `feature`; may lack if published",
+        ),
         "standardization": Input("artifact", required=False, takes="statistics", description="its statistics"),
         "members": Input(
             "artifacts", required=False, takes="detector", description="of a fusion: the detectors that it is made of"
@@ -99,9 +134,11 @@ class Train(Stage):
 
     def schema(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Schema:
         """No rows come out; raises ValueError where rows or statistics are not what the detector reads."""
-        rows: Schema = inputs["on"]
+        if "on" not in inputs and config.pretrained is None:
+            raise ValueError(f"lacks 'on' ({self.inputs['on'].description}), which 'detector' needs")
+        rows: Schema = inputs.get("on", {})
         check_members(config.detector, inputs, rows)
-        if config.detector.fuses:
+        if config.detector.fuses or "on" not in inputs:
             return {}
         for setting_name, field in config.detector.fit_fields.items():
             check_alike(rows, field)
@@ -117,7 +154,15 @@ class Train(Stage):
         """What the detector reads."""
         if config.detector.fuses:
             return promised_members(config.detector, inputs)
-        return promised(config.detector, inputs["on"][config.detector.feature].shape)
+        rows = inputs.get("on")
+        return promised(config.detector, None if rows is None else rows[config.detector.feature].shape)
+
+    def with_entries(self, config: TrainConfig, entries: Mapping[str, Mapping[str, Any]]) -> TrainConfig:
+        """The published detector that an entry of a manifest says."""
+        if "pretrained" not in entries:
+            return config
+        detector = import_module(PRETRAINED).detector_of(config.pretrained, entries["pretrained"])
+        return config.model_copy(update={"detector": detector})
 
     def check(self, config: TrainConfig, files: Mapping[str, Any]) -> None:
         """Statistics are readable, and of use."""
@@ -145,10 +190,16 @@ class Train(Stage):
 
     def modules(self, config: TrainConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's module, and those that its config selects."""
-        return (module_name(config.detector.family), *config.detector.modules)
+        more = () if config.pretrained is None else (PRETRAINED,)
+        return (module_name(config.detector.family), *config.detector.modules, *more)
 
     def fit(self, config: TrainConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `model.safetensors`, `card.json`, and in `files` what the steps in the card need."""
+        published = import_module(PRETRAINED) if config.pretrained is not None else None
+        if published is not None and "on" not in views:
+            card = published.publish(config.detector, ctx)
+            ctx.facts.update({name: card[name] for name in (*KEPT, *self.promise(config, {}))})
+            return
         dataset: Any = views["on"]
         members = load_members(ctx.artifacts.get("members", ()))
         splits = {
@@ -156,7 +207,7 @@ class Train(Stage):
             for name, rows in _splits(dataset, config).items()
         }
         for name, rows in splits.items():
-            if name == "val" or not config.detector.fuses:
+            if name == "val" or config.detector.learns:
                 _check_classes(name, rows)
         promise = self.promise(config, {"on": dataset.fields, **kept_promises(members)})
         family, runs_network = family_module(config.detector.family), promise["runs_network"]
@@ -164,6 +215,8 @@ class Train(Stage):
             prepare(ctx.device, ctx.threads)
         control = _control(config, ctx)
         control.members = members
+        if published is not None:
+            control.weights = published.read_weights(config.detector, Path(ctx.files["pretrained"])).tensors
         if config.standardization is not None:
             control.moments = statistics_file.load(_statistics_path(ctx))
         try:
@@ -191,17 +244,18 @@ class Train(Stage):
             "licences": licences(lineage),
             "lineage": lineage,
         }
+        if published is not None:
+            facts |= published.facts_of(config.detector, state, Path(ctx.files["pretrained"]), calibrated=True)
         card = save_detector(ctx.out, config.detector, state, facts)
         if (ctx.scratch / LOG).is_file():
             write_bytes(ctx.out / LOG, (ctx.scratch / LOG).read_bytes())
-        kept = ("detector", "threshold", "validation", "trained_on", *promise)
-        ctx.facts.update({name: card[name] for name in kept})
+        ctx.facts.update({name: card[name] for name in (*KEPT, *promise)})
 
 
 def _splits(dataset: Rows, config: TrainConfig) -> dict[str, Rows]:
-    """Rows to learn from and rows to choose by; a fusion learns nothing from rows."""
+    """Rows to learn from, if it does, and rows to choose by."""
     train, val = dataset.split("train"), dataset.split("val")
-    return {"train": train.take(np.arange(0)) if config.detector.fuses else train, "val": val}
+    return {"train": train if config.detector.learns else train.take(np.arange(0)), "val": val}
 
 
 def _statistics_path(ctx: FitContext) -> Path:

@@ -294,13 +294,15 @@ def _node(
                 files[key] = file_reference(text, (*place, key), document, download)
     failed = options["max_failed_rows"]
     allowed = settings.max_failed_rows if failed is None else failed
-    node = Node(name, entry, stage, config, views, artifacts, files, options["shard_rows"], allowed, place, cell)
+    entries = {key: reference.entry for key, reference in files.items() if reference.entry}
     try:
+        if entries:
+            config = stage.with_entries(config, entries)
         if not by_content & set(artifacts):  # with a node for a file, planning checks what it promises
             stage.check(config, {key: reference.path for key, reference in files.items()})
     except ValueError as error:
-        raise document.error(place, f"{node.instance}{error}") from None
-    return node
+        raise document.error(place, f"{'' if name == entry else f'({name}) '}{error}") from None
+    return Node(name, entry, stage, config, views, artifacts, files, options["shard_rows"], allowed, place, cell)
 
 
 def _artifact_input(

@@ -44,11 +44,11 @@ ENTRIES: Mapping[str, type | tuple[type, ...]] = {
 """Of a card, which others read."""
 
 
-def promised(config: DetectorConfig, shape: tuple[int, ...]) -> dict[str, Any]:
-    """What a training promises about its detector and writes into its card; shape: of a row's feature."""
+def promised(config: DetectorConfig, shape: tuple[int, ...] | None) -> dict[str, Any]:
+    """What a training promises about its detector and writes into its card; shape: of a row's feature, if it had any."""
     return {
         "feature": config.feature,
-        "feature_shape": list(shape),
+        "feature_shape": None if shape is None else list(shape),
         "resamples": config.resamples,
         "runs_network": config.on_device,
         "libraries": list(config.libraries),

@@ -37,7 +37,9 @@ def content(given: Given) -> Mapping[str, Any]:
                 f"node {model['node']}",
                 config,
                 *(f"{split}: {counts[split]['real']} real, {counts[split]['fake']} fake" for split in ("train", "val")),
-                f"validation AUC {checked['auc']:.3f}, balanced accuracy {checked['balanced_accuracy']:.3f}",
+                f"validation AUC {checked['auc']:.3f}, balanced accuracy {checked['balanced_accuracy']:.3f}"
+                if checked
+                else model["threshold_rule"],
                 f"threshold {model['threshold']:.4f}",
             ],
         })  # fmt: skip

@@ -33,7 +33,7 @@ color: {{ cell.color }}">{{ cell.text }}</td>{% endfor %}</tr>
 <details class="numbers"{% if rows | length <= 48 %} open{% endif %}><summary>All numbers ({{ rows | length }}
 rows)</summary>
 <p class="soft">Small print: 95 % intervals. AP and AUC need no threshold; accuracy, TPR and TNR use the threshold
-chosen on validation rows ({{ threshold_rule }}); "at 0.5" uses 0.5.</p>
+of the detector ({{ threshold_rule }}); "at 0.5" uses 0.5.</p>
 <div class="wide"><table>
 <thead><tr><th>Detector</th><th>Trained on</th><th>Variant</th><th>Fakes of</th><th class="number">Real / fake</th>
 {% for name in metric_names %}<th class="number">{{ name }}</th>{% endfor %}<th class="number">Threshold</th></tr>

@@ -17,7 +17,7 @@ def check_feature(model: Promise, whose: str, rows: Schema) -> None:
         for facts in model.facts["members"]:
             check_feature(Promise(facts["node"], facts), whose, rows)
         return
-    feature, learned = model.facts["feature"], tuple(model.facts["feature_shape"])
+    feature, learned = model.facts["feature"], model.facts["feature_shape"]
     check_alike(rows, feature)
     if feature not in rows:
         raise ValueError(
@@ -25,10 +25,12 @@ def check_feature(model: Promise, whose: str, rows: Schema) -> None:
             f"{', '.join(sorted(rows)) or 'none'}: name the node that computes it{closest(feature, rows)}"
         )
     shape = rows[feature].shape
-    if shape != learned and not (model.facts["resamples"] and len(shape) == len(learned)):
+    if learned is None:
+        return
+    if shape != tuple(learned) and not (model.facts["resamples"] and len(shape) == len(learned)):
         raise ValueError(
-            f"'{feature}' of {whose} is {shape}, but the detector of {model} learns from {learned}; equalize the "
-            "images of both to one size"
+            f"'{feature}' of {whose} is {shape}, but the detector of {model} learns from {tuple(learned)}; equalize "
+            "the images of both to one size"
         )
 
 

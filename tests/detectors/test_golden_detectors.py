@@ -18,7 +18,8 @@ from torch import nn
 
 from detectors.ensembles import after_softmax, before_softmax, softmax, vote
 from detectors.networks.input_filters import npr
-from detectors.published import PUBLISHED, Published, fake_probability, is_fake
+from detectors.decisions import fake_probability, is_fake
+from detectors.published import PUBLISHED, Published
 from detectors.published_preprocessing import CLIP, Preprocessing, standardized, tiles
 
 PICTURES = "cnndetection|dire_classifier|npr|ladeda9|tiny_ladeda|ferretnet_s|grip_nodown|gramnet(_aigcdetect)?"

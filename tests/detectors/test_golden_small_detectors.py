@@ -20,7 +20,8 @@ from detectors.networks.keras_tensors import of_keras
 from detectors.networks.meso import MesoInception4
 from detectors.networks.yu import ImageClassifier, of_tensorflow
 from detectors.normalization import Moments
-from detectors.published import PUBLISHED, fake_probability
+from detectors.decisions import fake_probability
+from detectors.published import PUBLISHED
 from detectors.published_preprocessing import HALF, Preprocessing
 
 

@@ -1,0 +1,83 @@
+"""A published detector as the model of a `train` node: an entry of a manifest, its file, and no training.
+
+The entry says network, preprocessing and decision, for the tensors of a file do not (CNNDetection, DIRE and GRIP have
+the same). With rows their validation rows give a calibration and a second threshold; without, the published rule stands
+and the probability is called uncalibrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from detectors import published_family
+from detectors.contract import State
+from detectors.published_family import Config
+from pipeline.contents import file_sha256
+from pipeline.errors import StageError
+from pipeline.lineage import KeptChain, KeptChains
+from pipeline.stage import FitContext
+from stages.evaluation.detector_file import promised, save_detector
+from stages.weights.detector_entries import entry_of
+from stages.weights.detectors import read_detector, state_dicts
+from stages.weights.weights_file import WeightsError
+
+SETTING = "pretrained"
+WHY_NOT = "it reads a feature that others compute"
+RULE = "the published rule; the probability is not calibrated"
+NOBODY = {"real": 0, "fake": 0, "sources": {"real": {}, "fake": {}}}
+
+
+def detector_of(named: str, entry: Mapping[str, Any]) -> Config:
+    """The config that an entry of a manifest stands for. Raises ValueError with one sentence."""
+    try:
+        return entry_of(entry).config(named.rpartition("#")[2])
+    except ValueError as error:
+        raise ValueError(f"{named}: {error}") from None
+
+
+def read_weights(config: Config, path: Path) -> State:
+    """The tensors of a file, exactly those of the network. Raises StageError."""
+    try:
+        likely = max(state_dicts(path), key=lambda state: len(state.tensors), default=None)
+        sizes = published_family.sizes_of(config, likely.shapes if likely else {})
+        network = published_family.empty(config, sizes)
+        expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        return published_family.as_published(config, read_detector(path, expected, config.network).tensors)
+    except WeightsError as error:
+        raise StageError(str(error)) from None
+    except ValueError as error:
+        raise StageError(f"{path} does not fit {config.network}: {error}") from None
+
+
+def facts_of(config: Config, state: State, path: Path, calibrated: bool) -> dict[str, Any]:
+    """What the card has beside that of a training."""
+    return {
+        "pretrained": {"sha256": file_sha256(path), "size": path.stat().st_size},
+        "calibrated": calibrated,
+        "published_threshold": published_family.published_threshold(config, state.plain),
+        "trained_on": list(config.learned_from),
+    }
+
+
+def publish(config: Config, ctx: FitContext) -> dict[str, Any]:
+    """Write the model as it was published, without rows; returns the card."""
+    path = Path(ctx.files[SETTING])
+    state = read_weights(config, path)
+    facts = facts_of(config, state, path, calibrated=False)
+    libraries = {name: version(name) for name in (*config.libraries, "numpy", "safetensors")}
+    chain = KeptChain(origins=[], images=1, steps=[], plain=True, rows={})
+    chains = KeptChains(chains=[chain], plain=0) if config.preprocessing else KeptChains(chains=[], why_not=WHY_NOT)
+    facts |= {
+        "detector": f"{published_family.describe(config)}, uncalibrated",
+        "threshold": facts["published_threshold"],
+        "threshold_rule": RULE,
+        "validation": {},
+        "counts": {"train": NOBODY, "val": NOBODY},
+        **promised(config, None),
+        "environment": libraries | {"device": ctx.device, "threads": str(ctx.threads)},
+        "lineage": chains.model_dump(mode="json"),
+    }
+    return save_detector(ctx.out, config, state, facts)
