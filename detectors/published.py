@@ -1,8 +1,8 @@
 """Published detectors as data: which network reads their file, what it is fed with, and how its output is to be read.
 
 Facts of each are cited in the documentation of its network; names are what an entry of `manifests/detectors.yaml` calls
-its `network`. Part of no recipe: what is chosen of it stands in the config of `detectors.published_family`. Nothing here
-imports torch before `build` is called.
+its `network`. Part of no recipe: what is chosen of it stands in the config of `detectors.published_family`. Nothing
+here imports torch before `build` is called.
 """
 
 from __future__ import annotations

@@ -180,12 +180,12 @@ def decision(config: Config, state: State, features: NDArray[Any], device: str =
     found = []
     with torch.inference_mode():
         for rows, count in _padded(features, config.micro_batch):
-            logits, weight = 0.0, 0
+            logits, areas = [], []
             for part, area in _parts(config, _prepared(config, rows)):
                 output = network(torch.from_numpy(np.ascontiguousarray(part)).to(device)).cpu().numpy()
-                logits = logits + area * fake_logit(output, config.decision)
-                weight += area
-            found.append(np.asarray(logits / weight)[:count])
+                logits.append(fake_logit(output, config.decision))
+                areas.append(area)
+            found.append(np.average(logits, axis=0, weights=areas)[:count])
     return np.concatenate(found) if found else np.empty(0)
 
 

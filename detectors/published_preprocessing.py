@@ -27,29 +27,31 @@ HALF: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class Preprocessing:
-    """One published preprocessing; call it with a picture uint8 (H, W, 3) for the network's input float32 (C, h, w)."""
+    """One published preprocessing; of a picture uint8 (H, W, 3) it makes the network's input float32 (C, h, w)."""
 
-    resize: int | None = Field(None, ge=1, description="side in pixels, or null")
+    resize: int | None = Field(default=None, ge=1, description="side in pixels, or null")
     shape: Literal["shorter", "square"] = Field(
-        "shorter", description="which side it is: of the shorter one, or of both, whatever the picture's"
+        default="shorter", description="which side it is: of the shorter one, or of both, whatever the picture's"
     )
-    filter: Filter = Field("bilinear", description="of resizing")
-    library: Literal["pillow", "opencv"] = Field("pillow", description="that resizes; OpenCV is an extra")
+    filter: Filter = Field(default="bilinear", description="of resizing")
+    library: Literal["pillow", "opencv"] = Field(default="pillow", description="that resizes; OpenCV is an extra")
     crop: int | None = Field(
-        None, ge=1, description="side of the middle; where the picture is smaller it is padded with black"
+        default=None, ge=1, description="side of the middle; where the picture is smaller it is padded with black"
     )
-    even: bool = Field(False, description="the last row or column of odd sides is dropped")
-    tile: int | None = Field(None, ge=1, description="pictures smaller than this are repeated before all else")
-    order: Literal["rgb", "bgr"] = Field("rgb", description="of the channels")
-    levels: Literal[1, 255] = Field(1, description="the value of white")
-    statistics: Statistics | None = Field(IMAGENET, description="means and deviations (of values 0..1), or null")
+    even: bool = Field(default=False, description="the last row or column of odd sides is dropped")
+    tile: int | None = Field(default=None, ge=1, description="pictures smaller than this are repeated before all else")
+    order: Literal["rgb", "bgr"] = Field(default="rgb", description="of the channels")
+    levels: Literal[1, 255] = Field(default=1, description="the value of white")
+    statistics: Statistics | None = Field(
+        default=IMAGENET, description="means and deviations (of values 0..1), or null"
+    )
     spectrum: Literal["fourier", "cosine"] | None = Field(
-        None,
+        default=None,
         description="in place of the pixels: AutoGAN's scaled Fourier spectrum, or the logarithms of the DCT of 0..255",
     )
-    band: Band | None = Field(None, description="of AutoGAN's spectrum, or null for all")
+    band: Band | None = Field(default=None, description="of AutoGAN's spectrum, or null for all")
     parts: bool = Field(
-        False, description="of a picture whose sides both exceed 1536, tiles of 1024 are looked at (GRIP)"
+        default=False, description="of a picture whose sides both exceed 1536, tiles of 1024 are looked at (GRIP)"
     )
 
     def __call__(self, image: Image) -> Floats:
@@ -158,7 +160,7 @@ def _tensor(image: Image) -> Any:
 
 
 def tiles(pixels: Floats, limit: int = 1536, side: int = 1024) -> Iterator[tuple[Floats, int]]:
-    """Parts of pictures (..., h, w) whose sides both exceed `limit`, with their areas, the last smaller; else the whole.
+    """Parts of pictures (..., h, w) whose sides both exceed `limit`, with their areas; else the whole.
 
     GRIP averages their logits, weighted by the areas.
     """

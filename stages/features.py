@@ -178,6 +178,6 @@ def _of_files(path: Path, folder: Path, texts: Sequence[str]) -> list[bytes]:
                 result.append(hashlib.file_digest(file, "sha256").digest()[:16])
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"{path} names '{text[:200]}', which cannot be read in {folder}: {error}; correct 'folder', or give 'id'"
+                f"{path} names '{text[:200]}', which cannot be read in {folder}: {error}; correct 'folder', or use 'id'"
             ) from None
     return result

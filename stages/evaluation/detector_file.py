@@ -45,7 +45,7 @@ ENTRIES: Mapping[str, type | tuple[type, ...]] = {
 
 
 def promised(config: DetectorConfig, shape: tuple[int, ...] | None) -> dict[str, Any]:
-    """What a training promises about its detector and writes into its card; shape: of a row's feature, if it had any."""
+    """What a training promises about its detector and writes into its card; shape: of a feature, if it had rows."""
     return {
         "feature": config.feature,
         "feature_shape": None if shape is None else list(shape),

@@ -16,9 +16,9 @@ from conftest import GoldenDocument
 from rule_weights import Arrays, check, keys_digest, load, parameters, torch_entry, values_digest, z
 from torch import nn
 
+from detectors.decisions import fake_probability, is_fake
 from detectors.ensembles import after_softmax, before_softmax, softmax, vote
 from detectors.networks.input_filters import npr
-from detectors.decisions import fake_probability, is_fake
 from detectors.published import PUBLISHED, Published
 from detectors.published_preprocessing import CLIP, Preprocessing, standardized, tiles
 

@@ -13,6 +13,7 @@ import torch
 from conftest import GoldenDocument
 from rule_weights import Arrays, check, keras_entry, load, parameters, torch_entry, z
 
+from detectors.decisions import fake_probability
 from detectors.ensembles import softmax
 from detectors.networks.gandct import Linear, SmallNetwork
 from detectors.networks.input_filters import cosine_transform, log_cosine
@@ -20,7 +21,6 @@ from detectors.networks.keras_tensors import of_keras
 from detectors.networks.meso import MesoInception4
 from detectors.networks.yu import ImageClassifier, of_tensorflow
 from detectors.normalization import Moments
-from detectors.decisions import fake_probability
 from detectors.published import PUBLISHED
 from detectors.published_preprocessing import HALF, Preprocessing
 

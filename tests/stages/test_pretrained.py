@@ -280,7 +280,7 @@ def test_an_entry_of_the_project_without_a_file_says_where_it_is_published(proje
         'plain: {stage: train, pretrained: "mine.yaml#one"}',
         "plain: {stage: train, pretrained: manifests/detectors.yaml#npr}",
     )
-    with pytest.raises(ConfigError, match="npr lacks 'file', .* get it from the repository chuangchuangtan/NPR-Deep"):
+    with pytest.raises(ConfigError, match=r"npr lacks 'file', .* get it from the repository chuangchuangtan/NPR-Deep"):
         project.plan()
 
 
