@@ -17,6 +17,7 @@ from stages.generators import generator_file, official, weights
 from stages.generators.layers import parameters
 from stages.generators.weights import Header
 from stages.sentences import listed, printable
+from stages.weights import detector_inspection
 from stages.weights.checkpoints import Contents, Converted, read_contents
 from stages.weights.kinds import WITHOUT_MASKS
 from stages.weights.weights_file import WeightsError, is_safetensors
@@ -25,18 +26,19 @@ OWN = "safetensors"
 SHOWN = 9  # networks and other entries that the text names
 
 
-def inspect(path: Path, which: str = "average") -> dict[str, Any]:
+def inspect(path: Path, which: str = "average", manifest: Path | None = None) -> dict[str, Any]:
     """Everything that a file says about itself, as plain data; raises ConfigError or TouchstoneError.
 
     Names of the file are printable: other characters are escaped, and long names cut.
-    which  the generator to describe, "average" or "raw"
+    which     the generator to describe, "average" or "raw"
+    manifest  of published detectors; the project's, if left out
     A network that cannot be converted is described by the reason, under "refused".
     """
     _check_is_file(path)
     if which == "discriminator":
         raise ConfigError("--network discriminator is for conversion; give --to safetensors and --out, or leave it out")
     try:
-        return _described(path, which)
+        return _described(path, which, manifest or detector_inspection.SHIPPED)
     except WeightsError as error:
         raise TouchstoneError(str(error)) from None
 
@@ -65,13 +67,18 @@ def _check_is_file(path: Path) -> None:
         raise ConfigError(f"{path} is not a file; give the path of a checkpoint")
 
 
-def _described(path: Path, which: str) -> dict[str, Any]:
+def _described(path: Path, which: str, manifest: Path = detector_inspection.SHIPPED) -> dict[str, Any]:
     about: dict[str, Any] = {"file": str(path), **_identity(path)}
     if is_safetensors(path):
         return {**about, **_own(path)}
-    contents = read_contents(path)
+    try:
+        contents = read_contents(path)
+        _, family, form = official.recognize(path, contents)
+    except WeightsError:
+        if (detector := detector_inspection.facts(path, manifest)) is not None:
+            return {**about, **detector}
+        raise
     about |= {"container": contents.container, "version": contents.version}
-    _, family, form = official.recognize(path, contents)
     about |= {"family": family, "form": form, "networks": _networks(contents)}
     others, unread = (sorted(map(printable, names)) for names in (contents.extra, contents.ignored))
     about |= {"other_entries": others, "unread_entries": unread}
@@ -177,8 +184,10 @@ def lines(about: Mapping[str, Any]) -> list[str]:
         ("container", about["container"] + version),
         ("family", f"{about['family']} ({about['form']})"),
     ]
-    for role in ("generator", "discriminator"):
-        rows += _lines_of(role, about[role])
+    if "detector" in about:
+        rows += detector_inspection.lines(about["detector"])
+    else:
+        rows += [row for role in ("generator", "discriminator") for row in _lines_of(role, about[role])]
     for name, facts in list(about["networks"].items())[:SHOWN]:
         kind = f"{facts['class']}, " if facts["class"] else ""
         rows.append(

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectors.published import PUBLISHED
 from detectors.published_family import Config
-from pipeline.declaring.document import load
 from pipeline.errors import ConfigError
 from pipeline.sentences import describe, nearest
+from pipeline.yaml_text import SETTINGS, compose, read_text
 from stages.sentences import expected
 from detectors.choosing import detector_config
 
@@ -128,13 +128,18 @@ def read_entries(manifest: Path) -> dict[str, Entry]:
     """All entries of a manifest. Raises ConfigError with the line that is wrong."""
     if not manifest.is_file():
         raise ConfigError(f"{manifest} is not a file; give the path of a manifest of detectors")
-    document = load(manifest)
-    if not isinstance(document.data, dict):
-        raise document.error((), f"is {describe(document.data)}; expected a mapping of names to published detectors")
-    found = {}
-    for name, facts in document.data.items():
-        try:
+    import yaml
+
+    root = compose(read_text(manifest, SETTINGS), manifest.name, SETTINGS)
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{manifest.name}:1 is no mapping of names to published detectors")
+    lines = {key.value: key.start_mark.line + 1 for key, _ in root.value}
+    found, name = {}, ""
+    try:
+        for name, facts in yaml.constructor.SafeConstructor().construct_document(root).items():
             found[str(name)] = entry_of(facts)
-        except ValueError as error:
-            raise document.error((name,), str(error)) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{manifest.name} cannot be read: {str(error).splitlines()[0]}") from None
+    except ValueError as error:
+        raise ConfigError(f"{manifest.name}:{lines.get(str(name), 1)} {name} {error}") from None
     return found
