@@ -195,12 +195,17 @@ class Train(Stage):
 
     def fit(self, config: TrainConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `model.safetensors`, `card.json`, and in `files` what the steps in the card need."""
+        if "on" in views:
+            card = self._card(config, views["on"], ctx)
+        else:
+            card = import_module(PRETRAINED).publish(config.detector, ctx)
+        if (ctx.scratch / LOG).is_file():
+            write_bytes(ctx.out / LOG, (ctx.scratch / LOG).read_bytes())
+        ctx.facts.update({name: card[name] for name in KEPT})
+
+    def _card(self, config: TrainConfig, dataset: Any, ctx: FitContext) -> dict[str, Any]:
+        """Train, or calibrate what was published, and write model and card; returns the card."""
         published = import_module(PRETRAINED) if config.pretrained is not None else None
-        if published is not None and "on" not in views:
-            card = published.publish(config.detector, ctx)
-            ctx.facts.update({name: card[name] for name in (*KEPT, *self.promise(config, {}))})
-            return
-        dataset: Any = views["on"]
         members = load_members(ctx.artifacts.get("members", ()))
         splits = {
             name: FeatureRows(in_order(rows), *fields_of(config.detector, members))
@@ -246,10 +251,8 @@ class Train(Stage):
         }
         if published is not None:
             facts |= published.facts_of(config.detector, state, Path(ctx.files["pretrained"]), calibrated=True)
-        card = save_detector(ctx.out, config.detector, state, facts)
-        if (ctx.scratch / LOG).is_file():
-            write_bytes(ctx.out / LOG, (ctx.scratch / LOG).read_bytes())
-        ctx.facts.update({name: card[name] for name in (*KEPT, *promise)})
+        ctx.facts.update(promise)
+        return save_detector(ctx.out, config.detector, state, facts)
 
 
 def _splits(dataset: Rows, config: TrainConfig) -> dict[str, Rows]:

@@ -80,4 +80,5 @@ def publish(config: Config, ctx: FitContext) -> dict[str, Any]:
         "environment": libraries | {"device": ctx.device, "threads": str(ctx.threads)},
         "lineage": chains.model_dump(mode="json"),
     }
+    ctx.facts.update(promised(config, None))
     return save_detector(ctx.out, config, state, facts)

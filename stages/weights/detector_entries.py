@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from detectors.choosing import detector_config
 from detectors.published import PUBLISHED
 from detectors.published_family import Config
 from pipeline.errors import ConfigError
 from pipeline.sentences import describe, nearest
 from pipeline.yaml_text import SETTINGS, compose, read_text
 from stages.sentences import expected
-from detectors.choosing import detector_config
 
 IN_RECIPES = False
 
