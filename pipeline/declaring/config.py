@@ -294,10 +294,8 @@ def _node(
                 files[key] = file_reference(text, (*place, key), document, download)
     failed = options["max_failed_rows"]
     allowed = settings.max_failed_rows if failed is None else failed
-    entries = {key: reference.entry for key, reference in files.items() if reference.entry}
     try:
-        if entries:
-            config = stage.with_entries(config, entries)
+        config = stage.with_entries(config, {key: one.entry for key, one in files.items() if one.entry})
         if not by_content & set(artifacts):  # with a node for a file, planning checks what it promises
             stage.check(config, {key: reference.path for key, reference in files.items()})
     except ValueError as error:

@@ -22,8 +22,6 @@ from pipeline.sentences import describe, nearest
 from pipeline.yaml_text import SETTINGS, compose, read_text
 from stages.sentences import expected
 
-IN_RECIPES = False
-
 NOT_RECORDED = "not recorded"
 HEXADECIMAL = r"^[0-9a-f]+$"
 OF_THE_CONFIG = ("micro_batch", "learned_from", "paper", "repository", "licence", "traps")
