@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.measure import alternate, emit
 from pipeline.dataset import Dataset, Part
 from pipeline.runs import this_run
-from pipeline.stage import Field
+from pipeline.stage import Field, Schema
 from pipeline.storage.shards import rows_per_shard
 from pipeline.storage.store import Store
 
@@ -22,16 +22,16 @@ ROWS, BATCH, BATCHES = 16_384, 64, 256
 SCHEMA = {"image": Field("uint8", (3, 64, 64))}
 
 
-def make_dataset(root: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Dataset:
-    """Publish images of (n, 3, 64, 64) in full shards; rows keep the order of `images`."""
+def make_dataset(root: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8], schema: Schema = SCHEMA) -> Dataset:
+    """Publish images (n, ...) of the schema in full shards; rows keep the order of `images`."""
     store = Store(root, writable=True)
     chain = bytes(16)
     ids = np.frombuffer(np.random.default_rng(0).bytes(16 * len(images)), dtype="V16")
-    step = rows_per_shard(SCHEMA)
+    step = rows_per_shard(schema)
     for start in range(0, len(images), step):
         part = slice(start, start + step)
-        store.stage_shard("images", chain, ids[part], {"image": images[part]}, SCHEMA, this_run())
-    return Dataset(store, [Part("images", chain, SCHEMA, ids)], {"label": labels})
+        store.stage_shard("images", chain, ids[part], {"image": images[part]}, schema, this_run())
+    return Dataset(store, [Part("images", chain, schema, ids)], {"label": labels})
 
 
 def main() -> None:
