@@ -180,6 +180,15 @@ def test_order_of_the_list_counts_and_only_what_stands_before_the_codec_leaves_t
     assert not torch.equal(applied([first, last], 0, 0, rows, IDS), applied([last, first], 0, 0, rows, IDS))
 
 
+def test_what_works_on_the_device_leaves_no_tensor_behind() -> None:
+    """The device `meta` computes nothing, but refuses to mix its tensors with others."""
+    of_device = [AUGMENTATIONS["flip"](), AUGMENTATIONS["crop"](size=8), noise.Noise()]
+    batches: Any = [(torch.from_numpy(images()), torch.zeros(24), IDS)]
+    for first in ([], [blur.Blur(), jpeg.Jpeg()]):
+        ((rows, _),) = augmented(batches, [*first, *of_device], 0, 0, "meta")
+        assert (rows.device.type, tuple(rows.shape), rows.dtype) == ("meta", (24, 8, 8, 3), torch.uint8)
+
+
 def test_an_error_in_a_thread_ends_the_training_with_its_sentence() -> None:
     batches: Any = [(torch.zeros(4, 8, 8, 3), torch.zeros(4), IDS[:4])] * 5
     with pytest.raises(ValueError, match=r"'jpeg' acts on images of 8 bits, but the rows are torch.float32; remove"):
