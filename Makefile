@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test stress fuzz experiments generators resynthesizers upsampling spectral_gradients bench lint lock clean
+.PHONY: demo test stress fuzz fuzz_detectors experiments generators resynthesizers upsampling spectral_gradients bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -24,6 +24,11 @@ FUZZ_COUNT ?= 50000
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.fuzz_checkpoints \
 	  --seed $(FUZZ_SEED) --count $(FUZZ_COUNT)
+
+FUZZ_DETECTORS ?= 20000
+fuzz_detectors: $(READY)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.fuzz_detectors \
+	  --seed $(FUZZ_SEED) --count $(FUZZ_DETECTORS)
 
 # What takes longer than a test: trains the twelve small generators (four hours on one core) on the project's photographs,
 # or on DATA, a folder with a manifest.csv; stop it and call it again as you like. What it made lies in scratch/generators.
