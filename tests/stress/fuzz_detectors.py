@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stress.fuzz_checkpoints import Sample, changed, peak_mebibytes, sample, too_slow
 
 from pipeline.errors import StageError
 from stages.training.pretrained import read_weights
@@ -33,7 +34,6 @@ from stages.weights.detector_entries import read_entries
 from stages.weights.detector_inspection import SHIPPED
 from stages.weights.detectors import fitting_detectors, misfit, state_dicts
 from stages.weights.weights_file import WeightsError
-from stress.fuzz_checkpoints import Sample, changed, peak_mebibytes, sample, too_slow
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "fuzz_detectors.json"
