@@ -6,17 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_detectors import CASES, SMALL, MemoryExamples, Trained, equal, maps, profiles
+from test_detectors import CASES, SMALL, Killed, MemoryExamples, Trained, equal, maps, profiles
 
 from detectors import cnn
 from detectors.choosing import detector_config
 from detectors.contract import Control, State
 from detectors.normalization import percentile_scale, standardize
 from stages.training.progress import pack, unpack
-
-
-class Killed(Exception):
-    """Raised by a test to end a fit."""
 
 
 @pytest.mark.parametrize("case", ["cnn-percentile", "cnn-standardize"])

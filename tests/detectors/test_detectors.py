@@ -19,6 +19,10 @@ from pipeline.stage import MAP, MAPS, PICTURE
 from stages.training.progress import pack, unpack
 
 
+class Killed(Exception):
+    """Raised by a test to end a fit."""
+
+
 class MemoryExamples:
     """`detectors.contract.Examples` over arrays."""
 

@@ -32,8 +32,7 @@ from checkpoint_files import (
 from stress.fuzz_checkpoints import golden_files, made_files
 
 from pipeline.errors import TouchstoneError
-from stages import inspect_checkpoint
-from stages.generators import generator_file, official, stylegan2_official
+from stages.generators import generator_file, inspection, official, stylegan2_official
 from stages.sentences import printable
 from stages.weights.checkpoints import Contents, NetworkData, read_bytes
 from stages.weights.weights_file import WeightsError
@@ -47,16 +46,16 @@ def told(path: Path) -> Iterator[str]:
     """All lines that the command and a sampling stage say of a file."""
     out = path.with_suffix(".out")
     asks: list[Callable[[], Any]] = [
-        lambda: inspect_checkpoint.inspect(path),
-        lambda: inspect_checkpoint.inspect(path, "raw"),
-        lambda: inspect_checkpoint.convert(path, "discriminator", "safetensors", out, True),
+        lambda: inspection.inspect(path),
+        lambda: inspection.inspect(path, "raw"),
+        lambda: inspection.convert(path, "discriminator", "safetensors", out, True),
         lambda: generator_file.read_header(path),
     ]
     for ask in asks:
         try:
             about = ask()
             if isinstance(about, dict):
-                yield from inspect_checkpoint.lines(about)
+                yield from inspection.lines(about)
                 yield from json.dumps(about, ensure_ascii=False, indent=1).split("\n")
         except (TouchstoneError, WeightsError) as error:
             yield str(error)
@@ -222,15 +221,13 @@ def test_text_is_shown_on_one_printable_line_whatever_the_form(
         cases += [replace(contents, extra={key: value}) for key in EXTRA for value in (evil, {evil: evil})]
         cases += [replace(contents, extra={evil: evil}, ignored=(evil,))]
         for case in cases:
-            monkeypatch.setattr(inspect_checkpoint, "read_contents", partial(same, case))
+            monkeypatch.setattr(inspection, "read_contents", partial(same, case))
             try:
-                about = inspect_checkpoint.inspect(path)
+                about = inspection.inspect(path)
             except TouchstoneError as error:
                 assert_lines([str(error)])
             else:
-                assert_lines(
-                    [*inspect_checkpoint.lines(about), *json.dumps(about, ensure_ascii=False, indent=1).split("\n")]
-                )
+                assert_lines([*inspection.lines(about), *json.dumps(about, ensure_ascii=False, indent=1).split("\n")])
 
 
 def same(contents: Contents, path: Path) -> Contents:
