@@ -8,7 +8,7 @@ and the probability is called uncalibrated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,17 @@ NOBODY = {"real": 0, "fake": 0, "sources": {"real": {}, "fake": {}}}
 def detector_of(named: str, entry: Mapping[str, Any]) -> Config:
     """The config that an entry of a manifest stands for. Raises ValueError with one sentence."""
     try:
-        return entry_of(entry).config(named.rpartition("#")[2])
+        config = entry_of(entry).config(named.rpartition("#")[2])
     except ValueError as error:
         raise ValueError(f"{named}: {error}") from None
+    for library in config.libraries:
+        try:
+            version(library)
+        except PackageNotFoundError:
+            raise ValueError(
+                f"{named}: its preprocessing needs {library}, which is not installed; install it"
+            ) from None
+    return config
 
 
 def read_weights(config: Config, path: Path) -> State:

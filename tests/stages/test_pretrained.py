@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,22 @@ def test_an_entry_that_says_too_little_or_too_much_is_refused(
 ) -> None:
     write_manifest(project, like, CONTAINERS / "tiny_ladeda.pth", **more)
     with pytest.raises(ConfigError, match=sentence):
+        project.plan()
+
+
+def test_a_library_that_is_not_there_is_named_at_planning(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "opencv-python-headless":
+            raise PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr("stages.training.pretrained.version", version)
+    write_manifest(project, "tiny-ladeda-forensynth", CONTAINERS / "tiny_ladeda.pth")
+    project.plan()
+    write_manifest(project, "autogan-fft", CONTAINERS / "tiny_ladeda.pth")
+    with pytest.raises(
+        ConfigError, match=r"mine\.yaml#one: its preprocessing needs opencv-python-headless, which is not"
+    ):
         project.plan()
 
 
