@@ -87,13 +87,13 @@ def test_rows_are_those_of_a_slow_loop_whatever_batch_order_and_threads(
             (torch.from_numpy(stored[order[start : start + cut]]), order[start : start + cut], IDS[order][start:][:cut])
             for start in range(0, 24, cut)
         ]
-        seen = 0
+        seen: list[int] = []
         for rows, places in augmented(batches, config.augmentation, 7, 2, "cpu"):
             assert rows.dtype == torch.uint8
             for one, place in zip(rows.numpy(), places, strict=True):
                 assert np.abs(one.astype(int) - expected[place]).max() == 0
-                seen += 1
-        assert seen == 24
+                seen.append(place)
+        assert seen == order.tolist()
     assert sum((one != plain[2:-2, 2:-2]).any() for one, plain in zip(expected, stored, strict=True)) > 12
 
 
