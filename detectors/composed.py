@@ -20,6 +20,8 @@ from detectors import preprocessing
 from detectors.augmenting import augmented, place
 from detectors.composition import Config
 from detectors.contract import Batches, Control, Examples
+from detectors.draws import uniforms
+from detectors.networks.layers import draw_from
 from detectors.normalization import band_mask
 from detectors.optimization import optimizer_of
 from detectors.seeding import seeded
@@ -109,7 +111,6 @@ def read(
 class Learning:
     """A detector in training (`detectors.training.Learner`); a step is an epoch."""
 
-    random: torch.Generator | None = None
     advice = "lower learning_rate"
 
     def __init__(self, config: Config, train: Examples, val: Examples, control: Control) -> None:
@@ -119,6 +120,8 @@ class Learning:
         wanted = place(config.augmentation, control.device)
         self.batches: Batches = train.batches(settings.batch, control.seed, settings.balance, wanted)
         self.network = new(config, train.shape, train.axes, learned, control)
+        self.random = draw_from(self.network, control.seed)
+        self.penalty = getattr(self.network.network, "penalty", lambda: 0.0)
         self.optimizer = optimizer_of(settings, self.network.parameters())
         self.steps = 0
         self.numbers: dict[str, float] = {}
@@ -154,7 +157,7 @@ class Learning:
         """One update of the weights by a batch; its loss."""
         loss = self.config.head.loss(self.network(rows), labels.to(self.device).float())
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + self.penalty()).backward()
         self.optimizer.step()
         return loss.detach()
 

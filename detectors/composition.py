@@ -42,6 +42,11 @@ class Config(DetectorConfig):
             raise ValueError(f"'augmentation' is {', '.join(words)}; expected different ones")
         if self.training.select == "cell_accuracy" and self.head.kind != "patches":
             raise ValueError("'select: cell_accuracy' has no effect without the head 'patches'; select accuracy")
+        if self.head.kind == "patches" and not self.network.has_cells:
+            raise ValueError(
+                f"the head 'patches' reads logits of cells, but '{self.network.architecture}' gives those of whole "
+                "rows; cut the network (`patches: true`, `last_block`), or choose another head"
+            )
         return self
 
     @property
@@ -66,6 +71,10 @@ class Config(DetectorConfig):
         sides_of(self.preprocessing, *sides)
         kind = kind_of(axes)
         seen = sides
+        if len(shape) == 1:
+            self._check_curve(shape)
+        if self.preprocessing.spectrum is not None and kind != "image":
+            raise ValueError(f"'spectrum' is made of images, but '{self.feature}' is of kind {kind}; remove it")
         for one in self.augmentation:
             if kind not in one.acts_on:
                 raise ValueError(
@@ -93,6 +102,16 @@ class Config(DetectorConfig):
     def environment(self) -> Mapping[str, str]:
         """Of the augmentations."""
         return {name: value for one in self.augmentation for name, value in one.environment().items()}
+
+    def _check_curve(self, shape: tuple[int, ...]) -> None:
+        """Rows of one axis have no places."""
+        if not self.network.takes_curves:
+            raise ValueError(
+                f"'{self.network.architecture}' reads maps, but rows of '{self.feature}' are curves of {shape[0]}; "
+                "choose the architecture mlp or linear, or another feature"
+            )
+        if self.preprocessing.resize or self.preprocessing.crop:
+            raise ValueError("rows that are curves cannot be resized or cropped; remove 'resize' and 'crop'")
 
     def history(self, log: Sequence[Mapping[str, float]]) -> list[float]:
         """What chooses the epoch, a larger number being better."""

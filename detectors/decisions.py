@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.ensembles import after_softmax, softmax
+from detectors.calibration import logistic
+from detectors.ensembles import after_softmax
 
 Decision = Literal["logit", "logit of real", "fake, real", "cells of fake, real"]
 """What an output says: a logit of fake or real, logits of both, or those of each cell, whose probabilities count.
@@ -21,12 +22,17 @@ LEAST = 1e-300
 
 def fake_probability(output: NDArray[Any], decision: Decision) -> NDArray[np.float64]:
     """(N, outputs) or (N, 2, h, w) to the probability of fake (N,)."""
-    values: NDArray[np.float64] = output.astype(np.float64)
     if decision == "cells of fake, real":
-        return after_softmax(values)[:, 0]
-    if decision == "fake, real":
-        return softmax(values)[:, 0]
-    return softmax(np.concatenate([np.zeros_like(values), values], axis=1))[:, 1 if decision == "logit" else 0]
+        return _of_cells(output)[:, 0]
+    return logistic(fake_logit(output, decision))
+
+
+def _of_cells(output: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities (N, 2) of fake and real of rows with cells."""
+    import torch
+
+    found: NDArray[np.float64] = after_softmax(torch.from_numpy(output.astype(np.float64))).numpy()
+    return found
 
 
 def is_fake(output: NDArray[Any], decision: Decision) -> NDArray[np.bool_]:
@@ -44,7 +50,7 @@ def fake_logit(output: NDArray[Any], decision: Decision) -> NDArray[np.float64]:
     """Logit (N,) of `fake_probability`."""
     values: NDArray[np.float64] = output.astype(np.float64)
     if decision == "cells of fake, real":
-        fake, real = after_softmax(values).clip(LEAST).T
+        fake, real = _of_cells(output).clip(LEAST).T
         found: NDArray[np.float64] = np.log(fake) - np.log(real)
         return found
     if decision == "fake, real":

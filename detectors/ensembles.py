@@ -1,30 +1,27 @@
-"""One answer out of the logits of many cells of a picture (Chai et al. 2020): (N, classes, h, w) -> (N, classes)."""
+"""One answer out of the logits of many cells of a picture (Chai et al. 2020): (N, classes, h, w) -> (N, classes).
+
+Of torch's tensors, in their precision and on their device: heads read trainings with them, published rules files.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-Floats = NDArray[np.float64]
-
-
-def softmax(logits: Floats) -> Floats:
-    """Over the second axis."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def after_softmax(logits: Floats) -> Floats:
+def after_softmax(logits: Tensor) -> Tensor:
     """The mean over cells of their probabilities (Eq. 2; the published numbers)."""
-    return softmax(logits).mean(axis=(2, 3))  # type: ignore[no-any-return]
+    return logits.softmax(dim=1).mean(dim=(2, 3))
 
 
-def before_softmax(logits: Floats) -> Floats:
+def before_softmax(logits: Tensor) -> Tensor:
     """The probabilities of the mean logits."""
-    return softmax(logits.mean(axis=(2, 3)))
+    return logits.mean(dim=(2, 3)).softmax(dim=1)
 
 
-def vote(logits: Floats) -> Floats:
-    """The share of cells in which a class has the largest logit; of equal ones the first counts."""
-    classes = logits.shape[1]
-    return np.stack([(logits.argmax(axis=1) == one).mean(axis=(1, 2)) for one in range(classes)], axis=1)
+def vote(logits: Tensor) -> Tensor:
+    """The share of cells in which a class has the largest logit, float64; of equal ones the first counts."""
+    largest = logits.argmax(dim=1, keepdim=True)
+    return logits.new_zeros(logits.shape, dtype=logits.double().dtype).scatter(1, largest, 1).mean(dim=(2, 3))

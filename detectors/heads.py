@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from detectors import parts
+from detectors import ensembles, parts
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+LEAST = 1e-38
+"""About the smallest float32."""
 
 
 class Head(parts.Settings):
@@ -53,6 +57,18 @@ class Logit(Head):
     def decision(self, outputs: Tensor) -> Tensor:
         """The logit."""
         return (outputs.mean(dim=(2, 3)) if outputs.ndim == 4 else outputs)[:, 0]
+
+
+class SquaredError(Logit):
+    """As `Logit`, but for the loss (Afchar et al. 2018)."""
+
+    kind: Literal["squared_error"] = Field(  # type: ignore[assignment]
+        default="squared_error", description="one logit, squared error of its probability"
+    )
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean of the squares."""
+        return (self.decision(outputs).sigmoid() - labels).square().mean()
 
 
 class Classes(Head):
@@ -95,20 +111,20 @@ class Patches(Head):
 
     def decision(self, outputs: Tensor) -> Tensor:
         """Logit of the row's score; a score of 0 or 1 counts as half a cell, or the least float32, away from it."""
-        import torch
-
         cells = self._cells(outputs)
         if self.ensemble == "before_softmax":
             return cells.mean(dim=1)
         if self.ensemble == "vote":
-            votes = (cells > 0).double().sum(dim=1)
-            return torch.log((votes + 0.5) / (cells.shape[1] - votes + 0.5))
-        fake, real = (torch.sigmoid(sign * cells.double()).mean(dim=1) for sign in (1, -1))
-        return torch.log(fake.clamp_min(1e-38)) - torch.log(real.clamp_min(1e-38))
+            half = 0.5 / cells.shape[1]
+            real, fake = (ensembles.vote(outputs) + half).unbind(1)
+        else:
+            real, fake = ensembles.after_softmax(outputs.double()).clamp_min(LEAST).unbind(1)
+        return fake.log() - real.log()
 
     def fake_share(self, outputs: Tensor) -> Tensor:
         """Of the cells."""
-        return (self._cells(outputs) > 0).float().mean(dim=1)
+        self._cells(outputs)
+        return ensembles.vote(outputs)[:, 1].float()
 
     def _cells(self, outputs: Tensor) -> Tensor:
         """(n, cells): logit of fake less that of real. Raises ValueError unless there are cells."""
@@ -117,6 +133,11 @@ class Patches(Head):
         return (outputs[:, 1] - outputs[:, 0]).flatten(1)
 
 
-HEADS: dict[str, type[parts.Settings]] = {"logit": Logit, "classes": Classes, "patches": Patches}
+HEADS: dict[str, type[parts.Settings]] = {
+    "logit": Logit,
+    "squared_error": SquaredError,
+    "classes": Classes,
+    "patches": Patches,
+}
 
 AnyHead = Annotated[Head, parts.OneOf("kind", HEADS)]

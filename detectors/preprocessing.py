@@ -2,7 +2,8 @@
 
 It repeats `detectors.normalization` in torch, so that batches that lie in GPU memory stay there; what is learned about
 it (statistics of coefficients) is saved with the weights. Resizing weighs pixels as Pillow does and, of uint8 rows,
-rounds to whole numbers after each pass, so that a published preprocessing of files can be repeated on stored rows.
+rounds to whole numbers after each pass, so that a published preprocessing of files can be repeated on stored rows. The
+files themselves are `published_preprocessing`'s, which calls Pillow or OpenCV for each: there the last bit counts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 
 from detectors import parts
 from detectors.contract import Control, Examples
+from detectors.framing import middle, resized_sides
 from detectors.normalization import Band, Moments, inverse_deviation
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class CenterCrop(parts.Settings):
 
 
 class Preprocessing(parts.Settings):
-    """Resize, crop, scale, normalize: in this order."""
+    """Resize, crop, transform, scale, normalize: in this order."""
 
     resize: Resize | None = Field(default=None, description="null: rows as stored")
     crop: CenterCrop | None = Field(default=None, description="null: whole rows")
@@ -61,6 +63,11 @@ class Preprocessing(parts.Settings):
         default="none",
         description="none: as stored; unit: x / 255; symmetric: x / 127.5 - 1; percentile: 5th to 95th percentile of "
         "each row and channel to [-1, 1], clipped; standardize: per coefficient, with training statistics",
+    )
+    spectrum: Literal["log_fourier"] | None = Field(
+        default=None,
+        description="of images, in place of their pixels before scaling: log_fourier, ln(|FFT2(x / 255)| + 1e-3) of "
+        "each channel, zero frequency first (AutoGAN); null: none",
     )
     band: Band | None = Field(
         default=None,
@@ -77,6 +84,8 @@ class Preprocessing(parts.Settings):
             raise ValueError(f"'band' has no effect with scaling '{self.scaling}'; remove it")
         if self.scaling == "standardize" and (self.resize or self.crop):
             raise ValueError("'standardize' needs rows as stored; remove 'resize' and 'crop', or scale otherwise")
+        if self.spectrum is not None and self.scaling not in ("none", "percentile"):
+            raise ValueError(f"'spectrum' cannot go with scaling '{self.scaling}'; scale by percentile")
         if (self.mean is None) != (self.deviation is None) or len(self.mean or ()) != len(self.deviation or ()):
             raise ValueError("'mean' and 'deviation' need as many numbers each; give both or neither")
         if self.deviation is not None and min(self.deviation) <= 0:
@@ -91,13 +100,18 @@ class Preprocessing(parts.Settings):
 
 def kind_of(axes: tuple[str, ...]) -> str:
     """Which of KINDS rows with these axes are."""
-    if any(axis.endswith(FREQUENCY) for axis in axes):
+    if any(axis.endswith(FREQUENCY.strip()) for axis in axes):
         return "spectrum"
     return "image" if axes[-1:] == ("channel",) else "residual"
 
 
 def layout(shape: tuple[int, ...], axes: tuple[str, ...]) -> tuple[str, tuple[int, int, int]]:
-    """("first" or "last", (C, H, W)): where a row's channels are. Raises ValueError unless it is a map or a picture."""
+    """("first" or "last", (C, H, W)): where a row's channels are; a curve is a map of one row.
+
+    Raises ValueError unless it is a curve, a map or a picture.
+    """
+    if len(shape) == 1:
+        return "first", (1, 1, shape[0])
     places = tuple(axis.removesuffix(FREQUENCY) for axis in axes)
     if places == ("row", "column"):
         return "first", (1, shape[0], shape[1])
@@ -118,7 +132,7 @@ def sides_of(settings: Preprocessing, channels: int, height: int, width: int) ->
     if settings.mean is not None and len(settings.mean) not in (1, channels):
         raise ValueError(f"'mean' has {len(settings.mean)} numbers, but the rows have {channels} channels")
     if settings.resize is not None:
-        height, width = _resized_sides(settings.resize, height, width)
+        height, width = resized_sides(height, width, settings.resize.size, settings.resize.sides)
     if settings.crop is not None:
         size = settings.crop.size
         if settings.crop.padding == "refuse" and min(height, width) < size:
@@ -128,13 +142,6 @@ def sides_of(settings: Preprocessing, channels: int, height: int, width: int) ->
             )
         height = width = size
     return height, width
-
-
-def _resized_sides(resize: Resize, height: int, width: int) -> tuple[int, int]:
-    size = resize.size
-    if resize.sides == "both":
-        return size, size
-    return (size, int(size * width / height)) if height <= width else (int(size * height / width), size)
 
 
 def statistics(train: Examples, control: Control) -> dict[str, NDArray[np.float32]]:
@@ -166,17 +173,24 @@ def apply(
     values = rows.float()
     if learned is not None:
         values = (values - learned[0]) * learned[1]
+    if values.ndim == 2:
+        values = values.unsqueeze(1)
     values = values.unsqueeze(1) if values.ndim == 3 else values if order == "first" else values.movedim(-1, 1)
     if settings.resize is not None:
         values = resized(values, settings.resize, whole=rows.dtype == torch.uint8)
     if settings.crop is not None:
         values = cropped(values, settings.crop.size)
+    if settings.spectrum is not None:
+        from detectors.networks.input_filters import log_fourier
+
+        values = log_fourier(values)
     if settings.scaling == "unit":
         values = values / 255
     elif settings.scaling == "symmetric":
         values = values / 127.5 - 1
     elif settings.scaling == "percentile":
         values = percentile_scaled(values)
+    values = values.float()
     if kept is not None:
         values = torch.where(kept, values, 0)
     if settings.mean is not None:
@@ -213,16 +227,16 @@ def cropped(images: Tensor, size: int) -> Tensor:
     """The middle (n, C, size, size) of (n, C, H, W), zeros where the image is smaller; halves as torchvision rounds."""
     from torch.nn.functional import pad
 
-    missing = [max(0, size - side) for side in images.shape[2:]]
-    if any(missing):
-        images = pad(images, (missing[1] // 2, -(-missing[1] // 2), missing[0] // 2, -(-missing[0] // 2)))
-    top, left = (round((side - size) / 2) for side in images.shape[2:])
+    (rows, top), (columns, left) = (middle(side, size) for side in images.shape[2:])
+    if any(rows + columns):
+        images = pad(images, (*columns, *rows))
     return images[:, :, top : top + size, left : left + size]
 
 
 def resized(images: Tensor, resize: Resize, whole: bool) -> Tensor:
     """(n, C, H, W) to the sides that `resize` says: columns first, then rows; `whole`: rounded, 0 to 255."""
-    sides = _resized_sides(resize, *images.shape[2:])
+    height, width = images.shape[2:]
+    sides = resized_sides(height, width, resize.size, resize.sides)
     for axis, side in ((3, sides[1]), (2, sides[0])):
         if images.shape[axis] != side:
             images = _along(images, axis, side, resize.filter)

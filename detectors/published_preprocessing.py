@@ -1,6 +1,8 @@
 """What published detectors do to a picture before their network: pure functions of uint8 RGB (H, W, 3).
 
-The order is theirs: resize, crop, scale, normalize. Resizing is that of the library that they used, on 8-bit values.
+The order is theirs: resize, crop, scale, normalize. Resizing is that of the library that they used, on 8-bit values, to
+the bit; `preprocessing` does the like to many stored rows at once, in torch on their device, where an extra library, a
+picture at a time and the way over the processor would cost more than a last bit is worth.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from detectors.framing import middle, resized_sides
 from detectors.normalization import Band, keep_band, percentile_scale
 
 Image = NDArray[np.uint8]  # (H, W, 3)
@@ -70,21 +73,14 @@ class Preprocessing:
         if self.tile is not None:
             image = tiled(image, self.tile)
         if self.resize is not None:
-            sides = (self.resize, self.resize) if self.shape == "square" else shorter_side(image, self.resize)
+            which: Literal["both", "shorter"] = "both" if self.shape == "square" else "shorter"
+            sides = resized_sides(*image.shape[:2], self.resize, which)
             image = resized(image, sides, self.filter, self.library)
         if self.crop is not None:
             image = center_crop(image, self.crop)
         if self.even:
             image = image[: len(image) // 2 * 2, : image.shape[1] // 2 * 2]
         return image if self.order == "rgb" else image[..., ::-1]
-
-
-def shorter_side(image: Image, side: int) -> tuple[int, int]:
-    """(height, width) in which the shorter side is `side` and the other in proportion, rounded down (torchvision)."""
-    height, width = image.shape[:2]
-    if height <= width:
-        return side, int(side * width / height)
-    return int(side * height / width), side
 
 
 def resized(image: Image, sides: tuple[int, int], name: Filter, library: Literal["pillow", "opencv"]) -> Image:
@@ -112,10 +108,9 @@ def _cv2() -> Any:
 
 def center_crop(image: Image, side: int) -> Image:
     """The middle (side, side), black where the picture is smaller; halves round as in torchvision."""
-    missing = [max(0, side - length) for length in image.shape[:2]]
-    if any(missing):
-        image = np.pad(image, [(m // 2, (m + 1) // 2) for m in missing] + [(0, 0)])
-    top, left = (round((length - side) / 2) for length in image.shape[:2])
+    (rows, top), (columns, left) = (middle(length, side) for length in image.shape[:2])
+    if any(rows + columns):
+        image = np.pad(image, [rows, columns, (0, 0)])
     return image[top : top + side, left : left + side]
 
 

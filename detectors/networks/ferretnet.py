@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from detectors.networks import layers
 from detectors.networks.input_filters import median_around
 
 
@@ -63,16 +66,16 @@ class Block(nn.Module):
 
 
 class FerretNet(nn.Module):
-    """(N, 3, H, W) normalized pictures to a logit (N, 1).
+    """(N, channels, H, W) normalized pictures to logits (N, outputs).
 
     width, depths  32 and (2, 2): FerretNet-S
     """
 
-    def __init__(self, width: int = 32, depths: tuple[int, ...] = (2, 2)) -> None:
+    def __init__(self, width: int = 32, depths: tuple[int, ...] = (2, 2), outputs: int = 1, channels: int = 3) -> None:
         super().__init__()
         self.lpd = MedianAround()
         self.cbr1 = nn.Sequential(
-            nn.Conv2d(3, width // 2, 3, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
+            nn.Conv2d(channels, width // 2, 3, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
         )
         self.cbr2 = nn.Sequential(
             nn.Conv2d(width // 2, width, 3, 2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
@@ -83,7 +86,7 @@ class FerretNet(nn.Module):
             self.feature.append(nn.Sequential(*blocks))
             width *= 2
         self.feature.append(nn.Conv2d(width, width, 1, bias=False))
-        self.logit = nn.Sequential(nn.Dropout(0.2), nn.Linear(width, 1))
+        self.logit = nn.Sequential(layers.Dropout(0.2), layers.Linear(width, outputs))
 
     def maps(self, x: Tensor) -> Tensor:
         """(N, width, h, w) before the head."""
@@ -93,3 +96,9 @@ class FerretNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.logit(self.maps(x).mean(dim=(2, 3)))
         return logits
+
+
+def build(settings: Any, channels: int, sides: tuple[int, int], outputs: int) -> nn.Module:
+    """A new network."""
+    del sides
+    return FerretNet(settings.width, settings.depths, outputs, channels)

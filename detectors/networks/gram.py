@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectors.networks import layers
 from detectors.networks.resnet import ResNet
 
 TEXTURES = {
-    # name of the convolution, of the two that read its correlations, and the channels that it takes
-    "conv_interi_0": ("gi_fc1", "gi_fc2", 3),
-    "conv_inter0_0": ("g0_fc1", "g0_fc2", 64),
-    "conv_inter1_0": ("g_fc1r", "g_fc2r", 64),
-    "conv_inter2_0": ("g2_fc1", "g2_fc2", 64),
-    "conv_inter3_0": ("g3_fc1", "g3_fc2", 128),
-    "conv_inter4_0": ("g4_fc1", "g4_fc2", 256),
+    # name of the convolution, and of the two that read its correlations
+    "conv_interi_0": ("gi_fc1", "gi_fc2"),
+    "conv_inter0_0": ("g0_fc1", "g0_fc2"),
+    "conv_inter1_0": ("g_fc1r", "g_fc2r"),
+    "conv_inter2_0": ("g2_fc1", "g2_fc2"),
+    "conv_inter3_0": ("g3_fc1", "g3_fc2"),
+    "conv_inter4_0": ("g4_fc1", "g4_fc2"),
 }
 """Of the input, behind the first convolution, behind the pooling, and behind stages 1 to 3."""
 
@@ -32,19 +35,26 @@ class Scale(nn.Module):
 
 
 class GramNet(ResNet):
-    """(N, 3, H, W) floats to (N, outputs).
+    """(N, channels, H, W) floats to (N, outputs).
 
     outputs 2  the authors': logarithms of the probabilities of fake and real, of blue, green, red 0..255
     outputs 1  AIGCDetectBenchmark's: the logit of fake, of normalized red, green, blue
+    width      channels of the first stage, and eight times that of the hidden layer; published: 64
     """
 
-    def __init__(self, outputs: int = 2) -> None:
-        super().__init__(18, outputs)
+    def __init__(self, outputs: int = 2, channels: int = 3, width: int = 64) -> None:
+        super().__init__(18, outputs, channels, width=width)
         del self.fc
         self.scale = Scale()
-        self.fcnewr = nn.Sequential(nn.Linear(512 + 32 * 6, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, outputs))
-        for name, (first, second, channels) in TEXTURES.items():
-            self.add_module(name, _convolution(channels, 32, 1))
+        self.fcnewr = nn.Sequential(
+            layers.Linear(8 * width + 32 * len(TEXTURES), 8 * width),
+            nn.ReLU(),
+            layers.Dropout(0.5),
+            layers.Linear(8 * width, outputs),
+        )
+        inputs = (channels, width, width, width, 2 * width, 4 * width)
+        for (name, (first, second)), taken in zip(TEXTURES.items(), inputs, strict=True):
+            self.add_module(name, _convolution(taken, 32, 1))
             self.add_module(first, _convolution(1, 16, 2))
             self.add_module(second, _convolution(16, 32, 2))
 
@@ -61,7 +71,7 @@ class GramNet(ResNet):
 
     def _texture(self, name: str, maps: Tensor) -> Tensor:
         """(N, 32) of the 32 x 32 products of channels, each the mean over all values of the maps."""
-        first, second, _ = TEXTURES[name]
+        first, second = TEXTURES[name]
         flat = self.get_submodule(name)(maps).flatten(2)
         products = torch.bmm(flat, flat.transpose(1, 2)) / flat[0].numel()
         small: Tensor = self.get_submodule(second)(self.get_submodule(first)(products.unsqueeze(1)))
@@ -72,3 +82,9 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
     )
+
+
+def build(settings: Any, channels: int, sides: tuple[int, int], outputs: int) -> nn.Module:
+    """A new network."""
+    del sides
+    return GramNet(outputs, channels, settings.width)

@@ -12,6 +12,15 @@ def kaiming(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
+def glorot(network: nn.Module) -> None:
+    """Convolutions and linear layers from Glorot's uniform distribution, biases 0 (Keras)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def xavier(network: nn.Module, gain: float = 0.02) -> None:
     """Convolutions and linear layers from Xavier's normal, scales of batch normalization from N(1, gain^2), biases 0
     (patch-forensics of Chai et al. 2020; its text does not say so).

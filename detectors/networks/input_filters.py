@@ -22,12 +22,17 @@ GRADIENTS = {
 
 def nearest_residual(x: Tensor) -> Tensor:
     """x less its half-size copy, enlarged again, both by the nearest pixel; sides must be even (Tan et al. 2024)."""
-    if x.shape[-1] % 2 or x.shape[-2] % 2:
-        raise ValueError(
-            f"neighboring pixel relations need even sides, not {x.shape[-2]} x {x.shape[-1]}; drop the last row or "
-            "column, or resize"
-        )
+    check_even((x.shape[-2], x.shape[-1]))
     return x - F.interpolate(x[..., ::2, ::2], scale_factor=2, mode="nearest")
+
+
+def check_even(sides: tuple[int, int]) -> None:
+    """Raise ValueError where (height, width) of pictures for `nearest_residual` are odd."""
+    if sides[0] % 2 or sides[1] % 2:
+        raise ValueError(
+            f"neighboring pixel relations need even sides, not {sides[0]} x {sides[1]}; drop the last row or column, "
+            "or resize"
+        )
 
 
 def npr(x: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ the filtered picture. Both filter their input first; the published files do not 
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from detectors.networks import layers
 from detectors.networks.initial_weights import kaiming
-from detectors.networks.input_filters import GRADIENTS, gradient, nearest_residual
+from detectors.networks.input_filters import GRADIENTS, check_even, gradient, nearest_residual
 
 Filter = Literal["NPR", "raw", "x_grad", "y_grad", "left_diag", "right_diag"]
 FILTERS = {"NPR": nearest_residual, "raw": lambda x: x} | {
@@ -64,15 +65,21 @@ class TinyBlock(nn.Module):
 
 
 class LaDeDa(nn.Module):
-    """(N, 3, H, W) normalized pictures to a logit (N, 1); (H, W) even with the filter NPR.
+    """(N, channels, H, W) normalized pictures to logits (N, outputs); (H, W) even with the filter NPR.
 
     kernels  of the first block of each stage: (3, 3, 1, 1) is LaDeDa-9
     """
 
-    def __init__(self, input_filter: Filter = "NPR", kernels: tuple[int, ...] = (3, 3, 1, 1)) -> None:
+    def __init__(
+        self,
+        input_filter: Filter = "NPR",
+        kernels: tuple[int, ...] = (3, 3, 1, 1),
+        outputs: int = 1,
+        channels: int = 3,
+    ) -> None:
         super().__init__()
         self.input_filter = FILTERS[input_filter]
-        self.conv1 = nn.Conv2d(3, 64, 1, bias=False)
+        self.conv1 = nn.Conv2d(channels, 64, 1, bias=False)
         self.conv2 = nn.Conv2d(64, 64, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64, momentum=0.001)
         inputs = 64
@@ -84,7 +91,7 @@ class LaDeDa(nn.Module):
                 blocks.append(Bottleneck(inputs, 64 << number, kernel if first else 1, STRIDES[number] if first else 1))
                 inputs = 256 << number
             self.add_module(name, nn.Sequential(*blocks))
-        self.fc = nn.Linear(inputs, 1)
+        self.fc = layers.Linear(inputs, outputs)
         kaiming(self)
 
     def maps(self, x: Tensor) -> Tensor:
@@ -100,15 +107,38 @@ class LaDeDa(nn.Module):
 
 
 class TinyLaDeDa(LaDeDa):
-    """(N, 3, H, W) normalized pictures to a logit (N, 1): 1,297 parameters."""
+    """(N, channels, H, W) normalized pictures to logits (N, outputs): 1,297 parameters from 3 channels to 1 logit."""
 
-    def __init__(self, input_filter: Filter = "NPR") -> None:
+    def __init__(self, input_filter: Filter = "NPR", outputs: int = 1, channels: int = 3) -> None:
         nn.Module.__init__(self)
         self.input_filter = FILTERS[input_filter]
-        self.conv1 = nn.Conv2d(3, 8, 1, bias=False)
+        self.conv1 = nn.Conv2d(channels, 8, 1, bias=False)
         self.conv2 = nn.Conv2d(8, 8, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(8, momentum=0.001)
         self.stages = ["layer1"]
         self.layer1 = nn.Sequential(TinyBlock(8))
-        self.fc = nn.Linear(8, 1)
+        self.fc = layers.Linear(8, outputs)
         kaiming(self)
+
+
+def build(settings: Any, channels: int, sides: tuple[int, int], outputs: int) -> nn.Module:
+    """A new network. Raises ValueError where rows are too small, or odd for the filter NPR."""
+    tiny = settings.architecture == "tiny_ladeda"
+    kernels = (3,) if tiny else settings.kernels
+    if settings.input_filter == "NPR":
+        check_even(sides)
+    if min(sides) < smallest(kernels):
+        raise ValueError(
+            f"'{settings.architecture}' needs rows of {smallest(kernels)} pixels or more, not {sides[0]} x {sides[1]}"
+        )
+    if tiny:
+        return TinyLaDeDa(settings.input_filter, outputs, channels)
+    return LaDeDa(settings.input_filter, settings.kernels, outputs, channels)
+
+
+def smallest(kernels: tuple[int, ...]) -> int:
+    """Side of which no convolution without padding leaves nothing."""
+    side = 1
+    for kernel, stride in reversed(list(zip(kernels, STRIDES, strict=False))):
+        side = (side - 1) * stride + kernel
+    return side + 2

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detectors.networks.initial_weights import kaiming
+from detectors.networks import layers
+from detectors.networks.initial_weights import kaiming, xavier
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Depth -> blocks of each stage."""
@@ -78,6 +79,7 @@ class ResNet(nn.Module):
     strides        of the stages, as many as stages are kept; torchvision: 1, 2, 2, 2
     head           name of the linear layer in the published file
     patches        a 1 x 1 convolution `convout` in place of mean and linear layer: logits of each cell
+    width          channels of the first stage
     """
 
     def __init__(
@@ -91,32 +93,32 @@ class ResNet(nn.Module):
         strides: tuple[int, ...] = STRIDES,
         head: str = "fc",
         patches: bool = False,
+        width: int = 64,
     ) -> None:
         super().__init__()
-        self.conv1 = self.stem(channels, kernel, early_strides[0])
-        width = 64 if isinstance(self.conv1, nn.Conv2d) else 128
-        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1, inputs = self.stem(channels, width, kernel, early_strides[0])
+        self.bn1 = nn.BatchNorm2d(inputs)
         self.maxpool = nn.MaxPool2d(3, early_strides[1], padding=1) if early_strides[1] else nn.Identity()
         block = Bottleneck if depth >= 50 else BasicBlock
         self.stages = [f"layer{number + 1}" for number in range(len(strides))]
         for number, (name, stride) in enumerate(zip(self.stages, strides, strict=True)):
             blocks: list[nn.Module] = []
             for place in range(BLOCKS[depth][number]):
-                blocks.append(block(width, 64 << number, stride if place == 0 else 1))
-                width = block.expansion * (64 << number)
+                blocks.append(block(inputs, width << number, stride if place == 0 else 1))
+                inputs = block.expansion * (width << number)
             self.add_module(name, nn.Sequential(*blocks))
         self.head = "convout" if patches else head
         if patches:
-            self.convout = nn.Conv2d(width, outputs, 1)
+            self.convout = nn.Conv2d(inputs, outputs, 1)
         else:
             self.avgpool = nn.AdaptiveAvgPool2d(1)
-            self.add_module(head, nn.Linear(width, outputs))
+            self.add_module(head, layers.Linear(inputs, outputs))
         kaiming(self)
 
     @staticmethod
-    def stem(channels: int, kernel: int, stride: int) -> nn.Module:
-        """The first convolution."""
-        return nn.Conv2d(channels, 64, kernel, stride, padding=kernel // 2, bias=False)
+    def stem(channels: int, width: int, kernel: int, stride: int) -> tuple[nn.Module, int]:
+        """The first convolution, and how many channels it gives."""
+        return nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False), width
 
     def maps(self, x: Tensor) -> Tensor:
         """(N, width, h, w) before the head."""
@@ -145,18 +147,19 @@ class DeepStemResNet50(ResNet):
         super().__init__(50, 2, channels, early_strides=early, strides=(2, 2, 1, 1))
 
     @staticmethod
-    def stem(channels: int, kernel: int, stride: int) -> nn.Module:
+    def stem(channels: int, width: int, kernel: int, stride: int) -> tuple[nn.Module, int]:
         """Three convolutions, the first two with a stride."""
         del kernel
-        return nn.Sequential(
-            nn.Conv2d(channels, 64, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(64),
+        convolutions = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
-            nn.Conv2d(64, 64, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(64),
+            nn.Conv2d(width, width, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
-            nn.Conv2d(64, 128, 3, padding=1, bias=False),
+            nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
         )
+        return convolutions, 2 * width
 
 
 class Compact(nn.Module):
@@ -171,14 +174,18 @@ class Compact(nn.Module):
             self.convolutions.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
             self.norms.append(nn.BatchNorm2d(width))
             channels = width
-        self.fc = nn.Linear(channels, 2)
+        self.fc = layers.Linear(channels, 2)
         kaiming(self)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def maps(self, x: Tensor) -> Tensor:
+        """(N, width, h, w) before the head."""
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = torch.relu(norm(convolution(x)))
             x = F.avg_pool2d(x, 2) if min(x.shape[2:]) > 1 else x
-        logits: Tensor = self.fc(x.mean(dim=(2, 3)))
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.maps(x).mean(dim=(2, 3)))
         return logits
 
 
@@ -190,7 +197,7 @@ def build(settings: Any, channels: int, sides: tuple[int, int], outputs: int) ->
     """A new network of an entry of `detectors.networks`. Raises ValueError where it has not that many outputs."""
     del sides
     if settings.architecture == "resnet":
-        return ResNet(
+        network = ResNet(
             settings.depth,
             outputs,
             channels,
@@ -198,7 +205,11 @@ def build(settings: Any, channels: int, sides: tuple[int, int], outputs: int) ->
             early_strides=settings.early_strides,
             strides=STRIDES[: settings.stages],
             patches=settings.patches,
+            width=settings.width,
         )
+        if settings.initial == "xavier":
+            xavier(network)
+        return network
     if outputs != 2:
         raise ValueError(f"'{settings.architecture}' has 2 outputs, not {outputs}; choose the head 'classes'")
     if settings.architecture == "compact":

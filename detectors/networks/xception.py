@@ -7,9 +7,13 @@ block's branches, without an activation between.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from detectors.networks import layers
+from detectors.networks.initial_weights import xavier
 
 BLOCKS = (
     # inputs, outputs, separable convolutions, stride, whether ReLU comes first; outputs grow in the first convolution
@@ -19,6 +23,10 @@ BLOCKS = (
     *[(728, 728, 3, 1, True)] * 8,
     (728, 1024, 2, 2, True),  # the only one whose outputs grow in the last convolution
 )
+
+
+SMALLEST = 7
+"""Side of which the two convolutions without padding leave one place."""
 
 
 class SeparableConvolution(nn.Module):
@@ -58,11 +66,11 @@ class Block(nn.Module):
 
 
 class Xception(nn.Module):
-    """(N, 3, H, W) floats to logits (N, outputs), or, cut behind block 1 to 12, to (N, outputs, h, w)."""
+    """(N, channels, H, W) floats to logits (N, outputs), or, cut behind block 1 to 12, to (N, outputs, h, w)."""
 
-    def __init__(self, outputs: int = 2, last_block: int | None = None) -> None:
+    def __init__(self, outputs: int = 2, last_block: int | None = None, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 32, 3, 2, bias=False)
+        self.conv1 = nn.Conv2d(channels, 32, 3, 2, bias=False)
         self.bn1 = nn.BatchNorm2d(32)
         self.conv2 = nn.Conv2d(32, 64, 3, bias=False)
         self.bn2 = nn.BatchNorm2d(64)
@@ -75,7 +83,7 @@ class Xception(nn.Module):
             self.bn3 = nn.BatchNorm2d(1536)
             self.conv4 = SeparableConvolution(1536, 2048)
             self.bn4 = nn.BatchNorm2d(2048)
-            self.last_linear = nn.Linear(2048, outputs)
+            self.last_linear = layers.Linear(2048, outputs)
         else:
             self.convout = nn.Conv2d(BLOCKS[len(self.stages) - 1][1], outputs, 1)
 
@@ -94,3 +102,12 @@ class Xception(nn.Module):
         maps = self.maps(x)
         logits: Tensor = self.last_linear(maps.mean(dim=(2, 3))) if self.whole else self.convout(maps)
         return logits
+
+
+def build(settings: Any, channels: int, sides: tuple[int, int], outputs: int) -> nn.Module:
+    """A new network, its weights drawn as patch-forensics does. Raises ValueError where rows are too small."""
+    if min(sides) < SMALLEST:
+        raise ValueError(f"Xception needs rows of {SMALLEST} x {SMALLEST} or more, not {sides[0]} x {sides[1]}; resize")
+    network = Xception(outputs, settings.last_block, channels)
+    xavier(network)
+    return network

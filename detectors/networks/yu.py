@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detectors.networks import layers
+
 BASE, WIDEST = 1024, 512
 """A map of side s has min(WIDEST, 2 BASE / s) channels before it is halved."""
 
@@ -25,15 +27,15 @@ class Scaled(nn.Module):
 
 
 class ImageClassifier(nn.Module):
-    """(N, 3, side, side) values -1..1, side a power of two from 8 on, to logits (N, outputs).
+    """(N, channels, side, side) values -1..1, side a power of two from 8 on, to logits (N, outputs).
 
     Weights are multiplied by gain / sqrt(inputs) when used (equalized learning rate), so they are drawn from N(0, 1).
     """
 
-    def __init__(self, side: int, outputs: int = 2) -> None:
+    def __init__(self, side: int, outputs: int = 2, channels: int = 3) -> None:
         super().__init__()
         self.gains: dict[str, float] = {}
-        inputs = 3
+        inputs = channels
         self.sides = [side >> step for step in range(side.bit_length() - 3)]
         for one in self.sides:
             narrow, wide = (min(WIDEST, count * BASE // one) for count in (2, 4))
@@ -53,8 +55,8 @@ class ImageClassifier(nn.Module):
             x = self._convolved(x, f"{side}x{side}/Conv0")
             x = F.avg_pool2d(self._convolved(x, f"{side}x{side}/Conv1"), 2)
         x = self._convolved(x, "4x4/Conv0").contiguous().flatten(1)  # channel, row, column
-        x = F.leaky_relu(F.linear(x, *self._scaled("4x4/Dense1")), 0.2)
-        return F.linear(x, *self._scaled("4x4/Dense2"))
+        x = F.leaky_relu(layers.linear(x, *self._scaled("4x4/Dense1"), self.training), 0.2)
+        return layers.linear(x, *self._scaled("4x4/Dense2"), self.training)
 
     def _convolved(self, x: Tensor, name: str) -> Tensor:
         """3 x 3 with the picture mirrored at its border, and leaky ReLU."""
@@ -77,3 +79,15 @@ def of_tensorflow(weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]
         value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
         found[f"{layer}.{part}"] = np.ascontiguousarray(value)
     return found
+
+
+def build(settings: Any, channels: int, sides: tuple[int, int], outputs: int) -> nn.Module:
+    """A new network. Raises ValueError unless rows are squares of a power of two from 8 on."""
+    del settings
+    side = sides[0]
+    if sides != (side, side) or side < 8 or side & (side - 1):
+        raise ValueError(
+            "the classifier of Yu et al. needs squares whose side is a power of two from 8 on, not "
+            f"{side} x {sides[1]}; resize both sides, or crop"
+        )
+    return ImageClassifier(side, outputs, channels)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import GoldenDocument
 from rule_weights import check, load, torch_entry
+from scipy.special import softmax
 
 from detectors.calibration import platt, temperature
-from detectors.ensembles import softmax
 from detectors.fusion import mean_probability, probability_of_mean_logit
 from detectors.heat_maps import class_activation, enlarged, positive, scaled
 from detectors.published import PUBLISHED
@@ -59,7 +59,7 @@ def test_scores_of_the_same_rows_are_joined(golden: GoldenDocument) -> None:
     expected = golden["fusion"]
     first, second = dict(expected["first"]), dict(expected["second"])
     logits = np.array([[member[row] for row in first] for member in (first, second)])
-    probabilities = np.stack([softmax(one)[:, 0] for one in logits])
+    probabilities = np.stack([softmax(one, axis=1)[:, 0] for one in logits])
     joined = mean_probability(probabilities)
     np.testing.assert_allclose(joined, [expected["mean_probability_fake"][row] for row in first], rtol=0, atol=1e-9)
     assert (joined > 0.5).tolist() == [expected["is_fake"][row] for row in first]
@@ -93,7 +93,7 @@ def test_heat_maps_of_cells_are_the_published_ones(golden: GoldenDocument) -> No
         assert rule is not None
         x = torch.from_numpy(rule(images[case["image"]])[None]).double()
         logits = network_of(golden, case["detector"])(x).numpy()
-        fake = torch.from_numpy(softmax(logits)[:, 0])
+        fake = torch.from_numpy(softmax(logits, axis=1)[:, 0])
         check(fake[0], case["p_fake"], 1e-9, "fake")
         check(scaled(fake)[0], case["min_max"], 1e-9, "scaled")
         check(enlarged(scaled(fake), (case["side"], case["side"]))[0], case["upsampled"], 1e-9, "enlarged")

@@ -14,10 +14,11 @@ import pytest
 import torch
 from conftest import GoldenDocument
 from rule_weights import Arrays, check, keys_digest, load, parameters, torch_entry, values_digest, z
+from scipy.special import softmax
 from torch import nn
 
 from detectors.decisions import fake_probability, is_fake
-from detectors.ensembles import after_softmax, before_softmax, softmax, vote
+from detectors.ensembles import after_softmax, before_softmax, vote
 from detectors.networks.input_filters import npr
 from detectors.published import PUBLISHED, Published
 from detectors.published_preprocessing import CLIP, Preprocessing, standardized, tiles
@@ -145,11 +146,11 @@ def check_cells(output: Any, case: dict[str, Any], published: Published, single:
     for place in (0, 1):
         check(output[0, place], case[f"logit_map_class{place}"], 5e-5 if single else 1e-9, f"class {place}")
     slack = 2e-5 if single else 1e-9
-    check(softmax(output.astype(np.float64))[0, 0], case["heat_map_p_fake"], slack, "heat map")
+    check(softmax(output.astype(np.float64), axis=1)[0, 0], case["heat_map_p_fake"], slack, "heat map")
     for name, ensemble in (("after_softmax", after_softmax), ("before_softmax", before_softmax)):
-        np.testing.assert_allclose(ensemble(output.astype(np.float64))[0], case[name], rtol=0, atol=slack)
+        np.testing.assert_allclose(ensemble(torch.from_numpy(output).double())[0], case[name], rtol=0, atol=slack)
     if not single:
-        np.testing.assert_allclose(vote(output)[0], case["vote"], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(vote(torch.from_numpy(output))[0], case["vote"], rtol=0, atol=1e-12)
     np.testing.assert_allclose(fake_probability(output, published.decision), case["p_fake"], rtol=0, atol=slack)
     assert is_fake(output, published.decision).tolist() == [case["is_fake"]]
 

@@ -75,7 +75,9 @@ def test_cut_networks_give_the_published_logits(golden: GoldenDocument) -> None:
                 np.testing.assert_allclose(logits[0, :, row, column], values, rtol=1e-8)
             np.testing.assert_allclose(logits[0].mean(axis=(1, 2)), expected["logit_mean"], rtol=1e-8)
             np.testing.assert_allclose(logits[0].std(axis=(1, 2)), expected["logit_std"], rtol=1e-8)
-            np.testing.assert_allclose(after_softmax(logits)[0], expected["image_score_after_softmax"], rtol=1e-8)
+            np.testing.assert_allclose(
+                after_softmax(torch.from_numpy(logits))[0], expected["image_score_after_softmax"], rtol=1e-8
+            )
 
 
 FULL = {
@@ -122,4 +124,4 @@ def test_ensembles_equal_the_published_ones(golden: GoldenDocument) -> None:
     expected = golden["patch_ensemble"]
     logits = np.array(expected["logits_N2HW"])
     for name, ensemble in (("vote", vote), ("before_softmax", before_softmax), ("after_softmax", after_softmax)):
-        np.testing.assert_allclose(ensemble(logits), expected[name], rtol=0, atol=1e-12)
+        np.testing.assert_allclose(ensemble(torch.from_numpy(logits)), expected[name], rtol=0, atol=1e-12)

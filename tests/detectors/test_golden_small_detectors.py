@@ -12,10 +12,10 @@ import pytest
 import torch
 from conftest import GoldenDocument
 from rule_weights import Arrays, check, keras_entry, load, parameters, torch_entry, z
+from scipy.special import softmax
 
 from detectors.decisions import fake_probability
-from detectors.ensembles import softmax
-from detectors.networks.gandct import Linear, SmallNetwork
+from detectors.networks.gandct import Perceptron, SmallNetwork
 from detectors.networks.input_filters import cosine_transform, log_cosine
 from detectors.networks.keras_tensors import of_keras
 from detectors.networks.meso import MesoInception4
@@ -80,15 +80,16 @@ def test_networks_of_gandct_give_the_published_logits(golden: GoldenDocument) ->
         check(row.transpose(1, 2, 0), expected, 1e-6, "normalized")
     for name, model in golden["models"].items():
         height, width, channels = model["input_shape"]
-        kind = SmallNetwork if "conv2d/kernel:0" in model["keys"] else Linear
-        network = kind((channels, height, width), model["classes"])
+        shape, classes = (channels, height, width), model["classes"]
+        convolutional = "conv2d/kernel:0" in model["keys"]
+        network = SmallNetwork(shape, classes) if convolutional else Perceptron(shape, (), classes)
         assert parameters(network) == model["parameters"]
         seed, prefix = golden["rule_seed"], f"{name}/"
         weights = {key: keras_entry(seed, key, shape, prefix) for key, shape in model["keys"].items()}
         load(network, of_keras(weights)).double()
         logits = network(torch.from_numpy(rows.astype(np.float32)).double()).numpy()
         np.testing.assert_allclose(logits, model["logits"], rtol=0, atol=2e-6, err_msg=name)
-        probabilities = softmax(logits) if model["classes"] > 1 else 1 / (1 + np.exp(-logits))
+        probabilities = softmax(logits, axis=1) if model["classes"] > 1 else 1 / (1 + np.exp(-logits))
         np.testing.assert_allclose(probabilities, model["outputs"], rtol=0, atol=1e-6, err_msg=name)
 
 
@@ -111,7 +112,9 @@ def test_the_classifier_of_yu_gives_the_published_logits(golden: GoldenDocument)
         load(network, of_tensorflow(weights))
         logits = network(torch.from_numpy(x)).numpy()
         np.testing.assert_allclose(logits, model["logits"], rtol=0, atol=5e-6, err_msg=name)
-        np.testing.assert_allclose(softmax(logits.astype(float)), model["softmax"], rtol=0, atol=5e-6, err_msg=name)
+        np.testing.assert_allclose(
+            softmax(logits.astype(float), axis=1), model["softmax"], rtol=0, atol=5e-6, err_msg=name
+        )
 
 
 @pytest.mark.golden("detectors", "*.json", detector="mesoinception4")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torchvision.transforms import functional
 
+from detectors.framing import resized_sides
 from detectors.networks.input_filters import GRADIENTS, cosine_transform, gradient, log_fourier, median_around, npr
 from detectors.published_preprocessing import (
     Preprocessing,
@@ -18,7 +19,6 @@ from detectors.published_preprocessing import (
     normalized,
     resized,
     scaled_spectrum,
-    shorter_side,
     tiled,
     tiles,
 )
@@ -39,7 +39,7 @@ def test_crops_and_sizes_are_those_of_torchvision(size: tuple[int, int], side: i
     pillow = Image.fromarray(image)
     assert np.array_equal(center_crop(image, side), np.asarray(functional.center_crop(pillow, [side, side])))
     for name in ("bilinear", "bicubic", "lanczos", "nearest"):
-        sides = shorter_side(image, side)
+        sides = resized_sides(*size, side, "shorter")
         mode = functional.InterpolationMode(name)
         expected = np.asarray(functional.resize(pillow, [side], mode))
         assert np.array_equal(resized(image, sides, name, "pillow"), expected)
