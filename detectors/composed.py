@@ -21,7 +21,9 @@ from detectors.augmenting import augmented, place
 from detectors.composition import Config
 from detectors.contract import Batches, Control, Examples
 from detectors.draws import uniforms
+from detectors.framing import resized_sides
 from detectors.networks.layers import draw_from
+from detectors.networks.receptive_field import fields_of
 from detectors.normalization import band_mask
 from detectors.optimization import optimizer_of
 from detectors.seeding import seeded
@@ -69,6 +71,27 @@ def without_values(config: Config, shape: tuple[int, ...], axes: tuple[str, ...]
     """The network on torch's meta device; nothing is drawn."""
     with torch.device("meta"):
         return Composed(config, shape, axes)
+
+
+def field_of_a_cell(config: Config, shape: tuple[int, ...], axes: tuple[str, ...]) -> dict[str, Any] | None:
+    """What of a row one cell of the last map sees, (along rows, along columns): sizes, distances, and the first place.
+
+    In places of the network's input, and of the row as stored; a filter that resizes adds its own width to the latter.
+    None: a cell sees all.
+    """
+    network = without_values(config, shape, axes).network
+    if config.preprocessing.spectrum is not None or not (hasattr(network, "maps") or config.network.has_cells):
+        return None
+    _, (channels, height, width) = preprocessing.layout(shape, axes)
+    fields = fields_of(network, channels)
+    seen = {name: [getattr(one, name) for one in fields] for name in ("size", "stride", "first")}
+    resize = config.preprocessing.resize
+    sides = (height, width) if resize is None else resized_sides(height, width, resize.size, resize.sides)
+    scales = [stored / side for stored, side in zip((height, width), sides, strict=True)]
+    stored = {
+        name: [scale * number for scale, number in zip(scales, seen[name], strict=True)] for name in ("size", "stride")
+    }
+    return {"input": seen, "stored": stored}
 
 
 def new(

@@ -72,8 +72,8 @@ class Epochs:
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:
-    """Weights of the best epoch on validation rows, training statistics, calibration."""
-    from detectors.composed import Learning
+    """Weights of the best epoch on validation rows, training statistics, calibration, and what a cell sees."""
+    from detectors.composed import Learning, field_of_a_cell
     from detectors.training import follow
 
     learning = Learning(config, train, val, control)
@@ -91,6 +91,7 @@ def fit(config: Config, train: Examples, val: Examples, control: Control) -> Sta
         "ended_by": ended_by,
         "still_improving": ended_by == "epochs" and epoch == len(course.log),
         "validation_loss": [entry["validation_loss"] for entry in course.log],
+        "receptive_field": field_of_a_cell(config, train.shape, train.axes),
     }
     return State(tensors, {**state.plain, **chosen})
 

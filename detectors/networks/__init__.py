@@ -31,6 +31,10 @@ from detectors.parts import OneOf, Settings
 IN_RECIPES = False
 
 
+Width = Annotated[int, Field(ge=8, multiple_of=2)]
+"""Torch 2.13 writes past its memory in the gradient of a 1 x 1 convolution of 4 channels with a stride, on CPUs."""
+
+
 class Network(Settings):
     """Base of all architectures: `module` builds it, `called` names it in a table.
 
@@ -91,7 +95,7 @@ class ResNet(Network):
     )
     stages: int = Field(default=4, ge=1, le=4, description="stages that are kept")
     patches: bool = Field(default=False, description="logits of each cell of the last map, for the head patches")
-    width: int = Field(default=64, ge=1, description="channels of the first stage, each further one has twice as many")
+    width: Width = Field(default=64, description="channels of the first stage, each further one has twice as many")
     initial: Literal["kaiming", "xavier"] = Field(
         default="kaiming", description="first weights: torchvision's, or those of patch-forensics"
     )
@@ -161,7 +165,7 @@ class GramNet(Network):
     architecture: Literal["gramnet"] = Field(
         default="gramnet", description="a ResNet-18 that also reads correlations of channels"
     )
-    width: int = Field(default=64, ge=1, description="channels of the first stage; published: 64")
+    width: Width = Field(default=64, description="channels of the first stage; published: 64")
 
 
 class Npr(Network):
@@ -213,7 +217,7 @@ class FerretNet(Network):
     architecture: Literal["ferretnet"] = Field(
         default="ferretnet", description="few convolutions on differences from the median around a pixel"
     )
-    width: int = Field(default=32, ge=2, multiple_of=2, description="channels before the blocks; FerretNet-S: 32")
+    width: Width = Field(default=32, description="channels before the blocks; FerretNet-S: 32")
     depths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         default=(2, 2), min_length=1, description="blocks of each stage; FerretNet-S: 2, 2"
     )

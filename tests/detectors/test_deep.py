@@ -394,7 +394,10 @@ def test_a_patch_head_trains_on_cells_and_scores_rows_of_other_sizes_after_resiz
             {"network": {"architecture": "compat"}},
             "'network' is a mapping; expected a mapping with 'architecture', one of",
         ),
-        ({"network": {"architecture": "compact", "widhts": [4]}}, "'network.widhts' is not a .*; did you mean 'widths'"),
+        (
+            {"network": {"architecture": "compact", "widhts": [4]}},
+            "'network.widhts' is not .*; did you mean 'widths'",
+        ),
         ({"training": {"batch": 1}}, "'training.batch' is 1; expected greater than or equal to 2"),
         ({"training": {"select": "cell_accuracy"}}, "has no effect without the head 'patches'; select accuracy"),
         ({"augmentation": [{"augmentation": "flip"}] * 2}, "'augmentation' is flip, flip; expected different ones"),
