@@ -20,7 +20,6 @@ from detectors import preprocessing
 from detectors.augmenting import augmented, place
 from detectors.composition import Config
 from detectors.contract import Batches, Control, Examples
-from detectors.draws import uniforms
 from detectors.framing import resized_sides
 from detectors.networks.layers import draw_from
 from detectors.networks.receptive_field import fields_of

@@ -67,12 +67,12 @@ class Config(DetectorConfig):
 
     def check(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
         """Rows are maps or pictures, large enough, and of a kind that each augmentation may act on."""
+        if len(shape) == 1:
+            self._check_curve(shape)
         _, sides = layout(shape, axes)
         sides_of(self.preprocessing, *sides)
         kind = kind_of(axes)
         seen = sides
-        if len(shape) == 1:
-            self._check_curve(shape)
         if self.preprocessing.spectrum is not None and kind != "image":
             raise ValueError(f"'spectrum' is made of images, but '{self.feature}' is of kind {kind}; remove it")
         for one in self.augmentation:

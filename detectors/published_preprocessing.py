@@ -74,7 +74,7 @@ class Preprocessing:
             image = tiled(image, self.tile)
         if self.resize is not None:
             which: Literal["both", "shorter"] = "both" if self.shape == "square" else "shorter"
-            sides = resized_sides(*image.shape[:2], self.resize, which)
+            sides = resized_sides(image.shape[0], image.shape[1], self.resize, which)
             image = resized(image, sides, self.filter, self.library)
         if self.crop is not None:
             image = center_crop(image, self.crop)

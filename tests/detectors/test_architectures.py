@@ -13,6 +13,7 @@ from test_detectors import MemoryExamples, equal, maps
 from torch import nn
 
 from detectors import composition, deep
+from detectors.choosing import detector_config
 from detectors.composed import Composed, Learning, field_of_a_cell, without_values
 from detectors.contract import Control, State
 from detectors.networks import NETWORKS
@@ -20,7 +21,6 @@ from detectors.networks.layers import Dropout, Linear
 from detectors.published import PUBLISHED
 from detectors.seeding import seeded
 from pipeline.stage import MAPS, PICTURE
-from stages.training.detector_choice import detector_config
 
 SMALL: dict[str, dict[str, Any]] = {
     "ladeda": {"kernels": [3, 3]},
@@ -202,28 +202,14 @@ def killed_and_whole(config: Any, train: MemoryExamples, val: MemoryExamples) ->
     [
         ({"architecture": "resnet", "depth": 18, "width": 8, "stages": 1, "patches": True}, "patches"),
         ({"architecture": "ferretnet", "width": 8, "depths": [1]}, "logit"),  # with dropout
+        ({"architecture": "resnet", "depth": 50, "width": 8}, "classes"),
     ],
 )
 def test_a_killed_training_goes_on_to_the_same_weights(network: dict[str, Any], head: str) -> None:
-    training = {"epochs": 3, "batch": 8}
+    training = {"epochs": 2, "batch": 8}
     config = composed(network, head, training=training, augmentation=[{"augmentation": "flip"}])
     killed, whole = killed_and_whole(config, patterned(24, 1), patterned(12, 2))
     assert equal(killed, whole)
-
-
-def test_a_killed_resnet50_goes_on_to_the_same_weights() -> None:
-    config = detector_config({
-        "family": "deep", "feature": "residual", "network": {"architecture": "deep_stem_resnet50"},
-        "head": {"kind": "classes"}, "micro_batch": 4,
-        "training": {"epochs": 2, "batch": 4, "learning_rate": 0.01, "rate": {"rule": "steps", "after": [1]},
-                     "optimizer": {"method": "sgd", "momentum": 0.9, "weight_decay": 1e-4}},
-    })  # fmt: skip
-    rows = patterned(16, 1, "float16", (3, 32, 32))
-    killed, whole = killed_and_whole(config, rows, rows)
-    assert equal(killed, whole)
-    assert sum(value.size for name, value in whole.tensors.items() if "running" not in name and "num_" not in name) == (
-        23_635_906
-    )
 
 
 def test_dropout_draws_from_the_training_alone() -> None:
@@ -261,7 +247,7 @@ def test_penalties_are_sums_over_weights_and_move_them() -> None:
     weight: Any = learning.network.network.dense.weight  # type: ignore[union-attr]
     before = weight.detach().clone()
     expected = 0.5 * before.abs().sum() + 0.25 * (before**2).sum()
-    assert float(learning.penalty()) == pytest.approx(float(expected), rel=1e-5)
+    assert float(learning.penalty().detach()) == pytest.approx(float(expected), rel=1e-5)
     plain = Learning(
         composition.Config.model_validate({**config.model_dump(), "network": {"architecture": "linear"}}),
         rows, rows, Control(),
@@ -282,7 +268,7 @@ def test_curves_are_read_by_dense_networks_alone(architecture: str) -> None:
     rows = MemoryExamples(curves.astype(np.float32), labels)
     config: Any = detector_config({
         "family": "deep", "feature": "profile", "network": {"architecture": architecture},
-        "preprocessing": {"scaling": "standardize"}, "training": {"epochs": 15, "learning_rate": 0.01},
+        "preprocessing": {"scaling": "standardize"}, "training": {"epochs": 30, "learning_rate": 0.05},
     })  # fmt: skip
     config.check((23,), ("frequency",))
     state = deep.fit(config, rows, rows, Control())
@@ -300,7 +286,7 @@ def test_curves_are_read_by_dense_networks_alone(architecture: str) -> None:
     ("network", "shape", "sentence"),
     [
         ("npr", (33, 32, 3), "need even sides, not 33 x 32; drop the last row or column, or resize"),
-        ("ladeda", (8, 8, 3), "'ladeda' needs rows of 17 pixels or more, not 8 x 8"),
+        ("ladeda", (8, 8, 3), "'ladeda' needs rows of 9 pixels or more, not 8 x 8"),
         ("xception", (6, 9, 3), "Xception needs rows of 7 x 7 or more, not 6 x 9; resize"),
         ("mesoinception4", (31, 40, 3), "MesoInception4 needs rows of 32 x 32 or more, not 31 x 40; resize"),
         ("frank_resnet", (14, 40, 3), "'frank_resnet' needs rows of 15 x 15 or more, not 14 x 40"),
