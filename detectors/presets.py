@@ -157,3 +157,180 @@ for _side in ("row-profile", "column-profile"):
     PRESETS[f"{_side}-logistic"] = {"family": "logistic", **_native}
     PRESETS[f"{_side}-forest"] = {"family": "forest", **_native}
     PRESETS[f"{_side}-kmeans"] = {"family": "kmeans", **_native}
+
+# He et al. 2021, section 4.5: momentum, a tenth of the rate after epoch 10; the batch is not stated. Their program has
+# a quarter of a cosine over 100 epochs and batches of 10, and multiplies gradients by 0.02 before the decay is added, so
+# that its rate 0.01 and decay 1e-4 act as these. It mirrors images before the residual is made; stored ones stay.
+HE2021: dict[str, dict[str, Any]] = {
+    "paper": {
+        "optimizer": {"method": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
+        "learning_rate": 0.01,
+        "rate": {"rule": "steps", "after": [10]},
+        "epochs": 20,
+    },
+    "code": {
+        "optimizer": {"method": "sgd", "momentum": 0.9, "weight_decay": 5e-3},
+        "learning_rate": 2e-4,
+        "rate": {"rule": "quarter_cosine", "epochs": 100},
+        "epochs": 100,
+        "batch": 10,
+    },
+}
+for _level in ("pixel", *(f"stage{_stage}" for _stage in range(1, 6))):
+    _residual = {"family": "deep", "feature": f"residual_{_level}", "head": {"kind": "classes"}}
+    _network: dict[str, Any] = {"architecture": "deep_stem_resnet50"}
+    for _which, _training in HE2021.items():
+        PRESETS[f"residual-{_level}-{_which}"] = {**_residual, "network": _network, "training": _training}
+    # for maps of images of 256 pixels and less, a deviation: no strides before the first stage
+    PRESETS[f"residual-{_level}-unstrided"] = {
+        **_residual,
+        "network": {**_network, "early_strides": False},
+        "training": HE2021["paper"],
+    }
+
+# Chai et al. 2020, Table 1, and their program: images enlarged to 299 or 224 by Lanczos, Adam, mirrored images; chosen
+# is an epoch by the share of right cells (whole networks: of images), and five times as many stale epochs are the end
+_BLOCKS = {1: 50, 2: 20, 3: 10, 4: 10, 5: 10}
+CHAI2020: dict[str, tuple[int, int, dict[str, Any]]] = {
+    **{
+        f"patch-xception-block{block}": (299, patience, {"architecture": "xception", "last_block": block})
+        for block, patience in _BLOCKS.items()
+    },
+    "patch-resnet18-layer1": (
+        224,
+        10,
+        {"architecture": "resnet", "depth": 18, "stages": 1, "patches": True, "initial": "xavier"},
+    ),
+    "xception": (299, 10, {"architecture": "xception"}),
+    "resnet18": (224, 10, {"architecture": "resnet", "depth": 18, "initial": "xavier"}),
+}
+for _name, (_size, _patience, _network) in CHAI2020.items():
+    _cells = _name.startswith("patch-")
+    PRESETS[_name] = {
+        "family": "deep",
+        "feature": "image",
+        "network": _network,
+        "preprocessing": {"resize": {"size": _size}, "crop": {"size": _size}, "scaling": "symmetric"},
+        "augmentation": [{"augmentation": "flip"}],
+        "head": {"kind": "patches" if _cells else "classes"},
+        "training": {
+            "stop": {"rule": "stale", "patience": _patience},
+            "epochs": 1000,
+            "select": "cell_accuracy" if _cells else "accuracy",
+        },
+    }
+# Afchar et al. 2018 as a baseline of Chai et al. 2020: squared error; the stop rule is that of the others
+PRESETS["mesoinception4"] = {
+    **PRESETS["resnet18"],
+    "network": {"architecture": "mesoinception4"},
+    "preprocessing": {"resize": {"size": 256}, "crop": {"size": 256}, "scaling": "unit"},
+    "head": {"kind": "squared_error"},
+}
+
+_IMAGES: dict[str, Any] = {
+    "family": "deep",
+    "feature": "image",
+    "preprocessing": {"scaling": "symmetric"},
+    "augmentation": [{"augmentation": "flip"}],
+    "head": {"kind": "classes"},
+}
+_FRANK: dict[str, Any] = {
+    "family": "deep",
+    "feature": "dct2d",
+    "preprocessing": {"scaling": "standardize"},
+    "training": {"stop": {"rule": "patience", "epochs": 5}},
+}
+_AUTOGAN: dict[str, Any] = {
+    "optimizer": {"method": "sgd", "momentum": 0.9, "dampening": 0.9, "weight_decay": 1e-4},
+    "learning_rate": 0.01,
+    "epochs": 10,
+    "batch": 64,
+}
+_CROPPED = {"size": 224}
+_CURVES: dict[str, Any] = {**_FRANK, "network": {"architecture": "mlp"}}
+_SMALL: dict[str, Any] = {"epochs": 12, "stop": {"rule": "patience", "epochs": 4}}
+_RESNET = {"architecture": "resnet", "depth": 18, "kernel": 3, "width": 8}
+
+PRESETS |= {
+    # He et al. 2021 compare an image classifier (Yu et al. 2019): ResNet-50 in their own schedule, and its own network
+    "image-resnet50": {
+        **_IMAGES,
+        "network": {"architecture": "resnet", "depth": 50},
+        "training": HE2021["paper"],
+    },
+    "image-yu": {
+        **_IMAGES,
+        "network": {"architecture": "yu_classifier"},
+        "training": {"optimizer": {"method": "adam", "betas": [0.0, 0.99]}, "stop": {"rule": "patience", "epochs": 10}},
+    },
+    # Gragnaniello et al. 2021: a ResNet-50 without early strides; trained as Wang et al. 2020, without blur and JPEG
+    "nodown-resnet50": {
+        "family": "deep",
+        "feature": "image",
+        "network": {"architecture": "resnet", "depth": 50, "early_strides": [1, 1]},
+        "preprocessing": {"scaling": "unit", **IMAGENET},
+        "augmentation": [{"augmentation": "flip"}],
+        "training": CNNDETECTION,
+    },
+    # Liu et al. 2020: values 0..255 of 512 pixels; their random reduction before is left out
+    "gramnet": {
+        "family": "deep",
+        "feature": "image",
+        "network": {"architecture": "gramnet"},
+        "preprocessing": {"resize": {"size": 512, "sides": "both", "filter": "bilinear"}},
+        "head": {"kind": "classes"},
+        "training": {
+            "optimizer": {"method": "adam", "weight_decay": 1e-4},
+            "learning_rate": 1e-5,
+            "epochs": 10,
+            "batch": 16,
+        },
+    },
+    # Zhang et al. 2019: spectra of crops of 224 of 256 pixels; or of whole images, as the stage spectrum stores them
+    "fft2d-autogan": {
+        "family": "deep",
+        "feature": "image",
+        "network": {"architecture": "resnet", "depth": 34},
+        "preprocessing": {"crop": _CROPPED, "spectrum": "log_fourier", "scaling": "percentile"},
+        "augmentation": [{"augmentation": "crop", **_CROPPED}],
+        "head": {"kind": "classes"},
+        "training": _AUTOGAN,
+    },
+    "fft2d-resnet34": {
+        "family": "deep",
+        "feature": "fft2d",
+        "network": {"architecture": "resnet", "depth": 34},
+        "preprocessing": {"scaling": "percentile"},
+        "head": {"kind": "classes"},
+        "training": _AUTOGAN,
+    },
+    # Frank et al. 2020: no penalty, ridge, lasso and both; their CNN and their two deeper networks
+    "dct2d-linear": {**_FRANK, "network": {"architecture": "linear"}},
+    "dct2d-ridge": {**_FRANK, "network": {"architecture": "linear", "l2": 0.01}},
+    "dct2d-lasso": {**_FRANK, "network": {"architecture": "linear", "l1": 0.01}},
+    "dct2d-elastic": {**_FRANK, "network": {"architecture": "linear", "l1": 0.01, "l2": 0.01}},
+    "dct2d-frank-cnn": {**_FRANK, "network": {"architecture": "frank_cnn"}},
+    "dct2d-frank-resnet": {**_FRANK, "network": {"architecture": "frank_resnet"}},
+    "dct2d-frank-mlp": {**_FRANK, "network": {"architecture": "mlp", "l2": 0.01}},
+    "dct2d-resnet50": {**_FRANK, "network": {"architecture": "resnet", "depth": 50}},
+    # Keuper's lecture asks for a small network; the training is that of Frank et al. 2020
+    "profile-mlp": {**_CURVES, "feature": "profile"},
+    "row-profile-mlp": {**_CURVES, "feature": "row_profile"},
+    "column-profile-mlp": {**_CURVES, "feature": "column_profile"},
+    # the same families for minutes of a processor and images of 64 pixels
+    "patch-resnet-small": {
+        **_IMAGES,
+        "network": {**_RESNET, "width": 16, "stages": 1, "patches": True},
+        "head": {"kind": "patches"},
+        "training": {**_SMALL, "select": "cell_accuracy"},
+    },
+    "pixel-resnet-small": {**_IMAGES, "network": _RESNET, "training": _SMALL},
+    "residual-resnet-small": {
+        "family": "deep",
+        "feature": "residual_pixel",
+        "network": _RESNET,
+        "head": {"kind": "classes"},
+        "training": _SMALL,
+    },
+    "gram-small": {**_IMAGES, "network": {"architecture": "gramnet", "width": 8}, "training": _SMALL},
+}

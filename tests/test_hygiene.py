@@ -84,7 +84,7 @@ def test_registries_grow_and_nothing_that_was_there_becomes_stale(
     tree.edit("stages/__init__.py", '("progan", ', '("progan", "fifthgan", ')
     for part in ("", "_discriminator", "_official", "_recipe"):
         tree.twin(f"stages/generators/progan{part}.py", f"stages/generators/fifthgan{part}.py", "progan", "fifthgan")
-    tree.edit("detectors/presets.py", "] = {\n", '] = {\n    "plain-svm": {"family": "svm"},\n')
+    tree.edit("detectors/presets.py", "PRESETS |= {\n", 'PRESETS |= {\n    "plain-svm": {"family": "svm"},\n')
     on = """{of: "residuals[images]", where: "source in [photos, 'fakes[progan-raw]']"}"""
     more = f"  limits: {{stage: train, on: {on}, detector: {{family: limit, feature: residual_pixel_mean}}}}\n"
     found = tree.recipes(*FAMILIES, "fifthgan", more=more)
