@@ -159,7 +159,7 @@ for _side in ("row-profile", "column-profile"):
     PRESETS[f"{_side}-kmeans"] = {"family": "kmeans", **_native}
 
 # He et al. 2021, section 4.5: momentum, a tenth of the rate after epoch 10; the batch is not stated. Their program has
-# a quarter of a cosine over 100 epochs and batches of 10, and multiplies gradients by 0.02 before the decay is added, so
+# a quarter of a cosine over 100 epochs and batches of 10, and takes gradients 0.02 times before the decay is added, so
 # that its rate 0.01 and decay 1e-4 act as these. It mirrors images before the residual is made; stored ones stay.
 HE2021: dict[str, dict[str, Any]] = {
     "paper": {
