@@ -8,7 +8,9 @@ read once, for their digests). All others, or those that `fields` names, are fie
 from __future__ import annotations
 
 import hashlib
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -92,7 +94,9 @@ def headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                     }[version]
                     shape, _, dtype = read(file)
                 found[member.filename.removesuffix(".npy")] = (shape, dtype)
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, RuntimeError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, RuntimeError, tokenize.TokenError
+    ) as error:  # fmt: skip
         raise ValueError(f"{path} is no .npz archive of numpy: {str(error) or type(error).__name__}") from None
     except ValueError as error:
         raise ValueError(f"{path} holds other things than arrays of numpy: {error}") from None
@@ -131,7 +135,9 @@ def _array(path: Path, name: str) -> NDArray[Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[name])
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, RuntimeError, tokenize.TokenError
+    ) as error:  # fmt: skip
         raise ValueError(f"{path}: '{name}' cannot be read: {error}") from None
 
 

@@ -106,6 +106,8 @@ def fitting_detectors(shapes: Shapes) -> list[str]:
     """Published detectors whose networks have exactly these tensors; they do not tell strides and inputs."""
     from detectors.published import PUBLISHED
 
+    if any(0 in shape for shape in shapes.values()):
+        return []
     found = []
     for name, published in PUBLISHED.items():
         try:

@@ -7,6 +7,7 @@ read, and nothing is read whose size the file itself cannot account for.
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -37,7 +38,9 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError, NotImplementedError, tokenize.TokenError
+    ) as error:  # fmt: skip
         raise WeightsError(f"{path} is a damaged archive, download it again: {shown(str(error))}") from error
 
 

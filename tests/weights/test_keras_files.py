@@ -40,6 +40,16 @@ def test_weights_get_the_axes_of_torch(root: str, tmp_path: Path) -> None:
         assert state.tensors["conv2d.weight"][o, i, y, x] == KERNEL[y, x, i, o]
 
 
+def test_a_damaged_header_of_an_npz_is_one_sentence(tmp_path: Path) -> None:
+    np.savez(tmp_path / "some.npz", kernel=KERNEL)
+    with zipfile.ZipFile(tmp_path / "some.npz") as archive:
+        data = archive.read("kernel.npy")
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive:
+        archive.writestr("kernel.npy", data.replace(b"}", b" ", 1))
+    with pytest.raises(WeightsError, match=r"bad\.npz is a damaged archive, download it again"):
+        read_npz(tmp_path / "bad.npz")
+
+
 def external_link(file: h5py.File) -> None:
     del file["conv2d/conv2d/kernel:0"]
     file["conv2d/conv2d/kernel:0"] = h5py.ExternalLink("other.h5", "/secret")
