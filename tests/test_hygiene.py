@@ -104,7 +104,14 @@ def test_an_edit_of_one_family_makes_its_own_nodes_stale_and_no_others(
     trains = ("progan-raw", "stylegan2-raw")
     detectors = {f"detectors[{train}-profile-svm]" for train in trains}
     tables = {f"tables[{train}-profile-svm]" for train in trains}
-    assert differing(untouched, tree.recipes()) == {"trained[progan]", *detectors, *tables, "report"}
+    assert differing(untouched, tree.recipes()) == {
+        "trained[progan]",
+        *detectors,
+        *tables,
+        "fused",
+        "fused_table",
+        "report",
+    }
 
 
 # What makes the rule safe
