@@ -11,7 +11,7 @@ import pytest
 from memory_rows import MemoryRows, context, rows_of, union
 
 from pipeline.errors import Interrupted
-from pipeline.stage import Artifact, Field, Promise
+from pipeline.stage import MAPS, Artifact, Field, Promise
 from stages import standardize
 from stages.evaluation.detector_file import load_detector
 from stages.spectra import statistics_file
@@ -20,7 +20,7 @@ from stages.spectra.statistics_file import StatisticsError
 from stages.standardize import Standardize, StandardizeConfig
 from stages.train import Train, TrainConfig
 
-FIELD = Field("float16", (1, 8, 8))
+FIELD = Field("float16", (1, 8, 8), axes=MAPS)
 CNN = {"preset": "dct2d-cnn", "feature": "map", "widths": [4], "epochs": 1, "batch_size": 8, "micro_batch": 8}
 
 
@@ -124,10 +124,10 @@ def test_a_detector_applies_given_statistics_and_keeps_them(tmp_path: Path) -> N
     ("field", "message"),
     [
         (
-            Field("float16", (1, 8, 9)),
+            Field("float16", (1, 8, 9), axes=MAPS),
             r"has statistics of shape \[1, 8, 8\], expected \[1, 8, 9\]; standardize the rows",
         ),
-        (Field("float16", (1, 8, 8), "ln"), 'has statistics of units "", expected "ln"'),
+        (Field("float16", (1, 8, 8), "ln", MAPS), 'has statistics of units "", expected "ln"'),
     ],
 )
 def test_statistics_of_something_else_are_refused_when_planning(field: Field, message: str) -> None:

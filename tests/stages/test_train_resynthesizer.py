@@ -267,7 +267,8 @@ def test_only_code_that_a_config_needs_is_in_its_closure(perceptual_file: Path) 
 
     alone = reached(config())
     assert {"stages.resynthesis.rdn", "stages.resynthesis.degradations"} <= alone
-    classifier = {"detectors.networks.resnet", "detectors.networks.initial_weights"}
+    networks = ("resnet", "layers", "initial_weights")
+    classifier = {f"detectors.networks.{name}" for name in networks}
     others = {"stages.resynthesis.perceptual", "stages.resynthesis.joint", *classifier}
     assert not {*others, "stages.generators.games", "stages.weights.checkpoints"} & alone
     assert reached(config(perceptual="p"), perceptual=perceptual_file) - alone == {
