@@ -44,8 +44,11 @@ def edit_json(path: Path, change: Callable[[Any], None], sealed: str | None = No
     path.write_text(text)
 
 
-def age(path: Path, place: str | None = None) -> None:
-    """Make a file look as the format before wrote it: without chain, format and digest of its own."""
+def age(path: Path, place: str | None = None, version: int | None = None) -> None:
+    """Make a file look as a format before wrote it: of `version`; None: without chain, format and digest of its own."""
+    if version is not None:
+        edit_json(path, lambda data: (data[place] if place else data).update(format=version), sealed=place or "")
+        return
 
     def strip(data: Any) -> None:
         for name in ("chain", "format", "check", "content", "chunks"):

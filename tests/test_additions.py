@@ -6,113 +6,11 @@ That none of them changes the recipe of another node is in `test_hygiene`, which
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from additions import ADDITIONS
 from code_tree import CODE, REPOSITORY, Tree
-
-SECTION = '''"""The report's section on how many evaluations there are."""
-
-from pipeline.stage import Input
-from stages.reporting.section import Section
-
-SECTION = Section(
-    title="Counts",
-    order=15,
-    template="<p>{{ count }} evaluations</p>",
-    content=lambda given: {"count": len(given.evaluations)},
-    inputs={"notes": Input("artifacts", required=False)},
-)
-'''
-VERB = '''"""The verb `greet`."""
-
-from pipeline.commands.options import say, verb
-
-
-@verb("touchstone greet", "touchstone greet")
-def greet() -> None:
-    """Greet."""
-    say("hello")
-'''
-NETWORK = '''"""One dense unit."""
-
-
-def build(settings, channels, sides, outputs):
-    """The network."""
-    from torch import nn
-
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], outputs))
-'''
-ENTRY = '''class Dense(Network):
-    """One dense unit."""
-
-    module: ClassVar[str] = "detectors.networks.dense"
-    called: ClassVar[str] = "dense unit"
-
-    architecture: Literal["dense"] = Field(default="dense", description="one dense unit")
-
-
-'''
-
-
-@dataclass(frozen=True)
-class Addition:
-    """A new file, as text or as the twin of another one with other words, and an entry before a line of a registry.
-
-    behind   more of the entry, behind that line
-    program  prints `says` if the addition is of use
-    """
-
-    file: str
-    text: str
-    registry: str
-    before: str
-    entry: str
-    program: str
-    says: str
-    words: tuple[str, str] = ("", "")
-    behind: str = ""
-
-    def make(self, tree: Tree) -> None:
-        """Into a copy of the code."""
-        if self.words[0]:
-            tree.twin(self.text, self.file, *self.words)
-        else:
-            (tree.code / self.file).write_text(self.text)
-        tree.edit(self.registry, self.before, self.entry + self.before + self.behind)
-
-
-DETECTOR = "from detectors.choosing import detector_config, family_module as f; "
-ADDITIONS = {
-    "stage": Addition(
-        "stages/mirror.py", "stages/flip.py", "stages/__init__.py", '    "ingest":',
-        '    "mirror": "stages.mirror:Mirror",\n',
-        "from pipeline.declaring.stage_names import load_stage; print(type(load_stage('mirror')).__name__)", "Mirror",
-        ("Flip", "Mirror"),
-    ),
-    "detector without a network": Addition(
-        "detectors/limit.py", "detectors/threshold.py", "detectors/__init__.py", '    "svm":',
-        '    "limit": "detectors.limit",\n',
-        DETECTOR + "print(detector_config({'family': 'limit'}).family)", "limit", ('"threshold"', '"limit"'),
-    ),
-    "architecture": Addition(
-        "detectors/networks/dense.py", NETWORK, "detectors/networks/__init__.py",
-        "NETWORKS: Mapping[str, type[Network]] = {\n", ENTRY,
-        DETECTOR + "print(detector_config({'family': 'deep', 'feature': 'x', 'network': {'architecture': 'dense'}})"
-        ".network.title)", "dense unit", behind='    "dense": Dense,\n',
-    ),
-    "section of the report": Addition(
-        "stages/reporting/counts.py", SECTION, "stages/__init__.py", '    "compared",', '    "counts",\n',
-        "from stages.report import Report, sections; print(*list(sections())[:3], 'notes' in Report.inputs)",
-        "compared counts results True",
-    ),
-    "verb": Addition(
-        "stages/commands/greet.py", VERB, "stages/__init__.py", '    "checkpoint":',
-        '    "greet": "stages.commands.greet",\n',
-        "import sys; sys.argv = ['touchstone', 'greet']; from pipeline.cli import main; main()", "hello",
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ADDITIONS)

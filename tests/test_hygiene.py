@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from additions import ADDITIONS
 from code_tree import CODE, FAMILIES, REPOSITORY, Tree
-from test_additions import ADDITIONS
 
 from pipeline.declaring.config import load_pipeline
 from pipeline.inputs.scan import Scan

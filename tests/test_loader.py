@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_dataset import REAL, SCHEMA, make_arrays, make_ids, put
+from dataset_rows import REAL, SCHEMA, make_arrays, make_ids, put
 
 from pipeline.dataset import Dataset, Part
 from pipeline.loader import Loader

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import toy
 import yaml
-from test_incremental_code import Code
+from code_project import Code
 from toy_project import STANDARD, Project, tree
 
 from pipeline import ids

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_docs import detector_project
+from detector_page import detector_project
 
 from detectors import FAMILIES
 from detectors.choosing import module_name

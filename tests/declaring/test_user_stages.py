@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from dask_processes import DEADLINE_S, DaskProcesses
-from test_user_layouts import write
+from user_folders import write
 
 from pipeline import importing
 from pipeline.declaring.config import load_pipeline

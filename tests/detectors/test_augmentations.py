@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import Golden
+from detector_examples import Killed, maps
 from PIL import Image
 from scipy import ndimage
-from test_detectors import maps
 
 from detectors import augmenting, deep, presets
 from detectors.augmentation import AUGMENTATIONS, blur, jpeg, noise
@@ -245,9 +245,6 @@ def test_a_killed_training_with_threads_goes_on_with_the_same_trajectory() -> No
     })  # fmt: skip
     train, val = maps(40, 1, "uint8", (16, 16, 3)), maps(24, 2, "uint8", (16, 16, 3))
     kept: list[State] = []
-
-    class Killed(Exception):
-        pass
 
     def save(state: State) -> None:
         kept.append(state)

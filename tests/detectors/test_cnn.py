@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_detectors import CASES, SMALL, Killed, MemoryExamples, Trained, equal, maps, profiles
+from detector_examples import CASES, SMALL, Killed, MemoryExamples, Trained, equal, maps, profiles
 
 from detectors import cnn
 from detectors.choosing import detector_config

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detector_examples import CASES, Killed, MemoryExamples, Trained, equal, maps
 from PIL import Image
-from test_detectors import CASES, MemoryExamples, Trained, equal, maps
 from torch import nn
 from torch.nn import functional
 
@@ -357,9 +357,6 @@ def test_a_training_that_diverges_says_so() -> None:
 def test_a_killed_training_of_a_composition_goes_on_with_the_same_trajectory() -> None:
     trained = Trained(*CASES["deep"])
     kept: list[State] = []
-
-    class Killed(Exception):
-        pass
 
     def save(state: State) -> None:
         kept.append(state)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detector_examples import MemoryExamples, equal, maps
 from sklearn.decomposition import PCA
 from sklearn.svm import LinearSVC
-from test_detectors import MemoryExamples, equal, maps
 
 from detectors import eigenfaces
 from detectors.choosing import detector_config

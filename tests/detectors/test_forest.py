@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detector_examples import Killed, equal, profiles
 from safetensors.numpy import load_file, save_file
 from sklearn.ensemble import RandomForestClassifier
-from test_detectors import Killed, equal, profiles
-from test_train import fit, rows
+from training_rows import fit, rows
 
 from detectors import forest
 from detectors.choosing import detector_config

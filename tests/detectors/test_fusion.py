@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detector_examples import MemoryExamples, equal, means, profiles
 from numpy.typing import NDArray
-from test_detectors import MemoryExamples, equal, means, profiles
 
 from detectors import fusion
 from detectors.choosing import detector_config

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detector_examples import MemoryExamples, profiles
 from safetensors.numpy import load_file, save_file
-from test_detectors import MemoryExamples, profiles
-from test_train import fit, rows
+from training_rows import fit, rows
 
 from detectors import kmeans
 from detectors.choosing import detector_config

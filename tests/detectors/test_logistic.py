@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_detectors import profiles
+from detector_examples import profiles
 
 from detectors import logistic
 from detectors.contract import Control

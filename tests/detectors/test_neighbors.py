@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detector_examples import MemoryExamples, maps
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from sklearn.neighbors import KNeighborsClassifier
-from test_detectors import MemoryExamples, maps
-from test_train import fit, rows
+from training_rows import fit, rows
 
 from detectors import flattened, neighbors
 from detectors.choosing import detector_config

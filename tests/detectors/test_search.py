@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detector_examples import Killed, MemoryExamples, equal
 from numpy.typing import NDArray
 from sklearn.svm import SVC
-from test_detectors import Killed, MemoryExamples, equal
 
 from detectors import svm
 from detectors.choosing import detector_config

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detector_examples import profiles
 from sklearn.svm import SVC
-from test_detectors import profiles
 
 from detectors import svm
 from detectors.contract import Control

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_detectors import MemoryExamples
+from detector_examples import MemoryExamples
 
 from detectors import threshold
 from detectors.calibration import best_threshold

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from test_train import CNN, fit, rows
+from training_rows import CNN, fit, rows
 
 from detectors import prnu, threshold
 from detectors.contract import State, misfit

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Golden
-from test_stylegan import (
+from small_stylegan import (
     BINOMIAL,
     ROSINALITY,
     SMALL,

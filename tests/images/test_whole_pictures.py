@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures_by_hand import CHANNELS, Picture, chunk, closed, encoded, lines, noise, png, scan
 from PIL import Image
 
 from stages.images.containers import inspect
@@ -19,11 +20,6 @@ from stages.images.decoding import decode
 
 LIMIT = 10**6
 ROOT = Path(__file__).parents[2]
-Picture = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-def noise(height: int, width: int, seed: int = 0) -> Picture:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def pictures(height: int, width: int) -> Iterator[Picture]:
@@ -37,13 +33,6 @@ def pictures(height: int, width: int) -> Iterator[Picture]:
         yield np.concatenate([noise(height, width)[: height // 3], np.full((height, width, 3), level, np.uint8)])[
             :height
         ]
-
-
-def encoded(picture: Picture | Image.Image, codec: str, **options: Any) -> bytes:
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    stream = io.BytesIO()
-    image.save(stream, codec, **options)
-    return stream.getvalue()
 
 
 def by_pillow(content: bytes) -> Picture:
@@ -116,16 +105,6 @@ def test_every_photograph_of_the_repository_is_whole() -> None:
 
 
 # JPEG
-
-
-def scan(content: bytes) -> int:
-    """Place of the last scan's data."""
-    start = content.rindex(b"\xff\xda")
-    return start + 2 + struct.unpack_from(">H", content, start + 2)[0]
-
-
-def closed(content: bytes, end: int) -> bytes:
-    return content[:end].rstrip(b"\xff") + b"\xff\xd9"
 
 
 @pytest.mark.parametrize(
@@ -216,38 +195,8 @@ def test_arithmetic_coding_is_refused() -> None:
 # PNG
 
 
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""Adam7: first column, first row, steps right and down (PNG, table 8.1)."""
-
 PART = r"decodes only in part: \d+ of [\d,]+ pixels are missing|image file is truncated"
 """Pillow itself sees some ends: those that come before the first or within a line."""
-
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-
-
-def lines(width: int, height: int, bits: int, interlaced: bool) -> list[int]:
-    """Bytes of each line with its filter byte, in the order of the file."""
-    if not interlaced:
-        return [1 + -(-width * bits // 8)] * height
-    return [
-        1 + -(-len(range(left, width, right)) * bits // 8)
-        for left, top, right, down in PASSES
-        for _ in range(top, height, down)
-        if left < width
-    ]
-
-
-def png(width: int, height: int, depth: int, color: int, interlaced: bool, kept: int) -> bytes:
-    """A picture of ones (white, opaque) whose data end properly behind the first `kept` lines."""
-    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced)
-    sizes = lines(width, height, depth * CHANNELS[color], interlaced)[:kept]
-    data = zlib.compress(b"".join(b"\0" + b"\xff" * (size - 1) for size in sizes))
-    palette = chunk(b"PLTE", bytes(range(3)) * (1 << depth)) if color == 3 else b""
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + palette + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("interlaced", [False, True])

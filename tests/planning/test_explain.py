@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import toy
+from code_project import Code
 from PIL import Image
-from test_incremental_code import Code
 from toy_project import Project, touchstone, toy_id
 
 from pipeline.commands.plan_text import plan_data, plan_lines, stale_lines

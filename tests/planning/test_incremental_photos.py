@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures_by_hand import closed, encoded, noise, png, scan
 from PIL import Image
-from test_whole_pictures import closed, encoded, noise, png, scan
 from toy_project import ROOT, Project
 
 from pipeline.errors import StageError, TouchstoneError

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from user_folders import write
 
 from pipeline import importing
 from pipeline.planning.closure import closure
@@ -136,11 +137,6 @@ LAYOUTS = [
            my="from pk.a import f\n" + VALUE_F),
     layout("file that comes", "notes.py", None, "K = 1\n", seen=False, my=USES_HELPER, helper=F),
 ]  # fmt: skip
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode("latin-1"))
 
 
 def real_value(folder: Path, module: str) -> str:

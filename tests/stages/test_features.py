@@ -12,6 +12,7 @@ from toy_project import Project
 
 from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.open import open_node
+from stages.features import Features
 
 PIPELINE = """
 nodes:
@@ -67,6 +68,31 @@ def test_entries_are_joined_by_id_or_by_the_digest_of_the_file(project: Project)
 
 
 NAMES = ["a.png", "more/b.png", "c.png"]
+
+
+def test_files_that_swap_their_contents_after_the_run_are_joined_anew(project: Project) -> None:
+    give(project, name=NAMES, clip=CLIP)
+    project.run()
+    one, other = project.folder / "photos" / "a.png", project.folder / "photos" / "c.png"
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+    assert project.run().computed == {"given": 3}
+    assert values(project) == {"a.png": [0, 1, 2, 3], "more/b.png": [4, 5, 6, 7], "c.png": [8, 9, 10, 11]}
+    assert project.run().computed == {}
+
+
+def test_files_that_change_under_the_stage_are_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    give(project, name=NAMES, clip=CLIP)
+    compute = Features.compute
+
+    def late(self: Features, *arguments: Any) -> Any:
+        (project.folder / "photos" / "a.png").write_bytes(b"other")
+        return compute(self, *arguments)
+
+    monkeypatch.setattr(Features, "compute", late)
+    with pytest.raises(TouchstoneError, match=r"files in .*photos were changed while the run went on; run again"):
+        project.run()
 
 
 @pytest.mark.parametrize(

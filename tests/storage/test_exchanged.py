@@ -127,12 +127,15 @@ def test_a_shard_of_another_chain_or_schema_is_damage_wherever_it_is_opened(tmp_
 # Formats
 
 
+@pytest.mark.parametrize("version", [None, 1])
 @pytest.mark.parametrize("again", [False, True])
-def test_shards_of_the_format_before_are_neither_served_nor_damage(project: Project, again: bool) -> None:
+def test_shards_of_a_format_before_are_neither_served_nor_damage(
+    project: Project, again: bool, version: int | None
+) -> None:
     expected = project.rows()
     one, other = shards(project, "scale")
     for path in (*one, other[0]):
-        age(path / "zarr.json", "attributes")
+        age(path / "zarr.json", "attributes", version)
     findings = examine(project.store)
     assert (findings.problems, sorted(findings.old)) == ([], sorted([*one, other[0]]))
     assert len(project.rows()) == len(expected) - 6 * 8 * 2
@@ -153,13 +156,14 @@ def test_shards_of_the_format_before_are_neither_served_nor_damage(project: Proj
     assert not project.computed()
 
 
-def test_files_of_the_format_before_are_made_again(project: Project) -> None:
+@pytest.mark.parametrize("version", [None, 1])
+def test_files_of_a_format_before_are_made_again(project: Project, version: int | None) -> None:
     expected = project.rows()
     (artifact,) = (project.folder / "store" / "mean").iterdir()
-    age(artifact / "artifact.json")
+    age(artifact / "artifact.json", version=version)
     chains = [found[0].parent for found in shards(project, "scale")]
     for chain in chains:
-        age(chain / "recipe.json")
+        age(chain / "recipe.json", version=version)
     findings = examine(project.store)
     assert findings.problems == []
     assert sorted(findings.old) == sorted([artifact, *(chain / "recipe.json" for chain in chains)])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from test_architectures import killed_and_whole, patterned
-from test_detectors import equal
+from detector_examples import equal
+from network_cases import killed_and_whole, patterned
 
 from detectors.choosing import detector_config
 
