@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
+
+NAMED = "files that it names"
+"""Key of `NamedFiles` among the files of a recipe."""
 
 More = ParamSpec("More")
 Result = TypeVar("Result")
@@ -23,6 +27,21 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hex digits; raises OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class NamedFiles:
+    """Files under a folder that something else names, e.g. a list: they enter a recipe by name and content."""
+
+    folder: Path
+    names: Sequence[str]
+
+    def digest(self, sha256_of: Callable[[str], bytes]) -> str:
+        """SHA-256 of the names and contents, whatever their order; sha256_of: name -> digest (32 bytes)."""
+        whole = hashlib.sha256()
+        for name in sorted(set(self.names)):
+            whole.update(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest() + sha256_of(name))
+        return whole.hexdigest()
 
 
 def kept_while_same(
@@ -46,3 +65,7 @@ def kept_while_same(
         return current
 
     return decorate
+
+
+known_sha256 = kept_while_same(1 << 18)(file_sha256)
+"""`file_sha256`, kept until the file is touched."""

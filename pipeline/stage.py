@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as SettingInfo
 
+from pipeline.contents import NamedFiles
 from pipeline.lineage import Lineage
 
 ID = np.dtype("V16")
@@ -366,6 +367,13 @@ class Stage:
 
     def check(self, config: Any, files: Mapping[str, Path]) -> None:
         """Cheap validation before anything runs (headers of files); raises ValueError with one sentence."""
+
+    def named_files(self, config: Any, files: Mapping[str, Path]) -> NamedFiles | None:
+        """Further files that values depend on because a file of the settings names them: they enter by content too.
+
+        `files` as in `check`; the stage reads them whole, or their `pipeline.contents.known_sha256`.
+        """
+        return None
 
     def remarks(self, config: Any, files: Mapping[str, Path]) -> Sequence[str]:
         """What a user should know of its files before the run and what stops nothing: sentences."""

@@ -7,7 +7,6 @@ read once, for their digests). All others, or those that `fields` names, are fie
 
 from __future__ import annotations
 
-import hashlib
 import tokenize
 import zipfile
 import zlib
@@ -18,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contents import kept_while_same
+from pipeline.contents import NamedFiles, kept_while_same, known_sha256
 from pipeline.sentences import closest, counted
 from pipeline.stage import Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, file_setting, setting
 
@@ -57,6 +56,12 @@ class Features(Stage):
         path = Path(files["file"])
         _fields(config, path, headers(path))
         _names(path)
+
+    def named_files(self, config: FeaturesConfig, files: Mapping[str, Any]) -> NamedFiles | None:
+        """The files that an archive of names names: which entry is whose depends on what they hold."""
+        path = Path(files["file"])
+        whose, texts = _names(path)
+        return NamedFiles(path.parent / config.folder, texts) if whose == NAME else None
 
     def compute(self, config: FeaturesConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
         """The entries of the batch's rows; a row without one fails."""
@@ -153,11 +158,10 @@ def _names(path: Path) -> tuple[str, list[str]]:
     return whose, texts
 
 
-@kept_while_same(8)
 def _places(path: Path, folder: str) -> dict[bytes, int]:
     """Id of a row -> number of its entry. Raises ValueError with one sentence."""
     whose, texts = _names(path)
-    ids = _of_files(path, path.parent / folder, texts) if whose == NAME else _of_texts(path, texts)
+    ids = _of_files(path.parent / folder, texts) if whose == NAME else _of_texts(path, texts)
     found: dict[bytes, int] = {}
     for number, one in enumerate(ids):
         if found.setdefault(one, number) != number:
@@ -176,14 +180,5 @@ def _of_texts(path: Path, texts: Sequence[str]) -> list[bytes]:
     return [bytes.fromhex(text)[:16] for text in texts]
 
 
-def _of_files(path: Path, folder: Path, texts: Sequence[str]) -> list[bytes]:
-    result = []
-    for text in texts:
-        try:
-            with (folder / text).open("rb") as file:
-                result.append(hashlib.file_digest(file, "sha256").digest()[:16])
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{path} names '{text[:200]}', which cannot be read in {folder}: {error}; correct 'folder', or use 'id'"
-            ) from None
-    return result
+def _of_files(folder: Path, texts: Sequence[str]) -> list[bytes]:
+    return [bytes.fromhex(known_sha256(folder / text))[:16] for text in texts]

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
+from pipeline.contents import NAMED, NamedFiles
 from pipeline.declaring.config import Node, Pipeline
 from pipeline.digests import digest
-from pipeline.errors import ConfigError, TouchstoneError
+from pipeline.errors import ConfigError, SourceError, TouchstoneError
 from pipeline.planning.descent import review
 from pipeline.planning.expand import Made, expanded
 from pipeline.planning.pins import Pin
@@ -139,7 +140,23 @@ class _Planner:
                     f"{reference.sha256[:12]}...; restore the file, or correct the manifest if the change is meant"
                 )
             digests[name] = found
-        return digests
+        named = node.stage.named_files(node.config, self._paths(node)) if digests else None
+        return digests if named is None else {**digests, NAMED: self._named_digest(node, named)}
+
+    def _named_digest(self, node: Node, named: NamedFiles) -> str:
+        """Digest of files that a file of the settings names."""
+        try:
+            listing = self.scan.files(named.folder, named.names, follow_links=True)
+        except (ConfigError, SourceError) as error:
+            raise self._problem(f"names files in {named.folder}: {error}") from None
+        if listing.problems:
+            row, reason = next(iter(listing.problems.items()))
+            raise self._problem(
+                f"names '{listing.paths[row][:200]}', which cannot be read in {named.folder}: {reason}; correct the "
+                "name or the folder"
+            )
+        digests = dict(zip(listing.paths, (bytes(one) for one in listing.digests), strict=True))
+        return named.digest(digests.__getitem__)
 
     def _lost(self, node: Node) -> bool:
         """Whether rows that the node could have read have failed: then it may find none."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import loaded
-from pipeline.contents import file_sha256, file_stamp
+from pipeline.contents import NAMED, NamedFiles, file_sha256, file_stamp, known_sha256
 from pipeline.errors import StageError
 from pipeline.planning.closure import changed_definition, loaded_digest, source_digest
 from pipeline.planning.recipes import DEVICE_FACTS
@@ -70,6 +70,20 @@ def _digest(path: Path, stamp: Stamp) -> str:
     return file_sha256(path)
 
 
+def _check_named(node: str, named: NamedFiles, expected: str) -> Stamp:
+    """Stamps of the files that a list names; raises StageError if they are not what the plan saw."""
+    try:
+        stamps = tuple(file_stamp(named.folder / name) for name in named.names)
+        found = named.digest(lambda name: bytes.fromhex(known_sha256(named.folder / name)))
+    except OSError as error:
+        raise StageError(f"{node}: {error.filename} cannot be read: {error.strerror}") from None
+    if found != expected:
+        raise StageError(
+            f"{node}: files in {named.folder} were changed while the run went on; run again to plan with the new ones"
+        )
+    return stamps
+
+
 @dataclass(frozen=True)
 class Claim:
     """What a recipe says of whoever computes with it; its components before any word of `accept`.
@@ -77,15 +91,17 @@ class Claim:
     code         module -> digest of its source
     environment  versions of libraries and further facts of the machine
     files        setting -> file that enters by content
+    named        digest of the files that one of those names (`Stage.named_files`); "" where there are none
     """
 
     code: Mapping[str, str]
     environment: Mapping[str, str]
     files: Mapping[str, CheckedFile]
+    named: str = ""
 
     @classmethod
-    def of(cls, components: Mapping[str, Any], files: Mapping[str, CheckedFile]) -> Claim:
-        return cls(components["code"], components["env"], files)
+    def of(cls, components: Mapping[str, Any], files: Mapping[str, CheckedFile], named: str = "") -> Claim:
+        return cls(components["code"], components["env"], files, named)
 
     def prove(self, node: str, stage: Stage, config: Any) -> dict[str, Stamp]:
         """Stamps of the files, for `prove_again`. Raises StageError with the first thing that is otherwise here."""
@@ -99,14 +115,17 @@ class Claim:
         difference = environment_difference(self.environment, stage, config)
         if difference:
             raise StaleProcessError(f"{node}: {difference}")
-        return {name: file.check(node) for name, file in self.files.items()}
+        stamps = {name: file.check(node) for name, file in self.files.items()}
+        named = stage.named_files(config, self.places()) if self.named else None
+        return stamps if named is None else {**stamps, NAMED: _check_named(node, named, self.named)}
 
     def prove_again(self, node: str, stage: Stage, config: Any, stamps: Mapping[str, Stamp]) -> None:
         """The same once more before publishing, and that no file was touched since. Raises StageError."""
         for name, stamp in self.prove(node, stage, config).items():
             if stamp != stamps[name]:
+                place = self.files[name].path if name in self.files else "a file that its list names"
                 raise StageError(
-                    f"{node}: {self.files[name].path} was replaced or touched while it was in use; what was computed "
+                    f"{node}: {place} was replaced or touched while it was in use; what was computed "
                     "is dropped, run again"
                 )
         for module, expected in self.code.items():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
+from pipeline.contents import NAMED
 from pipeline.errors import DamagedShardError, StageError
 from pipeline.planning.ancestry import lineage_of
 from pipeline.planning.planned import ArtifactPlan, Plan, Work
@@ -226,7 +227,7 @@ def _claim(files: Mapping[str, Any], recipe: Recipe) -> Claim:
     """What the components of a recipe say of the process that computes, and where its files lie."""
     digests = recipe.components["files"]
     checked = {name: CheckedFile(reference.path, digests[name]) for name, reference in files.items()}
-    return Claim.of(recipe.components, checked)
+    return Claim.of(recipe.components, checked, digests.get(NAMED, ""))
 
 
 def _parent(branch: Branch, positions: NDArray[np.int64]) -> Parent:

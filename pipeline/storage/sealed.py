@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.errors import OldFormatError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise it when the engine changes the meaning of stored rows."""
 
 ZARR_BYTES = 2**20
