@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_command import warm
 
 from pipeline import ids
 from pipeline.commands.upkeep import compact_nodes
@@ -154,6 +155,11 @@ def environment(project: Project) -> dict[str, str]:
 
 def touchstone(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
+    return warm().call(arguments, project.folder, environment(project))
+
+
+def cold(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a process that starts with nothing imported."""
     command = [sys.executable, "-m", "pipeline", *arguments]
     return subprocess.run(
         command, cwd=project.folder, env=environment(project), capture_output=True, text=True, timeout=60, check=False

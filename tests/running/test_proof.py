@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import toy
-from toy_project import Project, touchstone
+from toy_project import Project, cold
 from toy_user import HELPER, User
 
 from pipeline import loaded
@@ -58,7 +58,7 @@ def test_a_session_that_runs_twice_never_publishes_old_code_under_the_new_recipe
         StageError, match=rf"{user.name}\.helper \(FACTOR, line 1\) was changed after .*start the process again"
     ):
         user.project.run()
-    assert touchstone(user.project, "run").returncode == 0
+    assert cold(user.project, "run").returncode == 0
     assert user.values() == [0.0, 3.0, 6.0, 9.0, 12.0, 15.0, 18.0]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_project import ROOT, TESTS, environment, touchstone
+from toy_project import ROOT, TESTS, cold, environment
 from toy_user import User, living
 
 pytestmark = pytest.mark.stress
@@ -77,7 +77,7 @@ def test_a_living_cluster_never_publishes_the_code_of_yesterday(user: User) -> N
         for _ in range(ROUNDS):
             factors.append(rng.randrange(2, 9))
             user.factor(factors[-1])
-            found = touchstone(user.project, "run", "--scheduler", cluster.scheduler_address)
+            found = cold(user.project, "run", "--scheduler", cluster.scheduler_address)
             assert found.returncode == 0, found.stderr
             restarted += found.stderr.count("was restarted")
             assert user.values() == [factors[-1] * number for number in range(ROWS)]
@@ -119,5 +119,5 @@ def test_an_edit_while_a_run_goes_on_never_enters_under_another_recipe(user: Use
     }  # fmt: skip
     assert wrong == 0
     user.factor(3)
-    assert touchstone(user.project, "run").returncode == 0
+    assert cold(user.project, "run").returncode == 0
     assert user.values() == [3 * number for number in range(ROWS)]
