@@ -2,7 +2,7 @@
 
     python -m experiments.garments --data FOLDER
 
-FOLDER holds images.zip and manifest.csv (file, sha256, split, group, domain, licence). Written to scratch/garments:
+FOLDER (that of `experiments.clothing`) holds images.zip and manifest.csv (file, sha256, split, group, domain, licence). Written to scratch/garments:
 images/, photos.csv (all rows; the stages read the splits that they may) and train.csv (training senders only, for
 `experiments.train_perceptual`, which has no notion of a split).
 """
