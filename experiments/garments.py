@@ -2,9 +2,9 @@
 
     python -m experiments.garments --data FOLDER
 
-FOLDER (that of `experiments.clothing`) holds images.zip and manifest.csv (file, sha256, split, group, domain, licence). Written to scratch/garments:
-images/, photos.csv (all rows; the stages read the splits that they may) and train.csv (training senders only, for
-`experiments.train_perceptual`, which has no notion of a split).
+FOLDER, which `experiments.clothing` makes, holds images.zip and manifest.csv (file, sha256, split, group, domain,
+licence). Written to scratch/garments: images/, photos.csv (all rows; the stages read the splits that they may) and
+train.csv (training senders only, for `experiments.train_perceptual`, which has no notion of a split).
 """
 
 from __future__ import annotations

@@ -469,7 +469,7 @@ def test_a_small_generator_learns_two_colors(family: str, more: dict[str, Any]) 
     game = game_of(family, rows=rows, batch=8, **more)
     reals, seeds = rows.array("image"), np.arange(64)
     before = distance(game.sample(seeds), reals)
-    for step in range(200):
+    for step in range(150):
         game.step(8 * step)
     after = distance(game.sample(seeds), reals)
     assert after < before / 2, (before, after)

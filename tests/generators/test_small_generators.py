@@ -101,6 +101,7 @@ def mean_profile(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return mean
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fresh_samples_have_the_spectra_that_the_cards_tell_and_are_not_one_image(family: str) -> None:
     """On photographs of the project; the cards' figures are of all training photographs and of other samples."""

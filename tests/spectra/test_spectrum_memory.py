@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 SIDE, MIB = 1024, 2**20
 
 PROGRAM = f"""
@@ -48,6 +50,7 @@ print(json.dumps([start, one, four, peak(), images, kept]))
 """
 
 
+@pytest.mark.stress
 def test_batches_at_1024_pixels_stay_far_below_two_gigabytes_and_are_cut() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     start, one, four, last, images, kept = json.loads(done.stdout)

@@ -202,6 +202,7 @@ SOURCES = ("Gs", "G_ema", "generator", "g_ema", "avgG", "generator_smooth", "")
 EXTRA = ("config", "args", "latent_avg")
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("evil", [SHORT])
 def test_text_is_shown_on_one_printable_line_whatever_the_form(
     evil: str, golden_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
