@@ -13,7 +13,7 @@ demo: $(READY)
 	@$(BIN)/touchstone report
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q

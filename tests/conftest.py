@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process of tests has one core; more threads would wait for others
 
 import numpy as np
 import pytest
