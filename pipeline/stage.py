@@ -186,7 +186,7 @@ class SourceRows:
     """
 
     id: NDArray[np.void]  # (n,) V16
-    label: int
+    label: int | NDArray[np.uint8]  # of all rows, or (n,)
     group: Sequence[str] | NDArray[np.void] | None  # None: the id itself
     split: Sequence[str] | None = None
     domain: Sequence[str] | None = None

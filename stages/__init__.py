@@ -56,3 +56,23 @@ COMMANDS = {
     "checkpoint": "stages.commands.checkpoint",
 }
 """Verb of the command line that knows images -> the module that registers it."""
+
+READERS = {
+    "folder": "stages.images.readers.folder",
+    "manifest": "stages.images.readers.manifest",
+    "zip": "stages.images.readers.zip",
+    "torchvision": "stages.images.readers.torchvision",
+}
+"""Setting of `ingest` that names a source -> the module that reads such sources."""
+
+LAYOUTS = {
+    "diffusionforensics": "stages.images.readers.diffusionforensics",
+    "genimage": "stages.images.readers.genimage",
+    "forensynths": "stages.images.readers.binary_leaves",
+    "aigcdetect": "stages.images.readers.binary_leaves",
+    "ufd-diffusion": "stages.images.readers.binary_leaves",
+    "aigibench": "stages.images.readers.binary_leaves",
+    "wildrf": "stages.images.readers.binary_leaves",
+    "imagefolder": "stages.images.readers.imagefolder",
+}
+"""How a published data set lies on a disk -> the module that knows it, in the order of `layout: auto`."""

@@ -56,6 +56,24 @@ ENTRY = '''class Dense(Network):
 '''
 
 
+READER = '''"""A text of names."""
+
+from pipeline.stage import ID
+from stages.images.readers.contract import Found, Reader
+
+
+def _rows(config, scan):
+    import numpy as np
+
+    names = config.names.split()
+    ids = np.array([name.encode().ljust(16) for name in names], ID)
+    return Found("names", ids, [f"names:{name}" for name in names])
+
+
+READER = Reader("names of pictures", _rows, lambda config, location: location.encode())
+'''
+
+
 @dataclass(frozen=True)
 class Addition:
     """A new file, as text or as the twin of another one with other words, and an entry before a line of a registry.
@@ -108,6 +126,12 @@ ADDITIONS = {
         "stages/reporting/counts.py", SECTION, "stages/__init__.py", '    "compared",', '    "counts",\n',
         "from stages.report import Report, sections; print(*list(sections())[:3], 'notes' in Report.inputs)",
         "compared counts results True",
+    ),
+    "reader": Addition(
+        "stages/images/readers/names.py", READER, "stages/__init__.py", '    "torchvision":',
+        '    "names": "stages.images.readers.names",\n',
+        "from stages.ingest import Ingest; one = Ingest(); config = one.Config(names='a b'); "
+        "print(one.read(config, one.discover(config, None).payload['location'][1]).decode())", "names:b",
     ),
     "verb": Addition(
         "stages/commands/greet.py", VERB, "stages/__init__.py", '    "checkpoint":',

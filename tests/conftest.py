@@ -50,6 +50,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         large = [item for item, marker in markers if marker and marker.kwargs.get("whole")]
         config.hook.pytest_deselected(items=large)
         items[:] = [item for item in items if item not in large]
+    lost = [item for item in items if (marker := item.get_closest_marker("golden")) and lacks(config, marker.args[0])]
+    config.hook.pytest_deselected(items=lost)
+    items[:] = [item for item in items if item not in lost]
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch
@@ -57,6 +60,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not torch.cuda.is_available():
             config.hook.pytest_deselected(items=gpu)
             items[:] = [item for item in items if item not in gpu]
+
+
+def lacks(config: pytest.Config, folder: str) -> bool:
+    """Whether the golden set has no such folder at all, which is told at the end."""
+    if (config.getoption("--golden") / folder).is_dir():
+        return False
+    MISSING.append(f"{folder}/ (whole folder)")
+    return True
 
 
 class Golden:

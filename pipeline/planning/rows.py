@@ -86,6 +86,7 @@ def tabulate(found: SourceRows, node: str, seed: int, shares: Mapping[str, float
         pairs = ids.words(sorted_ids)
         first[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
     if not first.all():
+        _refuse_two_labels(found, node, ranked, first)
         notes.append(_merge_duplicates(found, node, ranked, first, groups, given))
     kept = ranked[first]
     shares = found.splits or shares
@@ -93,7 +94,7 @@ def tabulate(found: SourceRows, node: str, seed: int, shares: Mapping[str, float
     domains = _domains(found, node, notes, kept, names)
     rows = Rows(
         found.id[kept],
-        np.full(len(kept), found.label, dtype=np.uint8),
+        np.broadcast_to(np.asarray(found.label, dtype=np.uint8), (count,))[kept],
         split,
         groups[kept],
         domains,
@@ -110,9 +111,13 @@ def place(found: SourceRows, number: int) -> str:
 
 
 def _in_split(found: SourceRows, number: int, code: int) -> str:
-    """An entry and its split, with the line of the manifest that says so."""
+    return f"{_entry(found, number)} in {SPLITS[code]}"
+
+
+def _entry(found: SourceRows, number: int) -> str:
+    """An entry, with the line of the manifest that names it."""
     line = f" ({found.line(number)})" if found.line else ""
-    return f"{place(found, number)}{line} in {SPLITS[code]}"
+    return f"{place(found, number)}{line}"
 
 
 def _words(words: Sequence[str], kind: str, node: str, notes: list[str]) -> Mapping[str, str]:
@@ -150,6 +155,22 @@ def _domains(
     known = {word: names.number(form) for word, form in normal.items()}
     codes = np.fromiter((known[word] for word in found.domain), dtype=np.int32, count=len(found.domain))
     return codes[kept]
+
+
+def _refuse_two_labels(found: SourceRows, node: str, ranked: NDArray[np.int64], first: NDArray[np.bool_]) -> None:
+    """Raise SourceError where entries of equal content are real and fake."""
+    if not isinstance(found.label, np.ndarray):
+        return
+    leader = ranked[np.flatnonzero(first)[np.cumsum(first) - 1]]
+    different = np.flatnonzero(found.label[leader] != found.label[ranked])
+    if len(different):
+        one, other = int(leader[different[0]]), int(ranked[different[0]])
+        real, fake = (one, other) if found.label[other] else (other, one)
+        more = f", and so is the content of {len(different) - 1:,} more" if len(different) > 1 else ""
+        raise SourceError(
+            f"{node}: the same content is real ({_entry(found, real)}) and fake ({_entry(found, fake)}){more}; remove "
+            "one of them, or correct a label"
+        )
 
 
 def _merge_duplicates(

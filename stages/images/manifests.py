@@ -8,6 +8,7 @@ what a number or a truth value looks like never reach a digest or a split. Error
 from __future__ import annotations
 
 import csv
+import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from pipeline.yaml_text import ROWS, compose, read_text
 
 COLUMNS = {
     "file": "path of the image, relative to the root of the manifest; required",
+    "label": "a name such as real or fake, see `labels`; empty everywhere: the node's `label`",
     "sha256": "SHA-256 of the file, 64 hexadecimal digits; where it is given no file is read while planning",
     "size": "bytes",
     "split": "train, val or test; empty: assigned by hash of the group",
@@ -32,6 +34,9 @@ COLUMNS = {
     "native_size": "size before curation, WIDTHxHEIGHT (provenance, not used)",
     "crop": "square cut out of the original: left, top, side (provenance, not used)",
 }
+
+PATHS = ("path", "image", "filename", "file_name", "filepath")
+"""What other tables call the column `file`."""
 
 HEADER = {
     "name": "name of the dataset",
@@ -68,13 +73,17 @@ class Manifest:
         return f"{self.path}:{self.lines[row]}"
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read and check a manifest; raises ConfigError with file and line."""
+def read_manifest(path: Path, root: Path | None = None) -> Manifest:
+    """Read and check a manifest; raises ConfigError with file and line.
+
+    root: the folder that paths start at, in place of what a YAML manifest says and of the manifest's own folder.
+    """
     if not path.is_file():
         raise ConfigError(
             f"{path}: the manifest does not exist; correct its path, which is relative to the pipeline file"
         )
     manifest = _read_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else _read_csv(path, path.parent, {})
+    manifest.root = manifest.root if root is None else root
     _check(manifest)
     return manifest
 
@@ -88,7 +97,7 @@ def _read_csv(path: Path, root: Path, header: Mapping[str, str]) -> Manifest:
     try:
         with open(path, encoding="utf-8-sig", errors="strict", newline="") as file:
             reader = csv.reader(file, strict=True)
-            names = next(reader, [])
+            names = _with_file(f"{path}:1", next(reader, []))
             _check_names(f"{path}:1", names)
             rows, lines = [], []
             for row in reader:
@@ -106,6 +115,17 @@ def _read_csv(path: Path, root: Path, header: Mapping[str, str]) -> Manifest:
     return Manifest(path, root, columns, lines, header)
 
 
+def _with_file(place: str, names: list[str]) -> list[str]:
+    """Names of columns, with `file` for what other tables call so."""
+    plain = [name.strip() for name in names]
+    known = [name for name in plain if name in ("file", *PATHS)]
+    if len(known) > 1 and "file" not in known:
+        _fail(
+            place, f"has the columns {' and '.join(known)}, and each may name the file; rename the right one to 'file'"
+        )
+    return ["file" if name in known else name for name in plain] if len(known) == 1 else plain
+
+
 def _check_names(place: str, names: Sequence[str]) -> None:
     for position, name in enumerate(names):
         if name not in COLUMNS:
@@ -113,7 +133,10 @@ def _check_names(place: str, names: Sequence[str]) -> None:
         if name in names[:position]:
             _fail(place, f"column {name!r} occurs twice")
     if "file" not in names:
-        _fail(place, f"has no column 'file'; found {', '.join(names) or 'nothing'}")
+        _fail(
+            place,
+            f"has no column 'file'; found {', '.join(names) or 'nothing'}; rename the column of the paths to 'file'",
+        )
 
 
 def _read_yaml(path: Path) -> Manifest:
@@ -181,7 +204,9 @@ def _check(manifest: Manifest) -> None:
     files = manifest.column("file")
     _use_slashes(manifest, files)
     first: dict[str, int] = {}
+    inside = f"{posixpath.normpath(os.path.abspath(manifest.root))}/"
     for row, file in enumerate(files):
+        file = posixpath.normpath(file).removeprefix(inside) if file.startswith("/") else file
         path = posixpath.normpath(file) if file else ""
         if not file:
             _fail(manifest.place(row), "has no file")

@@ -12,8 +12,8 @@ from PIL import Image
 
 from stages.images.containers import inspect
 from stages.images.decoding import decode
+from stages.images.readers.contract import SUFFIXES
 from stages.images.tiff_directories import exif_orientation
-from stages.ingest import SUFFIXES
 
 LIMIT = 10**6
 PIXELS = np.random.default_rng(5).integers(0, 256, (12, 20, 3), dtype=np.uint8)

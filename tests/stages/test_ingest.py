@@ -22,7 +22,8 @@ from pipeline.planning.rows import Names, tabulate
 from pipeline.stage import ID, Batch, Context, RowError, SourceRows
 from stages.images.containers import FACTS, exif_orientation, texts
 from stages.images.decoding import decode
-from stages.ingest import Ingest, IngestConfig, Locations
+from stages.images.readers.contract import Locations
+from stages.ingest import Ingest, IngestConfig
 
 STAGE = Ingest()
 PIXELS = np.random.default_rng(2).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -106,7 +107,7 @@ def test_nothing_of_the_config_enters_the_recipe() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "exactly one of folder, manifest, zip, torchvision; found none"),
+        ({}, "exactly one of folder, manifest, zip, torchvision.*; found none"),
         ({"folder": "a", "zip": "b"}, "found folder and zip"),
         ({"folder": "a", "splits": {"train": 0.5, "test": 0.6}}, "add up to 1"),
         ({"folder": "a", "splits": {"trian": 1.0}}, "expected fractions of train, val and test"),

@@ -1,0 +1,62 @@
+"""What is known of published benchmark sets (`manifests/datasets.yaml`): names of their sets, counts, damaged files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.sentences import counted
+from stages.images.readers.contract import Columns
+
+DATASETS = Path(__file__).parents[3] / "manifests" / "datasets.yaml"
+
+
+@cache
+def datasets() -> Mapping[str, Mapping[str, Any]]:
+    """Entries by name; none where the file is not there, as in an installation without manifests."""
+    import yaml
+
+    return yaml.safe_load(DATASETS.read_text(encoding="utf-8")) if DATASETS.is_file() else {}
+
+
+def benchmark_notes(asked: str, columns: Columns, splits: set[str]) -> list[str]:
+    """Which benchmark it is, and how its counts differ from the known ones.
+
+    asked: name of the benchmark, or `auto`: the one whose sets have the names of the domains that were found.
+    """
+    domains = list(columns.domain or ())
+    found = Counter(domain.partition("/")[0] for domain in domains)
+    names = set(found) - splits - {"."}
+    if asked in datasets():
+        return _counts(asked, found)
+    fitting = [name for name, entry in datasets().items() if names and names <= set(entry.get("sets", ()))]
+    if len(fitting) == 1:
+        return [f"benchmark: {fitting[0]}, by the names of its sets", *_counts(fitting[0], found)]
+    return [f"benchmark: {' or '.join(fitting)}, which have sets of these names"] if fitting else []
+
+
+def _counts(name: str, found: Mapping[str, int]) -> list[str]:
+    """One sentence on sets that are missing or of another size than is known, and one on files known to be damaged."""
+    entry = datasets()[name]
+    expected: Mapping[str, int | None] = entry.get("sets", {})
+    wrong = [
+        f"{one} expected {number:,}, found {found[one]:,}"
+        for one, number in expected.items()
+        if number is not None and one in found and found[one] != number
+    ]
+    missing = [one for one in expected if one not in found]
+    told = []
+    if wrong:
+        doubt = "" if entry.get("counts") == "verified" else " (as published, not verified)"
+        told.append(f"{counted(len(wrong), 'set')} of other sizes{doubt}: {'; '.join(wrong)}")
+    if missing and len(missing) < len(expected):
+        told.append(f"{counted(len(missing), 'set')} missing: {', '.join(missing)}")
+    return [f"{name}: {text}" for text in told]
+
+
+def known_bad(name: str) -> frozenset[str]:
+    """Ends of the paths of files that are known to be damaged as published."""
+    return frozenset(datasets().get(name, {}).get("damaged", ()))

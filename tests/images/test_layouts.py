@@ -1,0 +1,210 @@
+"""Classes, splits, domains and groups as folders, lists and tables say them, in one line of a pipeline file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import GoldenDocument
+from pydantic import ValidationError
+from reader_rows import discover, picture, plant, table, tabulated
+
+from pipeline.errors import ConfigError, SourceError
+
+
+@pytest.mark.golden("layouts", "layouts.json")
+def test_every_published_layout_is_told_by_itself(golden: GoldenDocument, tmp_path: Path) -> None:
+    for name, rows in golden.content.items():
+        if name in ("ffhq", "faceforensics"):
+            continue
+        folder = plant(tmp_path / name, *(row["path"] for row in rows))
+        for one in golden.path.parent.glob("*.json"):  # pairs of videos lie beside them
+            if name == "faceforensics" and one.stem in ("train", "val", "test"):
+                (folder / one.name).write_bytes(one.read_bytes())
+        found = {row["location"]: row for row in table(tmp_path, folder=name, layout="auto")}
+        assert len(found) == len(rows)
+        for row in rows:
+            one = found[str(folder / row["path"])]
+            assert [one[key] for key in ("label", "domain", "split")] == [row["label"], row["domain"], row["split"]]
+            assert row["group"] in (None, one["group"])
+
+
+TREES: dict[str, dict[str, tuple[int, str, str | None]]] = {
+    "genimage with the inner folder": {
+        "stable_diffusion_v_1_4/imagenet_0419_sdv4/train/ai/000_sdv4_00001.png": (1, "stable_diffusion_v_1_4", "train"),
+        "stable_diffusion_v_1_4/imagenet_0419_sdv4/val/nature/n01440764_10.JPEG": (0, "stable_diffusion_v_1_4", "val"),
+        "BigGAN/train/nature/n01440764_9.JPEG": (0, "BigGAN", "train"),
+    },
+    "one generator of genimage": {
+        "imagenet_ai_0419_biggan/train/ai/1.png": (1, "imagenet_ai_0419_biggan", "train"),
+        "imagenet_ai_0419_biggan/train/nature/n01440764_9.JPEG": (0, "imagenet_ai_0419_biggan", "train"),
+    },
+    "shared reals": {
+        "guided/1_fake/1.png": (1, "guided", None),
+        "imagenet/0_real/1.png": (0, "imagenet", None),
+        "laion/0_real/1.png": (0, "laion", None),
+        "ldm_200_cfg/1_fake/1.png": (1, "ldm_200_cfg", None),
+    },
+    "a vehicle is no split": {
+        "train/0_real/1.png": (0, "train", None),
+        "train/1_fake/1.png": (1, "train", None),
+        "sofa/1_fake/1.png": (1, "sofa", None),
+    },
+    "wildrf": {
+        "train/0_real/1.png": (0, ".", "train"),
+        "test/reddit/1_fake/1.png": (1, "reddit", "test"),
+        "test/facebook/0_real/1.png": (0, "facebook", "test"),
+    },
+    "diffusionforensics": {
+        "images/train/lsun_bedroom/real/1.png": (0, "lsun_bedroom", "train"),
+        "images/test/lsun_bedroom/adm/1.png": (1, "lsun_bedroom/adm", "test"),
+        "images/val/imagenet/sdv1/x/1.png": (1, "imagenet/sdv1", "val"),
+    },
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", TREES)
+def test_miniatures_import_in_one_line(name: str, packed: bool, tmp_path: Path) -> None:
+    tree = TREES[name]
+    plant(tmp_path / "set", *tree)
+    source = {"folder": "set"}
+    if packed:
+        source = {"zip": "set.zip"}
+        with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+            for path in tree:
+                archive.write(tmp_path / "set" / path, path)
+    rows = table(tmp_path, **source, layout="auto")
+    found = {row["location"].partition("set.zip!" if packed else "set/")[2]: row for row in rows}
+    assert {path: (row["label"], row["domain"], row["split"]) for path, row in found.items()} == tree
+
+
+def test_a_benchmark_is_named_by_its_sets_and_its_counts_are_compared(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "seeingdark/0_real/1.png", "seeingdark/1_fake/1.png", "crn/1_fake/1.png")
+    notes = discover(tmp_path, folder="a", layout="auto").notes
+    assert "a: layout: binary leaves" in notes
+    assert "a: benchmark: forensynths, by the names of its sets" in notes
+    assert any("crn expected 12,800, found 1; seeingdark expected 360, found 2" in one for one in notes)
+    assert any("11 sets missing: progan, stylegan," in one for one in notes)
+    plant(tmp_path / "b", "progan/1_fake/1.png", "ours/0_real/1.png")
+    assert discover(tmp_path, folder="b", layout="auto").notes == ("b: layout: binary leaves",)
+    plant(tmp_path / "c", "progan/1_fake/1.png", "progan/0_real/1.png")
+    assert (
+        "c: benchmark: forensynths or aigcdetect, which have sets of these names"
+        in discover(tmp_path, folder="c", layout="auto").notes
+    )
+
+
+def test_derived_images_of_diffusionforensics_are_no_rows(tmp_path: Path) -> None:
+    plant(tmp_path / "a", *(f"{kind}/train/imagenet/{name}/1.png" for kind in ("dire", "images", "recons")
+                            for name in ("real", "adm")))  # fmt: skip
+    rows = table(tmp_path, folder="a", layout="auto")
+    assert [row["location"].partition("/a/")[2] for row in rows] == [
+        "images/train/imagenet/adm/1.png",
+        "images/train/imagenet/real/1.png",
+    ]
+    assert [row["label"] for row in rows] == [1, 0]
+
+
+# Planted dirt
+
+
+def test_an_unknown_class_folder_is_found_by_name(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "progan/0_real/1.png", "progan/1_fake/1.png", "progan/2_other/1.png")
+    with pytest.raises(ConfigError, match=r"1 folder, e.g. 'progan/2_other'.*labels: \{2_other: fake\}"):
+        discover(tmp_path, folder="a", layout="auto")
+    rows = table(tmp_path, folder="a", layout="auto", labels={"2_other": "fake"})
+    assert [row["label"] for row in rows] == [0, 1, 1]
+
+
+def test_numbers_never_decide(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "0_fake/1.png", "1_real/1.png")
+    with pytest.raises(ConfigError, match="0_fake"):
+        discover(tmp_path, folder="a", label_by="folder")
+
+
+def test_exchanged_classes_of_genimage_are_found_by_name(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "BigGAN/train/ai/n01440764_1.JPEG", "BigGAN/train/nature/000_biggan_1.png")
+    with pytest.raises(ConfigError, match=r"BigGAN/train/ai holds 1 files .* exchanged"):
+        discover(tmp_path, folder="a", layout="genimage")
+
+
+def test_one_content_of_both_classes_is_found_by_name(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "x/0_real/1.png", "x/1_fake/1.png", "x/1_fake/2.png")
+    (tmp_path / "a/x/1_fake/2.png").write_bytes(picture("x/0_real/1.png"))
+    with pytest.raises(SourceError, match=r"is real \(.*0_real/1.png\) and fake \(.*1_fake/2.png\)"):
+        tabulated(tmp_path, folder="a", layout="auto")
+    (tmp_path / "a/x/1_fake/2.png").write_bytes(picture("x/1_fake/1.png"))
+    one = tabulated(tmp_path, folder="a", layout="auto")
+    assert any("1_fake/2.png = " in note and "count" in note for note in one.notes)
+    assert one.rows.label.tolist().count(1) == 1
+
+
+def test_both_classes_taken_for_one_are_told(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "0_real/1.png", "1_fake/1.png")
+    assert "layout: auto or label_by: folder" in discover(tmp_path, folder="a").notes[0]
+    assert discover(tmp_path, folder="a", label="real").notes == ()
+
+
+# Labels and splits as users have them
+
+
+def test_label_and_split_by_folder(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "Train/Real/x.png", "train/generated/y.png", "validation/human/z.png")
+    rows = table(tmp_path, folder="a", label_by="folder", split_by="folder")
+    assert [(row["label"], row["split"]) for row in rows] == [(0, "train"), (1, "train"), (0, "val")]
+    plant(tmp_path / "a", "other/real/x.png")
+    with pytest.raises(ConfigError, match=r"split_by: folder does not know 1 folder, e.g. 'other/real'"):
+        discover(tmp_path, folder="a", label_by="folder", split_by="folder")
+
+
+def write(base: Path, text: str) -> None:
+    (base / "list.csv").write_text(text)
+
+
+def test_a_table_of_path_label_and_split_goes_in_at_once(tmp_path: Path) -> None:
+    plant(tmp_path / "pictures", "a.png", "b.png", "c.png")
+    write(tmp_path, f"path,label,split\n{tmp_path}/pictures/a.png,real,train\nb.png,fake,test\nc.png,AI,val\n")
+    rows = table(tmp_path, manifest="list.csv", root="pictures")
+    assert [(row["label"], row["split"]) for row in rows] == [(0, "train"), (1, "test"), (1, "val")]
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("path,label\na.png,0\n", {}, r"label.* '0' \(first: .*list.csv:2\).*labels: \{0: fake\}"),
+        ("path,label\na.png,\nb.png,real\n", {}, r"label '' .*list.csv:2"),
+        ("path,label\na.png,real\n", {"label": "fake"}, "`label` has no effect"),
+        ("path\na.png\n", {"label_by": "column"}, "gives its rows no label"),
+        ("path,image\na.png,b.png\n", {}, "columns path and image.*rename the right one to 'file'"),
+        ("picture,label\na.png,real\n", {}, "'picture' is not a column of a manifest; allowed: .*file"),
+        ("file\n/elsewhere/a.png\n", {}, "outside the root"),
+        ("file\na.png\n", {"domain_by": "Male"}, "domain_by is 'Male', expected none or one of folder"),
+    ],
+)
+def test_bad_tables_are_told_the_way_out(tmp_path: Path, text: str, settings: dict[str, Any], message: str) -> None:
+    plant(tmp_path, "a.png", "b.png")
+    write(tmp_path, text)
+    with pytest.raises(ConfigError, match=message):
+        discover(tmp_path, manifest="list.csv", **settings)
+
+
+def test_numbers_count_where_they_are_explained(tmp_path: Path) -> None:
+    plant(tmp_path, "a.png", "b.png")
+    write(tmp_path, "image,label\na.png,0\nb.png,1\n")
+    rows = table(tmp_path, manifest="list.csv", labels={0: "fake", 1: "real"})
+    assert [row["label"] for row in rows] == [1, 0]
+
+
+def test_a_setting_without_effect_is_refused() -> None:
+    from stages.ingest import IngestConfig
+
+    for settings, message in (
+        ({"zip": "a", "root": "b"}, "root has no effect on zip"),
+        ({"folder": "a", "layout": "genimag"}, "did you mean 'genimage'"),
+        ({"folder": "a", "label": "fake", "label_by": "folder"}, "label has no effect beside label_by"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            IngestConfig.model_validate(settings)
