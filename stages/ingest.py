@@ -1,8 +1,8 @@
 """Find the images that go in: a folder, a manifest, a zip file, whatever `stages.READERS` knows.
 
 No pixel is decoded here. A row's id is the digest of its file's bytes, so that renaming, moving, packing or relabeling
-a file computes nothing again, and nothing about paths, labels or splits is part of the recipe; nor are the readers, as the
-bytes that they give are compared with the id. What is computed per row are
+a file computes nothing again, and nothing about paths, labels or splits is part of the recipe; nor are the readers, as
+the bytes that they give are compared with the id. What is computed per row are
 facts of the container (codec, native size, JPEG quantization tables, EXIF), which the audit compares between classes:
 published detectors have partly learned such facts and not the generator (Grommelt et al. 2024).
 """

@@ -140,15 +140,15 @@ def _declared() -> dict[str, tuple[Any, Any]]:
 
 def ingest_config() -> type[StageConfig]:
     """The config of `ingest`: a source, and what some readers and layouts may be told besides."""
-    sources: dict[str, Any] = {
+    fields: Any = {
         name: (reader.kind | None, row_setting(None, description=reader.description))
         for name, reader in readers().items()
     }
+    fields |= _declared()
     return create_model(
         "IngestConfig",
         __base__=LabelingConfig,
         __module__="stages.ingest",
         __doc__="Everything here only chooses rows: none of it enters a recipe.",
-        **sources,
-        **_declared(),
+        **fields,
     )

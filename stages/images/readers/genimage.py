@@ -1,4 +1,4 @@
-"""GenImage: `GENERATOR[/INNER]/{train,val}/{ai,nature}/FILE`, with or without the inner folder; a domain is a generator.
+"""GenImage: `GENERATOR[/INNER]/{train,val}/{ai,nature}/FILE`, with or without the inner folder; domains are generators.
 
 Its photographs keep the names that ImageNet gave them, so that exchanged classes are seen.
 """

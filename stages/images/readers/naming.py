@@ -205,8 +205,8 @@ def by_folder(
         first = min(lost)
         asked = way_out.format(PurePosixPath(first).name or "FOLDER")
         raise ConfigError(
-            f"{shown}: {setting} does not know {counted(len(lost), 'folder')}, e.g. {first or '.'!r} (of {lost[first]!r})"
-            f"; expected one of {', '.join(sorted(table))} in each path; rename it, or write {asked}"
+            f"{shown}: {setting} does not know {counted(len(lost), 'folder')}, e.g. {first or '.'!r} (of "
+            f"{lost[first]!r}); expected one of {', '.join(sorted(table))} in each path; rename it, or write {asked}"
         )
     return found
 
