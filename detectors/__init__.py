@@ -18,6 +18,7 @@ FAMILIES = {
     "neighbors": "detectors.neighbors",
     "fusion": "detectors.fusion",
     "published": "detectors.published_family",
+    "joint_classifier": "detectors.joint_classifier",
 }
 
 __all__ = ["FAMILIES", "PRESETS"]

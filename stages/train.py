@@ -25,7 +25,18 @@ from detectors.choosing import DetectorSchema, detector_config, family_module, m
 from detectors.contract import Control, DetectorConfig, Diverged, State
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
-from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, file_setting, setting
+from pipeline.stage import (
+    FitContext,
+    Input,
+    Kind,
+    Promise,
+    Rows,
+    Schema,
+    Stage,
+    StageConfig,
+    file_setting,
+    setting,
+)
 from stages.evaluation.detector_file import FeatureRows, promised, save_detector
 from stages.spectra import statistics_file
 from stages.training import progress
@@ -48,10 +59,11 @@ from stages.training.row_order import fingerprint, in_order
 __all__ = ["Train", "TrainConfig"]
 
 LOG = "log.jsonl"
-PRETRAINED = "stages.training.pretrained"
-"""Of those trainings alone that have this setting."""
+PRETRAINED, JOINT = "stages.training.pretrained", "stages.training.joint_classifier"
+GIVEN = {"published": PRETRAINED, "joint_classifier": JOINT}
+"""Families whose weights `pretrained` names, and who reads those of an entry of a manifest, or of a joint training."""
 UNNAMED = DetectorConfig(family="", feature="")
-"""The detector that an entry of a manifest says."""
+"""The detector that an entry or node says."""
 KEPT = ("detector", "threshold", "validation", "trained_on")
 """Entries of the card that `artifact.json` repeats, beside what was promised."""
 LEAST_ROWS = 2
@@ -70,7 +82,8 @@ class TrainConfig(StageConfig):
     pretrained: str | None = file_setting(
         None,
         description="instead of `detector` a published one, MANIFEST.yaml#ENTRY: the entry says how its file is used; "
-        "of `on` only validation rows are read, for calibration and a second threshold, or there is no `on`",
+        "of `on` only validation rows are read, for calibration and a second threshold, or there is no `on`; or a node "
+        "train_resynthesizer with `joint`: its classifier, on residuals that its re-synthesizer makes",
     )
     seed: int = setting(
         0,
@@ -97,14 +110,10 @@ class TrainConfig(StageConfig):
         if (self.pretrained is None) == (self.detector is UNNAMED):
             found = "both" if self.pretrained else "neither"
             raise ValueError(f"expected 'detector' or 'pretrained', found {found}")
-        if self.pretrained is None and self.detector.family == "published":
+        if self.detector.family in GIVEN and self.pretrained is None:
             raise ValueError(
-                "the family 'published' has its weights from a file; name an entry in 'pretrained' instead"
-            )
-        if self.pretrained is not None and "#" not in self.pretrained:
-            raise ValueError(
-                f"'pretrained' is {self.pretrained}, a file whose tensors do not tell strides, preprocessing and "
-                "threshold; expected MANIFEST.yaml#ENTRY, an entry that does"
+                f"the family '{self.detector.family}' has its weights from a file; name an entry, or the node of a "
+                "joint training, in 'pretrained' instead"
             )
         return self
 
@@ -123,6 +132,9 @@ class Train(Stage):
             description="rows of both classes with the detector's `feature`; may lack if published",
         ),
         "standardization": Input("artifact", required=False, takes="statistics", description="its statistics"),
+        "pretrained": Input(
+            "artifact", required=False, takes="re-synthesizer", description="a joint training, whose classifier it is"
+        ),
         "members": Input(
             "artifacts", required=False, takes="detector", description="of a fusion: the detectors that it is made of"
         ),
@@ -134,8 +146,10 @@ class Train(Stage):
 
     def schema(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Schema:
         """No rows come out; raises ValueError where rows or statistics are not what the detector reads."""
-        if "on" not in inputs and config.pretrained is None:
-            raise ValueError(f"lacks 'on' ({self.inputs['on'].description}), which 'detector' needs")
+        config = resolved(config, inputs)
+        if "on" not in inputs and config.detector.family != "published":
+            needing = "detector" if config.pretrained is None else "pretrained"
+            raise ValueError(f"lacks 'on' ({self.inputs['on'].description}), which '{needing}' needs")
         rows: Schema = inputs.get("on", {})
         check_members(config.detector, inputs, rows)
         if config.detector.fuses or "on" not in inputs:
@@ -152,6 +166,7 @@ class Train(Stage):
 
     def promise(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the detector reads."""
+        config = resolved(config, inputs)
         if config.detector.fuses:
             return promised_members(config.detector, inputs)
         rows = inputs.get("on")
@@ -165,7 +180,13 @@ class Train(Stage):
         return config.model_copy(update={"detector": detector})
 
     def check(self, config: TrainConfig, files: Mapping[str, Any]) -> None:
-        """Statistics are readable, and of use."""
+        """Statistics are readable, and of use; a file of weights has an entry."""
+        config = resolved(config, files)
+        if not config.detector.family:
+            raise ValueError(
+                f"'pretrained' is {config.pretrained}, a file whose tensors do not tell strides, preprocessing and "
+                "threshold; expected MANIFEST.yaml#ENTRY, an entry that does"
+            )
         if "standardization" in files:
             if not config.detector.standardizes:
                 raise ValueError(
@@ -175,14 +196,15 @@ class Train(Stage):
 
     def on_device(self, config: TrainConfig, models: Mapping[str, Any] = MappingProxyType({})) -> bool:
         """Only a family that is a network; the others give the same bytes on every device."""
+        config = resolved(config, models)
         if config.detector.fuses and models:
             return any(one.facts["runs_network"] for one in promises(models))
-        return config.detector.on_device or config.detector.fuses
+        return config.detector.on_device or config.detector.fuses or not config.detector.family
 
     def libraries_of(self, config: TrainConfig, models: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """Those of every training, and the family's."""
         of_members = sorted({name for one in promises(models) for name in one.facts["libraries"]})
-        return (*self.libraries, *config.detector.libraries, *of_members)
+        return (*self.libraries, *resolved(config, models).detector.libraries, *of_members)
 
     def environment(self, config: TrainConfig) -> Mapping[str, str]:
         """What the family's training depends on."""
@@ -190,11 +212,13 @@ class Train(Stage):
 
     def modules(self, config: TrainConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's module, and those that its config selects."""
-        more = () if config.pretrained is None else (PRETRAINED,)
+        config = resolved(config, files)
+        more = () if config.pretrained is None else (GIVEN[config.detector.family],)
         return (module_name(config.detector.family), *config.detector.modules, *more)
 
     def fit(self, config: TrainConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `model.safetensors`, `card.json`, and in `files` what the steps in the card need."""
+        config = resolved(config, promises_of(ctx))
         if "on" in views:
             card = self._card(config, views["on"], ctx)
         else:
@@ -205,7 +229,7 @@ class Train(Stage):
 
     def _card(self, config: TrainConfig, dataset: Any, ctx: FitContext) -> dict[str, Any]:
         """Train, or calibrate what was published, and write model and card; returns the card."""
-        published = import_module(PRETRAINED) if config.pretrained is not None else None
+        given = None if config.pretrained is None else import_module(GIVEN[config.detector.family])
         members = load_members(ctx.artifacts.get("members", ()))
         splits = {
             name: FeatureRows(in_order(rows), *fields_of(config.detector, members))
@@ -220,8 +244,8 @@ class Train(Stage):
             prepare(ctx.device, ctx.threads)
         control = _control(config, ctx)
         control.members = members
-        if published is not None:
-            control.weights = published.read_weights(config.detector, Path(ctx.files["pretrained"])).tensors
+        if given is not None:
+            control.weights = given.weights_of(config.detector, dataset, ctx)
         if config.standardization is not None:
             control.moments = statistics_file.load(_statistics_path(ctx))
         try:
@@ -249,10 +273,26 @@ class Train(Stage):
             "licences": licences(lineage),
             "lineage": lineage,
         }
-        if published is not None:
-            facts |= published.facts_of(config.detector, state, Path(ctx.files["pretrained"]), calibrated=True)
+        if given is not None:
+            facts |= given.card_of(config.detector, state, dataset, ctx)
         ctx.facts.update(promise)
         return save_detector(ctx.out, config.detector, state, facts)
+
+
+def resolved(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """The config with the detector that a joint training promises, where `pretrained` names one.
+
+    given: what planning has in place of files and inputs, as in `Stage.schema`.
+    """
+    promise = given.get("pretrained")
+    if not isinstance(promise, Promise):
+        return config
+    return config.model_copy(update={"detector": import_module(JOINT).detector_of(promise)})
+
+
+def promises_of(ctx: FitContext) -> dict[str, Promise]:
+    """What the artifacts of inputs that take one have promised."""
+    return {name: Promise(found[0].node, found[0].info.get("facts", {})) for name, found in ctx.artifacts.items()}
 
 
 def _splits(dataset: Rows, config: TrainConfig) -> dict[str, Rows]:

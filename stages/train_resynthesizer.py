@@ -36,7 +36,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.images.image_field import image_size
-from stages.resynthesis import weights
+from stages.resynthesis import joint_files, weights
 from stages.resynthesis.scale import SCALE
 from stages.weights.weights_file import WeightsError
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-CLASSIFIER = "classifier.safetensors"
 PERCEPTUAL = "stages.resynthesis.perceptual"
 JOINT, CLASSIFIERS = "stages.resynthesis.joint", "detectors.networks.resnet"
 LEAST_PERCEPTUAL = 16
@@ -229,8 +228,9 @@ class TrainResynthesizer(Stage):
         return {}
 
     def promise(self, config: TrainResynthesizerConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Architecture and task."""
-        return weights.promised(architecture_of(config, inputs.get("checkpoint")), config.task)
+        """Architecture and task, and the classifier of a joint training."""
+        architecture = architecture_of(config, inputs.get("checkpoint"))
+        return {**weights.promised(architecture, config.task), **joint_files.promised(config.joint)}
 
     def modules(
         self, config: TrainResynthesizerConfig, files: Mapping[str, Any] = MappingProxyType({})
@@ -413,7 +413,7 @@ def publish(
     tensors = tensors_of(training.network)
     header = weights.save(ctx.out / weights.FILE, architecture, config.task, tensors)
     if config.joint is not None:
-        save_classifier(ctx.out / CLASSIFIER, config.joint, tensors_of(training.classifier))
+        joint_files.save_classifier(ctx.out / joint_files.CLASSIFIER, config.joint, tensors_of(training.classifier))
     figures = training.validate()
     if config.task != "SR":
         figures |= {f"{name}_degraded": value for name, value in training.fidelity(config.task).items()}
@@ -421,7 +421,7 @@ def publish(
     counts = {names[label]: {split: len(part) for split, part in some.items()} for label, some in rows.items()}
     prints = {names[label]: {split: fingerprint(part) for split, part in some.items()} for label, some in rows.items()}
     files = {"checkpoint": start, "perceptual": ctx.files.get("perceptual")}
-    card = {
+    card: dict[str, Any] = {
         "network": weights.NETWORK,
         "size": header.size,
         "task": config.task,
@@ -434,19 +434,8 @@ def publish(
         "data_fingerprint": prints,
         "figures": figures,
     }
+    if config.joint is not None:
+        card["fake_ids"] = joint_files.ids_digest(rows[FAKE]["train"])
     publish_training(ctx, card, TrainResynthesizer.libraries, log)
-    ctx.facts.update({"size": header.size, "task": config.task})
-
-
-def save_classifier(path: Path, joint: JointSettings, tensors: Mapping[str, Any]) -> None:
-    """Weights of the classifier of a joint training, with a header that says which network it is."""
-    from pipeline.atomic import write_bytes
-    from stages.weights import safetensors_file
-
-    about = {
-        "format": weights.FORMAT,
-        "network": joint.classifier,
-        "feature": joint.feature,
-        "classes": ["real", "fake"],
-    }
-    write_bytes(path, safetensors_file.pack(tensors, about))
+    promise = {**weights.promised(architecture, config.task), **joint_files.promised(config.joint)}
+    ctx.facts.update({"size": header.size, **promise})

@@ -12,13 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from detectors import published_family
 from detectors.contract import State
 from detectors.published_family import Config
 from pipeline.contents import file_sha256
 from pipeline.errors import StageError
 from pipeline.lineage import KeptChain, KeptChains
-from pipeline.stage import FitContext
+from pipeline.stage import FitContext, Rows
 from stages.evaluation.detector_file import promised, save_detector
 from stages.weights.detector_entries import entry_of
 from stages.weights.detectors import read_detector, state_dicts
@@ -68,6 +70,18 @@ def facts_of(config: Config, state: State, path: Path, calibrated: bool) -> dict
         "published_threshold": published_family.published_threshold(config, state.plain),
         "trained_on": list(config.learned_from),
     }
+
+
+def weights_of(config: Config, rows: Rows, ctx: FitContext) -> Mapping[str, NDArray[Any]]:
+    """Tensors of the file that the setting names. Raises StageError."""
+    del rows
+    return read_weights(config, Path(ctx.files[SETTING])).tensors
+
+
+def card_of(config: Config, state: State, rows: Rows, ctx: FitContext) -> dict[str, Any]:
+    """What the card has beside that of a training, after a calibration on rows."""
+    del rows
+    return facts_of(config, state, Path(ctx.files[SETTING]), calibrated=True)
 
 
 def publish(config: Config, ctx: FitContext) -> dict[str, Any]:
