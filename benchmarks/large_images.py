@@ -24,9 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import emit
+from pipeline.contents import file_sha256
 from pipeline.running.executors import Executors, Stop
 from pipeline.running.progress import Bars
-from pipeline.running.tasks import CheckedFile, Facts, Parent, ShardTask
+from pipeline.running.proof import CheckedFile, Claim
+from pipeline.running.tasks import Facts, Parent, ShardTask
 from pipeline.runs import this_run
 from pipeline.stage import ID, Field, Kind, Stage, StageConfig
 from pipeline.storage.shards import rows_per_shard
@@ -58,7 +60,7 @@ def stages() -> dict[str, tuple[Stage, StageConfig]]:
 def features(folder: Path, name: str) -> tuple[int, float]:
     """Rows of all shards, and the peak of this process in MiB."""
     stage, config = stages()[name]
-    files = {"model": CheckedFile(MODEL, hashlib.sha256(MODEL.read_bytes()).hexdigest())} if name == "residual" else {}
+    files = {"model": CheckedFile(MODEL, file_sha256(MODEL))} if name == "residual" else {}
     images_schema = {"image": Field("uint8", (SIDE, SIDE, 3))}
     schema = stage.schema(config, {"of": images_schema})
     rows = rows_per_shard(schema)
@@ -73,7 +75,7 @@ def features(folder: Path, name: str) -> tuple[int, float]:
         store.stage_shard("equalize", chain, ids, {"image": images}, images_schema, run)
         parent = Parent("equalize", chain, images_schema, ids)
         index = np.zeros(rows, np.int64) if stage.kind is Kind.EXPAND else None
-        task = ShardTask(facts, name, stage, config, fresh, schema, ids, (parent,), index, files=files)
+        task = ShardTask(facts, name, stage, config, fresh, schema, ids, (parent,), index, claim=Claim({}, {}, files))
         waiting.append(executors.submit(name, task, Bars(quiet=True), Stop()))
     for future in waiting:
         future.result()

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.measure import alternate, emit
 from benchmarks.random_gather import make_dataset
+from detectors.seeding import seeded
 from pipeline.loader import Loader
 
 ROWS, BATCH = 2048, 64
@@ -23,15 +24,15 @@ def main() -> None:
     from torch import nn
 
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     random = np.random.default_rng(1)
     images = random.integers(0, 256, (ROWS, 3, 64, 64), dtype=np.uint8)
     labels = random.integers(0, 2, ROWS).astype(np.uint8)
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 1),
-    )  # fmt: skip
+    with seeded(0):
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 1),
+        )  # fmt: skip
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
 
     def epoch(loader: Loader) -> None:

@@ -5,7 +5,6 @@ What a card says decides only which content is wanted. Whatever is found is comp
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.contents import file_sha256
 from pipeline.declaring.document import load
 from pipeline.declaring.file_settings import SHIPPED
 from pipeline.errors import ConfigError, StageError
@@ -102,8 +102,7 @@ def _unlike(path: Path, kept: KeptFile) -> str:
             return "is no regular file"
         if status.st_size != kept.size:
             return f"has {status.st_size:,} bytes"
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_sha256(path)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return "" if found == kept.sha256 else f"has SHA-256 {found[:12]}..."

@@ -100,7 +100,7 @@ def test_rows_of_other_fakes_are_refused(done: Project) -> None:
         (
             "    joint: {classifier: compact, learning_rate: 0.1}\n",
             "    patch: 32\n",
-            "is node 'both', which trains no cl",
+            "'both', which trains no cl",
         ),
         ("on: residuals, ", "", "lacks 'on' .*, which 'pretrained' needs"),
         ("model: both}", "model: both, levels: [stage1]}", "the rows of 'on' have no field 'residual_pixel'"),
