@@ -18,6 +18,9 @@ METRICS = {
 }
 """Heading of a column -> metric of `evaluate`."""
 
+PUBLISHED = {"as published": "accuracy_published"}
+"""Likewise, where a detector's authors have published a rule of their own."""
+
 TEMPLATE = """\
 <p class="soft">Area under the ROC curve. A frame marks fakes of a source that the detector was trained on; 0.5 is
 chance.</p>
@@ -33,7 +36,8 @@ color: {{ cell.color }}">{{ cell.text }}</td>{% endfor %}</tr>
 <details class="numbers"{% if rows | length <= 48 %} open{% endif %}><summary>All numbers ({{ rows | length }}
 rows)</summary>
 <p class="soft">Small print: 95 % intervals. AP and AUC need no threshold; accuracy, TPR and TNR use the threshold
-of the detector ({{ threshold_rule }}); "at 0.5" uses 0.5.</p>
+of the detector ({{ threshold_rule }}); "at 0.5" uses 0.5{% if published %}; "as published" is the accuracy of the rule
+that a detector's authors published, before any calibration{% endif %}.</p>
 <div class="wide"><table>
 <thead><tr><th>Detector</th><th>Trained on</th><th>Variant</th><th>Fakes of</th><th class="number">Real / fake</th>
 {% for name in metric_names %}<th class="number">{{ name }}</th>{% endfor %}<th class="number">Threshold</th></tr>
@@ -61,6 +65,8 @@ def content(given: Given) -> Mapping[str, Any]:
         evaluations, key=lambda one: (one["model"]["detector"], one["model"]["trained_on"], one["model"]["key"])
     )
     lines: list[dict[str, Any]] = []
+    published = any(name in row for one in evaluations for row in one["rows"] for name in PUBLISHED.values())
+    metrics = METRICS | PUBLISHED if published else METRICS
     for result in ordered:
         for number, row in enumerate(result["rows"]):
             if row["source"] == POOLED and len(_sources([result], row["variant"])) == 1:
@@ -76,13 +82,14 @@ def content(given: Given) -> Mapping[str, Any]:
                 "n_real": row["n_real"],
                 "n_fake": row["n_fake"],
                 "threshold": f"{row['threshold']:.3f}",
-                "metrics": [_metric(row, name) for name in METRICS.values()],
+                "metrics": [_metric(row, name) for name in metrics.values()],
             })  # fmt: skip
     matrix = {"columns": columns, "rows": [_matrix_row(result, columns) for result in ordered]}
     return {
         "matrix": matrix,
         "rows": lines,
-        "metric_names": list(METRICS),
+        "metric_names": list(metrics),
+        "published": published,
         "threshold_rule": "; ".join(rules),
         "doubts": _doubts(ordered),
     }
@@ -110,6 +117,9 @@ def _reals(evaluations: Sequence[Results], variant: str) -> str:
 
 
 def _metric(row: Mapping[str, Any], name: str) -> dict[str, str]:
+    """A number and its interval; empty where the detector has none."""
+    if name not in row:
+        return {"text": "", "interval": ""}
     low, high = row[f"{name}_interval"]
     return {"text": f"{row[name]:.3f}", "interval": f"{low:.3f} – {high:.3f}"}
 
