@@ -7,7 +7,7 @@ epoch, so a killed fit goes on with the same trajectory. Scoring pads micro-batc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,11 +89,19 @@ def fit(config: Config, train: Examples, val: Examples, control: Control) -> Sta
         "intercept": intercept,
         "epoch": epoch,
         "ended_by": ended_by,
-        "still_improving": ended_by == "epochs" and epoch == len(course.log),
+        "still_improving": ended_by == "epochs" and _best(config, course.log) == len(course.log),
         "validation_loss": [entry["validation_loss"] for entry in course.log],
         "receptive_field": field_of_a_cell(config, train.shape, train.axes),
     }
     return State(tensors, {**state.plain, **chosen})
+
+
+def _best(config: Config, log: Sequence[Mapping[str, float]]) -> int:
+    """Number from 1 of the epoch that validation finds best, also where the last one stays whatever it says."""
+    if config.training.select != "last":
+        return config.chosen(log) + 1
+    losses = [entry["validation_loss"] for entry in log]
+    return losses.index(min(losses)) + 1
 
 
 def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:

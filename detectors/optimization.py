@@ -14,6 +14,9 @@ from detectors.schedules.constant import Constant
 if TYPE_CHECKING:
     import torch
 
+BLIND = ("constant", "quarter_cosine", "steps")
+"""Rules of rates that count epochs and read nothing else."""
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -57,17 +60,28 @@ class Training(parts.Settings):
     epochs: int = Field(default=50, ge=1, description="passes over the training rows at most")
     batch: int = Field(default=32, ge=2, description="rows per step")
     balance: bool = Field(default=True, description="as many real as fake rows in an epoch, rare ones repeated")
-    select: Literal["loss", "accuracy", "cell_accuracy"] = Field(
+    select: Literal["loss", "accuracy", "cell_accuracy", "last"] = Field(
         default="loss",
         description="what of validation chooses the epoch, both classes with equal weight: loss; share of rows, or of "
-        "all cells of a map, on the right side of 0",
+        "all cells of a map, on the right side of 0; or last: nothing does, the last one stays",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the network; weights stay float32"
     )
 
+    @model_validator(mode="after")
+    def _rules_read_what_selects(self) -> Training:
+        if self.select == "last" and (self.stop is not None or self.rate.rule not in BLIND):
+            raise ValueError(
+                f"'select: last' leaves nothing that a rule could read; remove 'stop' and take one of "
+                f"{', '.join(BLIND)} as 'rate', or select otherwise"
+            )
+        return self
+
     def selecting(self) -> tuple[str, float]:
-        """Name of the validation's number that chooses, and the sign with which a larger one is better."""
+        """Name of the log's number that chooses, and the sign with which a larger one is better."""
+        if self.select == "last":
+            return "epoch", 1.0
         return f"validation_{self.select}", -1.0 if self.select == "loss" else 1.0
 
 

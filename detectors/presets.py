@@ -160,7 +160,8 @@ for _side in ("row-profile", "column-profile"):
 
 # He et al. 2021, section 4.5: momentum, a tenth of the rate after epoch 10; the batch is not stated. Their program has
 # a quarter of a cosine over 100 epochs and batches of 10, and takes gradients 0.02 times before the decay is added, so
-# that its rate 0.01 and decay 1e-4 act as these. It mirrors images before the residual is made; stored ones stay.
+# that its rate 0.01 and decay 1e-4 act as these; it keeps the last epoch. It mirrors half of the images before the
+# residual is made, which is no augmentation of stored residuals: for `code`, put the stage flip before residual.
 HE2021: dict[str, dict[str, Any]] = {
     "paper": {
         "optimizer": {"method": "sgd", "momentum": 0.9, "weight_decay": 1e-4},
@@ -174,6 +175,8 @@ HE2021: dict[str, dict[str, Any]] = {
         "rate": {"rule": "quarter_cosine", "epochs": 100},
         "epochs": 100,
         "batch": 10,
+        "balance": False,
+        "select": "last",
     },
 }
 for _level in ("pixel", *(f"stage{_stage}" for _stage in range(1, 6))):

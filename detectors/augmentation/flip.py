@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 class Flip(parts.Augmentation):
-    """How often; a map of frequencies has no sides, and a residual is that of its image alone."""
+    """How often; a map of frequencies has no sides.
+
+    A residual is that of its image alone: reduction commutes with mirroring, a re-synthesizer does not, so that the
+    mirrored residual is not that of the mirrored image (docs/features.md says how far). The stage `flip` before
+    `residual` gives both.
+    """
 
     acts_on: ClassVar[tuple[str, ...]] = ("image",)
 

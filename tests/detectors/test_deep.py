@@ -345,6 +345,24 @@ def test_the_epoch_is_the_one_that_the_selected_number_chooses() -> None:
         assert state.plain["still_improving"] == (values.index(max(values)) == len(values) - 1)
 
 
+def test_the_last_epoch_stays_where_nothing_chooses() -> None:
+    settings, make = CASES["deep"]
+    logs: list[Any] = []
+    chosen = detector_config({**settings, "training": {**settings["training"], "select": "last", "epochs": 4}})
+    state = deep.fit(chosen, make(96, 1), make(40, 2), Control(seed=5, log=logs.append))  # type: ignore[arg-type]
+    losses = [entry["validation_loss"] for entry in logs[-1]]
+    assert state.plain["epoch"] == len(losses) == 4
+    assert state.plain["still_improving"] == (losses.index(min(losses)) == 3)
+    shorter = detector_config({**settings, "training": {**settings["training"], "select": "last", "epochs": 3}})
+    third = deep.fit(shorter, make(96, 1), make(40, 2), Control(seed=5))  # type: ignore[arg-type]
+    best = deep.fit(
+        detector_config({**settings, "training": {**settings["training"], "epochs": 4}}),  # type: ignore[arg-type]
+        make(96, 1), make(40, 2), Control(seed=5),  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert not equal(third, state)
+    assert equal(best, state) == (best.plain["epoch"] == 4)
+
+
 def test_a_training_that_diverges_says_so() -> None:
     settings, make = CASES["deep"]
     config: Any = detector_config({**settings, "training": {**settings["training"], "learning_rate": 1e30}})
@@ -397,6 +415,8 @@ def test_a_patch_head_trains_on_cells_and_scores_rows_of_other_sizes_after_resiz
         ),
         ({"training": {"batch": 1}}, "'training.batch' is 1; expected greater than or equal to 2"),
         ({"training": {"select": "cell_accuracy"}}, "has no effect without the head 'patches'; select accuracy"),
+        ({"training": {"select": "last", "stop": {"rule": "patience"}}}, "'select: last' leaves nothing that a rule"),
+        ({"training": {"select": "last", "stop": None, "rate": {"rule": "plateau"}}}, "one of constant, quarter_co"),
         ({"augmentation": [{"augmentation": "flip"}] * 2}, "'augmentation' is flip, flip; expected different ones"),
         ({"preprocessing": {"band": "low"}}, "'band' has no effect with scaling 'none'; remove it"),
         ({"preprocessing": {"crop": {}}}, "lacks 'preprocessing.crop.size'"),

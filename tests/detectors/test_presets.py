@@ -48,6 +48,7 @@ def test_trainings_of_residuals_are_those_of_paper_and_code() -> None:
         assert code.learning_rate == pytest.approx(0.01 * 0.02)
         assert code.optimizer.weight_decay == pytest.approx(1e-4 / 0.02)
         assert (code.rate.rule, code.epochs, code.batch) == ("quarter_cosine", 100, 10)
+        assert (paper.select, code.select, paper.balance, code.balance) == ("loss", "last", True, False)
 
 
 @pytest.mark.parametrize(("block", "patience"), [(1, 50), (2, 20), (3, 10), (4, 10), (5, 10)])
