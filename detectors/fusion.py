@@ -7,17 +7,15 @@ field, so a row comes as one entry of a structured array; a row is never joined 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from detectors import FAMILIES
 from detectors.calibration import calibrated, logistic, platt
+from detectors.choosing import detector_config, family_module
 from detectors.contract import Control, DetectorConfig, Examples, Member, Shapes, State, check_state
 
 NUMBERS = ("slope", "intercept")
@@ -64,15 +62,12 @@ def member(card: Any) -> Member:
     """The member of a card (plain data), without its tensors. Raises ValueError where it is none."""
     found, plain = (card.get(name) if isinstance(card, Mapping) else None for name in ("config", "state"))
     family = found.get("family") if isinstance(found, Mapping) else None
-    if family not in FAMILIES or family == "fusion" or not isinstance(plain, Mapping):
+    if not isinstance(family, str) or family == "fusion" or not isinstance(plain, Mapping):
         raise ValueError("its 'members' are no cards of detectors")
-    module = import_module(FAMILIES[str(family)])
     try:
-        config = module.Config.model_validate_json(json.dumps(found))
-    except ValidationError as error:
-        raise ValueError(
-            f"the card of its member '{family}' does not fit this version: {error.errors()[0]['msg']}"
-        ) from None
+        module, config = family_module(family), detector_config(found)
+    except ValueError as error:
+        raise ValueError(f"the card of its member '{family}' does not fit this version: {error}") from None
     return Member(module, config, State({}, plain), card)
 
 

@@ -7,6 +7,10 @@ from typing import Any
 NEIGHBORS = [1, *(2**power + 1 for power in range(1, 11))]
 
 IMAGENET: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225]}
+CLIP: dict[str, Any] = {
+    "mean": [0.48145466, 0.4578275, 0.40821073],
+    "deviation": [0.26862954, 0.26130258, 0.27577711],
+}
 
 CNNDETECTION: dict[str, Any] = {
     "learning_rate": 1e-4,
@@ -221,6 +225,57 @@ for _name, (_size, _patience, _network) in CHAI2020.items():
             "epochs": 1000,
             "select": "cell_accuracy" if _cells else "accuracy",
         },
+    }
+
+# Tan et al. 2024, Cavia et al. 2024 and Liang et al. 2025, as their programs train: images of 256 pixels, of which
+# crops of 224 are drawn and mirrored. They score whole images of 256; here a training and a scoring see as many pixels.
+# Tiny-LaDeDa learned logits that LaDeDa gives to patches; here it learns labels, with the same optimizer.
+SMALL_TRACES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "npr": (
+        {"architecture": "npr"},
+        IMAGENET,
+        {
+            "learning_rate": 2e-4,
+            "rate": {"rule": "steps", "after": [11, 21, 31, 41], "by": 0.8},
+            "epochs": 50,
+            "select": "last",
+        },
+    ),
+    "ladeda": (
+        {"architecture": "ladeda"},
+        IMAGENET,
+        {
+            "learning_rate": 1e-4,
+            "rate": {"rule": "plateau", "protocol": "reference", "patience": 15, "by": 0.9, "rates": 44},
+            "select": "accuracy",
+            "batch": 64,
+            "epochs": 1000,
+        },
+    ),
+    "tiny-ladeda": (
+        {"architecture": "tiny_ladeda"},
+        IMAGENET,
+        {"learning_rate": 2e-4, "select": "accuracy", "epochs": 100},
+    ),
+    "ferretnet-s": (
+        {"architecture": "ferretnet"},
+        CLIP,
+        {
+            "optimizer": {"method": "adam", "betas": [0.937, 0.999], "weight_decay": 5e-4},
+            "learning_rate": 2e-4,
+            "select": "accuracy",
+            "epochs": 100,
+        },
+    ),
+}
+for _name, (_network, _colors, _training) in SMALL_TRACES.items():
+    PRESETS[_name] = {
+        "family": "deep",
+        "feature": "image",
+        "network": _network,
+        "preprocessing": {"crop": {"size": 224}, "scaling": "unit", **_colors},
+        "augmentation": [{"augmentation": "crop", "size": 224}, {"augmentation": "flip"}],
+        "training": _training,
     }
 # Afchar et al. 2018 as a baseline of Chai et al. 2020: squared error; the stop rule is that of the others
 PRESETS["mesoinception4"] = {

@@ -13,20 +13,41 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detectors.calibration import calibrated, logistic, platt
 from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
 from detectors.decisions import Decision, fake_logit, takes_ties
 from detectors.published import PUBLISHED
-from detectors.published_preprocessing import Preprocessing, tiles
+from detectors.published_preprocessing import Preprocessing, standardized, tiles
 
 NUMBERS = ("slope", "intercept")
 """Of a state's plain data."""
 
 BLOCK_ROWS = 512
+MOMENTS = ("dct_mean", "dct_var")
+"""Tensors of a state whose preprocessing is standardized, beside those of the network."""
+
 LARGEST, DEEPEST = 65_536, 100
 """Widths and depths that a card may ask for."""
+
+
+class MomentFile(BaseModel):
+    """A file in the folder of the weights, with one tensor (channels, rows, columns)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="its name")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="its digest; planning asks for it")
+
+
+class Moments(BaseModel):
+    """Mean and variance of each coefficient of a spectrum, over somebody's training rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    mean: MomentFile
+    variance: MomentFile
 
 
 class Config(DetectorConfig):
@@ -42,6 +63,7 @@ class Config(DetectorConfig):
     architecture: str = Field(description="class of the network, and its module")
     arguments: dict[str, Any] = Field(description="of the network")
     preprocessing: Preprocessing | None = Field(description="of a picture; null: rows are read as they are")
+    moments: Moments | None = Field(None, description="with the cosine spectrum: files that standardize it")
     decision: Decision = Field(description="how the output is read")
     micro_batch: int = Field(8, ge=1, description="rows per forward pass, padded to this size")
     learned_from: tuple[str, ...] = Field((), description="sources of the fakes that its authors trained it with")
@@ -70,6 +92,8 @@ class Config(DetectorConfig):
             raise ValueError(f"'arguments' of {self.network} are {given}, expected {fixed}")
         if (self.preprocessing is None) != (known.preprocessing is None):
             raise ValueError(f"'preprocessing' of {self.network} is for pictures; expected it there and nowhere else")
+        if (self.preprocessing is not None and self.preprocessing.spectrum == "cosine") != (self.moments is not None):
+            raise ValueError("'moments' go with the cosine spectrum and with nothing else; give both or neither")
         return self
 
     @property
@@ -139,7 +163,8 @@ def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, 
     """Of a state's tensors."""
     del feature
     network = empty(config, plain.get("sizes"))
-    return {name: tuple(one.shape) for name, one in network.state_dict().items()}
+    moments = dict.fromkeys(MOMENTS if config.moments else (), (3, "rows", "columns"))
+    return {name: tuple(one.shape) for name, one in network.state_dict().items()} | moments
 
 
 def as_published(config: Config, tensors: Mapping[str, NDArray[Any]]) -> State:
@@ -174,14 +199,15 @@ def decision(config: Config, state: State, features: NDArray[Any], device: str =
     import torch
 
     network = empty(config, state.plain.get("sizes"))
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in state.tensors.items()}
+    of_network = {name: value for name, value in state.tensors.items() if name not in MOMENTS}
+    tensors = {name: torch.from_numpy(np.array(value)) for name, value in of_network.items()}
     network.load_state_dict(tensors, assign=True)
     network = network.to(device).eval()
     found = []
     with torch.inference_mode():
         for rows, count in _padded(features, config.micro_batch):
             logits, areas = [], []
-            for part, area in _parts(config, _prepared(config, rows)):
+            for part, area in _parts(config, _prepared(config, state, rows)):
                 output = network(torch.from_numpy(np.ascontiguousarray(part)).to(device)).cpu().numpy()
                 logits.append(fake_logit(output, config.decision))
                 areas.append(area)
@@ -196,7 +222,7 @@ def _padded(rows: NDArray[Any], size: int) -> Iterator[tuple[NDArray[Any], int]]
         yield rows[places], min(size, len(rows) - start)
 
 
-def _prepared(config: Config, rows: NDArray[Any]) -> NDArray[np.float32]:
+def _prepared(config: Config, state: State, rows: NDArray[Any]) -> NDArray[np.float32]:
     """What the network gets of rows as stored."""
     if config.preprocessing is None:
         return rows.astype(np.float32)
@@ -205,7 +231,15 @@ def _prepared(config: Config, rows: NDArray[Any]) -> NDArray[np.float32]:
             f"{config.network} reads pictures (height, width, 3) of 8 bits, but '{config.feature}' is "
             f"{rows.shape[1:]} of {rows.dtype}; name the field of the images in 'feature'"
         )
-    return np.stack([config.preprocessing(row) for row in rows])
+    made = np.stack([config.preprocessing(row) for row in rows])
+    if config.moments is None:
+        return made
+    mean, variance = (state.tensors[name] for name in MOMENTS)
+    if made.shape[1:] != mean.shape:
+        raise ValueError(
+            f"spectra of {config.network} are {made.shape[1:]}, but their moments {mean.shape}; set the crop of these"
+        )
+    return standardized(made.astype(np.float64), mean, variance)
 
 
 def _parts(config: Config, x: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], int]]:

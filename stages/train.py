@@ -187,6 +187,8 @@ class Train(Stage):
                 f"'pretrained' is {config.pretrained}, a file whose tensors do not tell strides, preprocessing and "
                 "threshold; expected MANIFEST.yaml#ENTRY, an entry that does"
             )
+        if config.detector.family == "published" and "pretrained" in files:
+            import_module(PRETRAINED).check_files(config.detector, Path(files["pretrained"]))
         if "standardization" in files:
             if not config.detector.standardizes:
                 raise ValueError(

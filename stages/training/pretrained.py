@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from detectors import published_family
@@ -23,7 +24,7 @@ from pipeline.lineage import KeptChain, KeptChains
 from pipeline.stage import FitContext, Rows
 from stages.evaluation.detector_file import promised, save_detector
 from stages.weights.detector_entries import entry_of
-from stages.weights.detectors import read_detector, state_dicts
+from stages.weights.detectors import read_detector, read_tensor, state_dicts
 from stages.weights.weights_file import WeightsError
 
 SETTING = "pretrained"
@@ -48,14 +49,54 @@ def detector_of(named: str, entry: Mapping[str, Any]) -> Config:
     return config
 
 
+def check_files(config: Config, path: Path) -> None:
+    """Raise ValueError unless the files that an entry names beside its weights are those that it means.
+
+    path: of the weights
+    """
+    for file in () if config.moments is None else (config.moments.mean, config.moments.variance):
+        place = path.parent / file.file
+        if not place.is_file():
+            raise ValueError(
+                f"{config.name}: {place} is not a file; its input is standardized by two more files of its authors "
+                f"({config.moments.mean.file}, {config.moments.variance.file}), which lie beside the weights"
+            )
+        found = file_sha256(place)
+        if file.sha256 is None:
+            raise ValueError(
+                f"{config.name} lacks the 'sha256' of {file.file}; if {place} is the right file, add 'sha256: {found}' "
+                "beside its name"
+            )
+        if found != file.sha256:
+            raise ValueError(
+                f"{config.name}: {place} has the SHA-256 {found[:12]}..., but its entry says {file.sha256[:12]}...; "
+                "get the right file, or correct the entry"
+            )
+
+
+def _read_moments(config: Config, path: Path) -> dict[str, NDArray[np.float32]]:
+    """The tensors that standardize, checked again. Raises ValueError or WeightsError."""
+    if config.moments is None:
+        return {}
+    check_files(config, path)
+    read = [read_tensor(path.parent / one.file) for one in (config.moments.mean, config.moments.variance)]
+    mean, variance = (np.asarray(one, dtype=np.float32) for one in read)
+    if mean.ndim != 3 or mean.shape[0] != 3 or mean.shape != variance.shape:
+        raise ValueError(f"its moments are {mean.shape} and {variance.shape}, expected twice (3, rows, columns)")
+    if not (variance > 0).all():
+        raise ValueError(f"{config.moments.variance.file} has variances of 0 or less")
+    return dict(zip(published_family.MOMENTS, (mean, variance), strict=True))
+
+
 def read_weights(config: Config, path: Path) -> State:
-    """The tensors of a file, exactly those of the network. Raises StageError."""
+    """The tensors of a file, exactly those of the network, and those that standardize. Raises StageError."""
     try:
         likely = max(state_dicts(path), key=lambda state: len(state.tensors), default=None)
         sizes = published_family.sizes_of(config, likely.shapes if likely else {})
         network = published_family.empty(config, sizes)
         expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-        return published_family.as_published(config, read_detector(path, expected, config.network).tensors)
+        tensors = {**read_detector(path, expected, config.network).tensors, **_read_moments(config, path)}
+        return published_family.as_published(config, tensors)
     except WeightsError as error:
         raise StageError(str(error)) from None
     except ValueError as error:

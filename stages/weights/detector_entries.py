@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detectors.choosing import detector_config
 from detectors.published import PUBLISHED
-from detectors.published_family import Config
+from detectors.published_family import Config, Moments
 from pipeline.errors import ConfigError
 from pipeline.sentences import describe, nearest
 from pipeline.yaml_text import SETTINGS, compose, read_text
@@ -53,6 +53,7 @@ class Entry(BaseModel):
     feature: str = Field("image", description="field of the rows that it reads")
     preprocessing: dict[str, Any] | None = Field(None, description="settings that differ from the network's own")
     arguments: dict[str, str] = Field({}, description="of the network, where the file does not tell them")
+    moments: Moments | None = Field(None, description="files beside the weights that standardize a cosine spectrum")
     decision: str | None = Field(None, description="how the output is read, where it differs")
     micro_batch: int = Field(8, ge=1, description="rows per forward pass")
     published: tuple[Published, ...] = Field((), description="numbers of its authors")
@@ -76,11 +77,6 @@ class Entry(BaseModel):
                     f"its authors do not say '{argument}'; copy the entry into a manifest of yours and choose one of "
                     f"{', '.join(known.options.get(argument, ()))}"
                 )
-        if known.preprocessing is not None and known.preprocessing.spectrum == "cosine":
-            raise ValueError(
-                f"{self.network} standardizes its input by two more files of its authors (dct_mean, dct_var), which an "
-                "entry cannot name; its network and preprocessing are in `detectors`"
-            )
         preprocessing: Any = None
         if known.preprocessing is not None:
             plain = asdict(known.preprocessing)
@@ -95,6 +91,7 @@ class Entry(BaseModel):
             "architecture": known.network,
             "arguments": arguments,
             "preprocessing": preprocessing,
+            "moments": None if self.moments is None else self.moments.model_dump(),
             "decision": self.decision or known.decision,
             **{fact: getattr(self, fact) for fact in OF_THE_CONFIG},
         })  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from detector_page import detector_project
 
@@ -16,7 +17,9 @@ from detectors.choosing import module_name
 from pipeline.declaring.config import load_pipeline
 from pipeline.errors import ConfigError, StageError
 from pipeline.inputs.scan import Scan
+from pipeline.open import open_node
 from pipeline.planning.plan import make_plan
+from pipeline.running.run import run
 from pipeline.storage.store import Store
 from stages.evaluation.detector_file import load_detector
 
@@ -77,6 +80,20 @@ def test_imports_by_name_are_refused_as_in_a_stage(project: Path) -> None:
     edit(project, DECISION, "    return importlib.import_module('math').pi * (real - fake)\n")
     with pytest.raises(StageError, match=r"nearest_mean\.py:\d+ uses importlib.import_module, and edits of"):
         planned(project)
+
+
+def test_a_fusion_has_it_as_a_member_and_its_card_is_read_again(project: Path) -> None:
+    with project.open("a") as file:
+        file.write("  other: {stage: train, on: spectra, detector: profile-svm}\n")
+        file.write("  both: {stage: train, on: spectra, members: [mine, other], detector: fusion}\n")
+    run(load_pipeline(project), ["both"], 1)
+    found = {name: load_detector(one.found.path) for name, one in planned(project).items() if one.found}
+    rows = open_node(project, "spectra")
+    mean = (found["mine"](rows).astype(np.float64) + found["other"](rows)) / 2
+    state: Any = found["both"].card["state"]
+    assert [card["family"] for card in state["members"]] == [MODULE, "svm"]
+    expected = 1 / (1 + np.exp(-(state["slope"] * mean + state["intercept"])))
+    np.testing.assert_allclose(found["both"](rows), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from detectors.choosing import detector_config
 from detectors.composed import without_values
 from detectors.composition import Config
 from detectors.presets import PRESETS
+from detectors.schedules import steps
 from pipeline.stage import MAPS, PICTURE, SPECTRA
 
 DEEP = [name for name, settings in PRESETS.items() if settings["family"] == "deep"]
@@ -58,3 +59,29 @@ def test_patch_networks_stop_as_published(block: int, patience: int) -> None:
     assert (config.preprocessing.resize.size, config.preprocessing.resize.filter) == (299, "lanczos")
     assert config.training.select == "cell_accuracy"
     assert config.training.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("npr", 1_437_761), ("ladeda", 13_641_793), ("tiny-ladeda", 1_297), ("ferretnet-s", 126_289)],
+)
+def test_networks_of_small_traces_are_the_published_ones(name: str, parameters: int) -> None:
+    config: Any = detector_config(name)
+    network = without_values(config, *ROWS["image"])
+    assert sum(one.numel() for one in network.parameters()) == parameters
+
+
+def test_trainings_of_small_traces_are_those_of_their_programs() -> None:
+    found = {name: training(name) for name in ("npr", "ladeda", "tiny-ladeda", "ferretnet-s")}
+    assert [one.learning_rate for one in found.values()] == [2e-4, 1e-4, 2e-4, 2e-4]
+    assert [(one.batch, one.epochs) for one in found.values()] == [(32, 50), (64, 1000), (32, 100), (32, 100)]
+    ferretnet = found["ferretnet-s"].optimizer
+    assert (ferretnet.betas, ferretnet.weight_decay, ferretnet.decoupled) == ((0.937, 0.999), 5e-4, False)
+    rate = 2e-4  # their loop: behind each epoch whose number from 0 is a multiple of ten, but 0
+    for epoch in range(50):
+        assert 2e-4 * steps.factor(found["npr"].rate, [0.0] * epoch) == pytest.approx(rate)
+        rate *= 0.8 if epoch % 10 == 0 and epoch else 1.0
+    rate, falls = 1e-4, 0  # their rate falls by a tenth until it would be below 1e-6
+    while rate >= 1e-6:
+        rate, falls = rate * 0.9, falls + 1
+    assert (found["ladeda"].rate.rates, found["ladeda"].rate.patience) == (falls, 15)
