@@ -49,6 +49,9 @@ class DetectorConfig(BaseModel):
         axes: what the row's axes are (`Examples.axes`); empty where nobody says.
         """
 
+    def check_fields(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """The same of all fields that a fit reads together; shapes: setting -> shape of a row (see `fit_fields`)."""
+
     def environment(self) -> Mapping[str, str]:
         """Facts of the machine, beside libraries' versions, that change what is learned, e.g. libjpeg's version."""
         return {}

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from detectors.calibration import calibrated
 from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
-from detectors.flattened import SCALINGS, Scaling, block_rows, check_learned, check_shape, linear, size
+from detectors.flattened import SCALINGS, Scaling, block_rows, check_learned, check_rows, check_shape, linear, size
 from detectors.search import grid, listed, searched
 from detectors.solvers import converges, one_thread
 
@@ -47,6 +47,11 @@ class Config(DetectorConfig):
     def standardizes(self) -> bool:
         """Whether a fit takes, or is given, statistics of the training rows."""
         return self.scaling == "standardize"
+
+    def check(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
+        """Rows have values to flatten."""
+        del axes
+        check_rows(self.feature, shape)
 
 
 def describe(config: Config) -> str:

@@ -50,6 +50,15 @@ def size(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape))
 
 
+def check_rows(feature: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError where a row is a single number, so that there is nothing to flatten."""
+    if not shape:
+        raise ValueError(
+            f"'{feature}' is one number per row, but this detector reads images, maps or profiles; choose another "
+            "feature, or the family 'threshold'"
+        )
+
+
 def check_shape(feature: str, learned: tuple[int, ...], found: tuple[int, ...]) -> None:
     """Raise ValueError where rows have another shape than those of the training."""
     if found != learned:

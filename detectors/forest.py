@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from detectors.calibration import calibrated, platt
-from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
-from detectors.profiles import NORMALIZATIONS, Normalization, prepared
+from detectors.contract import Control, Examples, Shapes, State
+from detectors.profiles import ProfileConfig, prepared
 
 BLOCK_TREES = 10
 """Trees that a kill may cost."""
@@ -27,23 +27,13 @@ KINDS = {"root": "i", "feature": "i", "threshold": "f", "left": "i", "right": "i
 """Tensor of a state -> kind of its dtype. All but `root` (trees,) are (nodes,), the trees one after another."""
 
 
-class Config(DetectorConfig):
+class Config(ProfileConfig):
     """Settings of a random forest; each split looks at the square root of the number of elements."""
 
     family: Literal["forest"] = Field("forest", description="the family; written out unless `preset` is")
-    feature: str = Field(
-        "profile", description="field of one-dimensional features: profile, row_profile, column_profile"
-    )
-    normalization: Normalization = Field("divide_by_first", description=NORMALIZATIONS)
-    length: int | None = Field(None, ge=8, description="resample profiles to this length; null: native length")
     trees: int = Field(100, ge=1, description="number of trees")
     depth: int | None = Field(None, ge=1, description="splits from root to leaf at most; null: until leaves are pure")
     leaf_rows: int = Field(1, ge=1, description="training rows of a leaf at least")
-
-    @property
-    def resamples(self) -> bool:
-        """With a `length`, profiles of images of any size."""
-        return self.length is not None
 
 
 def describe(config: Config) -> str:

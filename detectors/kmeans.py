@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from detectors.calibration import calibrated, platt
-from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
-from detectors.profiles import NORMALIZATIONS, Normalization, prepared
+from detectors.contract import Control, Examples, Shapes, State
+from detectors.profiles import ProfileConfig, prepared
 from detectors.solvers import one_thread
 
 BLOCK_NUMBERS = 4_000_000
@@ -26,15 +26,10 @@ NUMBERS = ("slope", "intercept")
 """Of a state's plain data."""
 
 
-class Config(DetectorConfig):
+class Config(ProfileConfig):
     """Settings of k-means; elements of a profile are not scaled."""
 
     family: Literal["kmeans"] = Field("kmeans", description="the family; written out unless `preset` is")
-    feature: str = Field(
-        "profile", description="field of one-dimensional features: profile, row_profile, column_profile"
-    )
-    normalization: Normalization = Field("divide_by_first", description=NORMALIZATIONS)
-    length: int | None = Field(None, ge=8, description="resample profiles to this length; null: native length")
     clusters: int = Field(2, ge=2, description="number of clusters (k)")
     starts: int = Field(10, ge=1, description="runs from other first centers, of which the tightest is kept (n_init)")
     named_by: Literal["validation", "all"] = Field(
@@ -42,11 +37,6 @@ class Config(DetectorConfig):
         description="whose labels say which clusters are fake: validation rows, or all, that is training and "
         "validation rows (the best assignment of Durall et al. 2019)",
     )
-
-    @property
-    def resamples(self) -> bool:
-        """With a `length`, profiles of images of any size (Durall et al. 2019)."""
-        return self.length is not None
 
 
 def describe(config: Config) -> str:

@@ -14,30 +14,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from detectors.calibration import calibrated, platt
-from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
-from detectors.profiles import NORMALIZATIONS, Normalization, prepared
+from detectors.contract import Control, Examples, Shapes, State
+from detectors.profiles import ProfileConfig, prepared
 from detectors.solvers import converges
 
 NUMBERS = ("slope", "intercept")
 """Of a state's plain data."""
 
 
-class Config(DetectorConfig):
+class Config(ProfileConfig):
     """Settings of a logistic regression with an L2 penalty."""
 
     family: Literal["logistic"] = Field("logistic", description="the family; written out unless `preset` is")
-    feature: str = Field(
-        "profile", description="field of one-dimensional features: profile, row_profile, column_profile"
-    )
-    normalization: Normalization = Field("divide_by_first", description=NORMALIZATIONS)
-    length: int | None = Field(None, ge=8, description="resample profiles to this length; null: native length")
     C: float = Field(1.0, gt=0, description="inverse strength of the penalty")
     max_iterations: int = Field(1000, ge=1, description="iterations of the solver at most")
-
-    @property
-    def resamples(self) -> bool:
-        """With a `length`, profiles of images of any size (Durall et al. 2019)."""
-        return self.length is not None
 
 
 def describe(config: Config) -> str:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from detectors.calibration import calibrated, platt
 from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
-from detectors.flattened import block_rows, check_learned, check_shape, linear
+from detectors.flattened import block_rows, check_learned, check_rows, check_shape, linear
 from detectors.search import balanced_accuracy, listed
 
 BLOCK_NUMBERS = 4_000_000
@@ -46,6 +46,11 @@ class Config(DetectorConfig):
     def standardizes(self) -> bool:
         """Whether a fit takes, or is given, statistics of the training rows."""
         return self.scaling == "standardize"
+
+    def check(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
+        """Rows have values to flatten."""
+        del axes
+        check_rows(self.feature, shape)
 
 
 def describe(config: Config) -> str:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 FLAT = 1e-4
 """A profile whose spread is below this part of its largest magnitude carries rounding only."""
 
+LEAST_POINTS = 4
+"""Of a profile that a cubic spline goes through."""
+
 Band = Literal["low", "mid", "high"]
 Floats = NDArray[np.floating[Any]]
 Flags = NDArray[np.bool_]
@@ -29,10 +32,10 @@ def resample(profiles: Floats, length: int) -> Floats:
     from scipy.interpolate import CubicSpline
 
     native = profiles.shape[-1]
-    if native < 4 or length < 2:
+    if native < LEAST_POINTS or length < 2:
         raise ValueError(
             f"cannot resample profiles of {native} points to {length}; "
-            "a cubic spline needs at least 4 points and gives at least 2"
+            f"a cubic spline needs at least {LEAST_POINTS} points and gives at least 2"
         )
     spline = CubicSpline(np.linspace(0, length, native), profiles.astype(np.float64), axis=-1, bc_type="not-a-knot")
     return spline(np.linspace(0, length, length)).astype(profiles.dtype)  # type: ignore[no-any-return]

@@ -49,6 +49,24 @@ class Config(DetectorConfig):
         """Setting -> field."""
         return {"feature": self.feature} | ({"terms": self.terms} if self.terms is not None else {})
 
+    def check(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
+        """The axes are places, not frequencies."""
+        if len(shape) == 2 and axes not in ((), ("row", "column")):
+            raise ValueError(
+                f"a fingerprint wants residuals of places (row, column), and '{self.feature}' has the axes "
+                f"({', '.join(axes)}); choose prnu"
+            )
+
+    def check_fields(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Residuals, and terms of the same sides."""
+        feature, terms = shapes["feature"], shapes.get("terms")
+        if len(feature) != 2:
+            found = " x ".join(str(side) for side in feature) or "a single number"
+            raise ValueError(f"a fingerprint wants residuals H x W, and '{self.feature}' has {found}; choose prnu")
+        if terms is not None and terms != (2, 3, *feature):
+            found = " x ".join(str(side) for side in terms) or "a single number"
+            raise ValueError(f"the terms of a fingerprint are 2 x 3 x H x W, and '{self.terms}' has {found}")
+
 
 def describe(config: Config) -> str:
     """Name of the detector in a table."""
@@ -64,7 +82,7 @@ def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:
     """Fingerprints `real` and `fake`, (H, W) float32, from `train`; calibration from `val`."""
     source = train if config.terms is None else train.field(config.terms)
-    _check_shape(config, train.shape, source.shape)
+    config.check_fields({"feature": train.shape} | ({} if config.terms is None else {"terms": source.shape}))
     sums, counts = _sums(source, train.labels, control)
     if config.terms is None:
         estimates = [total / count for total, count in zip(sums, counts, strict=True)]
@@ -107,12 +125,3 @@ def _sums(rows: Examples, labels: NDArray[np.uint8], control: Control) -> tuple[
 def _rows(shape: tuple[int, ...]) -> int:
     """Rows to read at a time."""
     return max(1, BLOCK_BYTES // (4 * int(np.prod(shape))))
-
-
-def _check_shape(config: Config, feature: tuple[int, ...], terms: tuple[int, ...]) -> None:
-    if len(feature) != 2:
-        found = " x ".join(str(side) for side in feature) or "a single number"
-        raise ValueError(f"a fingerprint wants residuals H x W, and '{config.feature}' has {found}; choose prnu")
-    if config.terms is not None and terms != (2, 3, *feature):
-        found = " x ".join(str(side) for side in terms) or "a single number"
-        raise ValueError(f"the terms of a fingerprint are 2 x 3 x H x W, and '{config.terms}' has {found}")

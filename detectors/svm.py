@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from detectors.calibration import calibrated
-from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
-from detectors.profiles import NORMALIZATIONS, Normalization, prepared
+from detectors.contract import Control, Examples, Shapes, State
+from detectors.profiles import ProfileConfig, prepared
 from detectors.search import grid, listed, searched
 
 Penalty = Annotated[float, Field(gt=0)]
@@ -30,15 +30,10 @@ NUMBERS = ("slope", "intercept", "gamma")
 """Of a state's plain data."""
 
 
-class Config(DetectorConfig):
+class Config(ProfileConfig):
     """Settings of a support vector machine; `gamma`, `degree` and `offset` only where the kernel has them."""
 
     family: Literal["svm"] = Field("svm", description="the family; written out unless `preset` is")
-    feature: str = Field(
-        "profile", description="field of one-dimensional features: profile, row_profile, column_profile"
-    )
-    normalization: Normalization = Field("divide_by_first", description=NORMALIZATIONS)
-    length: int | None = Field(None, ge=8, description="resample profiles to this length; null: native length")
     kernel: Literal["linear", "rbf", "poly"] = Field("rbf", description="kernel of the machine")
     C: Penalty | Annotated[tuple[Penalty, ...], Field(min_length=1)] = Field(
         1.0, description="penalty of a training error; a list: validation rows choose"
@@ -50,11 +45,6 @@ class Config(DetectorConfig):
     )
     degree: int | None = Field(None, ge=1, description="degree of a polynomial kernel; null: 3")
     offset: float | None = Field(None, description="additive constant of a polynomial kernel; null: 0")
-
-    @property
-    def resamples(self) -> bool:
-        """With a `length`, profiles of images of any size (Durall et al. 2019)."""
-        return self.length is not None
 
     @model_validator(mode="after")
     def _no_idle_setting(self) -> Config:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from detectors.calibration import calibrated, platt
 from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
-from detectors.profiles import NORMALIZATIONS, Normalization, prepared
+from detectors.profiles import NORMALIZATIONS, Normalization, check_profile, prepared
 
 Index = Annotated[int, Field(ge=0)]
 
@@ -61,6 +61,23 @@ class Config(DetectorConfig):
                 f"'element' is {self.element}; expected one or [first, end] within the profile, first < end"
             )
         return self
+
+    def check(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> None:
+        """Rows are single numbers, or with `element` profiles that have it."""
+        del axes
+        if self.span is None:
+            if shape:
+                found = " x ".join(str(side) for side in shape)
+                raise ValueError(
+                    f"a threshold needs one number per row, but '{self.feature}' is {found}; choose another"
+                )
+            return
+        check_profile(shape, self.length)
+        elements = self.length or shape[0]
+        if self.span[1] > elements:
+            raise ValueError(
+                f"'element' is {self.element}, but '{self.feature}' has {elements} elements, from 0; choose another"
+            )
 
     @property
     def span(self) -> tuple[int, int] | None:
@@ -115,18 +132,10 @@ def decision(config: Config, state: State, features: NDArray[Any]) -> NDArray[np
 
 
 def _numbers(config: Config, features: NDArray[Any]) -> NDArray[np.float64]:
+    config.check(features.shape[1:], ())
     if config.span is not None:
-        rows = prepared(features, config.normalization, config.length)
         first, end = config.span
-        if end > rows.shape[1]:
-            raise ValueError(
-                f"'element' is {config.element}, but '{config.feature}' has {rows.shape[1]} elements, from 0; choose "
-                "another"
-            )
-        return rows[:, first:end].mean(axis=1)
-    if features.ndim != 1:
-        found = " x ".join(str(side) for side in features.shape[1:])
-        raise ValueError(f"a threshold needs one number per row, but '{config.feature}' is {found}; choose another")
+        return prepared(features, config.normalization, config.length)[:, first:end].mean(axis=1)
     return np.asarray(features, dtype=np.float64)
 
 

@@ -160,6 +160,7 @@ class Train(Stage):
                 raise ValueError(no_feature("the rows of 'on'", field, rows, setting_name))
         name = config.detector.feature
         config.detector.check(rows[name].shape, rows[name].axes)
+        config.detector.check_fields({key: rows[field].shape for key, field in config.detector.fit_fields.items()})
         if "standardization" in inputs:
             statistics_file.check(inputs["standardization"], name, rows[name])
         return {}
