@@ -23,7 +23,7 @@ def lineage_of(branch: Branch, words: list[str], find: Callable[[ArtifactPlan], 
     def visit(one: Branch) -> int:
         if one.chain not in numbers:
             if one.stage.origin or not one.sides or words[int(one.rows.source[0])] == one.node:
-                origins.append(KeptOrigin(stage=one.stage.name, content=one.stage.content, licence=one.licence))
+                origins.append(KeptOrigin(stage=one.stage.name, content=one.stage.content, licence=_licence(one)))
                 numbers[one.chain] = -len(origins)
             else:
                 above = [visit(side.branch) for side in one.sides]
@@ -39,6 +39,12 @@ def lineage_of(branch: Branch, words: list[str], find: Callable[[ArtifactPlan], 
 
     visit(branch)
     return Lineage(tuple(origins), tuple(steps), places)
+
+
+def _licence(origin: Branch) -> str:
+    """What it states of its rows, or else what a manifest says of the files that it makes them with."""
+    of_files = {str(file.entry["licence"]) for file in origin.files.values() if file.entry.get("licence")}
+    return origin.licence or "; ".join(sorted(of_files))
 
 
 def _used(artifact: Artifact) -> list[str]:

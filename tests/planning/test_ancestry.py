@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from toy_project import Project
+from toy_project import ROOT, Project
 
 from pipeline.chain import Made, follow
 from pipeline.lineage import Lineage
@@ -60,6 +60,25 @@ def test_steps_stand_after_what_they_read_and_each_once(project: Project) -> Non
 
 def test_the_origin_alone_has_no_step(project: Project) -> None:
     assert lineage(project, "a").steps == ()
+
+
+def test_what_a_checkpoint_makes_has_the_licence_of_its_entry(project: Project) -> None:
+    """A file that no manifest names has none, and who states one is asked first."""
+    weights = ROOT / "manifests" / "weights" / "progan-small-R.safetensors"
+    project.write(f"""
+    nodes:
+      drawn: {{stage: sample, checkpoint: "manifests/generators.yaml#progan-raw", count: 4}}
+      others: {{stage: sample, checkpoint: {weights}, count: 4}}
+      photos: {{stage: "toy_photos:Photos"}}
+      small: {{stage: equalize, of: [drawn, others, photos], size: 32}}
+    """)
+    plan = project.plan()
+    found = [lineage_of(one, plan.names.words, lambda _: None) for one in plan.branches["small"]]  # type: ignore[arg-type, return-value]
+    assert sorted((one.stage, one.licence) for each in found for one in each.origins) == [
+        ("photos", "toys 1"),
+        ("sample", ""),
+        ("sample", "Apache-2.0; trained on CC0-1.0 and MIT photographs"),
+    ]
 
 
 def test_files_and_artifacts_stand_with_digest_size_and_place(project: Project) -> None:

@@ -334,22 +334,6 @@ def test_what_a_training_says_against_its_result_stands_below_the_matrix(
     assert "SVM (rbf) on profile trained on progan <raw>: it was still improving" in words
 
 
-def test_the_published_rule_has_a_column_where_a_detector_has_one(
-    evaluations: tuple[Artifact, ...], tmp_path: Path
-) -> None:
-    results = json.loads((evaluations[0].path / "results.json").read_text())
-    for row in results["rows"]:
-        row |= {"accuracy_published": 0.625, "accuracy_published_interval": [0.5, 0.75]}
-    other = tmp_path / "evaluation"
-    shutil.copytree(evaluations[0].path, other)
-    (other / "results.json").write_text(json.dumps(results))
-    both = (Artifact("table", "0" * 32, other), evaluations[1])
-    page, _, _ = report(tmp_path / "report", both)
-    assert page.count('<th class="number">as published</th>') == 1
-    assert page.count("0.625<small>0.500 – 0.750</small>") == 2  # of each variant one: all fakes are of one source
-    assert "as published" not in report(tmp_path / "plain", evaluations)[0]
-
-
 def test_perturbed_samples_stand_apart(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
     rows = union(PHOTOS, PROGAN, without(PERTURBED.split("test"), "reduction"))
     page, _ = page_of(tmp_path, evaluations, {"images": rows})
