@@ -71,7 +71,7 @@ class Training(parts.Settings):
 
     @model_validator(mode="after")
     def _rules_read_what_selects(self) -> Training:
-        if self.select == "last" and (self.stop is not None or self.rate.rule not in BLIND):
+        if self.select == "last" and (self.stop is not None or getattr(self.rate, "rule", "") not in BLIND):
             raise ValueError(
                 f"'select: last' leaves nothing that a rule could read; remove 'stop' and take one of "
                 f"{', '.join(BLIND)} as 'rate', or select otherwise"

@@ -41,13 +41,8 @@ class MomentFile(BaseModel):
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="its digest; planning asks for it")
 
 
-class Moments(BaseModel):
-    """Mean and variance of each coefficient of a spectrum, over somebody's training rows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    mean: MomentFile
-    variance: MomentFile
+Moments = dict[Literal["mean", "variance"], MomentFile]
+"""Files of mean and variance of each coefficient of a spectrum, over somebody's training rows."""
 
 
 class Config(DetectorConfig):
@@ -63,7 +58,9 @@ class Config(DetectorConfig):
     architecture: str = Field(description="class of the network, and its module")
     arguments: dict[str, Any] = Field(description="of the network")
     preprocessing: Preprocessing | None = Field(description="of a picture; null: rows are read as they are")
-    moments: Moments | None = Field(None, description="with the cosine spectrum: files that standardize it")
+    moments: Moments | None = Field(
+        None, description="with the cosine spectrum: files of mean and variance that standardize it"
+    )
     decision: Decision = Field(description="how the output is read")
     micro_batch: int = Field(8, ge=1, description="rows per forward pass, padded to this size")
     learned_from: tuple[str, ...] = Field((), description="sources of the fakes that its authors trained it with")
@@ -94,6 +91,8 @@ class Config(DetectorConfig):
             raise ValueError(f"'preprocessing' of {self.network} is for pictures; expected it there and nowhere else")
         if (self.preprocessing is not None and self.preprocessing.spectrum == "cosine") != (self.moments is not None):
             raise ValueError("'moments' go with the cosine spectrum and with nothing else; give both or neither")
+        if self.moments is not None and len(self.moments) < 2:
+            raise ValueError("'moments' are files of both 'mean' and 'variance'; name the other one too")
         return self
 
     @property

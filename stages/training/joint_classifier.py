@@ -30,7 +30,7 @@ def detector_of(promise: Promise) -> Config:
         raise ValueError(
             f"'{SETTING}' is {promise}, which trains no classifier; give that node 'joint', or name one that has it"
         )
-    return Config(feature=field_of(joint["feature"]), classifier=joint["classifier"])
+    return Config.model_validate({"feature": field_of(joint["feature"]), "classifier": joint["classifier"]})
 
 
 def weights_of(config: Config, rows: Rows, ctx: FitContext) -> dict[str, NDArray[Any]]:

@@ -54,12 +54,13 @@ def check_files(config: Config, path: Path) -> None:
 
     path: of the weights
     """
-    for file in () if config.moments is None else (config.moments.mean, config.moments.variance):
+    named = tuple((config.moments or {}).values())
+    for file in named:
         place = path.parent / file.file
         if not place.is_file():
             raise ValueError(
                 f"{config.name}: {place} is not a file; its input is standardized by two more files of its authors "
-                f"({config.moments.mean.file}, {config.moments.variance.file}), which lie beside the weights"
+                f"({', '.join(one.file for one in named)}), which lie beside the weights"
             )
         found = file_sha256(place)
         if file.sha256 is None:
@@ -79,12 +80,12 @@ def _read_moments(config: Config, path: Path) -> dict[str, NDArray[np.float32]]:
     if config.moments is None:
         return {}
     check_files(config, path)
-    read = [read_tensor(path.parent / one.file) for one in (config.moments.mean, config.moments.variance)]
-    mean, variance = (np.asarray(one, dtype=np.float32) for one in read)
+    read = {name: read_tensor(path.parent / one.file) for name, one in config.moments.items()}
+    mean, variance = (np.asarray(read[name], dtype=np.float32) for name in ("mean", "variance"))
     if mean.ndim != 3 or mean.shape[0] != 3 or mean.shape != variance.shape:
         raise ValueError(f"its moments are {mean.shape} and {variance.shape}, expected twice (3, rows, columns)")
     if not (variance > 0).all():
-        raise ValueError(f"{config.moments.variance.file} has variances of 0 or less")
+        raise ValueError(f"{config.moments['variance'].file} has variances of 0 or less")
     return dict(zip(published_family.MOMENTS, (mean, variance), strict=True))
 
 

@@ -91,7 +91,7 @@ class Entry(BaseModel):
             "architecture": known.network,
             "arguments": arguments,
             "preprocessing": preprocessing,
-            "moments": None if self.moments is None else self.moments.model_dump(),
+            "moments": self.moments and {name: one.model_dump() for name, one in self.moments.items()},
             "decision": self.decision or known.decision,
             **{fact: getattr(self, fact) for fact in OF_THE_CONFIG},
         })  # fmt: skip

@@ -115,7 +115,7 @@ def test_the_entries_of_the_project_are_whole() -> None:
             assert entry.config(name).name == name
     assert entries["cnndetection-0.5-nocrop"].config("x").preprocessing.crop is None
     assert entries["npr"].config("x").preprocessing.resize == 256
-    assert entries["fredect-aigcdetect"].config("x").moments.variance.file == "dct_var"
+    assert entries["fredect-aigcdetect"].config("x").moments["variance"].file == "dct_var"
     assert entries["patch-forensics-xception-block2"].config("x").decision == "cells of fake, real"
     assert entries["mesoinception4-deepfake"].config("x").decision == "logit of real"
 
