@@ -36,14 +36,10 @@ OF_STAGES = {"ground", "face", "inputs"}
 """What stages may import of the engine: a source stage looks at files. Their verbs take options from the engine's."""
 
 
-def modules(root: Path = ROOT) -> dict[str, ast.Module]:
-    """Module name -> its syntax tree, of the three packages."""
-    found = {}
-    for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
-            name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
-            found[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
+def files(root: Path = ROOT) -> dict[str, Path]:
+    """Module name -> its file, of the three packages."""
+    found = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
+    return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in found}
 
 
 def texts(tree: ast.Module) -> dict[str, str]:
@@ -79,8 +75,9 @@ def imported(name: str, tree: ast.Module, known: Mapping[str, object]) -> Iterat
 
 def graph(root: Path = ROOT) -> dict[str, set[str]]:
     """Module -> modules that it imports."""
-    trees = modules(root)
-    return {name: set(imported(name, tree, trees)) - {name} for name, tree in trees.items()}
+    known = files(root)
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in known.items()}
+    return {name: set(imported(name, tree, known)) - {name} for name, tree in trees.items()}
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +132,5 @@ def test_there_is_no_circle(imports: dict[str, set[str]]) -> None:
 )
 def test_an_import_is_found_wherever_it_stands(file: str, line: str, module: str) -> None:
     name = file.removesuffix(".py").replace("/", ".")
-    trees = modules()
-    assert module in set(imported(name, ast.parse(line), trees))
+    assert module in set(imported(name, ast.parse(line), files()))
     assert misplaced(name, module)

@@ -347,7 +347,16 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
-@pytest.mark.parametrize("bomb", BOMBS)
+MILLIONS = (
+    "unread attributes of many parts", "attributes of many parts", "no tensors of many parts", "setting of many parts",
+    "empty tensors of many names", "list of many names, modules", "list of many names, older file", "list copied often",
+)  # fmt: skip
+"""Seconds each, and like others in all that counts."""
+
+
+@pytest.mark.parametrize(
+    "bomb", [pytest.param(bomb, marks=pytest.mark.stress if bomb in MILLIONS else ()) for bomb in BOMBS]
+)
 def test_a_bomb_is_refused_before_memory_or_time_is_taken(bomb: str) -> None:
     make, sentence = BOMBS[bomb]
     refused(make(), sentence)
