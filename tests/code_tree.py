@@ -42,7 +42,7 @@ class Tree:
     def __init__(self, folder: Path) -> None:
         self.code, self.project = folder / "code", folder / "project"
         for name in CODE:
-            shutil.copytree(REPOSITORY / name, self.code / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(REPOSITORY / name, self.code / name)  # with what was compiled of it
         self.project.mkdir()
         (self.project / "manifests").symlink_to(REPOSITORY / "manifests")  # of small networks
 
