@@ -53,6 +53,7 @@ SECTIONS = (
 """Modules of `stages.reporting`, each a section of the report; where it stands on the page it says itself."""
 
 COMMANDS = {
+    "audit": "stages.commands.audit",
     "checkpoint": "stages.commands.checkpoint",
 }
 """Verb of the command line that knows images -> the module that registers it."""

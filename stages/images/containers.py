@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -125,8 +125,26 @@ def _walk_png(content: bytes) -> Container:
     width, height, depth, color = struct.unpack_from(">IIBB", content, 16)
     if content[12:16] != b"IHDR" or color not in MODES:
         raise ValueError("the PNG header is damaged")
-    kept, at, found, frames, exif = [content[:8]], 8, set(), 1, None
-    while at < len(content):
+    kept, found, frames, exif = [content[:8]], set(), 1, None
+    for kind, start, end in png_chunks(content):
+        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            kept.append(content[start - 8 : end + 4])
+        elif kind == b"acTL" and end - start >= 8:
+            frames = max(1, struct.unpack_from(">I", content, start)[0] & 0x7FFFFFFF)
+        elif kind == b"eXIf":
+            exif = content[start:end]
+        found.add(kind)
+    mode = MODES[color] + (";16" if depth == 16 else "")
+    if b"tRNS" in found:
+        mode += "+tRNS"
+    facts = {**_of_exif(exif), "has_icc": b"iCCP" in found}
+    return Container("png", width, height, mode, b"".join(kept), len(content), frames, **facts)
+
+
+def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind of each chunk of a PNG file up to the last one, and where its data start and end; ValueError if cut off."""
+    at, kind = 8, b""
+    while at < len(content) and kind != b"IEND":
         if at + 12 > len(content):
             raise ValueError("the PNG file is truncated between chunks")
         length = struct.unpack_from(">I", content, at)[0]
@@ -136,23 +154,10 @@ def _walk_png(content: bytes) -> Container:
                 f"the PNG file is truncated: chunk {kind.decode('latin-1')} ends {end - len(content)} "
                 "bytes after the file"
             )
-        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
-            kept.append(content[at:end])
-        elif kind == b"acTL" and length >= 8:
-            frames = max(1, struct.unpack_from(">I", content, at + 8)[0] & 0x7FFFFFFF)
-        elif kind == b"eXIf":
-            exif = content[at + 8 : end - 4]
-        found.add(kind)
+        yield kind, at + 8, end - 4
         at = end
-        if kind == b"IEND":
-            break
-    if b"IEND" not in found:
+    if kind != b"IEND":
         raise ValueError("the PNG file is truncated: its last chunk IEND is missing")
-    mode = MODES[color] + (";16" if depth == 16 else "")
-    if b"tRNS" in found:
-        mode += "+tRNS"
-    facts = {**_of_exif(exif), "has_icc": b"iCCP" in found}
-    return Container("png", width, height, mode, b"".join(kept), len(content), frames, **facts)
 
 
 def _walk_jpeg(content: bytes) -> Container:
@@ -200,11 +205,10 @@ def _walk_jpeg(content: bytes) -> Container:
 
 def _walk_webp(content: bytes) -> Container:
     """Chunks of a WebP file. The whole file goes to the decoder, whose interface for one frame drops metadata."""
-    at, frames, exif, has_icc = 12, 0, None, False
+    frames, exif, has_icc, end = 0, None, False, 0
     size, mode = None, "RGB"
-    while at + 8 <= len(content):
-        kind, length = content[at : at + 4], struct.unpack_from("<I", content, at + 4)[0]
-        body = content[at + 8 : at + 8 + length]
+    for kind, start, end in webp_chunks(content):
+        body = content[start:end]
         if kind == b"VP8X":
             size = 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
             mode = "RGBA" if body[0] & 0x10 else "RGB"
@@ -219,12 +223,20 @@ def _walk_webp(content: bytes) -> Container:
         elif kind == b"EXIF":
             exif = body
         has_icc |= kind == b"ICCP"
-        at += 8 + length + (length & 1)
     if size is None:
         raise ValueError("the WebP file has no image chunk")
-    if at > len(content) + 1:
+    if end > len(content):
         raise ValueError("the WebP file is truncated")
     return Container("webp", *size, mode, content, len(content), max(1, frames), **_of_exif(exif), has_icc=has_icc)
+
+
+def webp_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind of each chunk of a WebP file, and where its data start and end, which may be behind the file's end."""
+    at = 12
+    while at + 8 <= len(content):
+        kind, length = content[at : at + 4], struct.unpack_from("<I", content, at + 4)[0]
+        yield kind, at + 8, at + 8 + length
+        at += 8 + length + (length & 1)
 
 
 def _walk_gif(content: bytes) -> Container:

@@ -12,6 +12,7 @@ import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -88,17 +89,32 @@ def read_manifest(path: Path, root: Path | None = None) -> Manifest:
     return manifest
 
 
+def read_table(path: Path, content: bytes) -> Manifest:
+    """A CSV table that lies beside images; columns that no manifest has are passed over with a note.
+
+    `path` names it in messages. Raises ConfigError with file and line.
+    """
+    manifest = _read_csv(path, path.parent, {}, content, strict=False)
+    _check(manifest)
+    return manifest
+
+
 def _fail(place: str, message: str) -> NoReturn:
     raise ConfigError(f"{place} {message}")
 
 
-def _read_csv(path: Path, root: Path, header: Mapping[str, str]) -> Manifest:
-    """Rows of a CSV table. Raises ConfigError for an unknown column, a short or long row, or text that is not UTF-8."""
+def _read_csv(
+    path: Path, root: Path, header: Mapping[str, str], content: bytes | None = None, strict: bool = True
+) -> Manifest:
+    """Rows of a CSV table. Raises ConfigError for an unknown column (if `strict`), a short or long row, or text that is
+    not UTF-8. content: of the file, where it has been read already.
+    """
     try:
-        with open(path, encoding="utf-8-sig", errors="strict", newline="") as file:
-            reader = csv.reader(file, strict=True)
+        with open(path, "rb") if content is None else BytesIO(content) as binary:
+            reader = csv.reader(TextIOWrapper(binary, "utf-8-sig", "strict", newline=""), strict=True)
             names = _with_file(f"{path}:1", next(reader, []))
-            _check_names(f"{path}:1", names)
+            unknown = [name for name in names if name not in COLUMNS] if not strict else []
+            _check_names(f"{path}:1", [name for name in names if name not in unknown])
             rows, lines = [], []
             for row in reader:
                 if not row:
@@ -111,8 +127,9 @@ def _read_csv(path: Path, root: Path, header: Mapping[str, str]) -> Manifest:
         raise ConfigError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#04x}") from error
     except csv.Error as error:
         raise ConfigError(f"{path}:{reader.line_num} is no CSV: {error}") from error
-    columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
-    return Manifest(path, root, columns, lines, header)
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(names) if name not in unknown}
+    notes = [f"no manifest has {counted(len(unknown), 'column')} {', '.join(unknown)}: not used"] if unknown else []
+    return Manifest(path, root, columns, lines, header, notes)
 
 
 def _with_file(place: str, names: list[str]) -> list[str]:

@@ -1,0 +1,44 @@
+"""The verb `audit`: what differs between real and fake images besides the generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.commands.options import Json, give, note, say, verb
+
+IMAGES = "a folder of images, a zip file, or a manifest (CSV or YAML)"
+
+
+@verb(
+    "touchstone audit photographs/ generated/",
+    "touchstone audit real.zip fake.zip --control other_photographs/ --json --fail-on bias",
+)
+def audit(
+    real: Annotated[Path, typer.Argument(metavar="REAL", help=IMAGES)],
+    fake: Annotated[Path, typer.Argument(metavar="FAKE", help="the same of generated images")],
+    control: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="real images of another origin: what differs there too is no trace")
+    ] = None,
+    fail_on: Annotated[
+        Literal["bias", "differs"] | None, typer.Option(help="exit with 1 if a bias is found, or if anything differs")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="processes that read files")] = 2,
+    json: Json = False,
+) -> None:
+    """Compare two sets of images by containers, traces in pixels, duplicates and a learned test.
+
+    A manifest.csv inside a folder, or inside or beside a zip file, gives groups, domains and splits (columns file,
+    group, domain, split): without groups, contributors look like biases. Exit code 1 as --fail-on says.
+    """
+    from stages.auditing import telling
+    from stages.auditing.sources import audited
+
+    result, notes = audited(real, fake, control, workers, note)
+    for line in notes:
+        note(line)
+    give(result.plain()) if json else say(*telling.lines(result))
+    failed = {"bias": result.bias == "found", "differs": result.verdict == "differs", None: False}
+    raise typer.Exit(1 if failed[fail_on] else 0)
