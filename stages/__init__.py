@@ -6,6 +6,7 @@ line makes nothing stale.
 
 STAGES = {
     "ingest": "stages.ingest:Ingest",
+    "examine": "stages.examine:Examine",
     "equalize": "stages.equalize:Equalize",
     "sample": "stages.sample:Sample",
     "train_generator": "stages.train_generator:TrainGenerator",
@@ -25,6 +26,7 @@ STAGES = {
     "standardize": "stages.standardize:Standardize",
     "train": "stages.train:Train",
     "evaluate": "stages.evaluate:Evaluate",
+    "audit": "stages.audit:Audit",
     "report": "stages.report:Report",
 }
 

@@ -1,20 +1,26 @@
 """Give images of all classes the same last steps, so that as little as possible but the generator differs.
 
-Decode, color mode, crop, Lanczos, uint8: one chain for real and generated images, without profiles and metadata. Codec,
+Decode, color mode, crop, resampling, uint8: one chain for real and generated images, without profiles and metadata. Codec,
 size and resampling differences alone let a detector reach perfect scores on published corpora (Durall et al. 2019 use
 178 x 218 reals against 128 x 128 fakes). What this stage cannot make equal is recorded: `reduction` is the factor by
 which a row was reduced; an image that already has the wanted size is not resampled (1.0), which is true of the native
 output of a generator and must be declared beside reals that were reduced.
+
+JPEG stays in the pixels. Either both classes are decoded and left so (`prefer: decode`), or both are recompressed alike
+(`prefer: recompress`); a window of sides and qualities makes the histories alike instead (`PROTOCOLS`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
+from detectors.jpeg_codecs import jpeg
 from pipeline.stage import (
     CONTENT,
     PICTURE,
@@ -30,6 +36,26 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
+from stages.images.containers import Container
+from stages.images.jpeg_quality import nearest_quality
+
+PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
+    "jpeg96": {"prefer": "recompress", "quality": 96},
+    "native_crop": {"crop": "native"},
+    "window": {"sides": ..., "qualities": ...},
+}
+"""Named sets of settings; `...` has to be given.
+
+jpeg96       both classes at the quality of most of ImageNet: Grommelt et al. 2024 (arXiv 2403.17608), who find that
+             detectors of GenImage have learned quality 96 against PNG
+native_crop  no class is resampled: crops in place of resizing, as Gragnaniello et al. 2021 and SAFE (Li et al. 2024)
+window       reals of like size and quality alone, and fakes compressed once by the qualities of these reals:
+             the unbiased GenImage of Grommelt et al. 2024 (there sides 450 to 550 and quality 96)
+"""
+
+Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+EXAMPLES = {"sides": "[450, 550]", "qualities": "[96]"}
 
 LOSSY = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
 """Lossy codecs and their names in `PIL.features`."""
@@ -48,15 +74,67 @@ class EqualizeConfig(StageConfig):
 
     size: int = setting(description="width and height of the result, pixels", ge=8, le=4096)
     color: Literal["rgb", "gray"] = setting("rgb", description="gray: luma, repeated in three channels")
-    crop: Literal["center", "none"] | Box = setting(
-        "center", description="center: the largest centered square; none: the image must be square; or a box"
+    protocol: Literal["jpeg96", "native_crop", "window"] | None = setting(
+        None,
+        description="a named set of settings. jpeg96: prefer recompress at quality 96; native_crop: crop native; "
+        "window: needs sides and qualities",
     )
-    resample: Literal["lanczos"] = setting("lanczos", description="Pillow's antialiased Lanczos filter")
+    crop: Literal["center", "native", "none"] | Box = setting(
+        "center",
+        description="center: the largest centered square; native: the square of `size` in the middle, never resampled; "
+        "none: the image must be square; or a box",
+    )
+    resample: Filter = setting("lanczos", description="one of Pillow's filters, antialiased where it reduces")
+    prefer: Literal["decode", "recompress"] = setting(
+        "decode", description="recompress: JPEG of both classes as the last step, by `quality`; decode: pixels as read"
+    )
+    quality: int | None = setting(None, description="JPEG quality of `prefer: recompress`", ge=1, le=100)
+    sides: tuple[int, int] | None = setting(
+        None, description="least and most pixels of both sides as stored; other images fail", strict=False
+    )
+    qualities: tuple[int, ...] | None = setting(
+        None,
+        description="JPEG qualities of the reals: other JPEG and lossy files fail, and what never was JPEG is coded once "
+        "by one of them, drawn by its id",
+        strict=False, min_length=1,
+    )  # fmt: skip
     upsample: bool = setting(False, description="allow squares smaller than `size`; they fail otherwise")
     exif_rotate: bool = setting(True, description="put files upright as their EXIF orientation says")
     max_pixels: int = row_setting(
         100_000_000, description="files whose header claims more fail before anything is allocated", ge=1
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """Settings of the protocol beside those that are given."""
+        settings = PROTOCOLS.get(given.get("protocol") or "") if isinstance(given, dict) else None
+        if settings is None:
+            return given
+        name = given["protocol"]
+        for setting_name, value in settings.items():
+            found = given.get(setting_name, value)
+            if found is ...:
+                raise ValueError(f"protocol '{name}' needs {setting_name}; give them, e.g. {EXAMPLES[setting_name]}")
+            if value is not ... and found != value:
+                raise ValueError(
+                    f"{setting_name} is {found!r}, and protocol '{name}' sets {value!r}; leave one of them out"
+                )
+        return {**{key: value for key, value in settings.items() if value is not ...}, **given}
+
+    @model_validator(mode="after")
+    def _whole(self) -> EqualizeConfig:
+        """Nothing is given that has no effect."""
+        if (self.prefer == "recompress") != (self.quality is not None):
+            lacking = "needs a quality, e.g. 96" if self.quality is None else "is decode, so quality has no effect"
+            raise ValueError(f"prefer {lacking}")
+        if self.crop == "native" and ("resample" in self.model_fields_set or self.upsample):
+            raise ValueError("crop native never resamples, so resample and upsample have no effect; leave them out")
+        if self.sides is not None and not 1 <= self.sides[0] <= self.sides[1]:
+            raise ValueError(f"sides are {self.sides}, expected least and most, e.g. {EXAMPLES['sides']}")
+        if self.qualities is not None and not all(1 <= one <= 100 for one in self.qualities):
+            raise ValueError(f"qualities are {self.qualities}, expected numbers from 1 to 100")
+        return self
 
 
 class Equalize(Stage):
@@ -89,17 +167,22 @@ class Equalize(Stage):
 
     def compute(self, config: EqualizeConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
         """A row that cannot be read, decoded or cropped fails with one sentence."""
+        from stages.images.containers import inspect
         from stages.images.decoding import decode
 
+        windowed = config.sides is not None or config.qualities is not None
         images = np.zeros((len(batch), config.size, config.size, 3), np.uint8)
         reduction = np.zeros(len(batch), np.float32)
         native = batch.inputs[0].get("image") if batch.inputs else None
         for row in range(len(batch)):
             try:
-                if native is not None:
+                content = None if native is not None else batch.read(row)
+                container = inspect(content) if content is not None and windowed else None
+                if content is None:
                     pixels = native[row]
                 else:
-                    pixels = decode(batch.read(row), config.max_pixels, config.exif_rotate)
+                    pixels = decode(content, config.max_pixels, config.exif_rotate)
+                pixels = in_window(pixels, container, config, bytes(batch.ids[row]))
                 images[row], reduction[row] = equalize(pixels, config)
             except (RowError, ValueError) as error:
                 ctx.fail(row, str(error))
@@ -108,13 +191,42 @@ class Equalize(Stage):
 
 def equalize(pixels: NDArray[np.uint8], config: EqualizeConfig) -> tuple[NDArray[np.uint8], float]:
     """Color mode, crop and Lanczos of one image, (H, W, 3) uint8 RGB; raises ValueError if the crop does not fit."""
-    from stages.images.decoding import gray, lanczos
+    from stages.images.decoding import gray, resized
 
     left, top, side = _square(config, pixels.shape[1], pixels.shape[0])
     pixels = pixels[top : top + side, left : left + side]
     if config.color == "gray":
         pixels = gray(np.ascontiguousarray(pixels))
-    return lanczos(pixels, config.size), side / config.size
+    pixels = resized(pixels, config.size, config.resample)
+    if config.quality is not None:
+        pixels = jpeg(pixels, config.quality)
+    return pixels, side / config.size
+
+
+def in_window(
+    pixels: NDArray[np.uint8], container: Container | None, config: EqualizeConfig, row_id: bytes
+) -> NDArray[np.uint8]:
+    """An image whose sides and JPEG quality are those that the config allows; what never was lossy is coded once.
+
+    container: of its file; None: an array. Raises ValueError with one sentence for an image outside the window.
+    """
+    if config.sides is not None:
+        low, high = config.sides
+        height, width = pixels.shape[:2]
+        if not low <= min(height, width) <= max(height, width) <= high:
+            raise ValueError(f"is {width} x {height} pixels, expected sides from {low} to {high} (sides)")
+    if config.qualities is None:
+        return pixels
+    if container is not None and container.codec == "jpeg":
+        found = nearest_quality(container.quantization[0])
+        if found not in config.qualities:
+            wanted = ", ".join(map(str, config.qualities))
+            raise ValueError(f"is a JPEG file of quality {found}, expected {wanted} (qualities)")
+        return pixels
+    if container is not None and container.codec in LOSSY:
+        raise ValueError(f"is a {container.codec} file, expected JPEG or one that loses nothing (qualities)")
+    chosen = int.from_bytes(hashlib.sha256(b"quality" + row_id).digest()[:8], "little") % len(config.qualities)
+    return jpeg(pixels, config.qualities[chosen])
 
 
 def _square(config: EqualizeConfig, width: int, height: int) -> tuple[int, int, int]:
@@ -125,6 +237,11 @@ def _square(config: EqualizeConfig, width: int, height: int) -> tuple[int, int, 
             raise ValueError(
                 f"is {width} x {height} pixels, too small for the crop {left}, {top}, {side} (left, top, side)"
             )
+    elif config.crop == "native":
+        side = config.size
+        left, top = (max(0, length - side) // 2 // 8 * 8 for length in (width, height))
+        if left + side > width or top + side > height:
+            raise ValueError(f"is {width} x {height} pixels, expected at least {side} per side; use a smaller size")
     elif config.crop == "none":
         if width != height:
             raise ValueError(f"is {width} x {height} pixels, expected a square; use crop: center or a box")

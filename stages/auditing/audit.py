@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.auditing import duplicates
-from stages.auditing.decision import Column, Test, differs, is_equal, rows_needed, tests
+from stages.auditing.decision import Column, Outcome, compared, differs, is_equal, rows_needed
 from stages.auditing.examined import Row, Rows
 from stages.auditing.facts import columns
 from stages.auditing.fixes import fix
@@ -68,7 +68,9 @@ class Result:
         return {"verdict": self.verdict, "bias": self.bias, "checks": [one.plain() for one in self.findings]}
 
 
-def audit(real: Sequence[Row], fake: Sequence[Row], control: Collection[str] = (), declared: Collection[str] = ()) -> Result:
+def audit(
+    real: Sequence[Row], fake: Sequence[Row], control: Collection[str] = (), declared: Collection[str] = ()
+) -> Result:
     """All checks on the rows of both classes, neither of them empty.
 
     control: H checks that differ between real images of two origins too; declared: checks whose differences are known.
@@ -78,12 +80,14 @@ def audit(real: Sequence[Row], fake: Sequence[Row], control: Collection[str] = (
     twins = Twins(rows, labels)
     made = Rows(rows, labels, twins.groups)
     found = columns(made)
-    results = tests(found, labels, made.groups)
-    by_check: dict[str, list[tuple[Column, Test]]] = {}
+    results = compared(found, labels, made.groups)
+    by_check: dict[str, list[tuple[Column, Outcome]]] = {}
     for column, test in zip(found, results, strict=True):
         by_check.setdefault(column.check, []).append((column, test))
     findings = [
-        twins.finding(check.name) if check.name in twins.RULES else decided(check.name, by_check.get(check.name, []), made)
+        twins.finding(check.name)
+        if check.name in twins.RULES
+        else decided(check.name, by_check.get(check.name, []), made)
         for check in CHECKS
     ]
     return whole(findings, control, declared)
@@ -110,7 +114,7 @@ def _shown(one: Finding, control: Collection[str]) -> bool:
     return one.letter == "H" and one.name in control
 
 
-def decided(name: str, pairs: Sequence[tuple[Column, Test]], rows: Rows) -> Finding:
+def decided(name: str, pairs: Sequence[tuple[Column, Outcome]], rows: Rows) -> Finding:
     """The verdict of a check from its columns."""
     finding = Finding(name, KIND[name], letter=KIND[name][0])
     pairs = [(column, test) for column, test in pairs if column.weight > 0]
@@ -140,13 +144,13 @@ def decided(name: str, pairs: Sequence[tuple[Column, Test]], rows: Rows) -> Find
     return finding
 
 
-def _clarity(pair: tuple[Column, Test]) -> tuple[float, float, float, bool]:
+def _clarity(pair: tuple[Column, Outcome]) -> tuple[float, float, float, bool]:
     """What is told of a check: the clearest column; of several sides of one fact the rarest, then what fakes have."""
     column, test = pair
     return -test.p, round(abs(test.z), 3), -round(float(column.raw[column.used].mean()), 3), test.effect > 0
 
 
-def shown_rows(best: Column, pairs: Sequence[tuple[Column, Test]], rows: Rows) -> list[str]:
+def shown_rows(best: Column, pairs: Sequence[tuple[Column, Outcome]], rows: Rows) -> list[str]:
     """Rows at the end of a column, of the class where they are commoner; of a rank, those of its clearest tail."""
     same = [(column, test) for column, test in pairs if column.statistic == best.statistic and column.end]
     column, test = next((column, test) for column, test in pairs if column is best)
@@ -185,7 +189,9 @@ class Twins:
         pictures = [rows[row].picture for row in pictured]
         self.digests = [None if row.picture is None else row.picture.digest for row in rows]
         self.equal = duplicates.members(self.digests)
-        alike = duplicates.near(np.stack([one.thumbnail for one in pictures])) if pictures else np.zeros((0, 2), np.int64)
+        alike = (
+            duplicates.near(np.stack([one.thumbnail for one in pictures])) if pictures else np.zeros((0, 2), np.int64)
+        )
         pairs = self.pictured[alike] if len(alike) else np.zeros((0, 2), np.int64)
         self.alike = np.array(
             [pair for pair in pairs.tolist() if self.digests[pair[0]] != self.digests[pair[1]]], np.int64
@@ -204,7 +210,10 @@ class Twins:
                 name, [(rows[0], row) for rows in self.equal for row in rows[1:]], self._crossing_equal(), 1
             ),
             "near_duplicates": lambda: self._copies(
-                name, self.alike.tolist(), [tuple(pair) for pair in self.alike.tolist() if self._crosses(*pair)], LEAST_NEAR
+                name,
+                self.alike.tolist(),
+                [tuple(pair) for pair in self.alike.tolist() if self._crosses(*pair)],
+                LEAST_NEAR,
             ),
             "group_leak": lambda: self._leak(name),
         }[name]()
@@ -235,16 +244,20 @@ class Twins:
         finding.n_real, finding.n_fake = sizes
         if min(sizes) == 0:
             return finding
-        inside = [{row for pair in pairs for row in pair if labels[pair[0]] == labels[pair[1]] == label} for label in (0, 1)]
+        inside = [
+            {row for pair in pairs for row in pair if labels[pair[0]] == labels[pair[1]] == label} for label in (0, 1)
+        ]
         shares = [len(rows) / size for rows, size in zip(inside, sizes, strict=True)]
         fuller = int(shares[1] > shares[0])
         uneven = abs(shares[1] - shares[0]) >= MORE_TWINS and len(inside[fuller]) >= LEAST_TWINS
         count, effect = len(across), len({row for pair in across for row in pair}) / sum(sizes)
-        chosen = sorted({row for pair in across for row in pair})
+        chosen = sorted({row for one, row in across} | {one for one, row in across if labels[one] == labels[row]})
         if len(across) < least and uneven:
             count, effect, chosen = len(inside[fuller]), shares[1] - shares[0], sorted(inside[fuller])
         finding.statistic, finding.effect = float(count), round(effect, 6)
-        finding.column = f"{count} copies"
+        pairs = across or pairs
+        example = " and ".join(named(list(pairs[0]), self.rows)) if len(pairs) else ""
+        finding.column = f"{count} rows show a picture twice, e.g. {example}" if example else "no copies"
         if len(across) >= least or uneven:
             finding.verdict, finding.rows = DIFFERS, named(chosen[:MOST_ROWS], self.rows)
         else:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.auditing.traces import table
 from stages.images import jpeg_segments
 from stages.images.containers import Container, png_chunks, webp_chunks
+from stages.images.jpeg_quality import table
 from stages.images.tiff_directories import BYTE_ORDERS, read_directory
 
 NONE, PRESENT = "none", "present"
@@ -226,4 +226,3 @@ def _digest(content: bytes) -> str:
 
 
 READERS: dict[str, Callable[[bytes, Coding], None]] = {"png": _png, "jpeg": _jpeg, "webp": _webp}
-

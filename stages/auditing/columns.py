@@ -48,7 +48,9 @@ class Classes:
         np.add.at(counts, (own[own >= 0], self.labels[own >= 0]), 1)
         return np.where((own >= 0) & (counts.min(1)[np.maximum(own, 0)] > 0), own, -1)
 
-    def column(self, check: str, label: str, kind: str, values: NDArray[Any], own: Strata, letter: str, **more: Any) -> Column:
+    def column(
+        self, check: str, label: str, kind: str, values: NDArray[Any], own: Strata, letter: str, **more: Any
+    ) -> Column:
         """Values centered within strata that have both classes."""
         used = own >= 0
         place = own[used]
@@ -59,9 +61,13 @@ class Classes:
         centered = np.zeros(len(values), np.float32)
         centered[used] = values[used] - mean[place]
         weight = float((fakes * (count - fakes) / np.maximum(count, 1)).sum())
-        return Column(check, label, kind, centered, weight, letter, raw=np.asarray(values, np.float32), used=used, **more)
+        return Column(
+            check, label, kind, centered, weight, letter, raw=np.asarray(values, np.float32), used=used, **more
+        )
 
-    def facts(self, check: str, values: Sequence[Any], own: Strata, letter: str, label: str = "{}", **more: Any) -> Iterator[Column]:
+    def facts(
+        self, check: str, values: Sequence[Any], own: Strata, letter: str, label: str = "{}", **more: Any
+    ) -> Iterator[Column]:
         """A share for each of the commonest values among rows in strata, and for all others together."""
         own = self.both(own)
         counts = Counter(value for value, one in zip(values, own.tolist(), strict=True) if one >= 0)
@@ -70,7 +76,9 @@ class Classes:
             if value is False and len(counts) > 1:
                 continue  # the other side says the same
             if value in USUAL and value is not False:
-                yield self.fact(check, f"not {label.format(value)}", [one != value for one in values], own, letter, **more)
+                yield self.fact(
+                    check, f"not {label.format(value)}", [one != value for one in values], own, letter, **more
+                )
             else:
                 yield self.fact(check, label.format(value), [one == value for one in values], own, letter, **more)
         if len(counts) > COMMONEST:
@@ -81,7 +89,9 @@ class Classes:
         """A share."""
         return self.column(check, label, "share", np.array(values, np.float64), self.both(own), letter, **more)
 
-    def statistic(self, check: str, label: str, values: NDArray[np.floating], own: Strata, letter: str) -> Iterator[Column]:
+    def statistic(
+        self, check: str, label: str, values: NDArray[np.floating], own: Strata, letter: str
+    ) -> Iterator[Column]:
         """Rank and tails within strata."""
         own = self.both(own)
         ranks = np.zeros(len(values))

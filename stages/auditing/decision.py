@@ -26,6 +26,8 @@ FLOOR = {"share": 0.02, "rank": 0.03}
 """Smaller effects never count as a difference."""
 
 RULE_OF_THREE = 3.0
+TOLERANCE = 1e-4
+"""Deviations within which two labelings give one value: sums are made of single floats."""
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Test:
+class Outcome:
     """What the permutations say of a column. z: effect over its deviation; p: corrected for all columns."""
 
     effect: float
@@ -66,7 +68,9 @@ class Test:
     p: float
 
 
-def tests(columns: Sequence[Column], labels: NDArray[np.uint8], groups: NDArray[np.int64], seed: int = 0) -> list[Test]:
+def compared(
+    columns: Sequence[Column], labels: NDArray[np.uint8], groups: NDArray[np.int64], seed: int = 0
+) -> list[Outcome]:
     """Each column tested against all permutations at once; labels: (n,), 1 = fake; groups: (n,)."""
     if not columns:
         return []
@@ -74,7 +78,8 @@ def tests(columns: Sequence[Column], labels: NDArray[np.uint8], groups: NDArray[
     weights = np.maximum([column.weight for column in columns], 1e-9)
     sums = np.concatenate([drawn.astype(np.float32) @ matrix for drawn in permutations(labels, groups, seed)])
     observed = labels.astype(np.float32) @ matrix
-    center, deviation = sums.mean(0, dtype=np.float64), sums.std(0, dtype=np.float64)
+    center = _expected(labels, groups) @ matrix
+    deviation = np.sqrt(((sums - center) ** 2).mean(0, dtype=np.float64))
     scale = np.maximum(deviation, 1e-7 * np.maximum(weights, 1.0))
     z = (observed - center) / scale
     sizes = (sums - center) / scale
@@ -83,16 +88,24 @@ def tests(columns: Sequence[Column], labels: NDArray[np.uint8], groups: NDArray[
     sizes = np.where(one_sided, sizes, np.abs(sizes))
     p = _step_down(size, sizes)
     return [
-        Test(float(observed[k] / weights[k]), float(deviation[k] / weights[k]), float(z[k]), float(p[k]))
+        Outcome(float(observed[k] / weights[k]), float(deviation[k] / weights[k]), float(z[k]), float(p[k]))
         for k in range(len(columns))
     ]
+
+
+def _expected(labels: NDArray[np.uint8], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n,): how often each row is fake over all permutations."""
+    numbers, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    shares = np.bincount(place, labels, len(numbers)) / sizes
+    among = ((shares == 0) | (shares == 1))[place]
+    return np.where(among, labels[among].mean() if among.any() else 0.0, shares[place])
 
 
 def _step_down(size: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Corrected p of each column: the largest of the columns that are not larger, permutation by permutation."""
     order = np.argsort(size)  # from the smallest on
     largest = np.maximum.accumulate(sizes[:, order], axis=1)
-    counts = (largest >= size[order] - 1e-9).sum(0)
+    counts = (largest >= size[order] - TOLERANCE).sum(0)
     p = np.empty(len(size))
     p[order[::-1]] = np.maximum.accumulate(((1 + counts) / (1 + len(sizes)))[::-1])
     return p
@@ -117,9 +130,7 @@ def permutations(
         yield drawn
 
 
-def _among(
-    groups: NDArray[np.int64], fakes: int, count: int, random: np.random.Generator
-) -> NDArray[np.bool_]:
+def _among(groups: NDArray[np.int64], fakes: int, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
     """Groups in random order; the last `fakes` rows are fake."""
     numbers, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     keys = random.random((count, len(numbers)), np.float32)
@@ -157,18 +168,18 @@ def _within(
     return drawn
 
 
-def differs(column: Column, test: Test) -> bool:
+def differs(column: Column, test: Outcome) -> bool:
     """Whether a difference is proven, and large enough to matter."""
     return test.p <= ALPHA and abs(test.effect) >= FLOOR[column.kind]
 
 
-def is_equal(column: Column, test: Test, units: int) -> bool:
+def is_equal(column: Column, test: Outcome, units: int) -> bool:
     """Whether a difference of the bound is excluded; units: groups of the class that has fewer."""
     reach = max(Z_90 * test.deviation, RULE_OF_THREE / max(units, 1) if column.kind == "share" else 0.0)
     return abs(test.effect) + reach <= BOUND[column.kind] + 1e-9
 
 
-def rows_needed(column: Column, test: Test) -> int:
+def rows_needed(column: Column, test: Outcome) -> int:
     """Rows per class from which an effect of this size is told from chance (z of 4.2)."""
     size = max(abs(test.effect), FLOOR[column.kind])
     return int(np.ceil(18 / size if column.kind == "share" else 3 / size**2))

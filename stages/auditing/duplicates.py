@@ -1,7 +1,7 @@
 """Rows that show one picture twice: equal pixels, look-alikes, and the clusters they form.
 
-Thumbnails of 16 px whose correlation is above 0.93 are candidates; they are look-alikes if at 32 px, over shifts by one
-pixel, some correlation is above 0.985.
+Thumbnails of 16 px whose correlation is above 0.93 are candidates; they are look-alikes if at 32 px, smoothed, over
+shifts by up to one pixel, some correlation is above 0.985.
 """
 
 from __future__ import annotations
@@ -67,14 +67,25 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _alike(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether pairs of (k, 32, 32, 3) thumbnails agree at some shift by at most one pixel."""
-    middle = _unit(one[:, 1:-1, 1:-1].astype(np.float32).reshape(len(one), -1))
+    """Whether pairs of (k, 32, 32, 3) thumbnails agree at some shift by at most one pixel, in steps of half a one."""
+    still = _moved(_moved(one.astype(np.float32), 0, 1), 0, 2)[:, 2:-2, 2:-2]
+    middle = _unit(still.reshape(len(one), -1))
     best = np.zeros(len(one))
-    for y in range(3):
-        for x in range(3):
-            moved = _unit(other[:, y : y + 30, x : x + 30].astype(np.float32).reshape(len(other), -1))
-            best = np.maximum(best, np.einsum("ij,ij->i", middle, moved))
+    for y in range(-2, 3):
+        down = _moved(other.astype(np.float32), y, 1)
+        for x in range(-2, 3):
+            moved = _moved(down, x, 2)[:, 2:-2, 2:-2]
+            best = np.maximum(best, np.einsum("ij,ij->i", middle, _unit(moved.reshape(len(other), -1))))
     return best > ALIKE
+
+
+def _moved(pictures: NDArray[np.float32], halves: int, axis: int) -> NDArray[np.float32]:
+    """Smoothed by 1 2 1, and moved by some half pixels; a mean of two neighbors smooths about as much."""
+    whole = halves // 2
+    if halves % 2:
+        return (np.roll(pictures, whole, axis) + np.roll(pictures, whole + 1, axis)) / 2
+    near = np.roll(pictures, whole - 1, axis) + np.roll(pictures, whole + 1, axis)
+    return near / 4 + np.roll(pictures, whole, axis) / 2
 
 
 def clusters(count: int, links: Iterable[tuple[int, int]]) -> NDArray[np.int64]:

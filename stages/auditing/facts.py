@@ -38,7 +38,7 @@ WORDS = {
     "resampling.lag_2": "correlation of second differences, two apart",
     "native_scale.end": "end of the spectrum", "native_scale.bend": "bend of the spectrum",
     "native_scale.corner": "corners of the spectrum", "high_frequency_energy.share": "energy above half of Nyquist",
-    "high_frequency_energy.laplacian": "Laplacian", "noise_level.details": "diagonal details",
+    "high_frequency_energy.fourth": "fourth differences by first ones", "noise_level.details": "diagonal details",
     "noise_level.chroma": "diagonal details of chroma", "noise_level.immerkaer": "Immerkaer's estimate",
     "noise_level.quiet": "deviation of quiet blocks",
 }  # fmt: skip
@@ -51,9 +51,7 @@ def columns(rows: Rows) -> list[Column]:
     """Columns of all checks that rest on permutations."""
     made = Columns(rows)
     return [
-        column
-        for part in (made.containers, made.names, made.traces, made.set_facts, made.learned)
-        for column in part()
+        column for part in (made.containers, made.names, made.traces, made.set_facts, made.learned) for column in part()
     ]
 
 
@@ -125,9 +123,7 @@ class Columns:
         ratios = self.numbers(aspect)
         yield from self.classes.facts("aspect", [f"{value:.3f}" for value in ratios], self.files, "C", "ratio {}")
         yield from self.classes.statistic("aspect", "ratio", ratios, self.files, "C")
-        coded = self.stratum(
-            lambda file: None if file.picture_bytes is None else (file.codec, file.mode, file.tables)
-        )
+        coded = self.stratum(lambda file: None if file.picture_bytes is None else (file.codec, file.mode, file.tables))
         amounts = self.numbers(lambda file: (file.picture_bytes or 0) / (file.width * file.height))
         yield from self.classes.statistic("file_size_per_pixel", "bytes per pixel", amounts, coded, "H")
 
@@ -152,11 +148,17 @@ class Columns:
         """Statistics of pixels and the facts that rest on them."""
         values, jpeg = self.statistics(), self.jpegs >= 0
         plain = np.where((self.pixels >= 0) & ~jpeg, 0, -1)
-        recoded = np.where(self.pixels >= 0, self.stratum(lambda file: file.tables if file.codec == "jpeg" else None), -1)
+        recoded = np.where(
+            self.pixels >= 0, self.stratum(lambda file: file.tables if file.codec == "jpeg" else None), -1
+        )
+        colored = strata([None if row.picture is None or row.picture.gray else 0 for row in self.rows.rows])
         for place, name in enumerate(STATISTICS):
             check = name.partition(".")[0]
             own = {"grid8": plain, "double_compression": recoded}.get(check, self.pixels)
-            yield from self.classes.statistic(check, WORDS.get(name, name), values[:, place], own, LETTERS.get(check, "H"))
+            own = colored if name == "noise_level.chroma" else own
+            yield from self.classes.statistic(
+                check, WORDS.get(name, name), values[:, place], own, LETTERS.get(check, "H")
+            )
         pictures = [row.picture for row in self.rows.rows]
         phases = [picture.phase if picture else "" for picture in pictures]
         for check, own in (("grid8", plain), ("double_compression", recoded)):

@@ -24,6 +24,7 @@ SMALLEST = 8
 """Pixels per side below which an image has no statistics."""
 
 THUMBNAIL = 32
+FEATURES = 17 + 63 + 63 + 50 + 8
 GRID = 0.10
 """Surplus of small coefficients on one position of the grid from which that position counts as found."""
 
@@ -33,7 +34,7 @@ STATISTICS = (
     "double_compression.comb", "double_compression.zeros_elsewhere", "double_compression.steps_elsewhere",
     "resampling.peak", "resampling.lag_1", "resampling.lag_2",
     "native_scale.end", "native_scale.bend", "native_scale.corner",
-    "high_frequency_energy.share", "high_frequency_energy.laplacian",
+    "high_frequency_energy.share", "high_frequency_energy.fourth",
     "noise_level.details", "noise_level.chroma", "noise_level.immerkaer", "noise_level.quiet",
     "brightness.mean", "brightness.median", "contrast.deviation", "contrast.range",
     "color.saturation", "color.red", "color.blue", "color.red_ratio", "color.blue_ratio",
@@ -62,7 +63,9 @@ def picture(pixels: Pixels, steps: NDArray[np.uint16] | None = None) -> Picture:
     part = window(pixels)
     luma, cb, cr = planes(part)
     if min(luma.shape) < SMALLEST:
-        luma, cb, cr = (np.pad(one, [(0, max(0, SMALLEST - side)) for side in one.shape], "symmetric") for one in (luma, cb, cr))
+        luma, cb, cr = (
+            np.pad(one, [(0, max(0, SMALLEST - side)) for side in one.shape], "symmetric") for one in (luma, cb, cr)
+        )
     bands, ends = sampling.spectrum(luma)
     grid, phase = _grid(luma, steps)
     colors = look.palette(part)

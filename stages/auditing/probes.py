@@ -91,7 +91,9 @@ def _folds(labels: NDArray[np.uint8], groups: NDArray[np.int64], seed: int) -> N
     return of_group[place]
 
 
-def _discriminant(train: NDArray[np.floating], labels: NDArray[np.uint8], test: NDArray[np.floating]) -> NDArray[np.float64]:
+def _discriminant(
+    train: NDArray[np.floating], labels: NDArray[np.uint8], test: NDArray[np.floating]
+) -> NDArray[np.float64]:
     """Scores of `test` by a linear discriminant whose covariance is shrunk towards the unit matrix."""
     mean, deviation = train.mean(0), train.std(0) + 1e-6
     known = np.clip((train - mean) / deviation, -LIMIT, LIMIT)
@@ -100,5 +102,7 @@ def _discriminant(train: NDArray[np.floating], labels: NDArray[np.uint8], test: 
     inner = known - np.where(labels[:, None] == 1, means[1], means[0])
     covariance = inner.T @ inner / len(inner)
     share = min(1.0, SHRINKAGE + train.shape[1] / (2 * len(train)))
-    shrunk = (1 - share) * covariance + share * np.eye(train.shape[1]) * max(float(np.trace(covariance)) / train.shape[1], 1e-6)
+    shrunk = (1 - share) * covariance + share * np.eye(train.shape[1]) * max(
+        float(np.trace(covariance)) / train.shape[1], 1e-6
+    )
     return asked @ np.linalg.solve(shrunk, means[1] - means[0])

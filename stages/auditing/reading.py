@@ -115,7 +115,9 @@ def examined(
     waiting = [number for number, row in enumerate(rows) if not row.problem]
     portions = [waiting[start : start + PORTION] for start in range(0, len(waiting), PORTION)]
     jobs = [(found.config, [found.locations[number] for number in portion], max_pixels) for portion in portions]
-    for portion, results in zip(portions, _results(jobs, workers if len(waiting) >= WORTH_A_PROCESS else 1), strict=True):
+    for portion, results in zip(
+        portions, _results(jobs, workers if len(waiting) >= WORTH_A_PROCESS else 1), strict=True
+    ):
         for number, result in zip(portion, results, strict=True):
             rows[number] = replace(rows[number], **result)
         report(len(portion))

@@ -15,22 +15,24 @@ SMALL = 1e-3
 
 
 @lru_cache(16)
-def _rings(height: int, width: int) -> tuple[Floats, NDArray[np.int64], Floats, Floats]:
-    """Window, band of each place of the half spectrum, its frequency in cycles/px, and the weight of the place."""
+def _rings(height: int, width: int) -> tuple[Floats, NDArray[np.int64], Floats, Floats, Floats]:
+    """Window; of each place of the half spectrum its band, its frequency in cycles/px along the radius and along the
+    larger axis, and its weight."""
     window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1]).astype(np.float32)
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    down, across = np.abs(np.fft.fftfreq(height))[:, None], np.fft.rfftfreq(width)[None]
+    frequency, axis = np.hypot(down, across), np.maximum(down, across)
     edges = np.geomspace(LOWEST, NYQUIST, BANDS + 1)
     band = np.digitize(frequency, edges)  # 0 and BANDS + 1: outside
     weight = np.full(frequency.shape, 2.0, np.float32)
     weight[:, 0] = 1
     if width % 2 == 0:
         weight[:, -1] = 1
-    return window, band, frequency.astype(np.float32), weight
+    return window, band, frequency.astype(np.float32), axis.astype(np.float32), weight
 
 
 def spectrum(luma: Floats) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Log energies of 17 logarithmic bands, (17,), and what the end of the spectrum says."""
-    window, band, frequency, weight = _rings(*luma.shape)
+    window, band, frequency, axis, weight = _rings(*luma.shape)
     power = np.abs(np.fft.rfft2((luma - luma.mean()) * window).astype(np.complex64)) ** 2 * weight
     count = np.bincount(band.ravel(), weight.ravel(), BANDS + 2)[1:-1]
     energy = np.bincount(band.ravel(), power.ravel(), BANDS + 2)[1:-1]
@@ -40,12 +42,15 @@ def spectrum(luma: Floats) -> tuple[NDArray[np.float64], dict[str, float]]:
         chosen = (frequency >= low) & (frequency < high)
         return float(np.log(power[chosen].sum() / max(weight[chosen].sum(), 1) + SMALL))
 
-    middle = level(0.31, 0.34)
+    def usual(low: float, high: float) -> float:
+        chosen = power[(axis >= low) & (axis < high)]
+        return float(np.median(np.log(chosen + SMALL))) if chosen.size else 0.0
+
     total = power.sum() + SMALL
     return bands, {
-        "native_scale.end": level(0.44, 0.47) - middle,
-        "native_scale.bend": level(0.40, 0.43) - 2 * middle + level(0.22, 0.25),
-        "native_scale.corner": level(0.55, 0.65) - level(0.44, 0.5),
+        "native_scale.end": level(0.44, 0.47) - level(0.31, 0.34),
+        "native_scale.bend": usual(0.30, 0.40) - usual(0.16, 0.24),
+        "native_scale.corner": level(0.50, 0.70) - level(0.20, 0.30),
         "high_frequency_energy.share": float(np.log(power[frequency > 0.25].sum() / total + 1e-9)),
     }
 
@@ -72,11 +77,9 @@ def interpolation(luma: Floats) -> dict[str, float]:
 
 
 def sharpness(luma: Floats) -> dict[str, float]:
-    """Mean absolute Laplacian over the standard deviation, as a logarithm."""
-    inner = luma[1:-1, 1:-1]
-    laplacian = 4 * inner - luma[:-2, 1:-1] - luma[2:, 1:-1] - luma[1:-1, :-2] - luma[1:-1, 2:]
-    ratio = np.log((np.abs(laplacian).mean() + 0.01) / (luma.std() + 0.1))
-    return {"high_frequency_energy.laplacian": float(ratio)}
+    """Mean absolute fourth differences over first ones, as a logarithm: independent of contrast, and of large shapes."""
+    fourth, first = (sum(float(np.abs(np.diff(luma, order, axis)).mean()) for axis in (0, 1)) for order in (4, 1))
+    return {"high_frequency_energy.fourth": float(np.log((fourth + 0.05) / (first + 0.05)))}
 
 
 def noise(luma: Floats, chroma: Floats) -> dict[str, float]:

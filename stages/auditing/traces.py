@@ -12,32 +12,22 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.images.jpeg_quality import table
 from stages.images.jpeg_segments import ZIGZAG
 
 Floats = NDArray[np.float32]
 
-LUMA = (
-    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
-    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
-    72, 92, 95, 98, 112, 100, 103, 99,
-)  # fmt: skip
-"""Quantization of luma (T.81, table K.1), row by row; the usual encoders scale it by a quality."""
-
 QUALITIES = tuple(range(40, 100, 2)) + (75, 85, 91, 93, 95, 97)
 MOST_BLOCKS = 256
 """Blocks whose coefficients are compared with all qualities."""
+
+MOST_COEFFICIENTS = 2000
 
 LARGE, DAMPING = 0.6, 24.0
 """Coefficients count from this many steps on; few of them say little."""
 
 REACH = 64
 """Pixels per side in which all 64 positions of the grid are tried."""
-
-
-def table(quality: int) -> NDArray[np.int64]:
-    """(64,) steps of luma at a quality from 1 to 100, as libjpeg scales them."""
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return np.clip((np.array(LUMA) * scale + 50) // 100, 1, 255)
 
 
 @lru_cache(1)
@@ -77,18 +67,18 @@ def comb(blocks: Floats, own: NDArray[np.uint16] | None = None) -> float:
     own: steps of the file itself, (64,); then only coarser ones count, which an earlier compression has left.
     """
     values = _some(blocks)[:, 1:]
-    best = 0.0
-    for steps in _steps():
-        used = steps >= 2
-        if own is not None:
-            used &= steps > 1.25 * own[1:]
-        if used.sum() < 6:
-            continue
-        waves = values[:, used] / steps[used]
-        waves = waves[np.abs(waves) >= LARGE]
-        if len(waves):
-            best = max(best, float(np.cos(2 * np.pi * waves).sum() / (len(waves) + DAMPING)))
-    return best
+    known = _steps()
+    used = known >= 2 if own is None else (known >= 2) & (known > 1.25 * own[1:])
+    known, used = known[used.sum(1) >= 6], used[used.sum(1) >= 6]
+    rows, places = np.nonzero(np.abs(values) >= 2 * LARGE)
+    every = -(-len(rows) // MOST_COEFFICIENTS) or 1
+    rows, places = rows[::every], places[::every]
+    if not len(known) or not len(rows):
+        return 0.0
+    waves = values[rows, places] / known[:, places]  # (qualities, coefficients)
+    counted = (np.abs(waves) >= LARGE) & used[:, places]
+    sums = np.where(counted, np.cos(np.float32(2 * np.pi) * waves), 0).sum(1)
+    return max(0.0, float((sums / (counted.sum(1) + DAMPING)).max()))
 
 
 def _some(blocks: Floats) -> Floats:
@@ -101,12 +91,13 @@ def zeros(luma: Floats) -> NDArray[np.float64]:
     height, width = luma.shape
     top, left = (max(0, (side - REACH) // 2) // 8 * 8 for side in (height, width))
     part = luma[top : top + REACH + 7, left : left + REACH + 7]
-    if min(part.shape) < 15:
+    if min(part.shape) < 16:
         return np.zeros((8, 8))
     windows = np.lib.stride_tricks.sliding_window_view(part, (8, 8))
     high, wide = windows.shape[:2]
     small = (np.abs(windows.reshape(-1, 64) @ _high()) < 1).mean(1, dtype=np.float32).reshape(high, wide)
-    found = np.array([[small[y::8, x::8].mean() for x in range(8)] for y in range(8)], np.float64)
+    rows, columns = high // 8, wide // 8
+    found = small[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8).mean((0, 2), dtype=np.float64)
     return found - np.median(found)
 
 
@@ -115,6 +106,9 @@ def steps(luma: Floats, axis: int) -> NDArray[np.float64]:
     one = luma if axis else luma.T
     if one.shape[1] < 17:
         return np.zeros(8)
-    jump = np.abs(one[:, :-3] - 3 * one[:, 1:-2] + 3 * one[:, 2:-1] - one[:, 3:]).mean(0)  # between x + 1 and x + 2
-    means = np.array([jump[(phase - 1) % 8 :: 8].mean() for phase in range(8)], np.float64)
+    jump = np.abs(one[:, :-3] - 3 * one[:, 1:-2] + 3 * one[:, 2:-1] - one[:, 3:]).mean(
+        0
+    )  # k-th: between k + 1 and k + 2
+    whole = jump[: len(jump) // 8 * 8].reshape(-1, 8).mean(0, dtype=np.float64)
+    means = np.roll(whole, 2)
     return np.log((means + 0.05) / (np.median(means) + 0.05))

@@ -20,7 +20,8 @@ def audit(
     real: Annotated[Path, typer.Argument(metavar="REAL", help=IMAGES)],
     fake: Annotated[Path, typer.Argument(metavar="FAKE", help="the same of generated images")],
     control: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="real images of another origin: what differs there too is no trace")
+        Path | None,
+        typer.Option(metavar="DIR", help="real images of another origin: what differs there too is no trace"),
     ] = None,
     fail_on: Annotated[
         Literal["bias", "differs"] | None, typer.Option(help="exit with 1 if a bias is found, or if anything differs")

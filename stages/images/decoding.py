@@ -210,10 +210,12 @@ def gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None], 3, axis=2)
 
 
-def lanczos(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resample to (size, size, 3) uint8 with Pillow's antialiased Lanczos filter; unchanged if it is that size."""
+def resized(pixels: NDArray[np.uint8], size: int, filter: str = "lanczos") -> NDArray[np.uint8]:
+    """Resample to (size, size, 3) uint8 with one of Pillow's filters, which widen where they reduce; unchanged if it is
+    that size."""
     if pixels.shape[:2] == (size, size):
         return pixels
     from PIL import Image
 
-    return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((size, size), Image.Resampling.LANCZOS))
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.array(image.resize((size, size), Image.Resampling[filter.upper()]))

@@ -17,7 +17,9 @@ from pydantic import ValidationError
 
 from pipeline.stage import CONTENT, ID, Batch, Context, Field, RowError
 from stages.equalize import Equalize, EqualizeConfig
+from stages.images.containers import inspect
 from stages.images.decoding import decode
+from stages.images.jpeg_quality import nearest_quality
 
 STAGE = Equalize()
 LIMIT = 10**6
@@ -362,12 +364,85 @@ def test_versions_of_the_lossy_decoders_are_part_of_the_environment() -> None:
     ("settings", "message"),
     [
         ({}, "Field required"),
-        ({"size": 64, "resample": "bicubic"}, "Input should be 'lanczos'"),
-        ({"size": 64, "crop": "centre"}, "Input should be 'center' or 'none'"),
+        ({"size": 64, "resample": "cubic"}, "Input should be 'nearest', 'box'"),
+        ({"size": 64, "crop": "centre"}, "Input should be 'center', 'native' or 'none'"),
         ({"size": "64"}, "valid integer"),
         ({"size": 64, "crop": {"left": -1, "top": 0, "side": 8}}, "greater than or equal to 0"),
+        ({"size": 64, "prefer": "recompress"}, "prefer needs a quality"),
+        ({"size": 64, "quality": 90}, "quality has no effect"),
+        ({"size": 64, "crop": "native", "resample": "box"}, "crop native never resamples"),
+        ({"size": 64, "protocol": "window", "sides": [9, 99]}, "protocol 'window' needs qualities"),
+        ({"size": 64, "protocol": "jpeg96", "quality": 90}, "quality is 90, and protocol 'jpeg96' sets 96"),
+        ({"size": 64, "sides": [90, 80]}, "expected least and most"),
+        ({"size": 64, "qualities": [0]}, "expected numbers from 1 to 100"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         EqualizeConfig.model_validate(settings)
+
+
+# Protocols
+
+
+@pytest.mark.parametrize("name", ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"])
+def test_each_filter_is_pillows(name: str) -> None:
+    arrays, failures = run(config(16, resample=name), encoded(scene(40, 40)))
+    expected = Image.fromarray(scene(40, 40)).resize((16, 16), Image.Resampling[name.upper()])
+    assert not failures
+    assert np.array_equal(arrays["image"][0], np.asarray(expected))
+
+
+def test_jpeg96_recompresses_every_row_after_its_last_step() -> None:
+    settings = config(16, protocol="jpeg96")
+    assert (settings.prefer, settings.quality) == ("recompress", 96)
+    contents = [encoded(scene(40, 40)), encoded(scene(40, 40), "JPEG", quality=75)]
+    arrays, _ = run(settings, *contents)
+    for row, content in enumerate(contents):
+        small = Image.open(io.BytesIO(content)).convert("RGB").resize((16, 16), Image.Resampling.LANCZOS)
+        again = Image.open(io.BytesIO(encoded(small, "JPEG", quality=96)))
+        assert np.array_equal(arrays["image"][row], np.asarray(again))
+
+
+def test_a_native_crop_is_never_resampled_and_keeps_the_grid_of_blocks() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (57, 90, 3), dtype=np.uint8)
+    arrays, failures = run(config(16, protocol="native_crop"), encoded(picture), encoded(picture[:15]))
+    assert np.array_equal(arrays["image"][0], picture[16:32, 32:48])  # from multiples of 8
+    assert arrays["reduction"][0] == 1
+    assert failures == {1: "is 90 x 15 pixels, expected at least 16 per side; use a smaller size"}
+
+
+def test_a_window_takes_reals_of_its_qualities_and_codes_what_was_never_jpeg_once() -> None:
+    settings = config(16, protocol="window", sides=[30, 50], qualities=[90])
+    picture = scene(40, 40)
+    arrays, failures = run(
+        settings,
+        encoded(picture, "JPEG", quality=90),
+        encoded(picture),
+        encoded(picture, "JPEG", quality=75),
+        encoded(picture, "WEBP"),
+        encoded(scene(40, 56)),
+    )
+    assert np.array_equal(arrays["image"][0], arrays["image"][1])
+    assert failures == {
+        2: "is a JPEG file of quality 75, expected 90 (qualities)",
+        3: "is a webp file, expected JPEG or one that loses nothing (qualities)",
+        4: "is 56 x 40 pixels, expected sides from 30 to 50 (sides)",
+    }
+
+
+def test_the_quality_of_a_row_is_drawn_by_its_id_from_those_of_the_reals() -> None:
+    settings = config(40, qualities=[50, 95])
+    picture = encoded(scene(40, 40))
+    arrays, _ = run(settings, *[picture] * 40)
+    expected = {
+        np.asarray(Image.open(io.BytesIO(encoded(scene(40, 40), "JPEG", quality=q)))).tobytes() for q in (50, 95)
+    }
+    found = [image.tobytes() for image in arrays["image"]]
+    assert set(found) == expected
+    assert found == [image.tobytes() for image in run(settings, *[picture] * 40)[0]["image"]]
+
+
+@pytest.mark.parametrize("quality", [5, 40, 50, 75, 90, 96, 100])
+def test_the_quality_of_a_file_is_read_from_its_table(quality: int) -> None:
+    assert nearest_quality(inspect(encoded(scene(), "JPEG", quality=quality)).quantization[0]) == quality
