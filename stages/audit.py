@@ -1,8 +1,8 @@
 """Compare the rows of both classes by every check of the audit; before `equalize` and after it.
 
 The commonest defect of this field's data is a difference between the classes that is not the generator: a codec, a
-quality, a size, a filter (Grommelt et al. 2024; Durall et al. 2019). Rows of `ingest` are compared by the facts of their
-files, rows with an `image` by their pixels, rows of `examine` by both.
+quality, a size, a filter (Grommelt et al. 2024; Durall et al. 2019). Rows of `ingest` are compared by the facts of
+their files, rows with an `image` by their pixels, rows of `examine` by both.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Give images of all classes the same last steps, so that as little as possible but the generator differs.
 
-Decode, color mode, crop, resampling, uint8: one chain for real and generated images, without profiles and metadata. Codec,
-size and resampling differences alone let a detector reach perfect scores on published corpora (Durall et al. 2019 use
-178 x 218 reals against 128 x 128 fakes). What this stage cannot make equal is recorded: `reduction` is the factor by
-which a row was reduced; an image that already has the wanted size is not resampled (1.0), which is true of the native
-output of a generator and must be declared beside reals that were reduced.
+Decode, color mode, crop, resampling, uint8: one chain for real and generated images, without profiles and metadata.
+Codec, size and resampling differences alone let a detector reach perfect scores on published corpora (Durall et al.
+2019 use 178 x 218 reals against 128 x 128 fakes). What this stage cannot make equal is recorded: `reduction` is the
+factor by which a row was reduced; an image that already has the wanted size is not resampled (1.0), which is true of
+the native output of a generator and must be declared beside reals that were reduced.
 
 JPEG stays in the pixels. Either both classes are decoded and left so (`prefer: decode`), or both are recompressed alike
 (`prefer: recompress`); a window of sides and qualities makes the histories alike instead (`PROTOCOLS`).
@@ -94,8 +94,8 @@ class EqualizeConfig(StageConfig):
     )
     qualities: tuple[int, ...] | None = setting(
         None,
-        description="JPEG qualities of the reals: other JPEG and lossy files fail, and what never was JPEG is coded once "
-        "by one of them, drawn by its id",
+        description="JPEG qualities of the reals: other JPEG and lossy files fail, and what never was JPEG is coded "
+        "once by one of them, drawn by its id",
         strict=False, min_length=1,
     )  # fmt: skip
     upsample: bool = setting(False, description="allow squares smaller than `size`; they fail otherwise")
@@ -176,12 +176,12 @@ class Equalize(Stage):
         native = batch.inputs[0].get("image") if batch.inputs else None
         for row in range(len(batch)):
             try:
-                content = None if native is not None else batch.read(row)
+                content = batch.read(row) if native is None else None
                 container = inspect(content) if content is not None and windowed else None
-                if content is None:
-                    pixels = native[row]
-                else:
+                if content is not None:
                     pixels = decode(content, config.max_pixels, config.exif_rotate)
+                elif native is not None:
+                    pixels = native[row]
                 pixels = in_window(pixels, container, config, bytes(batch.ids[row]))
                 images[row], reduction[row] = equalize(pixels, config)
             except (RowError, ValueError) as error:

@@ -1,1 +1,1 @@
-"""Audit of two sets of images: facts of containers, traces in pixels, duplicates, a learned test, and how one decides."""
+"""Audit of two sets of images: container facts, traces in pixels, duplicates, probes, the decision rule."""

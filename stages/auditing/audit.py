@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -122,7 +122,7 @@ def decided(name: str, pairs: Sequence[tuple[Column, Outcome]], rows: Rows) -> F
         return finding
     used = np.any([column.used for column, _ in pairs], axis=0)
     finding.n_real, finding.n_fake = (int((used & (rows.labels == label)).sum()) for label in (0, 1))
-    units = min(len(np.unique(rows.groups[used & (rows.labels == label)])) for label in (0, 1))
+    least = min(finding.n_real, finding.n_fake)
     different = [pair for pair in pairs if differs(*pair)]
     best_column, best = max(different or pairs, key=_clarity)
     if different:
@@ -131,7 +131,7 @@ def decided(name: str, pairs: Sequence[tuple[Column, Outcome]], rows: Rows) -> F
             finding.letter = "C"
         else:
             finding.letter = best_column.letter
-    elif all(is_equal(column, test, units) for column, test in pairs if column.proves):
+    elif all(is_equal(column, test, least) for column, test in pairs if column.proves):
         finding.verdict = EQUAL
     else:
         finding.verdict = CANNOT_TELL
@@ -184,25 +184,21 @@ class Twins:
 
     def __init__(self, rows: Sequence[Row], labels: NDArray[np.uint8]) -> None:
         self.rows = Rows(rows, labels)
-        pictured = [row for row in range(len(rows)) if rows[row].picture is not None]
-        self.pictured = np.array(pictured, np.int64)
-        pictures = [rows[row].picture for row in pictured]
+        pictures = {number: row.picture for number, row in enumerate(rows) if row.picture is not None}
+        self.pictured = np.array(list(pictures), np.int64)
         self.digests = [None if row.picture is None else row.picture.digest for row in rows]
         self.equal = duplicates.members(self.digests)
-        alike = (
-            duplicates.near(np.stack([one.thumbnail for one in pictures])) if pictures else np.zeros((0, 2), np.int64)
-        )
-        pairs = self.pictured[alike] if len(alike) else np.zeros((0, 2), np.int64)
-        self.alike = np.array(
-            [pair for pair in pairs.tolist() if self.digests[pair[0]] != self.digests[pair[1]]], np.int64
-        ).reshape(-1, 2)
+        thumbnails = [one.thumbnail for one in pictures.values()]
+        found = self.pictured[duplicates.near(np.stack(thumbnails))].tolist() if thumbnails else []
+        pairs: list[tuple[int, int]] = [(one, other) for one, other in found]
+        self.alike = [pair for pair in pairs if self.digests[pair[0]] != self.digests[pair[1]]]
         of_group: dict[str, list[int]] = {}
         for number, row in enumerate(rows):
             if row.group:
                 of_group.setdefault(row.group, []).append(number)
         self.of_group = of_group
         links = [(one[0], other) for one in (*of_group.values(), *self.equal) for other in one[1:]]
-        self.groups = duplicates.clusters(len(rows), [*links, *map(tuple, self.alike.tolist())])
+        self.groups = duplicates.clusters(len(rows), [*links, *self.alike])
 
     def finding(self, name: str) -> Finding:
         return {
@@ -211,8 +207,8 @@ class Twins:
             ),
             "near_duplicates": lambda: self._copies(
                 name,
-                self.alike.tolist(),
-                [tuple(pair) for pair in self.alike.tolist() if self._crosses(*pair)],
+                self.alike,
+                [pair for pair in self.alike if self._crosses(*pair)],
                 LEAST_NEAR,
             ),
             "group_leak": lambda: self._leak(name),
@@ -257,7 +253,7 @@ class Twins:
         finding.statistic, finding.effect = float(count), round(effect, 6)
         pairs = across or pairs
         example = " and ".join(named(list(pairs[0]), self.rows)) if len(pairs) else ""
-        finding.column = f"{count} rows show a picture twice, e.g. {example}" if example else "no copies"
+        finding.column = f"{_copies(count)}, e.g. {example}" if example else "no copies"
         if len(across) >= least or uneven:
             finding.verdict, finding.rows = DIFFERS, named(chosen[:MOST_ROWS], self.rows)
         else:
@@ -286,9 +282,5 @@ class Twins:
         return finding
 
 
-def summary(result: Result) -> Mapping[str, list[str]]:
-    """Verdict -> names of checks."""
-    found: dict[str, list[str]] = {}
-    for one in result.findings:
-        found.setdefault(one.verdict, []).append(one.name)
-    return found
+def _copies(count: int) -> str:
+    return f"{count} {'copy' if count == 1 else 'copies'}"

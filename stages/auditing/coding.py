@@ -1,7 +1,7 @@
 """How a file was coded, beyond what its rows keep: the encoder's habits, and what its metadata say.
 
-`stages.images.containers` says what a decoder needs; this reads the same segments and chunks once more for traces of the
-program that wrote them. Nothing here fails: a file of which `inspect` gives a container has facts.
+`stages.images.containers` says what a decoder needs; this reads the same segments and chunks once more for traces of
+the program that wrote them. Nothing here fails: a file of which `inspect` gives a container has facts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which columns differ between two classes: permutation by group, corrected for all columns at once, and equivalence.
 
 Labels are permuted among groups that stand in one class only, whole groups at a time, and within groups that stand in
-both (exchangeability blocks: Winkler et al. 2015). Corrected p values are those of the step-down maxT procedure over all
-columns of all checks (Westfall and Young 1993), with p = (1 + exceedances) / (1 + B) (Phipson and Smyth 2010). Equality
-is shown by two one-sided tests (Schuirmann 1987): the whole 90 % interval of the effect lies within a bound.
+both (exchangeability blocks: Winkler et al. 2015). Corrected p values are those of the step-down maxT procedure over
+all columns of all checks (Westfall and Young 1993), with p = (1 + exceedances) / (1 + B) (Phipson and Smyth 2010).
+Equality is shown by two one-sided tests (Schuirmann 1987): the whole 90 % interval of the effect lies within a bound.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _within(
     groups: NDArray[np.int64], labels: NDArray[np.uint8], count: int, random: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Labels permuted within each group."""
-    numbers, place = np.unique(groups, return_inverse=True)
+    _numbers, place = np.unique(groups, return_inverse=True)
     order = np.lexsort((labels, place))
     pattern = labels[order].astype(bool)
     keys = place[None] + random.random((count, len(groups)))
@@ -173,9 +173,9 @@ def differs(column: Column, test: Outcome) -> bool:
     return test.p <= ALPHA and abs(test.effect) >= FLOOR[column.kind]
 
 
-def is_equal(column: Column, test: Outcome, units: int) -> bool:
-    """Whether a difference of the bound is excluded; units: groups of the class that has fewer."""
-    reach = max(Z_90 * test.deviation, RULE_OF_THREE / max(units, 1) if column.kind == "share" else 0.0)
+def is_equal(column: Column, test: Outcome, rows: int) -> bool:
+    """Whether a difference of the bound is excluded; rows: of the class that has fewer."""
+    reach = max(Z_90 * test.deviation, RULE_OF_THREE / max(rows, 1) if column.kind == "share" else 0.0)
     return abs(test.effect) + reach <= BOUND[column.kind] + 1e-9
 
 

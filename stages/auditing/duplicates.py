@@ -60,7 +60,7 @@ def near(thumbnails: NDArray[np.uint8]) -> Pairs:
     return np.concatenate(found).astype(np.int64) if found else np.zeros((0, 2), np.int64)
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(rows: NDArray[np.floating]) -> NDArray[np.floating]:
     """Rows without their mean, of length 1."""
     rows = rows - rows.mean(1, keepdims=True)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1.0)
@@ -79,7 +79,7 @@ def _alike(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.bool_
     return best > ALIKE
 
 
-def _moved(pictures: NDArray[np.float32], halves: int, axis: int) -> NDArray[np.float32]:
+def _moved(pictures: NDArray[np.floating], halves: int, axis: int) -> NDArray[np.floating]:
     """Smoothed by 1 2 1, and moved by some half pixels; a mean of two neighbors smooths about as much."""
     whole = halves // 2
     if halves % 2:

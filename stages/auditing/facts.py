@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.auditing.coding import Coding
 from stages.auditing.columns import Classes, average_ranks, multiple, strata
 from stages.auditing.decision import Column
-from stages.auditing.coding import Coding
 from stages.auditing.examined import Rows
 from stages.auditing.pixels import STATISTICS
 from stages.auditing.probes import held_out
@@ -118,7 +119,7 @@ class Columns:
         """Width and height, their ratio, and coded bytes among files that were coded alike."""
         yield from self.shares("size", lambda file: f"{file.width} x {file.height}", self.files)
         for label in ("width", "height"):
-            values = self.numbers(lambda file, label=label: getattr(file, label))
+            values = self.numbers(operator.attrgetter(label))
             yield from self.classes.statistic("size", label, values, self.files, "C")
         ratios = self.numbers(aspect)
         yield from self.classes.facts("aspect", [f"{value:.3f}" for value in ratios], self.files, "C", "ratio {}")
@@ -189,7 +190,7 @@ class Columns:
         labels = self.rows.labels[having]
         if min(labels.sum(), len(labels) - labels.sum()) < 2:
             return
-        pictures = [self.rows.rows[row].picture for row in having]
+        pictures = [picture for row in having.tolist() if (picture := self.rows.rows[row].picture) is not None]
         kept = [place for place, name in enumerate(STATISTICS) if not name.startswith(("grid8.", "double_"))]
         statistics = self.statistics()[having][:, kept]
         ranks = np.stack([average_ranks(column) for column in statistics.T], axis=1)
@@ -200,6 +201,7 @@ class Columns:
 
 
 def has_alpha(file: Coding) -> bool:
+    """Whether there is an alpha channel or a transparent color, whatever its values."""
     return file.mode.partition(";")[0].partition("+")[0].endswith("A") or file.mode.endswith("+tRNS")
 
 

@@ -1,4 +1,4 @@
-"""What to do about a difference: the setting of `equalize`, or the view, that takes it away, and what nothing takes away.
+"""What to do about a difference: the setting of `equalize`, or the view, that takes it away, and what nothing does.
 
 Each sentence goes from the better side to the worse: what is taken away is taken from the class that has more of it. A
 history of pixels cannot be undone, so where no setting makes the classes alike the sentence says so.
@@ -10,14 +10,15 @@ from stages.auditing.vocabulary import CANNOT_TELL, DIFFERS
 
 PIXELS_ONLY = "equalize both classes by one node (stage equalize, one `size`): it keeps pixels and nothing of the file"
 TRACES = (
-    "an earlier JPEG stays in the pixels: `equalize` with `protocol: window` takes reals of some qualities only and codes "
-    "fakes that never were JPEG once by the same; `protocol: jpeg96` recompresses both classes and hides finer tables only"
+    "an earlier JPEG stays in the pixels: `equalize` with `protocol: window` takes reals of some qualities only and "
+    "codes fakes that never were JPEG once by the same; `protocol: jpeg96` recompresses both classes and hides finer "
+    "tables only"
 )
 NO_WAY = "no setting of `equalize` makes it alike"
 EXPLAIN = "explain it (content, or the generator), or declare it in the report"
 SCALE = (
-    "`equalize` both classes from one native scale, by the same reduction (`crop: native` for none at all, one `resample` "
-    "for both)"
+    "`equalize` both classes from one native scale, by the same reduction (`crop: native` for none at all, one "
+    "`resample` for both)"
 )
 
 FIXES = {
@@ -29,8 +30,8 @@ FIXES = {
     "mode": f"{PIXELS_ONLY}, as RGB; `color: gray` where one class is gray",
     "palette": f"{NO_WAY}: 256 colors stay 256 colors, and a reduction only mixes them; leave such rows out",
     "alpha": f"{PIXELS_ONLY}; transparent pictures fail",
-    "bit_depth": f"16 bits become 8 in `equalize`; for unused levels {NO_WAY}: treat both classes by the same tone steps "
-    "before, or leave such rows out",
+    "bit_depth": f"16 bits become 8 in `equalize`; for unused levels {NO_WAY}: treat both classes by the same tone "
+    "steps before, or leave such rows out",
     "icc": PIXELS_ONLY,
     "exif": PIXELS_ONLY,
     "orientation": f"{PIXELS_ONLY}, upright (`exif_rotate`)",

@@ -1,7 +1,7 @@
 """Everything that an audit keeps of the pixels of one image: statistics, features, a thumbnail, a digest.
 
-Statistics are named `check.column`; the same numbers are taken of files, of arrays of a pipeline, and of an image that a
-detector is asked about.
+Statistics are named `check.column`; the same numbers are taken of files, of arrays of a pipeline, and of an image that
+a detector is asked about.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ GRID = 0.10
 
 STATISTICS = (
     "palette.colors", "bit_depth.zero_bits", "bit_depth.gaps", "bit_depth.comb",
-    "grid8.comb", "grid8.comb_elsewhere", "grid8.zeros", "grid8.zeros_elsewhere", "grid8.steps", "grid8.steps_elsewhere",
+    "grid8.comb", "grid8.comb_elsewhere", "grid8.zeros", "grid8.zeros_elsewhere", "grid8.steps",
+    "grid8.steps_elsewhere",
     "double_compression.comb", "double_compression.zeros_elsewhere", "double_compression.steps_elsewhere",
     "resampling.peak", "resampling.lag_1", "resampling.lag_2",
     "native_scale.end", "native_scale.bend", "native_scale.corner",

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.errors import ConfigError
 from pipeline.inputs.archives import Archive
@@ -53,21 +54,19 @@ def source(path: Path) -> Source:
     if kind == "manifest":
         root = read_manifest(place).root
         names = [one.removeprefix(f"{root}/") for one in locations]
+    columns = (_given(column, len(names)) for column in (found.group, found.split, found.domain))
     rows = [
-        Row(name, True, found.problems.get(number, ""), split=split or "", domain=domain or "", group=group or "")
-        for number, (name, split, domain, group) in enumerate(
-            zip(names, found.split or [""] * len(names), found.domain or [""] * len(names), _groups(found.group, len(names)),
-                strict=True)
-        )
-    ]  # fmt: skip
+        Row(name, True, found.problems.get(number, ""), group=group, split=split, domain=domain)
+        for number, (name, group, split, domain) in enumerate(zip(names, *columns, strict=True))
+    ]
     made = Source(config, rows, locations, list(found.notes))
     return made if kind == "manifest" else _described(made, place, kind)
 
 
-def _groups(groups: object, count: int) -> list[str]:
-    """Groups that somebody gave."""
-    given = list(groups) if isinstance(groups, Sequence) else [""] * count
-    return ["" if group.startswith("id:") else group for group in given]
+def _given(column: object, count: int) -> list[str]:
+    """What a manifest says of its rows; "" where it says nothing."""
+    given = [str(one) for one in column] if isinstance(column, Sequence) else [""] * count
+    return ["" if one.startswith("id:") else one for one in given]
 
 
 def _described(found: Source, place: Path, kind: str) -> Source:
@@ -84,7 +83,8 @@ def _described(found: Source, place: Path, kind: str) -> Source:
         number = known.get(names[row.name], known.get(PurePosixPath(names[row.name]).name))
         missed += number is None
         if number is not None:
-            row = replace(row, **{name: normal[column[number]] for name, (column, normal) in columns.items()})
+            values: dict[str, Any] = {name: normal[column[number]] for name, (column, normal) in columns.items()}
+            row = replace(row, **values)
         rows.append(row)
     notes = [*found.notes, *(f"{table.path}: {note}" for note in table.notes)]
     if missed:
@@ -127,7 +127,7 @@ def examined(
 Job = tuple[IngestConfig, list[str], int]
 
 
-def _results(jobs: list[Job], workers: int) -> Iterator[list[dict[str, object]]]:
+def _results(jobs: list[Job], workers: int) -> Iterator[list[dict[str, Any]]]:
     if workers <= 1:
         yield from map(read, jobs)
         return
@@ -135,10 +135,10 @@ def _results(jobs: list[Job], workers: int) -> Iterator[list[dict[str, object]]]
         yield from pool.map(read, jobs)
 
 
-def read(job: Job) -> list[dict[str, object]]:
+def read(job: Job) -> list[dict[str, Any]]:
     """What becomes known of some files: coding and picture, or a problem."""
     config, locations, max_pixels = job
-    stage, found = Ingest(), []
+    stage, found = Ingest(), list[dict[str, Any]]()
     for location in locations:
         try:
             coding, picture = of_content(stage.read(config, location), max_pixels)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 BANDS = 17
 LOWEST, NYQUIST = 0.02, 0.5
@@ -77,7 +78,7 @@ def interpolation(luma: Floats) -> dict[str, float]:
 
 
 def sharpness(luma: Floats) -> dict[str, float]:
-    """Mean absolute fourth differences over first ones, as a logarithm: independent of contrast, and of large shapes."""
+    """Mean absolute fourth differences over first ones, as a logarithm: independent of contrast and of large shapes."""
     fourth, first = (sum(float(np.abs(np.diff(luma, order, axis)).mean()) for axis in (0, 1)) for order in (4, 1))
     return {"high_frequency_energy.fourth": float(np.log((fourth + 0.05) / (first + 0.05)))}
 

@@ -1,4 +1,4 @@
-"""Rows of a pipeline as rows of an audit: from what `examine` kept of them, from their images, or from facts of files."""
+"""Rows of a pipeline as rows of an audit: from what `examine` kept, from images, or from facts of files."""
 
 from __future__ import annotations
 

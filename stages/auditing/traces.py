@@ -1,13 +1,14 @@
 """Traces of 8 x 8 blocks: what an earlier JPEG leaves in pixels, on the grid of the image and on any other one.
 
-A coefficient that was quantized with step Q lies near a multiple of Q ever after; how near is the mean of cos(2 pi c / Q)
-over coefficients that are not near zero (after Fan and de Queiroz 2003). Where the grid is not that of the image, too
-many small coefficients of high frequency and steps between blocks give it away.
+A coefficient that was quantized with step Q lies near a multiple of Q ever after; how near is the mean of
+cos(2 pi c / Q) over coefficients that are not near zero (after Fan and de Queiroz 2003). Where the grid is not that of
+the image, too many small coefficients of high frequency and steps between blocks give it away.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from stages.images.jpeg_quality import table
 from stages.images.jpeg_segments import ZIGZAG
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
-QUALITIES = tuple(range(40, 100, 2)) + (75, 85, 91, 93, 95, 97)
+QUALITIES = (*tuple(range(40, 100, 2)), 75, 85, 91, 93, 95, 97)
 MOST_BLOCKS = 256
 """Blocks whose coefficients are compared with all qualities."""
 
@@ -58,7 +59,8 @@ def coefficients(luma: Floats, top: int = 0, left: int = 0) -> Floats:
     rows, columns = max(0, luma.shape[0] - top) // 8, max(0, luma.shape[1] - left) // 8
     part = luma[top : top + 8 * rows, left : left + 8 * columns] - 128
     blocks = part.reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3).reshape(-1, 8, 8)
-    return (_cosines() @ blocks @ _cosines().T).reshape(-1, 64)
+    found: Floats = (_cosines() @ blocks @ _cosines().T).reshape(-1, 64)
+    return found
 
 
 def comb(blocks: Floats, own: NDArray[np.uint16] | None = None) -> float:

@@ -1,8 +1,8 @@
 """The checks of an audit: their names, their kinds, and in which order they are told. Light: planning reads it.
 
 Kinds: C says something of containers or of the set and is never the generator's doing; H says something of the history
-of the pixels, which may be the generator's own trace; L is the look of the content. A difference of a C check is a bias;
-one of H is a bias for certain only if real images of two origins show it too.
+of the pixels, which may be the generator's own trace; L is the look of the content. A difference of a C check is a
+bias; one of H is a bias for certain only if real images of two origins show it too.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def test_every_labeling_of_small_classes_is_drawn_about_as_often() -> None:
     drawn = np.concatenate(list(permutations(marks, np.arange(5), 0)))
     assert len(drawn) == decision.PERMUTATIONS
     assert (drawn.sum(1) == 2).all()
-    counts = {pair: 0 for pair in itertools.combinations(range(5), 2)}
+    counts = dict.fromkeys(itertools.combinations(range(5), 2), 0)
     for row in drawn:
         counts[tuple(np.flatnonzero(row))] += 1
     expected = len(drawn) / 10
@@ -122,7 +122,7 @@ def test_equality_needs_the_whole_interval_within_the_bound() -> None:
     assert is_equal(share, decision.Outcome(0.02, 0.018, 1.1, 1.0), 10_000)
     assert not is_equal(share, decision.Outcome(0.02, 0.019, 1.0, 1.0), 10_000)
     assert is_equal(rank, decision.Outcome(0.05, 0.03, 1.7, 1.0), 10_000)
-    assert not is_equal(share, decision.Outcome(0.0, 0.001, 0.0, 1.0), 20)  # twenty groups: 15 % may be unseen
+    assert not is_equal(share, decision.Outcome(0.0, 0.001, 0.0, 1.0), 20)  # twenty rows: 15 % may be unseen
 
 
 def test_groups_that_go_to_one_class_whole_are_no_difference() -> None:
