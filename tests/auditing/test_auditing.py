@@ -87,9 +87,11 @@ def test_a_difference_of_containers_is_named_and_echoes_in_no_other_check(name: 
     assert 0 < len(one.rows) <= 24
     assert one.fix
     assert (found.bias == "found") == (name != "file_size_per_pixel")
-    related: dict[str, set[str]] = {"orientation": {"exif"}, "alpha": {"mode"}, "aspect": {"size"}, "subsampling": {"file_size_per_pixel"},
-               "encoder": {"file_size_per_pixel"}, "progressive": {"encoder", "file_size_per_pixel"},
-               "codec": {"file_name"}, "quantization": {"file_size_per_pixel"}, "exif": {"orientation"}}  # fmt: skip
+    related: dict[str, set[str]] = {
+        "orientation": {"exif"}, "alpha": {"mode"}, "aspect": {"size"}, "subsampling": {"file_size_per_pixel"},
+        "encoder": {"file_size_per_pixel"}, "progressive": {"encoder", "file_size_per_pixel"},
+        "codec": {"file_name"}, "quantization": {"file_size_per_pixel"}, "exif": {"orientation"},
+    }  # fmt: skip
     assert set(different(found)) <= {name, *related.get(name, set())}
 
 
