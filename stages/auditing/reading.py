@@ -18,7 +18,7 @@ from pipeline.inputs.archives import Archive
 from pipeline.inputs.scan import Scan
 from pipeline.sentences import counted
 from pipeline.spelling import spellings
-from pipeline.stage import RowError
+from pipeline.stage import Context, RowError
 from stages.auditing.examined import MOST_PIXELS, Row, of_content
 from stages.images.manifests import Manifest, read_manifest, read_table
 from stages.ingest import Ingest, IngestConfig
@@ -34,7 +34,7 @@ WORTH_A_PROCESS = 300
 class Source:
     """Files of one class. locations: as `Ingest.read` takes them; notes: sentences on what was read otherwise."""
 
-    config: IngestConfig
+    config: Any
     rows: list[Row]
     locations: list[str]
     notes: list[str] = field(default_factory=list)
@@ -124,7 +124,7 @@ def examined(
     return rows
 
 
-Job = tuple[IngestConfig, list[str], int]
+Job = tuple[Any, list[str], int]
 
 
 def _results(jobs: list[Job], workers: int) -> Iterator[list[dict[str, Any]]]:
@@ -138,12 +138,13 @@ def _results(jobs: list[Job], workers: int) -> Iterator[list[dict[str, Any]]]:
 def read(job: Job) -> list[dict[str, Any]]:
     """What becomes known of some files: coding and picture, or a problem."""
     config, locations, max_pixels = job
-    stage, found = Ingest(), list[dict[str, Any]]()
-    for location in locations:
+    stage, ctx, found = Ingest(), Context(0, Ingest.name), list[dict[str, Any]]()
+    for number, location in enumerate(locations):
         try:
             coding, picture = of_content(stage.read(config, location), max_pixels)
         except (RowError, ValueError, OSError, MemoryError) as error:
-            found.append({"problem": str(error) or type(error).__name__})
-            continue
-        found.append({"coding": coding, "picture": picture})
+            ctx.fail(number, str(error) or "it does not fit into memory")
+            found.append({"problem": ctx.failures[number]})
+        else:
+            found.append({"coding": coding, "picture": picture})
     return found
