@@ -65,6 +65,10 @@ READERS = {
     "manifest": "stages.images.readers.manifest",
     "zip": "stages.images.readers.zip",
     "torchvision": "stages.images.readers.torchvision",
+    "tfrecord": "stages.images.readers.tfrecord",
+    "tar": "stages.images.readers.tar",
+    "lmdb": "stages.images.readers.lmdb",
+    "parquet": "stages.images.readers.parquet",
 }
 """Setting of `ingest` that names a source -> the module that reads such sources."""
 

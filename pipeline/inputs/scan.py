@@ -33,6 +33,9 @@ RACY_NS = 2_000_000_000
 PORTION = 1024
 """Files handed to the reading threads at once."""
 
+JOB = 32
+"""Rows of a container that one thread reads before it says so."""
+
 SCRATCH = "scratch"
 """Folder beside pipeline.yaml for what long jobs leave; a folder above it does not count its pictures."""
 
@@ -162,14 +165,14 @@ class Scan:
                 f"{place}: {MISSING}, expected a zip file; correct the path, which is relative to the pipeline file"
             )
         stored = self.cached("\0".join(("members", str(place), *wanted)), place, lambda: self._archive(place, wanted))
-        reasons = _decode(stored["reasons"])
+        reasons = decoded(stored["reasons"])
         return Listing(
-            _decode(stored["names"]),
+            decoded(stored["names"]),
             stored["digests"],
             stored["sizes"],
             {row: reason for row, reason in enumerate(reasons) if reason},
             int(stored["ignored"][0]),
-            tuple(_decode(stored["notes"])),
+            tuple(decoded(stored["notes"])),
         )
 
     def cached(
@@ -177,6 +180,36 @@ class Scan:
     ) -> Mapping[str, NDArray[Any]]:
         """Named arrays of `compute()`, kept while the file `stat_of` (or every file of that folder) is untouched."""
         return self._once(("cached", key), lambda: self._computed(key, stat_of, compute))
+
+    def digests(self, text: str, count: int, read: Callable[[int], bytes]) -> tuple[NDArray[np.uint8], dict[int, str]]:
+        """(count, 32) uint8, SHA-256 of `read(row)` in threads, with progress; row -> reason where it raises RowError.
+
+        text: what is shown while it goes on.
+        """
+
+        def some(rows: range) -> list[bytes | str]:
+            found: list[bytes | str] = []
+            for row in rows:
+                try:
+                    found.append(hashlib.sha256(read(row)).digest())
+                except RowError as error:
+                    found.append(str(error))
+            return found
+
+        digests, reasons = np.zeros((count, 32), np.uint8), dict[int, str]()
+        jobs = [range(start, min(start + JOB, count)) for start in range(0, count, JOB)]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for first in range(0, len(jobs), PORTION // JOB):
+                portion = jobs[first : first + PORTION // JOB]
+                for rows, results in zip(portion, pool.map(some, portion), strict=True):
+                    for row, result in zip(rows, results, strict=True):
+                        if isinstance(result, str):
+                            reasons[row] = result
+                        else:
+                            digests[row] = np.frombuffer(result, np.uint8)
+                    self.hashed += len(rows)
+                self._progress(text, self.hashed)
+        return digests, reasons
 
     def save(self) -> None:
         """Write what was learned to the cache file; every method does so after reading files."""
@@ -280,12 +313,12 @@ class Scan:
             if len(names) % 1000 == 0:
                 self._progress(f"reading {path.name}", self.hashed)
         return {
-            "names": _encode(names),
+            "names": encoded(names),
             "sizes": np.array(sizes, np.int64),
             "digests": np.array(digests, np.uint8).reshape(-1, 32),
-            "reasons": _encode(reasons),
+            "reasons": encoded(reasons),
             "ignored": np.array([ignored], np.int64),
-            "notes": _encode(archive.notes),
+            "notes": encoded(archive.notes),
         }
 
     def _computed(
@@ -345,14 +378,15 @@ def _tree_mark(path: Path) -> tuple[bytes, int]:
     except OSError as error:
         raise SourceError(f"{path}: {reason_of(error)}") from error
     paths, stats = found.table()
-    mark = hashlib.sha256(_encode(paths).tobytes() + b"\0\0" + stats.tobytes()).digest()
+    mark = hashlib.sha256(encoded(paths).tobytes() + b"\0\0" + stats.tobytes()).digest()
     return mark, int(stats[:, 1:3].max(initial=0))
 
 
-def _encode(texts: Sequence[str]) -> NDArray[np.uint8]:
+def encoded(texts: Sequence[str]) -> NDArray[np.uint8]:
     """Texts as one array of bytes; names that are no UTF-8 survive."""
     return np.frombuffer("".join(text + "\0" for text in texts).encode("utf-8", "surrogateescape"), np.uint8)
 
 
-def _decode(packed: NDArray[np.uint8]) -> list[str]:
+def decoded(packed: NDArray[np.uint8]) -> list[str]:
+    """The texts again."""
     return packed.tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]

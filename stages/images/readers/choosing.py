@@ -18,8 +18,6 @@ from stages.images.readers.contract import Layout, Reader
 FILES = "folder"
 """Reader of locations that are plain paths."""
 
-SAID_BY_SOURCE = ("group_by", "domain_by", "label_by", "split_by", "layout")
-
 
 @cache
 def readers() -> Mapping[str, Reader]:
@@ -110,9 +108,11 @@ class LabelingConfig(StageConfig):
             found = " and ".join(given) or "none"
             raise ValueError(f"expected exactly one of {', '.join(READERS)}; found {found}")
         reader, used = readers()[given[0]], self.model_fields_set
-        asked = [name for name in SAID_BY_SOURCE if getattr(self, name) not in ("none", "plain")]
+        values = {"label_by": "folder", "split_by": "folder", "domain_by": "folder"}
+        asked = [name for name, value in values.items() if getattr(self, name) == value]
+        asked += [name for name, value in (("group_by", "none"), ("layout", "plain")) if getattr(self, name) != value]
         if not reader.paths and asked:
-            raise ValueError(f"{' and '.join(asked)} need file names, which {_a(given[0])} does not have")
+            raise ValueError(f"{' and '.join(sorted(asked))} need file names, which {_a(given[0])} does not have")
         layout = layouts().get(self.layout)
         known = {*reader.settings, *(layout.settings if layout else ())}
         if self.layout == "auto":

@@ -1,0 +1,175 @@
+"""LMDB databases of encoded images, as LSUN publishes them: `CATEGORY_{train,val}_lmdb/data.mdb`.
+
+The library maps the file into memory, where one that is cut off ends the process with a bus error. So both meta pages are
+read first, and the file has to be as long as the newer one says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, SourceError
+from pipeline.inputs.scan import decoded, encoded
+from pipeline.sentences import counted
+from pipeline.stage import RowError, row_setting
+from stages.images.readers.contract import Columns, Found, Reader, ids_of
+from stages.images.readers.libraries import needed
+
+FOLDER = re.compile(r"(?:(?P<category>.+)_)?(?P<split>train|val|test)_lmdb")
+MAGIC, VERSION = 0xBEEFC0DE, 1
+META = struct.Struct("<16xII16xI92xQQ")
+"""Behind the header of a page: magic, version, page size, last page, number of the transaction."""
+HEXADECIMAL = "0x"
+
+SETTINGS: dict[str, tuple[Any, Any]] = {
+    "first": (int | None, row_setting(None, description="entries at most, in the order of their keys", ge=1)),
+}
+
+_LOCK = threading.Lock()
+_OPEN: dict[tuple[int, str], tuple[tuple[int, int, int], Any]] = {}
+"""(process, real path) -> stat and environment: a process may open a database once."""
+
+
+def check_whole(path: Path) -> None:
+    """Raise SourceError where a data file is no LMDB, or shorter than its meta pages say."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        first = file.read(META.size)
+        if len(first) < META.size:
+            raise SourceError(f"{path}: has {size:,} bytes, expected an LMDB data file; copy or download it again")
+        magic, version, page, last, transaction = META.unpack(first)
+        if magic != MAGIC or version != VERSION or not 512 <= page <= 65536 or page & (page - 1):
+            raise SourceError(f"{path}: does not begin like an LMDB data file of version 1; correct the path")
+        file.seek(page)
+        second = file.read(META.size)
+    if len(second) == META.size:
+        other = META.unpack(second)
+        if other[0] == MAGIC and other[4] > transaction:
+            last = other[3]
+    if size < (last + 1) * page:
+        raise SourceError(
+            f"{path}: is cut off, it has {size:,} bytes and its pages need {(last + 1) * page:,}; download it again"
+        )
+
+
+def _environment(path: str) -> Any:
+    """The database of a folder, opened once in this process and again when its file was touched."""
+    data = Path(path) / "data.mdb" if os.path.isdir(path) else Path(path)
+    status = os.stat(data)
+    stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+    key = (os.getpid(), os.path.realpath(path))
+    with _LOCK:
+        known = _OPEN.get(key)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        if known is not None:
+            known[1].close()
+            del _OPEN[key]
+        library = needed("lmdb", "lsun", "LMDB databases")
+        check_whole(data)
+        try:
+            opened = library.open(
+                path, subdir=data != Path(path), readonly=True, lock=False, readahead=False, max_readers=1024
+            )
+        except library.Error as error:
+            raise SourceError(f"{path}: cannot be opened as an LMDB database ({error})") from error
+        _OPEN[key] = stamp, opened
+        return opened
+
+
+def _shown(key: bytes) -> str:
+    """A key as part of a location."""
+    if key.isascii() and key.decode().isprintable() and not key.startswith(HEXADECIMAL.encode()):
+        return key.decode()
+    return HEXADECIMAL + key.hex()
+
+
+def _key(shown: str) -> bytes:
+    return bytes.fromhex(shown.removeprefix(HEXADECIMAL)) if shown.startswith(HEXADECIMAL) else shown.encode()
+
+
+def _keys(environment: Any, most: int | None) -> Iterator[str]:
+    with environment.begin() as transaction:
+        for number, key in enumerate(transaction.cursor().iternext(keys=True, values=False)):
+            if most is not None and number == most:
+                return
+            yield _shown(key)
+
+
+def _listed(path: str, most: int | None, scan: Any) -> dict[str, NDArray[Any]]:
+    environment = _environment(path)
+    keys = list(_keys(environment, most))
+    entries = environment.stat()["entries"]
+    if most is None and entries != len(keys):
+        raise SourceError(f"{path}: says that it has {entries:,} entries, its pages hold {len(keys):,}; get it again")
+    digests, _ = scan.digests(f"reading {Path(path).name}", len(keys), lambda row: _value(path, keys[row]))
+    return {"keys": encoded(keys), "digests": digests}
+
+
+def _value(path: str, key: str) -> bytes:
+    with _environment(path).begin() as transaction:
+        found = transaction.get(_key(key))
+    if found is None:
+        raise RowError(f"{path} has no entry {key}")
+    return bytes(found)
+
+
+def _databases(place: Path) -> list[Path]:
+    """The database itself, or those of the folders in it."""
+    if place.is_file() or (place / "data.mdb").is_file():
+        return [place]
+    found = sorted(path.parent for path in place.glob("*/data.mdb")) if place.is_dir() else []
+    if not found:
+        raise ConfigError(f"{place}: expected an LMDB folder (with data.mdb), or a folder of them; correct the path")
+    return found
+
+
+def _rows(config: Any, scan: Any) -> Found:
+    databases = _databases(scan.source(config.lmdb))
+    locations: list[str] = []
+    split: list[str] = []
+    domain: list[str] = []
+    digests = []
+    for path in databases:
+        data = path / "data.mdb" if path.is_dir() else path
+        check_whole(data)
+        key = f"lmdb\0{path}\0{config.first}"
+        table = scan.cached(key, data, lambda path=path: _listed(str(path), config.first, scan))
+        keys = decoded(table["keys"])
+        named = FOLDER.fullmatch(path.name)
+        locations += [f"lmdb:{path}#{key}" for key in keys]
+        split += [named["split"] if named else ""] * len(keys)
+        domain += [(named["category"] or "") if named else ""] * len(keys)
+        digests.append(table["digests"])
+    if not locations:
+        raise ConfigError(f"{config.lmdb}: has no entry, expected images")
+    return Found(
+        config.lmdb,
+        ids_of(np.concatenate(digests)),
+        locations,
+        columns=Columns(split=split, domain=domain),
+        notes=[f"the first {config.first:,} entries of each database at most"] if config.first else [],
+        container=f"encoded images in {counted(len(databases), 'LMDB database')}",
+    )
+
+
+def _read(config: Any, location: str) -> bytes:
+    path, _, key = location.removeprefix("lmdb:").rpartition("#")
+    try:
+        return _value(path, key)
+    except SourceError as error:
+        raise RowError(str(error)) from error
+
+
+READER = Reader(
+    "an LMDB database of encoded images, or a folder of them, as LSUN has", _rows, _read, settings=SETTINGS, paths=False
+)
