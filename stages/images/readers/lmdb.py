@@ -1,7 +1,7 @@
 """LMDB databases of encoded images, as LSUN publishes them: `CATEGORY_{train,val}_lmdb/data.mdb`.
 
-The library maps the file into memory, where one that is cut off ends the process with a bus error. So both meta pages are
-read first, and the file has to be as long as the newer one says.
+The library maps the file into memory, where one that is cut off ends the process with a bus error. So both meta pages
+are read first, and the file has to be as long as the newer one says.
 """
 
 from __future__ import annotations

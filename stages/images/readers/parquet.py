@@ -159,8 +159,8 @@ def _listed(path: Path, config: Any, scan: Any) -> dict[str, NDArray[Any]]:
 def _split(path: Path, root: Path) -> str:
     """Split of a file by its name, SPLIT-00000-of-00002, or by a folder."""
     match = SPLIT.fullmatch(path.stem)
-    words = [match["split"]] if match else [path.stem]
-    words += path.relative_to(root).parts[:-1] if path != root else []
+    words = [match["split"] if match else path.stem]
+    words += [] if path == root else list(path.relative_to(root).parts[:-1])
     return next((SPLIT_WORDS[word.lower()] for word in words if word.lower() in SPLIT_WORDS), "")
 
 

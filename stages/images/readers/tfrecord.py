@@ -1,8 +1,9 @@
 """TFRecord files as ProGAN, StyleGAN and Glow keep images: raw arrays, one file for each level of size.
 
-A record is `length, masked CRC-32C of it, data, masked CRC-32C of them` (TensorFlow's record format), its data an `Example`
-with `shape` and `data`. A row's bytes are those of the PPM or PGM file of its pixels. The checksum of a length
-is always checked, that of the data of each record where the library crc32c is installed, else of a file's first one.
+A record is `length, masked CRC-32C of it, data, masked CRC-32C of them` (TensorFlow's record format), its data an
+`Example` with `shape` and `data`. A row's bytes are those of the PPM or PGM file of its pixels. The checksum of a
+length is always checked, that of the data of each record where the library crc32c is installed, else of a file's first
+one.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class RecordFile:
 
     def offsets(self) -> NDArray[np.int64]:
         """Where each record begins. Raises SourceError where the file is damaged or cut off."""
-        at, found, right = 0, [], set[bytes]()
+        at, found, right = 0, list[int](), set[bytes]()
         while at < len(self.bytes):
             number = len(found)
             if at + HEADER > len(self.bytes):
