@@ -346,21 +346,19 @@ def test_the_epoch_is_the_one_that_the_selected_number_chooses() -> None:
 
 
 def test_the_last_epoch_stays_where_nothing_chooses() -> None:
+    """Validation rows with exchanged labels find each epoch worse than the one before."""
     settings, make = CASES["deep"]
-    logs: list[Any] = []
-    chosen = detector_config({**settings, "training": {**settings["training"], "select": "last", "epochs": 4}})
-    state = deep.fit(chosen, make(96, 1), make(40, 2), Control(seed=5, log=logs.append))  # type: ignore[arg-type]
-    losses = [entry["validation_loss"] for entry in logs[-1]]
-    assert state.plain["epoch"] == len(losses) == 4
-    assert state.plain["still_improving"] == (losses.index(min(losses)) == 3)
-    shorter = detector_config({**settings, "training": {**settings["training"], "select": "last", "epochs": 3}})
-    third = deep.fit(shorter, make(96, 1), make(40, 2), Control(seed=5))  # type: ignore[arg-type]
-    best = deep.fit(
-        detector_config({**settings, "training": {**settings["training"], "epochs": 4}}),  # type: ignore[arg-type]
-        make(96, 1), make(40, 2), Control(seed=5),  # type: ignore[arg-type]
-    )  # fmt: skip
-    assert not equal(third, state)
-    assert equal(best, state) == (best.plain["epoch"] == 4)
+    train, val = make(96, 1), make(40, 2)
+    exchanged: Any = MemoryExamples(val.features, 1 - val.labels)
+    found = {}
+    for select in ("last", "loss"):
+        config: Any = detector_config({**settings, "training": {**settings["training"], "select": select, "epochs": 3}})
+        found[select] = deep.fit(config, train, exchanged, Control(seed=5))  # type: ignore[arg-type]
+    assert {select: state.plain["epoch"] for select, state in found.items()} == {"last": 3, "loss": 1}
+    assert not found["last"].plain["still_improving"]
+    losses = found["last"].plain["validation_loss"]
+    assert losses == found["loss"].plain["validation_loss"] == sorted(losses)
+    assert not equal(*found.values())
 
 
 def test_a_training_that_diverges_says_so() -> None:

@@ -13,13 +13,15 @@ from safetensors.numpy import load_file
 from torch.nn import functional as F
 from toy_project import Project
 
+from pipeline.chain import chain_function
 from pipeline.errors import ConfigError, StageError
 from pipeline.open import open_node
+from stages.evaluation.detector_file import load_detector
 
 PIPELINE = """
 nodes:
-  reals: {stage: "toy_photos:Photos", count: 24, splits: [train, val, test]}
-  fakes: {stage: "toy_photos:Photos", count: 24, first: 300, label: 1, splits: [train, val, test]}
+  reals: {stage: "toy_photos:Photos", count: 12, splits: [train, val, test]}
+  fakes: {stage: "toy_photos:Photos", count: 12, first: 300, label: 1, splits: [train, val, test]}
   both:
     stage: train_resynthesizer
     on: [reals, fakes]
@@ -76,6 +78,14 @@ def test_evaluate_scores_with_the_classifier_that_was_trained_jointly(done: Proj
     assert card["licences"] == ["photos: toys 1"]
     results = json.loads((artifact(done, "table") / "results.json").read_text())
     assert results["model"]["detector"] == "compact CNN on residual_pixel, trained jointly"
+
+
+def test_an_image_alone_gets_the_stored_score(done: Project) -> None:
+    folder, reals = artifact(done, "detector"), open_node(done.file, "reals").split("test")
+    with np.load(artifact(done, "table") / "scores.npz") as kept:
+        stored = dict(zip(kept["id"].tolist(), kept["score"].tolist(), strict=True))
+    found = load_detector(folder).of_images(chain_function(folder), list(reals.array("image")[:2]))
+    assert found.arrays["score"].tolist() == [stored[one] for one in reals.ids[:2].tolist()]
 
 
 def test_residuals_of_another_resynthesizer_are_refused(done: Project) -> None:
