@@ -7,6 +7,7 @@ line makes nothing stale.
 STAGES = {
     "ingest": "stages.ingest:Ingest",
     "examine": "stages.examine:Examine",
+    "frames": "stages.frames:Frames",
     "equalize": "stages.equalize:Equalize",
     "sample": "stages.sample:Sample",
     "train_generator": "stages.train_generator:TrainGenerator",
@@ -73,6 +74,10 @@ READERS = {
 """Setting of `ingest` that names a source -> the module that reads such sources."""
 
 LAYOUTS = {
+    "faceforensics": "stages.images.readers.faceforensics",
+    "df40": "stages.images.readers.df40",
+    "celeba": "stages.images.readers.celeba",
+    "ffhq": "stages.images.readers.ffhq",
     "diffusionforensics": "stages.images.readers.diffusionforensics",
     "genimage": "stages.images.readers.genimage",
     "forensynths": "stages.images.readers.binary_leaves",

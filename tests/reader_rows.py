@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
+import crc32c
 import numpy as np
 from PIL import Image
 
@@ -61,3 +63,25 @@ def table(base: Path, **settings: Any) -> list[dict[str, Any]]:
         }
         for row in range(count)
     ]
+
+
+def record(data: bytes, length: int | None = None) -> bytes:
+    head = struct.pack("<Q", len(data) if length is None else length)
+    return b"".join((head, mask(head), data, mask(data)))
+
+
+def mask(data: bytes) -> bytes:
+    value = crc32c.crc32c(data)
+    return struct.pack("<I", ((value >> 15 | value << 17) + 0xA282EAD8) % 2**32)
+
+
+def example(shape: tuple[int, ...], data: bytes) -> bytes:
+    def piece(number: int, content: bytes) -> bytes:
+        size, text = len(content), b""
+        while size > 127:
+            text, size = text + bytes([size & 127 | 128]), size >> 7
+        return bytes([number << 3 | 2]) + text + bytes([size]) + content
+
+    features = {"shape": piece(3, piece(1, bytes(shape))), "data": piece(1, piece(1, data))}
+    entries = [piece(1, piece(1, name.encode()) + piece(2, one)) for name, one in features.items()]
+    return piece(1, b"".join(entries))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import Field
-from stages.images import jpeg_segments
+from stages.images import jpeg_segments, video_container
 from stages.images.tiff_directories import exif_orientation, read_tiff
 
 TEXT = Field("uint8", (8,), "ASCII, filled up with zero bytes")
@@ -48,6 +48,7 @@ MODES = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 """PNG color types as Pillow modes; 16 bits per channel add ";16"."""
 
 
+VIDEO = "is a video, expected a picture: take its frames with the stage 'frames'"
 ARITHMETIC = "is a JPEG file of arithmetic coding, where a part cannot be told from the whole: save it as PNG"
 
 
@@ -312,6 +313,12 @@ def _walk_avif(content: bytes) -> Container:
     return Container("avif", *image.size, image.mode, content, len(content), image.n_frames, **facts)
 
 
+def _walk_video(content: bytes) -> Container:
+    """The index of an MP4 file; its pixels are taken by the stage `frames`."""
+    width, height, frames = video_container.video_facts(content)
+    return Container("mp4", width, height, "video", content, len(content), frames, refused=VIDEO)
+
+
 def _of_exif(exif: bytes | None) -> dict[str, Any]:
     """Fields of a container that its EXIF block fills; None: it has no such block."""
     return {"has_exif": exif is not None, "orientation": 0 if exif is None else exif_orientation(exif)}
@@ -328,6 +335,7 @@ WALKS: tuple[tuple[re.Pattern[bytes], Callable[[bytes], Container]], ...] = (
     (re.compile(rb"P[56]\s"), _walk_netpbm),
     (re.compile(rb"II\*\0|MM\0\*"), _walk_tiff),
     (re.compile(rb".{4}ftyp(avif|avis|(mif1|msf1).{4}(.{4}){0,15}?avi[fs])", re.DOTALL), _walk_avif),
+    (video_container.BRANDS, _walk_video),
 )
 
 FOREIGN = (

@@ -72,6 +72,8 @@ def decode(content: bytes, max_pixels: int, exif_rotate: bool = True) -> NDArray
     if container.width * container.height > max_pixels:
         size = f"{container.width:,} x {container.height:,} pixels"
         raise ValueError(f"the header claims {size}, expected at most {max_pixels:,} in all (max_pixels)")
+    if container.codec == "mp4":
+        raise ValueError(container.refused)
     if container.frames > 1:
         found = (
             f"has {container.frames} pages"

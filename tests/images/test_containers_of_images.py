@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import struct
 import sys
 import tarfile
 import time
@@ -15,14 +14,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import crc32c
 import lmdb
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 from conftest import GoldenDocument
-from reader_rows import STAGE, discover, picture, plant, table
+from reader_rows import STAGE, discover, example, mask, picture, plant, record, table
 
 from pipeline.errors import ConfigError, SourceError, TouchstoneError
 from pipeline.inputs.scan import Scan
@@ -164,28 +162,6 @@ def test_checksums_are_those_of_the_format(golden: GoldenDocument) -> None:
         data = bytes.fromhex(one["hex"])
         assert checksum(data) == slow_crc32c(data) == one["crc32c"]
         assert masked(one["crc32c"]) == one["masked"]
-
-
-def record(data: bytes, length: int | None = None) -> bytes:
-    head = struct.pack("<Q", len(data) if length is None else length)
-    return b"".join((head, mask(head), data, mask(data)))
-
-
-def mask(data: bytes) -> bytes:
-    value = crc32c.crc32c(data)
-    return struct.pack("<I", ((value >> 15 | value << 17) + 0xA282EAD8) % 2**32)
-
-
-def example(shape: tuple[int, ...], data: bytes) -> bytes:
-    def piece(number: int, content: bytes) -> bytes:
-        size, text = len(content), b""
-        while size > 127:
-            text, size = text + bytes([size & 127 | 128]), size >> 7
-        return bytes([number << 3 | 2]) + text + bytes([size]) + content
-
-    features = {"shape": piece(3, piece(1, bytes(shape))), "data": piece(1, piece(1, data))}
-    entries = [piece(1, piece(1, name.encode()) + piece(2, one)) for name, one in features.items()]
-    return piece(1, b"".join(entries))
 
 
 @pytest.mark.parametrize(

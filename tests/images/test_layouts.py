@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import GoldenDocument
 from pydantic import ValidationError
-from reader_rows import discover, picture, plant, table, tabulated
+from reader_rows import discover, example, picture, plant, record, table, tabulated
 
 from pipeline.errors import ConfigError, SourceError
 
@@ -17,8 +18,6 @@ from pipeline.errors import ConfigError, SourceError
 @pytest.mark.golden("layouts", "layouts.json")
 def test_every_published_layout_is_told_by_itself(golden: GoldenDocument, tmp_path: Path) -> None:
     for name, rows in golden.content.items():
-        if name in ("ffhq", "faceforensics"):
-            continue
         folder = plant(tmp_path / name, *(row["path"] for row in rows))
         for one in golden.path.parent.glob("*.json"):  # pairs of videos lie beside them
             if name == "faceforensics" and one.stem in ("train", "val", "test"):
@@ -29,6 +28,83 @@ def test_every_published_layout_is_told_by_itself(golden: GoldenDocument, tmp_pa
             one = found[str(folder / row["path"])]
             assert [one[key] for key in ("label", "domain", "split")] == [row["label"], row["domain"], row["split"]]
             assert row["group"] in (None, one["group"])
+
+
+@pytest.mark.golden("layouts", "celeba_expected.json")
+def test_persons_and_splits_of_celeba(golden: GoldenDocument, tmp_path: Path) -> None:
+    lists = {"lists": str(golden.path.parent), "layout": "celeba"}
+    rows = golden["celeba"]
+    plant(tmp_path / "img", *(f"img_align_celeba/{row['file']}" for row in rows))
+    attribute = next(iter(rows[0]["attributes"]))
+    found = table(tmp_path, folder="img", domain_by=attribute, **lists)
+    assert [(row["label"], row["split"], row["group"]) for row in found] == [
+        (0, row["split"], f"identity {row['identity']}") for row in rows
+    ]
+    assert [row["domain"] for row in found] == [
+        attribute if row["attributes"][attribute] == 1 else f"not {attribute}" for row in rows
+    ]
+    records = golden["celebahq_record"]
+    arrays = [record(example((3, 4, 4), bytes([number] * 48))) for number in range(len(records))]
+    (tmp_path / "hq-r02.tfrecords").write_bytes(b"".join(arrays))
+    found = table(tmp_path, tfrecord=".", order="shuffled", **lists)
+    assert [(row["split"], row["group"], row["domain"]) for row in found] == [
+        (row["split"], row["group"], "celebahq") for row in records
+    ]
+    with pytest.raises(ConfigError, match="a layout needs file names"):
+        discover(tmp_path, tfrecord=".", **lists)
+
+
+@pytest.mark.golden("layouts", "ffhq_expected.json")
+def test_splits_and_licences_of_ffhq(golden: GoldenDocument, tmp_path: Path) -> None:
+    rows = list(golden.content.values())
+    plant(tmp_path / "a", *(row["image"] for row in rows))
+    settings = {"folder": "a", "layout": "auto", "lists": str(golden.path.parent)}
+    for rule, key in (("category", "category_split"), ("chai2020", "chai_split")):
+        found = {row["location"]: row for row in table(tmp_path, ffhq_split=rule, **settings)}
+        assert [found[str(tmp_path / "a" / row["image"])]["split"] for row in rows] == [row[key] for row in rows]
+    licence = discover(tmp_path, **settings).licence
+    for name in {row["licence"] for row in rows}:
+        assert f"{name} {sum(row['licence'] == name for row in rows)}" in licence
+
+
+@pytest.mark.golden("layouts", "faceforensics_pairs.json")
+def test_pairs_of_videos(golden: GoldenDocument, tmp_path: Path) -> None:
+    lists, splits = str(golden.path.parent), golden.content
+    both = {name for rows in splits.values() for row in rows["both"] for name in row.values()}
+    paths = {name: f"manipulated_sequences/Face2Face/c40/videos/{name}.mp4" if "_" in name else
+             f"original_sequences/youtube/c40/videos/{name}.mp4" for name in both}  # fmt: skip
+    plant(tmp_path / "a", *paths.values())
+    for policy in ("reference", "both"):
+        found = table(tmp_path, folder="a", layout="auto", lists=lists, pairs=policy)
+        assert {(Path(row["location"]).stem, row["split"], row["label"]) for row in found} == {
+            (name, split, int("_" in name))
+            for split, rows in splits.items() for row in rows[policy] for name in row.values()
+        }  # fmt: skip
+    plant(tmp_path / "a", "original_sequences/youtube/c40/videos/999.mp4")
+    with pytest.raises(ConfigError, match=r"1 video in no pair of the lists, e.g. .*999.mp4"):
+        discover(tmp_path, folder="a", layout="faceforensics", lists=lists)
+    plant(tmp_path / "a", "original_sequences/actors/c23/videos/01__kitchen.mp4")
+    with pytest.raises(ConfigError, match=r"compressions c23, c40; name one"):
+        discover(tmp_path, folder="a", layout="faceforensics", lists=lists)
+    found = table(tmp_path, folder="a", layout="faceforensics", lists=lists, compression="c23")
+    assert [(row["group"], row["domain"]) for row in found] == [("01", "actors")]
+
+
+def test_frames_of_deepfakebench_are_joined_by_path_and_counted_once(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "ff/000/1.png", "fsgan/000_003/1.png", "fsgan/000_003/2.png", "other.png")
+    real = {"FF-real": {"test": {"c23": {"000": {"label": "FF-real", "frames": ["ff/000/1.png"]}}}}}
+    fake = {"test": {"000_003": {"label": "x", "frames": ["fsgan\\000_003\\1.png", "fsgan/000_003/2.png", "lost.png"]}}}
+    (tmp_path / "a/dataset_json").mkdir()
+    for name, content in (("one", {"FF": real}), ("two", {"fsgan": {**real, "fsgan_Fake": fake}})):
+        (tmp_path / f"a/dataset_json/{name}.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"'FF-real', 'fsgan_Fake'.*say neither real nor fake"):
+        discover(tmp_path, folder="a", layout="auto")
+    settings = {"folder": "a", "layout": "auto", "labels": {"FF-real": "real", "fsgan_Fake": "fake"}}
+    found = table(tmp_path, **settings)
+    assert [(row["label"], row["split"], row["domain"], row["group"]) for row in found] == [
+        (0, "test", "FF-real", "000"), (1, "test", "fsgan_Fake", "000_003"), (1, "test", "fsgan_Fake", "000_003")
+    ]  # fmt: skip
+    assert any("1 frame of the lists" in note and "lost.png" in note for note in discover(tmp_path, **settings).notes)
 
 
 TREES: dict[str, dict[str, tuple[int, str, str | None]]] = {

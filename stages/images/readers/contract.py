@@ -19,7 +19,7 @@ from pipeline.stage import ID
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 SUFFIXES = (".png", *JPEG_SUFFIXES, ".webp", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".avif")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
+VIDEO_SUFFIXES = (".mp4", ".mov")
 
 
 class Locations(Sequence[str]):

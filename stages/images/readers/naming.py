@@ -116,7 +116,8 @@ def _named(config: Any, paths: Sequence[str] | None) -> tuple[Sequence[str] | No
 
 def _laid_out(config: Any, found: Found, names: Sequence[str] | None, scan: Any) -> tuple[Columns, list[str]]:
     """What the layout says, and a note which one it is."""
-    assert names is not None
+    if names is None:
+        raise ConfigError(f"{found.shown}: a layout needs file names, and its rows have none")
     tree = Tree(names, sorted({name.rpartition("/")[0] for name in names}), found.root, found.shown, scan)
     one: Layout | None = layouts().get(config.layout)
     if config.layout == "auto":

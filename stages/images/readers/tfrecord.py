@@ -187,7 +187,7 @@ def _rows(config: Any, scan: Any) -> Found:
         config.tfrecord,
         ids_of(np.concatenate([table["digests"] for table in tables])),
         locations,
-        paths=_names(config.order, len(locations)),
+        paths=None if config.order == "unknown" else _names(config.order, len(locations)),
         root=place if place.is_dir() else place.parent,
         columns=Columns(more=_labels(place, len(locations))),
         problems=problems,
