@@ -135,7 +135,7 @@ def decoded(content: bytes, wanted: Sequence[int], threads: int = 1) -> Iterator
         raise ValueError("is no video, expected an MP4 file")
     number, waiting = -1, list(wanted)
     try:
-        with av.open(BytesIO(content)) as container:
+        with av.open(BytesIO(content), "r") as container:
             if not container.streams.video:
                 raise ValueError("the file has no video track, expected one")
             stream = container.streams.video[0]

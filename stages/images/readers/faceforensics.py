@@ -63,8 +63,8 @@ def _columns(tree: Tree, config: Any) -> Columns:
             continue
         name = match["name"] if match["rest"] else PurePosixPath(match["name"]).stem
         pair = pairs.of(name)
-        label = "real" if match["class"] == "original" else "fake"
-        columns.append((label, pairs.split.get(pair, ""), match["method"], pair or name))
+        said = "real" if match["class"] == "original" else "fake"
+        columns.append((said, pairs.split.get(pair, ""), match["method"], pair or name))
         if match["kind"] not in KINDS or config.compression not in (None, match["compression"]):
             continue
         if not pair:
