@@ -72,10 +72,12 @@ def shapes(config: Config, feature: tuple[int, ...] | None, plain: Mapping[str, 
 
 
 def fit(config: Config, train: Examples, val: Examples, control: Control) -> State:
-    """The weights of `control.weights`, calibrated on `val`. Training rows are not read.
+    """The weights of `control.weights`, calibrated on `val`, and what a cell sees. Training rows are not read.
 
     Raises ValueError where the weights are none of this network for rows of this shape.
     """
+    from detectors.composed import field_of_a_cell
+
     del train
     if control.weights is None:
         raise ValueError("a joint classifier has the weights of its training; name the node in 'pretrained'")
@@ -87,7 +89,8 @@ def fit(config: Config, train: Examples, val: Examples, control: Control) -> Sta
         done += len(block)
         control.report(done, len(val))
     slope, intercept = platt(np.concatenate(parts), val.labels)
-    return State(state.tensors, {**plain, "slope": slope, "intercept": intercept})
+    seen = field_of_a_cell(config.composition, val.shape, val.axes)
+    return State(state.tensors, {**plain, "slope": slope, "intercept": intercept, "receptive_field": seen})
 
 
 def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:

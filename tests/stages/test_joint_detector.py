@@ -75,6 +75,7 @@ def test_evaluate_scores_with_the_classifier_that_was_trained_jointly(done: Proj
     assert card["trained_on"] == ["fakes"]
     assert card["counts"]["train"] == {"real": 0, "fake": 0, "sources": {"real": {}, "fake": {}}}
     assert card["pretrained"]["node"] == "both"
+    assert card["state"]["receptive_field"]["input"]["size"] == [22, 22]
     assert card["licences"] == ["photos: toys 1"]
     results = json.loads((artifact(done, "table") / "results.json").read_text())
     assert results["model"]["detector"] == "compact CNN on residual_pixel, trained jointly"
