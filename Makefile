@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test stress fuzz fuzz_detectors experiments generators resynthesizers upsampling spectral_gradients bench lint lock clean
+.PHONY: demo test stress fuzz fuzz_detectors audit_catalogue experiments generators resynthesizers upsampling spectral_gradients bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -29,6 +29,15 @@ FUZZ_DETECTORS ?= 20000
 fuzz_detectors: $(READY)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.fuzz_detectors \
 	  --seed $(FUZZ_SEED) --count $(FUZZ_DETECTORS)
+
+# Planted differences and none, and what the audit says of them: PLANTERS is a program that makes such pairs (see
+# tests/stress/audit_catalogue.py), PHOTOS a folder or zip of photographs. Half an hour on one core; NULLS pairs more.
+NULLS ?= 20
+audit_catalogue: $(READY)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.audit_catalogue $(PLANTERS) $(PHOTOS) \
+	  --at-least --out audit_catalogue
+	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.audit_catalogue $(PLANTERS) $(PHOTOS) \
+	  --nulls $(NULLS) --out audit_nulls
 
 # What takes longer than a test: trains the twelve small generators (four hours on one core) on the project's photographs,
 # or on DATA, a folder with a manifest.csv; stop it and call it again as you like. What it made lies in scratch/generators.

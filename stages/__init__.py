@@ -42,6 +42,7 @@ WEIGHTS = {
 """Network in a file of weights -> the module that reads such files."""
 
 SECTIONS = (
+    "audit",
     "compared",
     "results",
     "roc",

@@ -73,7 +73,8 @@ class Audit(Stage):
             control, _ = _classes(given["control"], report)
             shown = {one.name for one in audit(real, control).findings if one.verdict == DIFFERS} if control else set()
             result = whole(result.findings, shown)
-        details = {one.name: {"column": one.column, "letter": one.letter} for one in result.findings}
+        biased = set(result.biased)
+        details = {one.name: {"column": one.column, "biased": one.name in biased} for one in result.findings}
         write_json(ctx.out / RESULT, result.plain())
         ctx.facts.update({"verdict": result.verdict, "bias": result.bias, "details": details})
 

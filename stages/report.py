@@ -20,6 +20,7 @@ from pipeline.printable import printable_lines
 from pipeline.sentences import closest
 from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, setting
 from stages import SECTIONS, STAGES
+from stages.auditing.vocabulary import NAMES
 from stages.evaluation.json_file import read_json
 from stages.reporting import tables
 from stages.reporting.section import Given, Section
@@ -29,8 +30,8 @@ HTML, TABLE = "report.html", "table.json"
 FORMAT = 1
 ROOM = "stages.reporting"
 
-TOPICS = ("reduction", "codec", "native_size", "order")
-"""Differences that are not named after a stage."""
+TOPICS = ("reduction", "native_size", "order")
+"""Differences that are named neither after a stage nor after a check of the audit."""
 
 
 def sections() -> dict[str, Section]:
@@ -46,9 +47,9 @@ class ReportConfig(StageConfig):
     notice: str | None = setting(None, description="one sentence on top, e.g. that this is a demonstration")
     declared: dict[str, str] = setting(
         {},
-        description="topic -> sentence: differences between the classes that are known. Topics: reduction, codec, "
-        "native_size (measured), order, a stage (perturb) or one of its settings (equalize.size); a stage covers its "
-        "settings. What is found and not declared is flagged",
+        description="topic -> sentence: differences between the classes that are known. Topics: reduction, "
+        "native_size, order, a check of the audit (codec), a stage (perturb) or one of its settings (equalize.size); a "
+        "stage covers its settings and the checks that it may move. What is found and not declared is flagged",
     )
     samples: int = setting(12, ge=1, le=100, description="images shown per source and kind of processing")
 
@@ -56,7 +57,7 @@ class ReportConfig(StageConfig):
     @classmethod
     def _topics(cls, declared: dict[str, str]) -> dict[str, str]:
         """A topic that is almost a known one is a mistake; others may be stages from elsewhere."""
-        known = [*TOPICS, *STAGES]
+        known = [*TOPICS, *NAMES, *STAGES]
         for topic in declared:
             word = topic.partition(".")[0]
             if word not in known and (meant := closest(word, known, 0.8)):

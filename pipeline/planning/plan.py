@@ -223,7 +223,9 @@ class _Planner:
 
     def _step(self, node: Node, recipe: Recipe) -> dict[str, Any]:
         parts, stage = recipe.components, node.stage
-        born = {"origin": stage.origin or stage.kind is Kind.SOURCE, "content": stage.content}
+        born: dict[str, Any] = {"origin": stage.origin or stage.kind is Kind.SOURCE, "content": stage.content}
+        if stage.moves:
+            born["moves"] = list(stage.moves)
         return {"stage": stage.name, "config": parts["config"], "files": parts["files"],
                 "artifacts": parts["artifact"], "environment": parts["env"], **born}  # fmt: skip
 

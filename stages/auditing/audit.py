@@ -57,11 +57,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Result:
-    """Findings in the order of the vocabulary."""
+    """Findings in the order of the vocabulary. biased: names of those that make `bias` found."""
 
     findings: Sequence[Finding]
     verdict: str
     bias: str
+    biased: Sequence[str] = ()
 
     def plain(self) -> dict[str, Any]:
         """As it stands in JSON."""
@@ -107,7 +108,7 @@ def whole(findings: Sequence[Finding], control: Collection[str] = (), declared: 
     biased = [one for one in counting if one.verdict == DIFFERS and (one.letter == "C" or _shown(one, control))]
     open_checks = [one for one in counting if one.verdict == CANNOT_TELL and KIND[one.name] == "C"]
     bias = FOUND if biased else CANNOT_TELL if open_checks else NONE
-    return Result(list(findings), verdict, bias)
+    return Result(list(findings), verdict, bias, [one.name for one in biased])
 
 
 def _shown(one: Finding, control: Collection[str]) -> bool:

@@ -60,5 +60,15 @@ CHECKS = (
 NAMES = tuple(check.name for check in CHECKS)
 KIND = {check.name: check.kind for check in CHECKS}
 
+HISTORY = tuple(check.name for check in CHECKS if check.kind == "H")
+PIXELS = (
+    *HISTORY,
+    "bit_depth",
+    "gray_share",
+    "borders",
+    *(check.name for check in CHECKS if check.kind in ("L", "any")),
+)
+"""Checks that a change of pixels may move."""
+
 DIFFERS, EQUAL, CANNOT_TELL, NOT_APPLICABLE = "differs", "equal", "cannot tell", "does not apply"
 FOUND, NONE = "found", "none"

@@ -13,8 +13,8 @@ IMAGES = "a folder of images, a zip file, or a manifest (CSV or YAML)"
 
 
 @verb(
-    "touchstone audit photographs/ generated/",
-    "touchstone audit real.zip fake.zip --control other_photographs/ --json --fail-on bias",
+    "touchstone audit manifests/photos.yaml manifests/photos",
+    "touchstone audit manifests/photos manifests/photos --control manifests/photos.yaml --json --fail-on bias",
 )
 def audit(
     real: Annotated[Path, typer.Argument(metavar="REAL", help=IMAGES)],

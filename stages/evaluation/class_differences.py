@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-LOSSY = ("JPEG", "WEBP", "MPO")
 NOTHING = "(not done)"
+NO_MOVES: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 Step = Mapping[str, Any]
 """One entry of a lineage as the engine writes it. Steps up to the last one that is an `origin` gave a row its pixels,
@@ -27,7 +25,7 @@ which is what is studied; those after it are processing."""
 @dataclass(frozen=True)
 class Difference:
     """One thing that is not the same for both classes. `topic` is what a declaration names: `perturb`, `equalize.size`,
-    `reduction`, `codec`, `native_size`, `order`."""
+    `reduction`, `order`, or a check of the audit."""
 
     topic: str
     real: str
@@ -131,20 +129,6 @@ def of_results(results: Mapping[str, Any]) -> list[Difference]:
     return found
 
 
-def of_containers(codecs: Sequence[str], sizes: NDArray[np.int32], labels: NDArray[np.uint8]) -> list[Difference]:
-    """Codecs and native sizes with which the classes were born. Fakes without a file were generated here."""
-    found = []
-    real, fake = ([codec for codec, label in zip(codecs, labels, strict=True) if label == wanted] for wanted in (0, 1))
-    lossy = any(codec.upper() in LOSSY for codec in (*real, *fake))
-    if real and lossy and set(real) != set(fake):
-        found.append(Difference("codec", counted(real), counted(fake) if fake else "no file: never compressed"))
-    if real and fake:
-        native = [[f"{width} × {height}" for width, height in sizes[labels == label].tolist()] for label in (0, 1)]
-        if set(native[0]) != set(native[1]):
-            found.append(Difference("native_size", counted(native[0]), counted(native[1])))
-    return found
-
-
 def counted(values: Iterable[str], most: int = 4) -> str:
     """`PNG (30), JPEG (2)`: the commonest values first, then by name."""
     ranked = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
@@ -152,10 +136,22 @@ def counted(values: Iterable[str], most: int = 4) -> str:
     return ", ".join(f"{value} ({number})" for value, number in ranked[:most]) + (f", others ({rest})" if rest else "")
 
 
-def declare(differences: Iterable[Difference], declared: Mapping[str, str]) -> tuple[list[Difference], dict[str, str]]:
-    """Equal differences merged, each with the sentence that covers it; and the declarations that cover none.
+def covering(topic: str, declared: Mapping[str, str], moves: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The declarations that cover a topic: its own, those above it (`perturb` covers `perturb.protocol`), and those of
+    stages that may move it, if it is a check of the audit."""
+    return {
+        name: text
+        for name, text in declared.items()
+        if topic == name or topic.startswith(name + ".") or topic in moves.get(name, ())
+    }
 
-    A declaration covers its topic and everything below it: `perturb` covers `perturb.protocol`.
+
+def declare(
+    differences: Iterable[Difference], declared: Mapping[str, str], moves: Mapping[str, Sequence[str]] = NO_MOVES
+) -> tuple[list[Difference], dict[str, str]]:
+    """Equal differences merged, each with the sentences that cover it; and the declarations that cover none.
+
+    moves: topic -> checks of the audit that it covers.
     """
     merged: dict[tuple[str, str, str], Difference] = {}
     for one in differences:
@@ -166,9 +162,9 @@ def declare(differences: Iterable[Difference], declared: Mapping[str, str]) -> t
         merged[key] = Difference(*key, variants, sources)
     found, used = [], set()
     for one in merged.values():
-        topics = [topic for topic in declared if one.topic == topic or one.topic.startswith(topic + ".")]
-        used.update(topics)
-        sentence = " ".join(declared[topic] for topic in topics)
+        covers = covering(one.topic, declared, moves)
+        used.update(covers)
+        sentence = " ".join(covers.values())
         found.append(Difference(one.topic, one.real, one.fake, one.variants, one.sources, sentence))
     found.sort(key=lambda one: (bool(one.declared), one.topic, one.real, one.fake))
     return found, {topic: text for topic, text in declared.items() if topic not in used}

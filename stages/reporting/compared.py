@@ -17,11 +17,9 @@ from stages.evaluation import class_differences
 from stages.evaluation.class_differences import counted
 from stages.evaluation.reductions import FIELD, Reductions
 from stages.images.containers import texts
+from stages.reporting import audit
 from stages.reporting.section import IMAGES, Given, Results, Section
 from stages.reporting.tables import steps_text, variants
-
-CONTAINER = ("codec", "native_size")
-"""Fields of files that the audit measures."""
 
 TEMPLATE = """\
 {% if undeclared %}<p class="alarm"><b>{{ undeclared }} undeclared difference{{ "s" if undeclared > 1 else "" }}
@@ -75,8 +73,8 @@ def content(given: Given) -> Mapping[str, Any]:
     reductions = Reductions(images and images.having(FIELD))
     differences = [one for results in evaluations for one in class_differences.of_results(results)]
     differences += [one for results in evaluations for one in reductions.differences(results)]
-    differences += of_files(container)
-    listed, unused = class_differences.declare(differences, given.config.declared)
+    differences += audit.differences(given)
+    listed, unused = class_differences.declare(differences, given.config.declared, audit.moved(evaluations))
     not_audited = gaps(evaluations, reductions, container)
     undeclared = sorted({one.topic for one in listed if not one.declared})
     given.facts.update({"differences": len(listed), "undeclared": undeclared, "not_audited": not_audited})
@@ -87,17 +85,8 @@ def content(given: Given) -> Mapping[str, Any]:
         "not_audited": not_audited,
         "resampled": resampled(evaluations),
         **branches(evaluations),
-        "containers": _containers(container and container.having(*CONTAINER)),
+        "containers": _containers(container and container.having(*audit.ADDRESS)),
     }
-
-
-def of_files(container: Rows | None) -> list[class_differences.Difference]:
-    """Differences of codec and native size between the files of both classes."""
-    rows = container and container.having(*CONTAINER)
-    if rows is None:
-        return []
-    sizes: Any = np.asarray(rows.array("native_size"))
-    return class_differences.of_containers(texts(rows.array("codec")), sizes, rows.column("label"))
 
 
 def resampled(evaluations: Sequence[Results]) -> list[str]:
@@ -121,7 +110,7 @@ def gaps(evaluations: Sequence[Results], reductions: Reductions, container: Rows
     origins = class_differences.origins(evaluations)
     files = [pair for pair, step in origins.items() if step["content"]]
     unseen = {pair for results in evaluations for pair in reductions.unseen(results)}
-    rows = container and container.having(*CONTAINER)
+    rows = container and container.having(*audit.ADDRESS)
     unread = set(files) - (_pairs(rows) if rows is not None else set())
     found = []
     for what, wanted, missing, advice in (
