@@ -160,7 +160,7 @@ def declare(
         variants = tuple(dict.fromkeys((*before.variants, *one.variants)))
         sources = tuple(dict.fromkeys((*before.sources, *one.sources)))
         merged[key] = Difference(*key, variants, sources)
-    found, used = [], set()
+    found, used = [], set[str]()
     for one in merged.values():
         covers = covering(one.topic, declared, moves)
         used.update(covers)
