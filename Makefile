@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test stress fuzz fuzz_detectors audit_catalogue experiments generators resynthesizers upsampling spectral_gradients bench lint lock clean
+.PHONY: demo test stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments generators resynthesizers upsampling spectral_gradients bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -17,6 +17,14 @@ test: $(READY)
 
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q
+
+# Whether 95 % intervals hold the truth in 95 of 100 samples, minutes; the result is kept in benchmarks/results.
+coverage: $(READY)
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m pytest -m stress --override-ini addopts=-q tests/stress/test_interval_coverage.py
+
+# Whether detectors find something between two halves of one kind of photograph, minutes; DATA as for garments.
+null_pairs: $(READY)
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m experiments.null_pairs --data $(DATA)
 
 # Damaged checkpoints, minutes on one core; the result is kept in benchmarks/results.
 FUZZ_SEED ?= 1

@@ -90,6 +90,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Marra et al. 2019; the fingerprint as in Frank et al. 2020, whose rule is the argmax
     "prnu": {"family": "prnu", "feature": "prnu", "terms": "prnu_terms", "rule": "fake"},
     "prnu-argmax": {"family": "prnu", "feature": "prnu", "terms": "prnu_terms", "rule": "difference"},
+    # single numbers that should tell nothing: a detector that does no better has shown nothing
+    **{
+        name: {"family": "threshold", "feature": name.replace("-", "_"), "larger": "learned"}
+        for name in ("clipped", "border-step", "spectral-slope", "bytes-per-pixel")
+    },
     # He et al. 2021, Fig. 4: nothing is learned but a threshold on the mean pixel residual
     "residual-mean": {"family": "threshold", "feature": "residual_pixel_mean", "larger": "fake"},
     # features of He et al. 2021 as they come, in a small network instead of their ResNet-50

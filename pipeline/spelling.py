@@ -90,3 +90,9 @@ def _alike(words: Collection[str], kind: str) -> list[str]:
         f"{counted(len(found), kind)} {verb} from another by case only and {count} apart, e.g. {one!r} and {other!r}; "
         "write them alike if they are one"
     ]
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern with stars, each for any letters, fits a name; without one it fits none."""
+    parts = pattern.split("*")
+    return len(parts) > 1 and re.fullmatch(".*".join(map(re.escape, parts)), name) is not None

@@ -90,7 +90,7 @@ def difference(schema: Schema, name: str) -> str:
 class Part:
     """The rows of one branch.
 
-    steps    plain data of each stage from the source to here
+    steps    plain data of each stage from the source to here (`pipeline.steps`)
     lineage  how one row came to be since its origin, for stages that keep it (`Stage.keeps_lineage`)
     """
 
@@ -175,6 +175,7 @@ class Input:
     required: bool = True
     description: str = ""
     takes: str = ""  # what the artifact is that fits here (`Stage.makes`); "": any
+    like: str = ""  # an artifact: of rows that a view holds in several ways, those made as the rows of that one
 
 
 @dataclass(frozen=True)
@@ -342,6 +343,13 @@ class Stage:
 
     named_in: str = ""  # set by the engine: the module that the pipeline file names for the stage
 
+    def reads(self, config: Any, models: Mapping[str, Promise]) -> Mapping[str, tuple[str, ...]]:
+        """Of a fit or reduce: input -> fields that it reads of its rows.
+
+        Where several nodes of a view hold the same rows, it gets those with these fields; models: see `on_device`.
+        """
+        return {}
+
     def schema(self, config: Any, inputs: Mapping[str, Any]) -> Schema:
         """Fields of a computed row (none for fits and reduces); must not import torch or zarr.
 
@@ -384,6 +392,12 @@ class Stage:
         """Of a fit or reduce: validation of its rows before anything runs; raises ValueError with one sentence.
 
         counts: input (or input.name, where views have names) -> (split, label) -> number of rows.
+        """
+
+    def check_branches(self, config: Any, inputs: Sequence[Schema]) -> None:
+        """Of a map: validation of what its branches read, all together; raises ValueError with one sentence.
+
+        inputs: schema of the first input of each branch, with the field CONTENT where its rows are files
         """
 
     def on_device(self, config: Any, models: Mapping[str, Promise] = MappingProxyType({})) -> bool:

@@ -18,6 +18,7 @@ STAGES = {
     "equalize_spectrum": "stages.equalize_spectrum:EqualizeSpectrum",
     "upsample": "stages.upsample:Upsample",
     "spectrum": "stages.spectrum:Spectrum",
+    "measure": "stages.measure:Measure",
     "mean_spectra": "stages.mean_spectra:MeanSpectra",
     "prnu": "stages.prnu:Prnu",
     "features": "stages.features:Features",
@@ -43,6 +44,7 @@ WEIGHTS = {
 
 SECTIONS = (
     "audit",
+    "baselines",
     "compared",
     "results",
     "roc",
@@ -59,6 +61,7 @@ SECTIONS = (
 COMMANDS = {
     "audit": "stages.commands.audit",
     "checkpoint": "stages.commands.checkpoint",
+    "table": "stages.commands.table",
 }
 """Verb of the command line that knows images -> the module that registers it."""
 

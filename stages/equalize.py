@@ -13,7 +13,7 @@ JPEG stays in the pixels. Either both classes are decoded and left so (`prefer: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -58,6 +58,8 @@ Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 EXAMPLES = {"sides": "[450, 550]", "qualities": "[96]"}
 
+STORED_LUMA = "stored_luma"
+
 LOSSY = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
 """Lossy codecs and their names in `PIL.features`."""
 
@@ -74,7 +76,12 @@ class EqualizeConfig(StageConfig):
     """How a photograph becomes a picture of the common size."""
 
     size: int = setting(description="width and height of the result, pixels", ge=8, le=4096)
-    color: Literal["rgb", "gray"] = setting("rgb", description="gray: luma, repeated in three channels")
+    color: Literal["rgb", "gray", "stored_luma"] = setting(
+        "rgb",
+        description="gray: luma, repeated in three channels; stored_luma: of a JPEG file its Y plane as the decoder "
+        "gives it, of all else 8-bit gray as OpenCV rounds it, which is how Durall et al. 2019 read theirs: classes of "
+        "unlike codecs are treated unlike, so the report wants it declared as equalize.color",
+    )
     protocol: Literal["jpeg96", "native_crop", "window"] | None = setting(
         None,
         description="a named set of settings. jpeg96: prefer recompress at quality 96; native_crop: crop native; "
@@ -161,6 +168,19 @@ class Equalize(Stage):
             "reduction": Field("float32", (), "side of the square before resampling / size"),
         }
 
+    def check_branches(self, config: EqualizeConfig, inputs: Sequence[Schema]) -> None:
+        """A plane that only files have is not asked of arrays alone."""
+        if config.color == STORED_LUMA and not any(CONTENT in parent for parent in inputs):
+            raise ValueError(
+                "color is stored_luma, but no rows are read from files: arrays have no stored plane; use color: gray"
+            )
+
+    def remarks(self, config: EqualizeConfig, files: Mapping[str, Any]) -> Sequence[str]:
+        """What has to be declared."""
+        if config.color != STORED_LUMA:
+            return ()
+        return ("color: stored_luma treats JPEG files unlike all others; declare equalize.color in the report",)
+
     def environment(self, config: EqualizeConfig) -> Mapping[str, str]:
         """The decoders of lossy codecs; PNG is exact everywhere."""
         from PIL import features
@@ -181,7 +201,7 @@ class Equalize(Stage):
                 content = batch.read(row) if native is None else None
                 container = inspect(content) if content is not None and windowed else None
                 if content is not None:
-                    pixels = decode(content, config.max_pixels, config.exif_rotate)
+                    pixels = decode(content, config.max_pixels, config.exif_rotate, config.color == STORED_LUMA)
                 elif native is not None:
                     pixels = native[row]
                 pixels = in_window(pixels, container, config, bytes(batch.ids[row]))
@@ -193,12 +213,14 @@ class Equalize(Stage):
 
 def equalize(pixels: NDArray[np.uint8], config: EqualizeConfig) -> tuple[NDArray[np.uint8], float]:
     """Color mode, crop and Lanczos of one image, (H, W, 3) uint8 RGB; raises ValueError if the crop does not fit."""
-    from stages.images.decoding import gray, resized
+    from stages.images.decoding import gray, resized, stored_gray
 
     left, top, side = _square(config, pixels.shape[1], pixels.shape[0])
     pixels = pixels[top : top + side, left : left + side]
     if config.color == "gray":
         pixels = gray(np.ascontiguousarray(pixels))
+    elif config.color == STORED_LUMA:
+        pixels = stored_gray(pixels)
     pixels = resized(pixels, config.size, config.resample)
     if config.quality is not None:
         pixels = jpeg(pixels, config.quality)

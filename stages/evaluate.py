@@ -4,19 +4,24 @@ The test split is opened here and nowhere else. One row of results per variant a
 against the fakes of that source; one more row pools all fakes of the variant. A variant that holds no reals (perturbed
 fakes, say) is compared with the reals of 'raw', or else of the first variant that has some, and the result says so.
 A detector that resamples its feature may be tested at another size than it learned from: the result names both shapes.
+It names the chains, too, that the detector was trained on, and says where rows of a variant were made in another way.
+Intervals know which rows belong together (`group`). A last kind of result needs no fakes: the reals in two halves.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import ids
 from pipeline.errors import StageError
 from pipeline.stage import (
     FAKE,
@@ -30,11 +35,15 @@ from pipeline.stage import (
     Schema,
     Stage,
     StageConfig,
+    row_setting,
     setting,
 )
+from pipeline.steps import measured_step, unlike
 from stages.evaluation.detector_file import Detector, load_detector
-from stages.evaluation.metrics import summary, wilson
-from stages.training.feature_fields import check_feature
+from stages.evaluation.halves import null_result
+from stages.evaluation.intervals import summary
+from stages.evaluation.metrics import wilson
+from stages.training.feature_fields import check_feature, fields_read
 from stages.training.networks import prepare
 
 FORMAT = 1
@@ -43,6 +52,7 @@ POOLED = "all"
 """Source name of the row that pools all fakes of a variant."""
 
 BLOCK_ROWS = 512
+KEPT_COLUMNS = ("id", "group", "chain", "label", "score", "source", "variant")
 
 
 class EvaluateConfig(StageConfig):
@@ -50,6 +60,9 @@ class EvaluateConfig(StageConfig):
 
     split: Literal["test", "val"] = setting(
         "test", description="rows that are scored: test, or val while you look for mistakes"
+    )
+    called: str | None = row_setting(
+        None, description="name of the detector in tables; if left out, the words of its node's matrix"
     )
 
 
@@ -62,11 +75,16 @@ class Evaluate(Stage):
     Config: ClassVar[type[StageConfig]] = EvaluateConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input("artifact", description="a 'train' node", takes="detector"),
-        "test": Input("views", description="rows with the detector's feature; variant's name -> view, or one view"),
+        "test": Input(
+            "views",
+            description="rows with the detector's feature; variant's name -> view, or one view. Of rows that a view "
+            "holds in several ways, those that were made as the detector's own",
+            like="model",
+        ),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
     network: ClassVar[bool] = True
-    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
+    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source", "group")
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def on_device(self, config: EvaluateConfig, models: Mapping[str, Promise] = MappingProxyType({})) -> bool:
@@ -76,6 +94,10 @@ class Evaluate(Stage):
     def libraries_of(self, config: EvaluateConfig, models: Mapping[str, Promise] = MappingProxyType({})) -> Any:
         """Those of the metrics, and the detector's."""
         return (*self.libraries, *(name for model in models.values() for name in model.facts["libraries"]))
+
+    def reads(self, config: EvaluateConfig, models: Mapping[str, Promise]) -> Mapping[str, tuple[str, ...]]:
+        """The fields of the detector."""
+        return {"test": fields_read(models["model"])}
 
     def schema(self, config: EvaluateConfig, inputs: Mapping[str, Any]) -> Schema:
         """No rows come out; raises ValueError where rows are not what the detector reads."""
@@ -100,33 +122,63 @@ class Evaluate(Stage):
             prepare(ctx.device, ctx.threads)
         variants = {name: view.split(config.split) for name, view in named_views(views["test"]).items()}
         scores = score_all(detector, variants, ctx)
-        threshold = float(detector.card["threshold"])
-        rows, facts = [], {}
+        tested = {name: _Tested.of(view, scores[name]) for name, view in variants.items()}
+        rows, facts, halves = [], {}, []
         for name, view in variants.items():
             reals_from = _reals_from(name, variants)
-            real = scores[reals_from][variants[reals_from].column("label") == REAL]
-            rows += _rows(name, view, scores[name], real, threshold, detector.card.get("published_threshold"))
-            shape = list(detector.rows(view).shape)
-            facts[name] = {"reals_from": reals_from, "parts": _parts(view), "feature_shape": shape}
-        for row in rows:
-            row["reals_from"] = facts[row["variant"]]["reals_from"]
-        card = detector.card
-        kept = ("detector", "family", "config", "trained_on", "threshold", "threshold_rule", "validation", "counts")
-        about = {name: card[name] for name in kept} | {"node": model.node, "key": model.key}
-        about["feature_shape"] = card.get("feature_shape")  # null: published as it is, or of an earlier version
-        about["doubts"] = card.get("doubts", [])
-        about["calibrated"] = card.get("calibrated", True)
+            found = _rows(name, tested[name], tested[reals_from], detector.card)
+            rows += [row | {"reals_from": reals_from} for row in found]
+            facts[name] = {
+                "reals_from": reals_from,
+                "parts": _parts(view),
+                "feature_shape": list(detector.rows(view).shape),
+                "other_features": other_features(view, model.info.get("made_from", {})),
+            }
+            if reals_from == name:
+                halves.append({"variant": name, **tested[name].halves()})
         chains, steps = _chains(variants)
         results = {
-            "format": FORMAT, "model": about, "split": config.split, "rows": rows, "variants": facts,
-            "chains": chains, "steps": steps,
+            "format": FORMAT, "model": _about(detector.card, model), "split": config.split, "rows": rows,
+            "variants": facts, "chains": chains, "steps": steps, "null": halves,
         }  # fmt: skip
-        text = json.dumps(results, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        text = json.dumps(without_nan(results), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
         (ctx.out / RESULTS).write_text(text, encoding="utf-8", errors="backslashreplace")
         _save_scores(ctx, variants, scores, chains)
-        shown = ("variant", "source", "n_real", "n_fake", "ap", "auc", "accuracy", "tpr", "tnr")
-        ctx.facts["rows"] = [{name: row[name] for name in shown} for row in rows]
-        ctx.facts["detector"] = card["detector"]
+        shown = ("variant", "source", "n_real", "n_fake", "ap", "auc", "balanced_accuracy", "accuracy", "tpr", "tnr")
+        ctx.facts["rows"] = without_nan([{name: row[name] for name in shown} for row in rows])
+        ctx.facts["detector"] = detector.card["detector"]
+
+
+def _about(card: Mapping[str, Any], model: Artifact) -> dict[str, Any]:
+    """What results say of the detector."""
+    kept = ("detector", "family", "config", "trained_on", "threshold", "threshold_rule", "validation", "counts")
+    about = {name: card[name] for name in kept} | {"node": model.node, "key": model.key}
+    about["feature_shape"] = card.get("feature_shape")  # null: published as it is, or of an earlier version
+    about["doubts"] = card.get("doubts", [])
+    about["calibrated"] = card.get("calibrated", True)
+    about["chains"] = card.get("chains")  # of the rows it was trained on; null: of an earlier version
+    about["made_from"] = [dict(step) for _, step in sorted(model.info.get("made_from", {}).items())]
+    return about
+
+
+def other_features(view: Rows, learned: Mapping[str, Mapping[str, Any]]) -> str:
+    """How rows were made otherwise than those that a detector learned from; "" if they were not, or nobody knows.
+
+    learned: recipe -> step that gave the rows of the training their values
+    """
+    met = {step["recipe"]: step for part in view.parts if part.steps for step in [measured_step(part.steps)]
+           if "recipe" in step}  # fmt: skip
+    others = [met[recipe] for recipe in sorted(met) if learned and recipe not in learned]
+    return unlike(learned.values(), others)
+
+
+def without_nan(value: Any) -> Any:
+    """Plain data with null where a number is none."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _only(found: Artifact | tuple[Artifact, ...]) -> Artifact:
@@ -185,24 +237,45 @@ def _reals_from(name: str, variants: Mapping[str, Rows]) -> str:
     return next(one for one in (name, "raw", *variants) if one in having)
 
 
-def _rows(
-    variant: str,
-    view: Rows,
-    scores: NDArray[np.float32],
-    real: NDArray[np.float32],
-    threshold: float,
-    published: float | None,
-) -> list[dict[str, Any]]:
-    """One row of metrics per fake source, and the pooled one. published: the threshold of a detector's authors."""
-    fake = view.column("label") == FAKE
-    sources = view.column("source")
+@dataclass(frozen=True)
+class _Tested:
+    """Rows of a variant: scores (n,), labels, sources, and groups as ids and as numbers that all variants share."""
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    sources: NDArray[np.str_]
+    groups: NDArray[np.void]
+
+    @classmethod
+    def of(cls, view: Rows, scores: NDArray[np.float32]) -> _Tested:
+        return cls(scores, view.column("label"), view.column("source"), view.column("group"))
+
+    def where(self, mask: NDArray[np.bool_]) -> _Tested:
+        return _Tested(self.scores[mask], self.labels[mask], self.sources[mask], self.groups[mask])
+
+    def halves(self) -> dict[str, Any]:
+        """The null result of its reals."""
+        reals = self.where(self.labels == REAL)
+        return null_result(reals.scores, reals.groups, _numbers(reals.groups))
+
+
+def _numbers(groups: NDArray[np.void]) -> NDArray[np.int64]:
+    return ids.lookup(ids.unique(groups), groups)
+
+
+def _rows(variant: str, tested: _Tested, having_reals: _Tested, card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row of metrics per fake source, and the pooled one."""
+    fakes, real = tested.where(tested.labels == FAKE), having_reals.where(having_reals.labels == REAL)
+    published = card.get("published_threshold")  # that of a detector's authors
     found = []
-    for source in [*sorted(set(sources[fake].tolist())), POOLED]:
-        chosen = scores[fake if source == POOLED else fake & (sources == source)]
-        labels = np.repeat(np.array([REAL, FAKE], dtype=np.uint8), [len(real), len(chosen)])
-        metrics = summary(np.concatenate([real, chosen]), labels, threshold)
+    for source in [*sorted(set(fakes.sources.tolist())), POOLED]:
+        fake = fakes if source == POOLED else fakes.where(fakes.sources == source)
+        labels = np.repeat(np.array([REAL, FAKE], dtype=np.uint8), [len(real.scores), len(fake.scores)])
+        scores = np.concatenate([real.scores, fake.scores])
+        groups = _numbers(np.concatenate([real.groups, fake.groups]))
+        metrics = summary(scores, labels, groups, float(card["threshold"]))
         if published is not None:
-            right = int((chosen >= published).sum() + (real < published).sum())
+            right = int((fake.scores >= published).sum() + (real.scores < published).sum())
             metrics |= {"accuracy_published": right / len(labels)}
             metrics |= {"accuracy_published_interval": list(wilson(right, len(labels)))}
         found.append({"variant": variant, "source": source, **metrics})
@@ -234,13 +307,14 @@ def _chains(variants: Mapping[str, Rows]) -> tuple[list[str], dict[str, Any]]:
 def _save_scores(
     ctx: FitContext, variants: Mapping[str, Rows], scores: Mapping[str, NDArray[np.float32]], chains: list[str]
 ) -> None:
-    """id V16, chain (index into `chains`), label, score, source and variant (index into `sources`, `variants`)."""
+    """id, group V16, chain (index into `chains`), label, score, source, variant (index into `sources`, `variants`)."""
     names = list(variants)
     sources = sorted({source for view in variants.values() for source in view.column("source").tolist()})
-    columns: dict[str, list[NDArray[Any]]] = {k: [] for k in ("id", "chain", "label", "score", "source", "variant")}
+    columns: dict[str, list[NDArray[Any]]] = {k: [] for k in KEPT_COLUMNS}
     for number, (name, view) in enumerate(variants.items()):
         of_part = np.array([chains.index(bytes(part.chain).hex()) for part in view.parts], dtype=np.int32)
         columns["id"].append(view.ids)
+        columns["group"].append(view.column("group"))
         columns["chain"].append(of_part[view.part_numbers])
         columns["label"].append(view.column("label").astype(np.uint8))
         columns["score"].append(scores[name])

@@ -108,7 +108,8 @@ class Report(Stage):
         given = Given(config, evaluations, places, ctx.artifacts, rows, {"rows": len(table)})
         page = _page(given)
         (ctx.out / HTML).write_text(page, encoding="utf-8", errors="backslashreplace")
-        text = json.dumps({"format": FORMAT, "rows": table}, indent=2, sort_keys=True, ensure_ascii=False)
+        data = {"format": FORMAT, "rows": table, "null": tables.null_results(evaluations)}
+        text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False)
         (ctx.out / TABLE).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         ctx.facts.update(given.facts)
 

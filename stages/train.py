@@ -42,7 +42,7 @@ from stages.spectra import statistics_file
 from stages.training import progress
 from stages.training.alike import check_alike
 from stages.training.doubts import doubts
-from stages.training.feature_fields import no_feature
+from stages.training.feature_fields import fields_read, no_feature
 from stages.training.kept_lineage import kept_lineage, licences
 from stages.training.members import (
     check_members,
@@ -143,6 +143,11 @@ class Train(Stage):
     network: ClassVar[bool] = True
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
     keeps_lineage: ClassVar[bool] = True
+
+    def reads(self, config: TrainConfig, models: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+        """The fields of the detector, or of its members."""
+        of_members = [field for one in promises(models) for field in fields_read(one)]
+        return {"on": tuple(dict.fromkeys(of_members or config.detector.fit_fields.values()))}
 
     def schema(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Schema:
         """No rows come out; raises ValueError where rows or statistics are not what the detector reads."""
@@ -271,6 +276,7 @@ class Train(Stage):
             "trained_on": sorted({*counts["train"]["sources"]["fake"], *sources_of(members)}),
             **promise,
             "standardized_by": _standardized_by(config, ctx),
+            "chains": sorted({bytes(part.chain).hex() for rows in splits.values() for part in rows.dataset.parts}),
             "data_fingerprint": {name: fingerprint(rows.dataset) for name, rows in splits.items()},
             "environment": _environment(libraries, ctx if runs_network else None),
             "licences": licences(lineage),

@@ -104,6 +104,13 @@ def read(file: Path, assignments: list[str] | None, device: str | None = None, d
     return load_pipeline(file, assignments, download, device=device)
 
 
+def data_of(file: Path) -> Any:
+    """Plain data of a YAML file that is no pipeline. Raises ConfigError: one sentence with file and line."""
+    from pipeline.declaring.document import load
+
+    return load(file).data
+
+
 def planned(
     pipeline: Pipeline,
     nodes: list[str] | None = None,

@@ -16,6 +16,7 @@ from pipeline.commands.options import (
     Json,
     Nodes,
     Paranoid,
+    app,
     give,
     note,
     planned,
@@ -140,6 +141,8 @@ def explain(
         lines = [line for name in names for line in explainer.row(name, row)]
         if not lines:
             raise ConfigError(f"{node} has no row whose id begins with '{row}'; `touchstone show {node}` lists ids")
+        if any("lineage" in (one.name, getattr(one.callback, "__name__", "")) for one in app.registered_commands):
+            lines.append(f"touchstone lineage {node} {row}: every step of the row with its settings and files")
         give(lines) if json else say(*lines)
         return
     states = [state for name in names for state in explainer.of(name)]

@@ -22,6 +22,7 @@ from pipeline.declaring.views import Resolve, View, parse
 from pipeline.errors import ConfigError
 from pipeline.importing import add_user_folder
 from pipeline.sentences import closest, describe, nearest
+from pipeline.spelling import matches
 from pipeline.stage import SPLITS, Kind, Stage, StageConfig, setting
 
 MOST_LEVELS = 200
@@ -160,6 +161,8 @@ def load_pipeline(path: Path, overrides: list[str] | None = None, download: bool
             return (text,)
         if text in families:
             return tuple(families[text])
+        if found := tuple(name for name in instances if matches(text, name)):
+            return found
         raise document.error(place, f"names '{text}', which is no node{nearest(text, known)}")
 
     nodes = {name: _node(name, instance, document, settings, resolve, known, download)

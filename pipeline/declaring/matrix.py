@@ -1,7 +1,8 @@
 """Matrices: one entry of `nodes` that makes several nodes, one for each combination of its axes.
 
-An axis is a list of words and numbers, or the name of another entry, whose nodes it goes over; that one may stand
-anywhere in the file and may be a matrix itself.
+An axis is a list of words and numbers, or the name of another entry, whose nodes it goes over, or `{of: [A, B]}`, which
+are several of these; they may stand anywhere in the file and may be matrices themselves. `{axis}` is then the name of
+such a node, and `{axis.inner}` what stands for the axis `inner` of its own matrix.
 """
 
 from __future__ import annotations
@@ -44,12 +45,15 @@ def expand(entries: Mapping[str, Any], document: Document) -> dict[str, Instance
         axes = raw.get("matrix")
         if axes is not None:
             _check_axes(axes, entry, entries, document)
-            over[entry] = [values for values in axes.values() if isinstance(values, str)]
+            over[entry] = [other for values in axes.values() for other in _entries(values)]
     made: dict[str, dict[str, Instance]] = {entry: {entry: Instance(entry, entries[entry], {})} for entry in entries}
     count = len(entries) - len(over)
     for entry in _in_order(over, document):
         axes = entries[entry]["matrix"]
-        columns = [list(made[values]) if isinstance(values, str) else values for values in axes.values()]
+        columns = [
+            [name for other in _entries(values) for name in made[other]] if _entries(values) else values
+            for values in axes.values()
+        ]
         count += math.prod(len(column) for column in columns)
         if count > MOST_NODES:
             raise document.error(
@@ -60,9 +64,17 @@ def expand(entries: Mapping[str, Any], document: Document) -> dict[str, Instance
         body = {key: value for key, value in entries[entry].items() if key != "matrix"}
         made[entry] = {
             name: Instance(entry, substitute(body, cell, document, ("nodes", entry)), cell)
-            for name, cell in _cells(entry, axes, columns, document).items()
+            for name, cell in _cells(entry, axes, columns, document, made).items()
         }
     return {name: instance for instances in made.values() for name, instance in instances.items()}
+
+
+def _entries(values: Any) -> list[str]:
+    """Entries whose nodes an axis goes over; none of a list of values."""
+    if isinstance(values, Mapping):
+        named = values.get("of", [])
+        return [named] if isinstance(named, str) else list(named)
+    return [values] if isinstance(values, str) else []
 
 
 def _in_order(over: Mapping[str, list[str]], document: Document) -> list[str]:
@@ -84,30 +96,52 @@ def _check_axes(axes: Any, entry: str, entries: Mapping[str, Any], document: Doc
         raise document.error(place, f"is {describe(axes)}; expected a mapping of names to lists, and not empty")
     body = json.dumps({key: value for key, value in entries[entry].items() if key != "matrix"}, ensure_ascii=False)
     for axis, values in axes.items():
-        if isinstance(values, str):
-            if values == entry:
-                raise document.error((*place, axis), "names its own node; a matrix goes over another node or a list")
-            if values not in entries:
-                raise document.error((*place, axis), f"names '{values}', which is no node{nearest(values, entries)}")
+        if isinstance(values, str | dict):
+            _check_entries(values, entry, entries, document, (*place, axis))
         elif not isinstance(values, list) or not values:
             raise document.error((*place, axis), f"is {describe(values)}; expected a list that is not empty, or a node")
         elif any(isinstance(value, dict | list) or value is None for value in values):
             raise document.error((*place, axis), "may hold words, numbers and true or false only")
-        if "{" + axis + "}" not in body:
+        if not re.search(rf"\{{{re.escape(axis)}(\.[^{{}}]+)?\}}", body):
             raise document.error((*place, axis), f"is used nowhere in '{entry}'; write {{{axis}}} where it belongs")
 
 
+def _check_entries(values: Any, entry: str, entries: Mapping[str, Any], document: Document, place: Place) -> None:
+    """An axis over other entries: one name, or a mapping with `of` and nothing else."""
+    named = _entries(values)
+    if isinstance(values, dict) and (set(values) != {"of"} or not named):
+        raise document.error(place, f"is {describe(values)}; expected a list, a node, or {{of: [NODE, NODE]}}")
+    for other in named:
+        if other == entry:
+            raise document.error(place, "names its own node; a matrix goes over another node or a list")
+        if other not in entries:
+            raise document.error(place, f"names '{other}', which is no node{nearest(str(other), entries)}")
+
+
 def _cells(
-    entry: str, axes: Mapping[str, Any], columns: list[list[Any]], document: Document
+    entry: str,
+    axes: Mapping[str, Any],
+    columns: list[list[Any]],
+    document: Document,
+    made: Mapping[str, Mapping[str, Instance]],
 ) -> dict[str, dict[str, Any]]:
     """Axes and their values for each instance of a matrix, by the instance's name."""
     result: dict[str, dict[str, Any]] = {}
     for combination in itertools.product(*columns):
-        words = [_word(value).partition("[")[2].rstrip("]") or _word(value) for value in combination]
+        words, cell = [], {}
+        for (axis, values), value in zip(axes.items(), combination, strict=True):
+            cell[axis] = value
+            whole, inner = _word(value), _word(value).partition("[")[2].rstrip("]")
+            of = next((made[other][value] for other in _entries(values) if value in made[other]), None)
+            if of is not None:
+                cell |= {f"{axis}.{name}": one for name, one in of.cell.items()}
+                if isinstance(values, Mapping):  # of several entries: the word says of which
+                    inner = f"{of.entry}-{inner}" if inner else whole
+            words.append(inner or whole)
         name = f"{entry}[{'-'.join(words)}]"
         if name in result:
             raise document.error(("nodes", entry, "matrix"), f"makes the instance {name} twice; rename a value")
-        result[name] = dict(zip(axes, combination, strict=True))
+        result[name] = cell
     return result
 
 
@@ -128,7 +162,7 @@ def substitute(value: Any, cell: Mapping[str, Any], document: Document | None = 
         if value == "{" + axis + "}":
             return replacement
         value = value.replace("{" + axis + "}", _word(replacement))
-    unknown = re.search(r"\{(\w+)\}", value)
+    unknown = re.search(r"\{(\w+(?:\.\w+)*)\}", value)
     if unknown and document:
         raise document.error(place, f"uses {{{unknown[1]}}}, which is no axis of the matrix{nearest(unknown[1], cell)}")
     return value

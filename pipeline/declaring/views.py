@@ -5,6 +5,7 @@ fakes[progan-raw]                                  one instance of a matrix
 [photos, fakes]                                    union
 {of: images, where: label = fake and split != test}
 {of: images, take: 1000}                           the first 1000 by rank of a hash: stable when rows are added
+{of: images, balance: label}                       of the more numerous class, in each split, as many as of the other
 {of: images, pair: perturbed, on: group}           join two views on id or group
 """
 
@@ -49,11 +50,12 @@ class Term:
 
 @dataclass(frozen=True)
 class View:
-    """A parsed view. `nodes` (a leaf) or `parts` (a union), then filters in the order where, pair, take."""
+    """A parsed view. `nodes` (a leaf) or `parts` (a union), then filters in the order where, pair, balance, take."""
 
     nodes: tuple[str, ...] = ()
     parts: tuple[View, ...] = ()
     where: tuple[Term, ...] = ()
+    balance: bool = False
     take: int | None = None
     pair: View | None = None
     on: str = "id"
@@ -80,7 +82,7 @@ def parse(value: Any, place: Place, document: Document, resolve: Resolve) -> Vie
 
 
 def _mapping(value: Mapping[str, Any], place: Place, document: Document, resolve: Resolve) -> View:
-    allowed = ("of", "where", "take", "pair", "on")
+    allowed = ("of", "where", "balance", "take", "pair", "on")
     for key in value:
         if key not in allowed:
             raise document.error((*place, key), f"is not a part of a view{nearest(key, allowed)}")
@@ -92,12 +94,14 @@ def _mapping(value: Mapping[str, Any], place: Place, document: Document, resolve
     take = value.get("take")
     if take is not None and (isinstance(take, bool) or not isinstance(take, int) or take < 1):
         raise document.error((*place, "take"), f"is {describe(take)}; expected a whole number of rows, 1 or more")
+    if value.get("balance", "label") != "label":
+        raise document.error((*place, "balance"), f"is {describe(value['balance'])}; rows are balanced by label")
     on = value.get("on", "id")
     if on not in ("id", "group"):
         raise document.error((*place, "on"), f"is {describe(on)}; views are paired on id or on group")
     pair = parse(value["pair"], (*place, "pair"), document, resolve) if "pair" in value else None
     where = _conditions(value["where"], (*place, "where"), document) if "where" in value else ()
-    return View(parts=(inner,), where=where, take=take, pair=pair, on=on)
+    return View(parts=(inner,), where=where, balance="balance" in value, take=take, pair=pair, on=on)
 
 
 def _conditions(text: Any, place: Place, document: Document) -> tuple[Term, ...]:

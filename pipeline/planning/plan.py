@@ -22,10 +22,19 @@ from pipeline.errors import ConfigError, SourceError, TouchstoneError
 from pipeline.planning.descent import review
 from pipeline.planning.expand import Made, expanded
 from pipeline.planning.pins import Pin
-from pipeline.planning.planned import ArtifactPlan, Plan
+from pipeline.planning.planned import ArtifactPlan, Plan, pinned_elsewhere
 from pipeline.planning.recipes import Recipe, artifact_key, chain_of, differences, make_recipe, rows_digest
 from pipeline.planning.rows import Rows, check_leaks, tabulate
-from pipeline.planning.selection import Branch, Evaluator, Selection, check_twins, common_schema, split_counts
+from pipeline.planning.selection import (
+    Branch,
+    Evaluator,
+    Selection,
+    check_twins,
+    common_schema,
+    fitting,
+    measured_steps,
+    split_counts,
+)
 from pipeline.sentences import counted
 from pipeline.stage import CONTENT, SPLITS, Children, Field, Kind, Parents, Promise, Schema
 
@@ -97,6 +106,7 @@ class _Planner:
             else:
                 (selections,) = views
                 branches = [self._derived(node, files, one, one.table()) for one in selections]
+                self._check_branches(node, branches)
         for branch in branches:
             self._look_up(branch)
         if self.recorded or self.allowed:
@@ -221,13 +231,14 @@ class _Planner:
             except ValueError as error:
                 raise self._problem(str(error)) from None
 
-    def _step(self, node: Node, recipe: Recipe) -> dict[str, Any]:
+    def _step(self, node: Node, recipe: Recipe, accepted: bytes) -> dict[str, Any]:
         parts, stage = recipe.components, node.stage
-        born: dict[str, Any] = {"origin": stage.origin or stage.kind is Kind.SOURCE, "content": stage.content}
+        is_of: dict[str, Any] = {"origin": stage.origin or stage.kind is Kind.SOURCE, "content": stage.content,
+                                 "variant": stage.makes_variant, "recipe": accepted.hex()}  # fmt: skip
         if stage.moves:
-            born["moves"] = list(stage.moves)
+            is_of["moves"] = list(stage.moves)
         return {"stage": stage.name, "config": parts["config"], "files": parts["files"],
-                "artifacts": parts["artifact"], "environment": parts["env"], **born}  # fmt: skip
+                "artifacts": parts["artifact"], "environment": parts["env"], **is_of}  # fmt: skip
 
     def _schema(self, node: Node, inputs: Mapping[str, Any]) -> Schema:
         try:
@@ -243,6 +254,13 @@ class _Planner:
         }
         try:
             node.stage.check_rows(node.config, found)
+        except ValueError as error:
+            if not self._lost(node):
+                raise self._problem(str(error)) from None
+
+    def _check_branches(self, node: Node, branches: list[Branch]) -> None:
+        try:
+            node.stage.check_branches(node.config, [_with_content(branch.sides[0].branch) for branch in branches])
         except ValueError as error:
             if not self._lost(node):
                 raise self._problem(str(error)) from None
@@ -264,7 +282,7 @@ class _Planner:
         self.sources.append((node.name, source.rows))
         return Branch(
             node.name, node.stage, node.config, chain_of(accepted, []), recipe, schema, source.rows,
-            payload=source.payload, positions=source.positions, steps=(self._step(node, recipe),),
+            payload=source.payload, positions=source.positions, steps=(self._step(node, recipe, accepted),),
             files=node.files, problems=source.problems, artifacts=self._artifact_inputs(node), licence=found.licence,
         )  # fmt: skip
 
@@ -302,13 +320,11 @@ class _Planner:
     ) -> Branch:
         inputs: dict[str, Schema] = {}
         for name, side in zip((*node.views, "pair"), selection.sides, strict=False):
-            parent = side.branch
-            content = {CONTENT: Field("V0")} if getattr(parent.stage, "content", False) else {}
-            inputs[name] = {**parent.schema, **content}
+            inputs[name] = _with_content(side.branch)
         schema = self._schema(node, inputs)
         recipe, accepted = self._recipe(node, schema, files)
         chain = chain_of(accepted, [side.branch.chain for side in selection.sides])
-        steps = (*(step for side in selection.sides for step in side.branch.steps), self._step(node, recipe))
+        steps = (*(step for side in selection.sides for step in side.branch.steps), self._step(node, recipe, accepted))
         several = node.stage.kind is Kind.MAP and len(selection.sides) == 2
         if several and (selection.sides[0].ids != selection.sides[1].ids).any():
             raise self._problem("pairs rows of different ids, but a map keeps the id; pair on id")
@@ -347,11 +363,14 @@ class _Planner:
         views: dict[str, dict[str, list[Selection]]] = {}
         consumed: dict[str, list[tuple[bytes, bytes]]] = {}
         schemas: dict[str, Schema] = {}
+        reads = node.stage.reads(node.config, self._models(node))
         for name, view in node.views.items():
             parts = view if isinstance(view, Mapping) else {"": view}
             views[name] = {}
             for label, part in parts.items():
-                found = self.evaluator.evaluate(part, self._problem)
+                found = fitting(
+                    self.evaluator.evaluate(part, self._problem), reads.get(name, ()), self._alike(node, name)
+                )
                 if any(len(one.sides) > 1 for one in found):
                     raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
                 if node.stage.kind is Kind.FIT:
@@ -377,17 +396,27 @@ class _Planner:
                 consumed["failed"] = lost
         key = artifact_key(accepted, consumed)
         pin = self.pins.get(node.name)
-        result = ArtifactPlan(node, key, recipe, views, inputs, files, seen, pin=pin, promise=promise)
+        made_from = {step["recipe"]: step for step in measured_steps(views)}
+        result = ArtifactPlan(
+            node, key, recipe, views, inputs, files, seen, pin=pin, promise=promise, made_from=made_from
+        )
         if result.pin:
             result.key = result.pin.key
             result.found = result.pin.artifact(self.scan)
+            result.made_from = result.found.info.get("made_from", {})
             self._compare_pin(result)
             recorded = result.found.info.get("facts", {})  # it may have been made from other settings and rows
             if promise.keys() <= recorded.keys():
                 result.promise = {key: recorded[key] for key in promise}
         else:
             result.found = self.plan.store.artifact(node.stage.name, key)
+        self.plan.notes += pinned_elsewhere(result)
         return result
+
+    def _alike(self, node: Node, name: str) -> Mapping[str, Any]:
+        """Recipes of the rows that the artifact was made from like which a view's rows should be."""
+        models = node.artifacts.get(node.stage.inputs[name].like, ())
+        return {recipe: step for model in models for recipe, step in self.plan.artifacts[model].made_from.items()}
 
     def _splits_seen(
         self,
@@ -451,6 +480,12 @@ class _Planner:
                 column = known.astype("V16")[column]
             columns[name] = column
         return selection.sides[0].branch.chain, rows_digest(table.id, columns)
+
+
+def _with_content(branch: Branch) -> Schema:
+    """Fields of rows, with the virtual one of files."""
+    content = {CONTENT: Field("V0")} if getattr(branch.stage, "content", False) else {}
+    return {**branch.schema, **content}
 
 
 def artifacts_of(branch: Branch) -> set[ArtifactPlan]:

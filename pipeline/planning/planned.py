@@ -14,8 +14,9 @@ from pipeline.declaring.config import Node, Pipeline
 from pipeline.planning.pins import Pin
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.rows import Names
-from pipeline.planning.selection import Branch, Selection
+from pipeline.planning.selection import Branch, Selection, measured_steps
 from pipeline.stage import Artifact
+from pipeline.steps import unlike
 
 if TYPE_CHECKING:
     from pipeline.storage.chain_index import ChainIndex
@@ -36,6 +37,7 @@ class ArtifactPlan:
     found: Artifact | None = None
     pin: Pin | None = None
     promise: Mapping[str, Any] = field(default_factory=dict)
+    made_from: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # recipe -> step that gave its rows values
 
     @property
     def rows(self) -> int:
@@ -94,3 +96,19 @@ class Work:
     @property
     def rows(self) -> int:
         return len(self.positions) if self.positions is not None else 0
+
+
+def pinned_elsewhere(artifact: ArtifactPlan) -> list[str]:
+    """Notes on pinned artifacts that meet rows made otherwise than those that they learned from."""
+    node, found = artifact.node, []
+    for name, views in artifact.views.items():
+        met = {step["recipe"]: step for step in measured_steps({name: views})}
+        for one in artifact.artifacts.get(node.stage.inputs[name].like, ()):
+            others = [step for recipe, step in met.items() if recipe not in one.made_from]
+            if one.pin and one.made_from and others:
+                found.append(
+                    f"WARNING: {node.name} gives the pinned {one.node.name} rows that were made otherwise than those "
+                    f"it learned from: {unlike(one.made_from.values(), others)}; unpin it so that it is made again, "
+                    "or read its results with that in mind"
+                )
+    return found

@@ -16,7 +16,9 @@ from pipeline.errors import ConfigError, SourceError
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.rows import Names, Rows
 from pipeline.sentences import nearest
+from pipeline.spelling import matches
 from pipeline.stage import FAKE, REAL, SPLITS, Field, Schema, Stage, ViewSchema
+from pipeline.steps import measured_step
 
 
 @dataclass(eq=False)
@@ -113,6 +115,41 @@ class Selection:
         return tuple(id(side.branch) for side in self.sides)
 
 
+def measured(branch: Branch) -> Mapping[str, Any]:
+    """The step that gave the rows of a branch their values: the last one that makes no variant of them."""
+    return measured_step(branch.steps)
+
+
+def measured_steps(views: Mapping[str, Mapping[str, list[Selection]]]) -> list[Mapping[str, Any]]:
+    """Those of all rows of some views, in the order of their recipes."""
+    found = {step["recipe"]: step for named in views.values() for many in named.values() for one in many
+             for step in [measured(one.sides[0].branch)]}  # fmt: skip
+    return [found[recipe] for recipe in sorted(found)]
+
+
+def fitting(found: list[Selection], fields: tuple[str, ...], recipes: Mapping[str, Any]) -> list[Selection]:
+    """Of rows that a view holds in several ways: those with these fields, then those made by one of these recipes.
+
+    All of them where that would lose a row: then the fields differ, and whoever reads them says so.
+    """
+    having = [one for one in found if all(name in one.sides[0].branch.schema for name in fields)]
+    found = having if _covers(having, found) else found
+    alike = [one for one in found if measured(one.sides[0].branch)["recipe"] in recipes]
+    return alike if _covers(alike, found) else found
+
+
+def _covers(some: list[Selection], found: list[Selection]) -> bool:
+    """Whether each row (a source and an id) of all selections is in one of `some`."""
+    if len(some) == len(found):
+        return True
+    kept, dropped = ([one.table() for one in found if (one in some) is which] for which in (True, False))
+    for source in {int(number) for table in dropped for number in np.unique(table.source)}:
+        there, wanted = ([table.id[table.source == source] for table in tables] for tables in (kept, dropped))
+        if not there or not ids.isin(np.concatenate(wanted), np.concatenate(there)).all():
+            return False
+    return True
+
+
 def split_counts(selections: list[Selection]) -> dict[tuple[str, int], int]:
     """(split, label) -> number of rows."""
     tables = [one.table() for one in selections]
@@ -189,6 +226,8 @@ class Evaluator:
             found = [one.take(self._mask(one, view.where)) for one in found]
         if view.pair:
             found = self._paired(found, self.evaluate(view.pair, problem), view.on, problem)
+        if view.balance:
+            found = self._balanced(found, problem)
         if view.take is not None:
             found = self._first(found, view.take, problem)
         return [one for one in found if len(one)]
@@ -199,7 +238,7 @@ class Evaluator:
         for term in terms:
             known = words | self.nodes if term.field == "source" else words
             for word in term.values if term.field in ("source", "domain") else ():
-                if word not in known:
+                if word not in known and not (term.field == "source" and any(_names(word, one) for one in known)):
                     raise problem(f"compares {term.field} with '{word}', which no row has{nearest(word, known - {''})}")
 
     def _mask(self, selection: Selection, terms: tuple[Term, ...]) -> NDArray[np.bool_]:
@@ -220,9 +259,27 @@ class Evaluator:
         numbers = [
             number
             for number, word in enumerate(self.names.words)
-            if word in term.values or (term.field == "source" and word.partition("[")[0] in term.values)
+            if word in term.values or (term.field == "source" and any(_names(value, word) for value in term.values))
         ]
         return np.isin(column, numbers)
+
+    def _balanced(self, found: list[Selection], problem: Callable[[str], ConfigError]) -> list[Selection]:
+        """As many reals as fakes in each split that has both: of the more numerous class those that rank first."""
+        if not found:
+            return found
+        tables = [one.table() for one in found]
+        label, split = (np.concatenate([getattr(table, name) for table in tables]) for name in ("label", "split"))
+        ranks = np.concatenate([hash_rank(table.id, "balance", self.seed) for table in tables])
+        kept = np.ones(len(label), dtype=bool)
+        for code in np.unique(split).tolist():
+            members = [np.flatnonzero((split == code) & (label == one)) for one in (REAL, FAKE)]
+            count = min(map(len, members))
+            if not count:
+                name = ("real", "fake")[int(len(members[FAKE]) == 0)]
+                raise problem(f"balances labels, but its split '{SPLITS[code]}' holds no {name} rows; add some")
+            for rows in members:
+                kept[rows[np.argsort(ranks[rows], kind="stable")[count:]]] = False
+        return _cut(found, kept)
 
     def _first(self, found: list[Selection], count: int, problem: Callable[[str], ConfigError]) -> list[Selection]:
         total = sum(len(one) for one in found)
@@ -232,8 +289,7 @@ class Evaluator:
         ranks = np.concatenate([hash_rank(one.sides[0].ids, "take", self.seed) for one in found])
         chosen = np.zeros(total, dtype=bool)
         chosen[np.argsort(ranks, kind="stable")[:count]] = True
-        edges = np.cumsum([0, *(len(one) for one in found)])
-        return [one.take(np.flatnonzero(chosen[edges[i] : edges[i + 1]])) for i, one in enumerate(found)]
+        return _cut(found, chosen)
 
     def _paired(
         self, left: list[Selection], right: list[Selection], on: str, problem: Callable[[str], ConfigError]
@@ -254,6 +310,17 @@ class Evaluator:
             if (splits[0] != splits[1]).any():
                 raise problem("pairs rows of different splits; add 'where: split = ...' or pair on group")
         return found
+
+
+def _names(value: str, word: str) -> bool:
+    """Whether the value of a condition means a source: its name, its entry, or a pattern with stars."""
+    return value in (word, word.partition("[")[0]) or matches(value, word)
+
+
+def _cut(found: list[Selection], chosen: NDArray[np.bool_]) -> list[Selection]:
+    """The chosen rows of all selections, which stand one after another."""
+    edges = np.cumsum([0, *(len(one) for one in found)])
+    return [one.take(np.flatnonzero(chosen[edges[i] : edges[i + 1]])) for i, one in enumerate(found)]
 
 
 def _merged(found: list[Selection]) -> list[Selection]:

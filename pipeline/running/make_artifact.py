@@ -35,6 +35,7 @@ class ArtifactTask:
     claim: Claim = NOTHING
     artifacts: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
     failed: Mapping[str, list[str]] = field(default_factory=dict)  # rows that it wanted and did not get
+    made_from: Mapping[str, Any] = field(default_factory=dict)  # recipe -> step that gave its rows their values
 
 
 def _values(consumed: Mapping[str, Dataset]) -> dict[str, str]:
@@ -92,6 +93,7 @@ def make_artifact(
             shutil.rmtree(out, ignore_errors=True)
             raise repaired(task.node)
         info = {"node": task.node, "recipe": task.recipe, "facts": context.facts, "device": facts.device}
+        info["made_from"] = dict(task.made_from)
         if task.failed:
             info["failed_rows"] = task.failed
         if task.artifacts:

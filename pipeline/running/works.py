@@ -188,7 +188,7 @@ class TaskMaker:
                   for name, lines in self.failures.items() if name in above}  # fmt: skip
         return ArtifactTask(
             self.facts, node.name, node.stage, node.config, artifact.key, components, views,
-            _claim(node.files, artifact.recipe), self._inputs(artifact.artifacts), failed,
+            _claim(node.files, artifact.recipe), self._inputs(artifact.artifacts), failed, artifact.made_from,
         )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 NOTHING = "(not done)"
 NO_MOVES: Mapping[str, Sequence[str]] = MappingProxyType({})
+STORED_LUMA = "the Y plane of JPEG files, computed gray of all others"
 
 Step = Mapping[str, Any]
 """One entry of a lineage as the engine writes it. Steps up to the last one that is an `origin` gave a row its pixels,
@@ -124,9 +125,16 @@ def of_results(results: Mapping[str, Any]) -> list[Difference]:
         fakes = [part for part in facts["parts"] if part["fake"]]
         for real in reals:
             for fake in fakes:
-                for one in compare(steps[real["chain"]], steps[fake["chain"]]):
+                pair = steps[real["chain"]], steps[fake["chain"]]
+                for one in [*compare(*pair), *_by_codec(pair)]:
                     found.append(Difference(one.topic, one.real, one.fake, (variant,), tuple(fake["sources"])))
     return found
+
+
+def _by_codec(pair: Sequence[Sequence[Step]]) -> list[Difference]:
+    """A setting that treats files by their codec is a difference though it is the same for both classes."""
+    colors = {(step.get("config") or {}).get("color") for steps in pair for step in processing(steps)}
+    return [Difference("equalize.color", STORED_LUMA, STORED_LUMA)] if "stored_luma" in colors else []
 
 
 def counted(values: Iterable[str], most: int = 4) -> str:

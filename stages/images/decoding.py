@@ -61,8 +61,10 @@ LOOKED_OVER = b"\xff\0"
 """A stuffed byte: eight bits of the data of a scan, and nothing between two scans."""
 
 
-def decode(content: bytes, max_pixels: int, exif_rotate: bool = True) -> NDArray[np.uint8]:
+def decode(content: bytes, max_pixels: int, exif_rotate: bool = True, luma: bool = False) -> NDArray[np.uint8]:
     """Pixels of an image file, (H, W, 3) uint8 RGB, 0 to 255; profiles are not applied.
+
+    luma: of a JPEG file in YCbCr the Y plane instead, as the decoder gives it, repeated three times.
 
     Gray is repeated three times; 16 bits per channel keep the upper eight; palettes are looked up; CMYK is converted by
     Pillow's plain formula; an alpha channel is dropped if it is opaque everywhere. Raises ValueError with one sentence
@@ -83,7 +85,7 @@ def decode(content: bytes, max_pixels: int, exif_rotate: bool = True) -> NDArray
         raise ValueError(f"{found}, expected one picture")
     if container.refused:
         raise ValueError(container.refused)
-    image = _load(container)
+    image = _load(container, luma)
     if exif_rotate and container.orientation in ORIENTATIONS:
         from PIL import Image
 
@@ -91,12 +93,12 @@ def decode(content: bytes, max_pixels: int, exif_rotate: bool = True) -> NDArray
     return _rgb(image)
 
 
-def _load(container: Container) -> Image.Image:
+def _load(container: Container, luma: bool) -> Image.Image:
     """Let the plug-in of the codec decode all pixels. Raises ValueError where it cannot, or not all."""
     if container.scans is not None:
         with _one_sentence(container):
             stream = entropy_coded(container.picture, container.scans)
-        return _decode_scans(container, stream)
+        return _decode_scans(container, stream, luma)
     image = _decode_on(CANVASES[0], container)
     if _may_lack_pixels(container, image):
         other = _decode_on(CANVASES[1], container)
@@ -130,7 +132,7 @@ def _opened(container: Container, content: bytes) -> Any:
     return image
 
 
-def _decode_scans(container: Container, stream: Stream) -> Image.Image:
+def _decode_scans(container: Container, stream: Stream, luma: bool) -> Image.Image:
     """A JPEG image whose decoder needs no more than `stream` holds.
 
     It is handed the scans and then padding: all ones are the code of nothing and end a block after 34 bits. A decoder
@@ -141,6 +143,8 @@ def _decode_scans(container: Container, stream: Stream) -> Image.Image:
 
     fed = stream.coded + LOOKED_OVER * 8
     image = _opened(container, fed)
+    if luma:
+        image.draft("L", None)
     image.load_prepare()
     (tile,) = image.tile
     decoder = Image._getdecoder(image.mode, tile.codec_name, tile.args, image.decoderconfig)
@@ -210,6 +214,13 @@ def gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     from PIL import Image
 
     return np.repeat(np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None], 3, axis=2)
+
+
+def stored_gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """8-bit gray as OpenCV rounds it, repeated in three channels; (H, W, 3) uint8. Equal channels stay as they are."""
+    from stages.images.planes import opencv_gray
+
+    return np.repeat(opencv_gray(pixels[None])[0].astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def resized(pixels: NDArray[np.uint8], size: int, filter: str = "lanczos") -> NDArray[np.uint8]:

@@ -5,23 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.evaluation.intervals import FEW_GROUPS
 from stages.reporting.section import Given, Results, Section
 from stages.reporting.tables import POOLED, variants
 
 METRICS = {
-    "AP": "ap",
     "AUC": "auc",
+    "AP": "ap",
+    "AP of reals": "ap_real",
+    "Balanced accuracy": "balanced_accuracy",
     "Accuracy": "accuracy",
-    "at 0.5": "accuracy_at_half",
     "TPR": "tpr",
     "TNR": "tnr",
+    "Balanced at 0.5": "balanced_accuracy_at_half",
+    "Accuracy at 0.5": "accuracy_at_half",
 }
 """Heading of a column -> metric of `evaluate`."""
 
 PUBLISHED = {"as published": "accuracy_published"}
 """Likewise, where a detector's authors have published a rule of their own."""
 
+CHANCE = {"ap": "ap_chance", "ap_real": "ap_real_chance"}
+"""Metric -> what scores that say nothing would get, where that is not one half."""
+
+HALVES = "two halves of the reals"
+"""Name of the null result among the sources of fakes."""
+
 TEMPLATE = """\
+{% if other_features %}<p class="alarm"><b>{{ "Detectors" if other_features | length > 1 else "A detector" }} met
+features that are made otherwise than those learned from.</b></p>
+<ul>{% for line in other_features %}<li>{{ line }}</li>
+{% endfor %}</ul>{% endif %}
 <p class="soft">Area under the ROC curve. A frame marks fakes of a source that the detector was trained on; 0.5 is
 chance.</p>
 <div class="wide"><table class="matrix">
@@ -35,9 +49,13 @@ color: {{ cell.color }}">{{ cell.text }}</td>{% endfor %}</tr>
 {% if doubts %}<ul>{% for line in doubts %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
 <details class="numbers"{% if rows | length <= 48 %} open{% endif %}><summary>All numbers ({{ rows | length }}
 rows)</summary>
-<p class="soft">Small print: 95 % intervals. AP and AUC need no threshold; accuracy, TPR and TNR use the threshold
-of the detector ({{ threshold_rule }}); "at 0.5" uses 0.5{% if published %}; "as published" is the accuracy of the rule
-that a detector's authors published, before any calibration{% endif %}.</p>
+<p class="soft">Small print: 95 % intervals, for which rows of one group (a photograph, a person, a latent) count as
+one; those marked "few groups" have fewer than {{ few }} groups of a class, in effect, and are hints. Of AP the chance
+level stands in brackets: it is the share of the class that is sought. AP and AUC need no threshold; accuracy, TPR and
+TNR use the threshold of the detector ({{ threshold_rule }}); "at 0.5" uses 0.5{% if published %}; "as published" is the
+accuracy of the rule that a detector's authors published, before any calibration{% endif %}. Balanced accuracy is the
+mean of TPR and TNR. "{{ halves }}" is a null result: half of the groups of real test rows against the rest, where 0.5
+is right.</p>
 <div class="wide"><table>
 <thead><tr><th>Detector</th><th>Trained on</th><th>Variant</th><th>Fakes of</th><th class="number">Real / fake</th>
 {% for name in metric_names %}<th class="number">{{ name }}</th>{% endfor %}<th class="number">Threshold</th></tr>
@@ -45,7 +63,7 @@ that a detector's authors published, before any calibration{% endif %}.</p>
 <tbody>{% for row in rows %}<tr{% if row.first %} class="first"{% endif %}><td>{{ row.detector if row.head }}</td>
 <td>{{ row.trained_on if row.head }}</td>
 <td>{{ row.variant }}{% if row.reals %} <small>({{ row.reals }})</small>{% endif %}</td><td>{{ row.source }}</td>
-<td class="number">{{ row.n_real }} / {{ row.n_fake }}</td>
+<td class="number">{{ row.n_real }} / {{ row.n_fake }}{% if row.few %}<small>few groups</small>{% endif %}</td>
 {% for value in row.metrics %}<td class="number">{{ value.text }}<small>{{ value.interval }}</small></td>{% endfor %}
 <td class="number">{{ row.threshold }}</td></tr>
 {% endfor %}</tbody></table></div></details>
@@ -81,9 +99,11 @@ def content(given: Given) -> Mapping[str, Any]:
                 "source": "all together" if row["source"] == POOLED else row["source"],
                 "n_real": row["n_real"],
                 "n_fake": row["n_fake"],
+                "few": row["few_groups"],
                 "threshold": f"{row['threshold']:.3f}",
                 "metrics": [_metric(row, name) for name in metrics.values()],
             })  # fmt: skip
+        lines += [_null(result, half) for half in result["null"]]
     matrix = {"columns": columns, "rows": [_matrix_row(result, columns) for result in ordered]}
     return {
         "matrix": matrix,
@@ -92,7 +112,29 @@ def content(given: Given) -> Mapping[str, Any]:
         "published": published,
         "threshold_rule": "; ".join(rules),
         "doubts": _doubts(ordered),
+        "other_features": _other_features(ordered),
+        "few": FEW_GROUPS,
+        "halves": HALVES,
     }
+
+
+def _null(result: Results, half: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the long table for the null result of a variant."""
+    return {
+        "head": False, "first": False, "detector": "", "trained_on": "", "variant": half["variant"], "reals": "",
+        "source": HALVES, "n_real": half["n_first"], "n_fake": half["n_second"], "few": half["few_groups"],
+        "threshold": "", "metrics": [_metric(half, name) for name in METRICS.values()],
+    }  # fmt: skip
+
+
+def _other_features(evaluations: Sequence[Results]) -> list[str]:
+    """Where test rows were made in another way than those that a detector learned from, once for each."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in evaluations:
+        for variant, facts in one["variants"].items():
+            if facts["other_features"]:
+                found.setdefault((one["model"]["node"], facts["other_features"]), []).append(variant)
+    return [f"{node} in {', '.join(names)}: {how}." for (node, how), names in found.items()]
 
 
 def _doubts(evaluations: Sequence[Results]) -> list[str]:
@@ -117,11 +159,15 @@ def _reals(evaluations: Sequence[Results], variant: str) -> str:
 
 
 def _metric(row: Mapping[str, Any], name: str) -> dict[str, str]:
-    """A number and its interval; empty where the detector has none."""
+    """A number and its interval; empty where the detector has none, a dash where a class was missing."""
     if name not in row:
         return {"text": "", "interval": ""}
+    value = row[name]
+    if value is None:
+        return {"text": "–", "interval": ""}
     low, high = row[f"{name}_interval"]
-    return {"text": f"{row[name]:.3f}", "interval": f"{low:.3f} – {high:.3f}"}
+    chance = f" ({row[CHANCE[name]]:.2f})" if name in CHANCE else ""
+    return {"text": f"{value:.3f}", "interval": f"{low:.3f} – {high:.3f}{chance}"}
 
 
 def _matrix_row(result: Results, columns: Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -25,12 +25,18 @@ def flat(evaluations: Sequence[Results]) -> list[dict[str, Any]]:
             "family": results["model"]["family"],
             "feature": results["model"]["config"]["feature"],
             "trained_on": results["model"]["trained_on"],
+            "chains": results["model"]["chains"],
             "split": results["split"],
             **row,
         }
         for results in evaluations
         for row in results["rows"]
     ]
+
+
+def null_results(evaluations: Sequence[Results]) -> list[dict[str, Any]]:
+    """One entry per evaluation and variant that has reals: one half of them against the other."""
+    return [{"node": one["model"]["node"], **half} for one in evaluations for half in one["null"]]
 
 
 def head(evaluations: Sequence[Results], places: Sequence[Path]) -> dict[str, Any]:

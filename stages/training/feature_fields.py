@@ -11,6 +11,12 @@ from stages.training.alike import check_alike
 IN_RECIPES = False
 
 
+def fields_read(model: Promise) -> tuple[str, ...]:
+    """Fields that the detector reads that a node promises: of a fusion those of its members."""
+    members = model.facts.get("members", [model.facts])
+    return tuple(dict.fromkeys(facts["feature"] for facts in members))
+
+
 def check_feature(model: Promise, whose: str, rows: Schema) -> None:
     """Raise ValueError with one sentence unless the detector that a node promises can score rows with these fields."""
     if "members" in model.facts:

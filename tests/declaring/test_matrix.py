@@ -94,3 +94,54 @@ def test_a_long_line_of_nodes_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
     project.file.write_text("\n".join(lines[:202]))
     with pytest.raises(ConfigError, match=r"nodes\.n200 stands in a line of more than 200 nodes"):
         project.load()
+
+
+SEVERAL: dict[str, Any] = {
+    "svm": {"stage": "s", "on": "{train}-{kind}", "matrix": {"train": ["p", "q"], "kind": ["x"]}},
+    "fused": {"stage": "s"},
+    "tables": {
+        "stage": "s",
+        "matrix": {"model": {"of": ["svm", "fused"]}, "split": ["val", "test"]},
+        "model": "{model}",
+        "split": "{split}",
+    },
+    "pages": {"stage": "s", "matrix": {"table": "tables"}, "of": "{table}", "title": "{table.model} of {table.split}"},
+}
+
+
+def test_an_axis_goes_over_the_nodes_of_several_entries_and_their_names_say_of_which() -> None:
+    found = expand(SEVERAL, Document(Path("p.yaml"), {"nodes": SEVERAL}))
+    tables = ["svm-p-x-val", "svm-p-x-test", "svm-q-x-val", "svm-q-x-test", "fused-val", "fused-test"]
+    assert list(found) == [
+        "svm[p-x]", "svm[q-x]", "fused", *(f"tables[{name}]" for name in tables), *(f"pages[{name}]" for name in tables)
+    ]  # fmt: skip
+    assert found["tables[svm-q-x-test]"].raw == {"stage": "s", "model": "svm[q-x]", "split": "test"}
+    assert found["pages[svm-q-x-test]"].raw["title"] == "svm[q-x] of test"
+
+
+def test_an_axis_over_nodes_knows_the_axes_of_these() -> None:
+    entries = {
+        **SEVERAL,
+        "over": {"stage": "s", "matrix": {"m": "svm"}, "of": "{m}", "called": "{m.kind} of {m.train}"},
+    }
+    found = expand(entries, Document(Path("p.yaml"), {"nodes": entries}))
+    assert found["over[p-x]"].raw["called"] == "x of p"
+    assert found["over[p-x]"].cell == {"m": "svm[p-x]", "m.train": "p", "m.kind": "x"}
+    entries["over"]["called"] = "{m.knid}"
+    with pytest.raises(ConfigError, match=r"nodes\.over\.called uses \{m\.knid\}, .*; did you mean 'm\.kind'\?"):
+        names(entries)
+
+
+@pytest.mark.parametrize(
+    ("axis", "sentence"),
+    [
+        ({"of": []}, r"model is a mapping; expected a list, a node, or \{of: \[NODE, NODE\]\}"),
+        ({"of": ["svm"], "where": "x"}, "model is a mapping; expected a list, a node, or"),
+        ({"of": ["svm", "fusde"]}, "model names 'fusde', which is no node; did you mean 'fused'"),
+        ({"of": ["tables"]}, "model names its own node"),
+    ],
+)
+def test_what_an_axis_cannot_go_over_is_a_sentence(axis: Any, sentence: str) -> None:
+    entries = {**SEVERAL, "tables": {**SEVERAL["tables"], "matrix": {"model": axis, "split": ["val"]}}}
+    with pytest.raises(ConfigError, match=sentence):
+        names(entries)

@@ -27,6 +27,7 @@ def test_names_lists_and_mappings_are_views() -> None:
     assert view("f") == View(nodes=("f[x]", "f[y]"))
     assert view(["a", "f[x]"]) == View(parts=(View(nodes=("a",)), View(nodes=("f[x]",))))
     assert view({"of": "a", "take": 3}) == View(parts=(View(nodes=("a",)),), take=3)
+    assert view({"of": "a", "balance": "label"}) == View(parts=(View(nodes=("a",)),), balance=True)
     paired = view({"of": "a", "pair": "b", "on": "group"})
     assert (paired.pair, paired.on) == (View(nodes=("b",)), "group")
 
@@ -97,3 +98,8 @@ def test_what_is_no_condition_is_refused_with_the_place(text: str, place: str) -
 def test_lists_belong_to_in(text: str) -> None:
     with pytest.raises(ConfigError, match=r"has '.*'; 'in' wants a list \[A, B\], '=' one value"):
         where(text)
+
+
+def test_rows_are_balanced_by_label_only() -> None:
+    with pytest.raises(ConfigError, match=r"balance is 'domain'; rows are balanced by label"):
+        view({"of": "a", "balance": "domain"})

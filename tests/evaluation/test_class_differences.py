@@ -67,3 +67,14 @@ def test_a_declaration_covers_what_lies_below_its_topic() -> None:
     found, unused = class_differences.declare(differences, {"perturb": "Said.", "codec": "Unused."})
     assert [(one.topic, one.declared) for one in found] == [("perturbed", ""), ("perturb.protocol", "Said.")]
     assert unused == {"codec": "Unused."}
+
+
+def test_a_color_that_goes_by_the_codec_is_a_difference_though_both_classes_have_it() -> None:
+    steps = {"a": [step("ingest"), step("equalize", color="stored_luma")], "b": [step("sample"), step("equalize")]}
+    steps["b"][1] = step("equalize", color="stored_luma")
+    parts = [{"chain": "a", "real": 1, "fake": 0, "sources": ["photos"]},
+             {"chain": "b", "real": 0, "fake": 1, "sources": ["fakes"]}]  # fmt: skip
+    results = {"steps": steps, "variants": {"raw": {"reals_from": "raw", "parts": parts}}}
+    (found,) = class_differences.of_results(results)
+    assert (found.topic, found.real) == ("equalize.color", "the Y plane of JPEG files, computed gray of all others")
+    assert class_differences.declare([found], {"equalize.color": "Said."})[0][0].declared == "Said."

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
 
 from stages.evaluation import metrics
 
@@ -25,9 +34,52 @@ def sample(
 @pytest.mark.parametrize("shift", [-0.5, 0.0, 0.8, 9.0])
 def test_areas_equal_those_of_scikit_learn(seed: int, shift: float) -> None:
     scores, labels = sample(seed, shift=shift)
-    assert metrics.roc_auc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    expected = average_precision_score(labels, scores)
-    assert metrics.average_precision(scores, labels) == pytest.approx(expected, abs=1e-12)
+    found = metrics.all_areas(scores, labels)
+    assert found["auc"] == metrics.roc_auc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert found["ap"] == metrics.average_precision(scores, labels)
+    assert found["ap"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    assert found["ap_real"] == pytest.approx(average_precision_score(1 - labels, -scores), abs=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.1, 7.0])
+def test_rates_equal_those_of_scikit_learn(threshold: float) -> None:
+    scores, labels = sample(3)
+    called = (scores >= np.float64(threshold)).astype(np.uint8)
+    found = metrics.rates(scores, labels, threshold)
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, called))
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, called))
+    assert found["tpr"] == pytest.approx(recall_score(labels, called))
+    assert found["tnr"] == pytest.approx(recall_score(labels, called, pos_label=0))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_without_a_class_a_value_is_that_of_scikit_learn_or_nan_where_it_warns(label: int) -> None:
+    scores = sample(1)[0]
+    labels = np.full(len(scores), label, dtype=np.uint8)
+    found = metrics.all_areas(scores, labels) | metrics.rates(scores, labels, 0.5)
+    called = (scores >= 0.5).astype(np.uint8)
+    theirs = {
+        "auc": lambda: roc_auc_score(labels, scores),
+        "ap": lambda: average_precision_score(labels, scores),
+        "ap_real": lambda: average_precision_score(1 - labels, -scores),
+        "tpr": lambda: recall_score(labels, called),
+        "tnr": lambda: recall_score(labels, called, pos_label=0),
+        "balanced_accuracy": lambda: balanced_accuracy_score(labels, called),
+        "accuracy": lambda: accuracy_score(labels, called),
+    }
+    for name, value in theirs.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                assert found[name] == pytest.approx(value()), name
+            except (UndefinedMetricWarning, UserWarning):
+                assert math.isnan(found[name]), name
+    assert sum(map(math.isnan, found.values())) == 4
+
+
+def test_no_rows_give_no_numbers() -> None:
+    nothing = np.zeros(0), np.zeros(0, np.uint8)
+    assert all(map(math.isnan, (metrics.all_areas(*nothing) | metrics.rates(*nothing, 0.5)).values()))
 
 
 def test_roc_points_equal_those_of_scikit_learn() -> None:
@@ -45,18 +97,15 @@ def test_area_is_the_share_of_pairs_in_order() -> None:
     assert metrics.roc_auc(scores, labels) == pytest.approx(sum(pairs) / len(pairs))
 
 
-def test_delong_variance_equals_a_slow_loop() -> None:
-    scores, labels = sample(3, count=60)
-    fakes, reals = scores[labels == 1], scores[labels == 0]
-    psi = np.array([[1.0 if f > r else 0.5 if f == r else 0.0 for r in reals] for f in fakes])
-    area = psi.mean()
-    of_fakes = sum((row.mean() - area) ** 2 for row in psi) / (len(fakes) - 1)
-    of_reals = sum((column.mean() - area) ** 2 for column in psi.T) / (len(reals) - 1)
-    deviation = math.sqrt(of_fakes / len(fakes) + of_reals / len(reals))
-    center, half = math.log(area / (1 - area)), 1.959964 * deviation / (area * (1 - area))
-    low, high = metrics.roc_auc_interval(scores, labels)
-    assert low == pytest.approx(1 / (1 + math.exp(half - center)), abs=1e-6)
-    assert high == pytest.approx(1 / (1 + math.exp(-half - center)), abs=1e-6)
+def test_weights_count_as_rows_that_stand_several_times() -> None:
+    scores, labels = sample(5, count=60)
+    weights = np.random.default_rng(0).integers(1, 4, len(scores))
+    order = np.argsort(scores, kind="stable")
+    first = metrics.rungs(scores[order].astype(np.float64))
+    ladders = [np.add.reduceat(np.where(labels == label, weights, 0)[order], first)[:, None] for label in (1, 0)]
+    found = metrics.areas(*(ladder.astype(np.float64) for ladder in ladders))
+    expected = metrics.all_areas(scores.repeat(weights), labels.repeat(weights))
+    assert {name: value[0] for name, value in found._asdict().items()} == pytest.approx(expected)
 
 
 def test_wilson_interval_equals_published_values() -> None:
@@ -66,58 +115,14 @@ def test_wilson_interval_equals_published_values() -> None:
     assert metrics.wilson(29, 29) == pytest.approx((0.8830, 1.0), abs=6e-5)
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    """Normal scores one deviation apart: the true area is Phi(1 / sqrt 2)."""
-    truth = 0.5 * (1 + math.erf(0.5))
-    random = np.random.default_rng(0)
-    labels = np.repeat(np.array([0, 1], dtype=np.uint8), 60)
-    hits = 0
-    for _ in range(400):
-        low, high = metrics.roc_auc_interval(random.normal(size=120) + labels, labels)
-        hits += low <= truth <= high
-    assert 0.92 <= hits / 400 <= 0.98
-
-
-def test_perfect_separation_keeps_an_open_interval() -> None:
-    labels = np.repeat(np.array([0, 1], dtype=np.uint8), [30, 20])
-    for interval in (metrics.roc_auc_interval, metrics.average_precision_interval):
-        assert interval(labels.astype(np.float64), labels) == pytest.approx((20 / (20 + 1.959964**2), 1.0), abs=1e-6)
-
-
-def test_bootstrap_is_near_that_of_a_slow_loop() -> None:
-    scores, labels = sample(4, count=120)
-    random = np.random.default_rng(1)
-    parts = [np.flatnonzero(labels == label) for label in (0, 1)]
-    drawn = []
-    for _ in range(600):
-        rows = np.concatenate([random.choice(part, len(part)) for part in parts])
-        drawn.append(average_precision_score(labels[rows], scores[rows]))
-    low, high = metrics.average_precision_interval(scores, labels)
-    assert low == pytest.approx(np.quantile(drawn, 0.025), abs=0.03)
-    assert high == pytest.approx(np.quantile(drawn, 0.975), abs=0.03)
-
-
-def test_nothing_depends_on_the_order_of_rows() -> None:
-    scores, labels = sample(5)
-    order = np.random.default_rng(2).permutation(len(scores))
-    assert metrics.summary(scores, labels, 0.4) == metrics.summary(scores[order], labels[order], 0.4)
-
-
-def test_rates_are_counted_at_both_thresholds() -> None:
-    scores = np.array([0.1, 0.6, 0.3, 0.5, 0.9, 0.9])
-    labels = np.array([0, 0, 0, 1, 1, 1], dtype=np.uint8)
-    found = metrics.summary(scores, labels, 0.7)
-    assert (found["tpr"], found["tnr"], found["accuracy"]) == pytest.approx((2 / 3, 1.0, 5 / 6))
-    assert found["accuracy_at_half"] == pytest.approx(5 / 6)  # 0.5 itself means fake; 0.6 is a real called fake
-    assert (found["n_real"], found["n_fake"]) == (3, 3)
-    assert found["tpr_interval"] == list(metrics.wilson(2, 3))
-
-
-def test_one_class_alone_has_no_metrics() -> None:
-    with pytest.raises(ValueError, match="need both classes; found 3 fakes and 0 reals"):
-        metrics.summary(np.zeros(3), np.ones(3, dtype=np.uint8), 0.5)
-
-
-def test_a_score_that_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 of 2 scores are not finite"):
-        metrics.summary(np.array([0.0, np.nan]), np.array([0, 1], dtype=np.uint8), 0.5)
+@pytest.mark.parametrize(
+    ("scores", "labels", "sentence"),
+    [
+        ([0.1, np.nan], [0, 1], "1 of 2 scores are not finite"),
+        ([np.inf, 0.2], [0, 1], "1 of 2 scores are not finite"),
+        ([0.1, 0.2], [0], r"found \(2,\) scores for \(1,\) labels; expected one label for each score"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(scores: list[float], labels: list[int], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        metrics.roc_auc(np.array(scores), np.array(labels, dtype=np.uint8))

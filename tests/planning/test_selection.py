@@ -130,6 +130,37 @@ def test_take_of_too_many_is_an_error_unless_rows_failed() -> None:
     assert numbers_of(evaluate({"of": "a", "take": 5}, a=a)) == [("a", n) for n in (0, 1, 3, 4)]
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(0, 60), unique=True, min_size=9), st.lists(st.integers(61, 120), unique=True, min_size=9))
+def test_balanced_rows_are_those_of_a_plain_loop_in_each_split(reals: list[int], fakes: list[int]) -> None:
+    reals, fakes = [*range(200, 203), *reals], [*range(203, 206), *fakes]  # each split has some of both
+    found = evaluate({"of": ["a", "b"], "balance": "label"}, a=branch("a", reals), b=branch("b", fakes, label=1))
+    rank = {n: int(hash_rank(ids.from_bytes([row_id(n)]), "balance", SEED)[0]) for n in reals + fakes}
+    expected = set()
+    for split in range(3):
+        classes = [sorted((n for n in numbers if n % 3 == split), key=rank.__getitem__) for numbers in (reals, fakes)]
+        expected |= {n for numbers in classes for n in numbers[: min(map(len, classes))]}
+    assert {n for _, n in numbers_of(found, 300)} == expected
+
+
+def test_a_split_without_one_of_the_classes_cannot_be_balanced() -> None:
+    a, b = branch("a", list(range(9))), branch("b", [10, 12], label=1)
+    with pytest.raises(ConfigError, match="balances labels, but its split 'test' holds no fake rows; add some"):
+        evaluate({"of": ["a", "b"], "balance": "label"}, a=a, b=b)
+    found = evaluate({"of": {"of": ["a", "b"], "where": "split != test"}, "balance": "label", "take": 3}, a=a, b=b)
+    assert sum(map(len, found)) == 3
+
+
+def test_a_source_with_a_star_is_all_that_fit() -> None:
+    x, y, z = branch("f[x-raw]", [1, 2]), branch("f[y-raw]", [3]), branch("f[x-R]", [4])
+    for text, expected in (("source = f[*-raw]", {1, 2, 3}), ("source in ['f[x*', z]", {1, 2, 4, 5})):
+        other = branch("z", [5])
+        found = evaluate({"of": ["x", "y", "z", "w"], "where": text}, x=x, y=y, z=z, w=other)
+        assert {n for _, n in numbers_of(found)} == expected
+    with pytest.raises(ConfigError, match=r"compares source with 'f\[\*-E\]', which no row has"):
+        evaluate({"of": ["x", "y"], "where": "source = f[*-E]"}, x=x, y=y)
+
+
 @settings(deadline=None, max_examples=80)
 @given(
     st.lists(st.integers(0, 12), max_size=14), st.lists(st.integers(0, 12), max_size=14),

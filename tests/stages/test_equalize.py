@@ -15,11 +15,13 @@ import pytest
 from PIL import Image, ImageFile
 from pydantic import ValidationError
 
+from detectors.profiles import prepared
 from pipeline.stage import CONTENT, ID, Batch, Context, Field, RowError
 from stages.equalize import Equalize, EqualizeConfig
 from stages.images.containers import inspect
 from stages.images.decoding import decode
 from stages.images.jpeg_quality import nearest_quality
+from stages.spectra.profiles import line_spectra
 
 STAGE = Equalize()
 LIMIT = 10**6
@@ -446,3 +448,52 @@ def test_the_quality_of_a_row_is_drawn_by_its_id_from_those_of_the_reals() -> No
 @pytest.mark.parametrize("quality", [5, 40, 50, 75, 90, 96, 100])
 def test_the_quality_of_a_file_is_read_from_its_table(quality: int) -> None:
     assert nearest_quality(inspect(encoded(scene(), "JPEG", quality=quality)).quantization[0]) == quality
+
+
+@pytest.mark.golden("spectrum", "jpeg_gray.npz")
+def test_the_stored_luma_of_a_jpeg_file_is_the_published_gray_and_its_feature(golden: Any) -> None:
+    for index in (match[1] for match in golden.matches(r"jpeg(\d+)")):
+        content, expected = golden[f"jpeg{index}"].tobytes(), golden[f"gray{index}"]
+        side = min(expected.shape)
+        found, failures = run(config(side, color="stored_luma"), content)
+        assert failures == {}
+        top, left = ((length - side) // 2 for length in expected.shape)
+        square = expected[top : top + side, left : left + side]
+        np.testing.assert_array_equal(found["image"][0], np.repeat(square[:, :, None], 3, axis=2))
+        if expected.shape == (side, side):
+            profile = line_spectra(found["image"], "durall19", False, np.float64)["profile"]
+            ours = prepared(profile, "divide_by_first", 80)[0]
+            np.testing.assert_allclose(ours, golden[f"norm80_{index}"], rtol=0, atol=1e-9)
+
+
+def test_the_stored_luma_of_all_else_is_gray_as_opencv_rounds_it() -> None:
+    picture = scene(48, 48)
+    red, green, blue = (picture[:, :, channel].astype(np.int64) for channel in range(3))
+    gray = ((9798 * red + 19235 * green + 3735 * blue + 16384) >> 15).astype(np.uint8)
+    settings = config(48, color="stored_luma")
+    for codec in ("PNG", "PPM", "BMP"):
+        found, _ = run(settings, encoded(picture, codec))
+        np.testing.assert_array_equal(found["image"][0], np.repeat(gray[:, :, None], 3, axis=2))
+    luma = np.asarray(Image.open(io.BytesIO(encoded(picture, "JPEG", quality=50))).convert("YCbCr"))[:, :, 0]
+    found, _ = run(settings, encoded(picture, "JPEG", quality=50))
+    assert np.abs(found["image"][0, :, :, 0].astype(int) - luma).max() <= 2  # there and back by RGB
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 0}, {"optimize": True}])
+def test_the_stored_luma_comes_from_every_kind_of_scan(options: dict[str, Any]) -> None:
+    content = encoded(scene(48, 48), "JPEG", quality=60, **options)
+    with Image.open(io.BytesIO(content)) as file:
+        file.draft("L", file.size)
+        expected = np.asarray(file)
+    np.testing.assert_array_equal(decode(content, LIMIT, luma=True)[:, :, 0], expected)
+
+
+def test_a_stored_plane_is_not_asked_of_arrays_alone() -> None:
+    image, file = {"image": Field("uint8", (48, 48, 3))}, {CONTENT: Field("V0")}
+    settings = config(48, color="stored_luma")
+    STAGE.check_branches(settings, [file, image])
+    STAGE.check_branches(config(48), [image])
+    with pytest.raises(ValueError, match="color is stored_luma, but no rows are read from files"):
+        STAGE.check_branches(settings, [image, image])
+    assert "declare equalize.color" in STAGE.remarks(settings, {})[0]
+    assert STAGE.remarks(config(48), {}) == ()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from memory_rows import context, digest, rows_of, step, union
+from memory_rows import MemoryRows, context, digest, rows_of, step, union
 from toy_project import Project
 
 from pipeline.commands.upkeep import pin_nodes
 from pipeline.errors import ConfigError, StageError
 from pipeline.stage import Artifact
-from stages.evaluate import Evaluate, EvaluateConfig
-from stages.evaluation import metrics
+from stages.evaluate import Evaluate, EvaluateConfig, other_features, without_nan
+from stages.evaluation import intervals
 from stages.evaluation.detector_file import load_detector
 from stages.train import Train, TrainConfig
 
@@ -68,7 +69,10 @@ def test_each_source_stands_against_all_reals_and_one_row_pools_them(model: Arti
     detector, test = load_detector(model.path), view.split("test")
     keep = (test.column("label") == 0) | (test.column("source") == "stylegan")
     scores = detector(test.where(keep))
-    expected = metrics.summary(scores, test.where(keep).column("label"), detector.card["threshold"])
+    chosen = test.where(keep)
+    ids = [bytes(one) for one in chosen.column("group")]
+    ranks = np.array([sorted(ids).index(one) for one in ids])
+    expected = intervals.summary(scores, chosen.column("label"), ranks, detector.card["threshold"])
     row = row_of(results, "raw", "stylegan")
     assert {name: row[name] for name in expected} == expected
     assert row["threshold"] == detector.card["threshold"]
@@ -230,3 +234,131 @@ def test_a_pinned_detector_is_judged_by_what_it_learned_from(planned: Project) -
     planned.replace("test: small", "test: others")
     with pytest.raises(ConfigError, match=r"table 'profile' of the rows of 'test' is .*; equalize the images"):
         planned.plan()
+
+
+def grouped(rows: MemoryRows, size: int) -> MemoryRows:
+    """The same rows, `size` of them to a group."""
+    words = np.frombuffer(b"".join(digest(f"group {n // size}") for n in range(len(rows))), dtype="V16")
+    values = {name: rows.array(name) for name in rows.fields}
+    return MemoryRows(rows.parts, {name: rows.column(name) for name in rows.columns} | {"group": words}, values)
+
+
+def test_rows_of_a_group_do_not_count_as_several(model: Artifact, tmp_path: Path) -> None:
+    assert "group" in Evaluate.uses_columns
+    one = row_of(results_of(evaluate(tmp_path / "one", model, union(PHOTOS, STYLEGAN))), "raw", "stylegan")
+    reals, fakes = (grouped(rows.split("test"), 4) for rows in (PHOTOS, STYLEGAN))
+    four = row_of(results_of(evaluate(tmp_path / "four", model, union(reals, fakes))), "raw", "stylegan")
+    assert four["auc"] == one["auc"]
+    assert (one["effective_groups"], four["effective_groups"]) == (12, 3)
+    assert four["few_groups"] is True
+    assert np.ptp(four["auc_interval"]) > np.ptp(one["auc_interval"])
+
+
+def test_a_result_names_the_chains_and_steps_that_the_detector_learned_from(model: Artifact, tmp_path: Path) -> None:
+    about = results_of(evaluate(tmp_path, model, union(PHOTOS, PROGAN)))["model"]
+    assert about["chains"] == sorted(bytes(rows.parts[0].chain).hex() for rows in (PHOTOS, PROGAN))
+    learned = {"aa": step("equalize", size=64) | {"recipe": "aa"}}
+    told = evaluate(tmp_path / "told", replace(model, info={"made_from": learned}), union(PHOTOS, PROGAN))
+    assert results_of(told)["model"]["made_from"] == [learned["aa"]]
+
+
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        ([("equalize", "aa", {"size": 64}, False)], ""),
+        ([("equalize", "aa", {"size": 64}, False), ("perturb", "pp", {}, True)], ""),
+        ([("equalize", "bb", {"size": 32}, False)], "equalize.config: size 64 -> 32"),
+        ([("equalize", "bb", {"size": 64}, False)], "equalize has other code, or rows of another size"),
+        ([("equalize", "aa", {"size": 64}, False), ("residual", "rr", {}, False)], "residual instead of equalize"),
+    ],
+)
+def test_rows_made_in_another_way_than_those_learned_from_are_told(
+    steps: list[tuple[str, str, dict[str, Any], bool]], sentence: str
+) -> None:
+    learned = {"aa": step("equalize", size=64) | {"recipe": "aa", "variant": False}}
+    made = tuple(step(name, **config) | {"recipe": key, "variant": one} for name, key, config, one in steps)
+    assert other_features(rows_of("photos", 0, features(4, 0, 1), made), learned) == sentence
+    assert other_features(rows_of("photos", 0, features(4, 0, 1), made), {}) == ""
+
+
+def test_the_null_result_sets_one_half_of_the_reals_against_the_other_by_group(model: Artifact, tmp_path: Path) -> None:
+    photos = grouped(rows_of("photos", 0, features(200, 0, 8), split="test"), 2)
+    out = evaluate(tmp_path, model, {"raw": union(photos, PROGAN), "P": PERTURBED})
+    (null,) = results_of(out)["null"]  # P has no reals
+    with np.load(out / "scores.npz", allow_pickle=False) as file:
+        reals = (file["label"] == 0) & (file["variant"] == file["variants"].tolist().index("raw"))
+        scores, groups = file["score"][reals], file["group"][reals]
+    halves: dict[bytes, list[float]] = {}
+    for score, group in zip(scores.tolist(), groups.tolist(), strict=True):
+        halves.setdefault(bytes(group), []).append(score)
+    assert (null["variant"], null["n_first"] + null["n_second"], len(halves)) == ("raw", 200, 100)
+    assert abs(null["n_first"] - 100) < 40
+    assert null["n_first"] % 2 == 0  # whole groups
+    low, high = null["auc_interval"]
+    assert low < 0.5 < high
+
+
+def test_numbers_that_are_none_are_null_in_json() -> None:
+    assert without_nan({"a": [float("nan"), 1.0], "b": (2, {"c": float("nan")})}) == {
+        "a": [None, 1.0],
+        "b": [2, {"c": None}],
+    }
+
+
+PINNED = """
+nodes:
+  reals: {stage: "toy_photos:Photos", count: 48, splits: [train, val, test]}
+  fakes: {stage: "toy_photos:Photos", count: 48, first: 100, label: 1, splits: [train, val, test]}
+  spectra: {stage: spectrum, of: [reals, fakes], features: [profile], convention: durall19}
+  detector: {stage: train, on: spectra, detector: {preset: profile-svm, length: null}}
+  table: {stage: evaluate, model: detector, test: spectra}
+"""
+
+
+def test_a_pinned_detector_that_meets_other_features_is_said_in_plan_and_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path, monkeypatch, PINNED)
+    project.run("detector")
+    pin_nodes(project.load(), ["detector"])
+    assert not [note for note in project.plan().notes if "WARNING" in note]
+    project.replace("durall19", "durall20")
+    (warning,) = [note for note in project.plan().notes if "WARNING" in note]
+    said = "spectrum.config: convention durall19 -> durall20"
+    assert warning.startswith("WARNING: table gives the pinned detector rows that were made otherwise than those it")
+    assert said in warning
+    project.run("table")
+    (place,) = (project.folder / "store" / "evaluate").rglob("results.json")
+    assert results_of(place.parent)["variants"]["raw"]["other_features"] == said
+
+
+SEVERAL = """
+nodes:
+  reals: {stage: "toy_photos:Photos", count: 48, splits: [train, val, test]}
+  fakes: {stage: "toy_photos:Photos", count: 48, first: 100, label: 1, splits: [train, val, test]}
+  images: {stage: "toy_photos:Invert", of: [reals, fakes]}
+  early: {stage: spectrum, of: images, features: [profile], convention: durall19}
+  late: {stage: spectrum, of: images, features: [profile], convention: jung21}
+  maps: {stage: spectrum, of: images, features: [dct2d]}
+  svm: {stage: train, on: [images, maps, late], detector: profile-svm}
+  table: {stage: evaluate, model: svm, test: [images, early, late, maps]}
+"""
+
+
+def test_of_rows_that_a_view_holds_in_several_ways_those_are_taken_that_the_detector_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path, monkeypatch, SEVERAL)
+    plan = project.plan()
+
+    def read(node: str, name: str) -> set[str]:
+        return {one.sides[0].branch.node for found in plan.artifacts[node].views[name].values() for one in found}
+
+    assert read("svm", "on") == {"late"}
+    assert read("table", "test") == {"late"}
+    project.replace("test: [images, early, late, maps]", "test: [images, early, maps]")
+    plan = project.plan()
+    assert read("table", "test") == {"early"}
+    project.replace("test: [images, early, maps]", "test: [images, {of: early, where: source = reals}]")
+    with pytest.raises(ConfigError, match="'profile' is "):  # the fakes would be lost
+        project.plan()

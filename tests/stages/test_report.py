@@ -203,7 +203,7 @@ def test_the_table_holds_each_detector_source_and_variant(evaluations: tuple[Art
     for row in table["rows"]:
         assert row["trained_on"] == ["progan <raw>"]
         assert f"{row['ap']:.3f}" in words
-        for name in ("ap", "auc", "accuracy", "tpr"):  # the estimate is never outside of its interval for rounding
+        for name in ("ap", "auc", "balanced_accuracy", "accuracy", "tpr"):
             low, high = row[f"{name}_interval"]
             assert f"{row[name]:.3f} {low:.3f} – {high:.3f}" in words
     assert "P (compared with the reals of raw)" in words

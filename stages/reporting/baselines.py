@@ -1,0 +1,92 @@
+"""The report's section on single numbers that separate the classes as well as a detector does.
+
+A share of clipped values or a slope of a spectrum is no knowledge of generators. Where one of them does as well as a
+detector, on the same images, the detector has not been shown to do more; that stands first. The direction of a number
+does not count: whoever looks finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stages.evaluation.pairing import POOLED, Scored, compared
+from stages.reporting.section import Given, Results, Section
+
+MEASURE = "measure"
+"""Stage whose fields are such numbers."""
+
+TEMPLATE = """\
+{% if lines %}<p class="alarm"><b>A single number of an image separates the classes as well as
+{{ "a detector" if lines | length == 1 else "detectors" }} here.</b> These detectors have not been shown to know more
+than it.</p>
+<ul>{% for line in lines %}<li>{{ line }}</li>
+{% endfor %}</ul>{% endif %}
+{% if missing %}<p class="soft">No single number stands beside the detectors{{ missing }}: a node of the stage measure
+and detectors clipped, border-step and spectral-slope on it would.</p>{% endif %}
+"""
+
+
+def content(given: Given) -> Mapping[str, Any]:
+    """A line per detector and baseline, and the variants that have no baseline."""
+    numbered = [(one, Scored(place)) for one, place in zip(given.evaluations, given.places, strict=True)]
+    baselines = [pair for pair in numbered if is_baseline(pair[0])]
+    cells: dict[tuple[str, str], list[str]] = {}
+    total: dict[str, int] = {}
+    for results, scored in numbered:
+        if is_baseline(results):
+            continue
+        node = results["model"]["node"]
+        for row in _lines_of(results):
+            if not row["auc_interval"][0] > 0.5:
+                continue
+            total[node] = total.get(node, 0) + 1
+            best = _as_good(row, scored, baselines)
+            if best:
+                cells.setdefault((node, best), []).append(f"{row['source']} ({row['variant']})")
+    given.facts["baselines_as_good"] = sum(map(len, cells.values()))
+    found = [f"{name} does as well as {node} in {len(places)} of {total[node]} comparisons that the detector wins over "
+             f"chance: {_shown(places)}." for (node, name), places in cells.items()]  # fmt: skip
+    covered = {(row["variant"], row["source"]) for results, _ in baselines for row in _lines_of(results)}
+    wanted = [(row["variant"], row["source"]) for results, _ in numbered for row in _lines_of(results)]
+    lacking = list(dict.fromkeys(variant for variant, source in wanted if (variant, source) not in covered))
+    missing = "" if not lacking else f" in {', '.join(lacking)}"
+    return {"lines": found, "missing": missing} if found or missing else {}
+
+
+def is_baseline(results: Results) -> bool:
+    """Whether a detector reads nothing but single numbers of the stage `measure`."""
+    made_from = results["model"]["made_from"]
+    return bool(made_from) and all(step["stage"] == MEASURE for step in made_from)
+
+
+def _lines_of(results: Results) -> Iterator[Mapping[str, Any]]:
+    """Lines of results with a single source of fakes and both classes."""
+    for row in results["rows"]:
+        alone = {one["source"] for one in results["rows"] if one["variant"] == row["variant"]} <= {POOLED}
+        if (row["source"] != POOLED or alone) and row["auc"] is not None:
+            yield row
+
+
+def _as_good(row: Mapping[str, Any], scored: Scored, baselines: Sequence[tuple[Results, Scored]]) -> str:
+    """The number that separates best in this line, if the detector is not better on the same rows; else ""."""
+    found = []
+    for results, other in baselines:
+        for line in results["rows"]:
+            if (line["variant"], line["source"]) == (row["variant"], row["source"]):
+                found.append((max(line["auc"], 1 - line["auc"]), line["auc"] < 0.5, results, other))
+    if not found:
+        return ""
+    area, turned, results, other = max(found, key=lambda one: one[0])
+    if area < row["auc_interval"][0]:
+        return ""  # so far below that pairing changes nothing
+    low, _ = compared(scored, other, row["variant"], row["source"], turned).differences["auc"][1]
+    return "" if low > 0 else str(results["model"]["config"]["feature"])
+
+
+def _shown(places: Sequence[str], most: int = 6) -> str:
+    rest = len(places) - most
+    return ", ".join(places[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+SECTION = Section(title="Single numbers", order=7, template=TEMPLATE, content=content)

@@ -1,0 +1,198 @@
+"""One table of several evaluations: detectors down, training source, test source and variant across.
+
+Names are short where the pipeline file says them. A row is what the evaluation's setting `called` says, or the words of
+the matrix of the detector's node but the one of its axis `train`, which heads the columns; with the node's own name
+before them where no axis is `detector`. A source `fakes[progan-R]` is `progan` in
+the variant R, as `fakes[progan-raw]` is in every other one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stages.evaluation.pairing import POOLED, Scored, compared
+
+RAW = "raw"
+TRAIN, DETECTOR = "train", "detector"
+"""Axes of a matrix of detectors that say what they were trained on, and what they are."""
+
+
+class Column(NamedTuple):
+    """Where a detector was trained, on whose fakes it was tested, and in which variant."""
+
+    trained: str
+    tested: str
+    variant: str
+
+    def __str__(self) -> str:
+        place = self.tested if self.trained == self.tested else f"{self.trained} > {self.tested}"
+        return f"{place} {self.variant}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value with its interval, None where a class was missing; few: the interval is a hint."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    few: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of one `evaluate` node, and the words of its detector in the pipeline file."""
+
+    node: str
+    results: Mapping[str, Any]
+    called: str | None
+    entry: str
+    axes: Mapping[str, Any]  # of the detector's node
+
+    @property
+    def trained(self) -> str:
+        """What the detector was trained on, in short."""
+        if TRAIN in self.axes:
+            return short(str(self.axes[TRAIN]), RAW)
+        return ", ".join(short(source, RAW) for source in self.results["model"]["trained_on"])
+
+    @property
+    def row(self) -> str:
+        """Name of the detector among those of the same training."""
+        words = "-".join(str(value) for axis, value in self.axes.items() if axis != TRAIN and "." not in axis)
+        return self.called or (words if DETECTOR in self.axes else f"{self.entry} {words}".rstrip())
+
+
+@dataclass
+class Table:
+    """Cells by row and column, both in the order in which they were met; null: row and training -> null result."""
+
+    metric: str
+    columns: list[Column] = field(default_factory=list)
+    cells: dict[str, dict[Column, Cell]] = field(default_factory=dict)
+    null: dict[tuple[str, str], Cell] = field(default_factory=dict)
+
+    def put(self, row: str, column: Column, cell: Cell) -> bool:
+        """False where the place is taken."""
+        if column not in self.columns:
+            self.columns.append(column)
+        taken = column in self.cells.setdefault(row, {})
+        self.cells[row].setdefault(column, cell)
+        return not taken
+
+    def values(self, row: str) -> list[float]:
+        """Numbers of a row."""
+        found = (self.cells.get(row, {}).get(column) for column in self.columns)
+        return [cell.value for cell in found if cell is not None and cell.value is not None]
+
+    def mean(self, row: str) -> float:
+        """Of all cells that have a value; NaN without any."""
+        values = self.values(row)
+        return sum(values) / len(values) if values else math.nan
+
+    def least(self, row: str) -> float:
+        """The minimum, which an average hides."""
+        return min(self.values(row), default=math.nan)
+
+
+def short(source: str, variant: str) -> str:
+    """`progan` of `fakes[progan-R]` in the variant R, and of `fakes[progan-raw]` in any."""
+    name = source.partition("[")[2].rstrip("]") or source
+    for ending in (f"-{variant}", f"-{RAW}"):
+        if name.endswith(ending) and name != ending:
+            return name.removesuffix(ending)
+    return name
+
+
+def tabulated(evaluations: Sequence[Evaluation], metric: str) -> Table:
+    """The table of a metric of `evaluate`. Two evaluations for one place are told apart by their nodes."""
+    table = Table(metric)
+    order: dict[Column, tuple[int, ...]] = {}
+    names = _rows(evaluations)
+    for one, name in zip(evaluations, names, strict=True):
+        for row in one.results["rows"]:
+            sources = {other["source"] for other in one.results["rows"] if other["variant"] == row["variant"]}
+            if row["source"] == POOLED and len(sources) > 1:
+                continue
+            column = Column(one.trained, short(row["source"], row["variant"]), row["variant"])
+            low, high = row[f"{metric}_interval"]
+            table.put(name, column, Cell(row[metric], low, high, row["few_groups"]))
+            order.setdefault(column, (len(order),))
+        for half in one.results["null"][:1]:
+            low, high = half["auc_interval"]
+            table.null[name, one.trained] = Cell(half["auc"], low, high, half["few_groups"])
+    blocks = {(column.trained, column.tested): place for place, column in reversed(list(enumerate(table.columns)))}
+    table.columns.sort(key=lambda column: (column.trained != column.tested, blocks[column.trained, column.tested]))
+    return table
+
+
+def differences(evaluations: Sequence[tuple[Evaluation, Path]], metric: str, against: str) -> Table:
+    """Values less those of the row `against` in the same column, on the images that both have scored."""
+    names = _rows([one for one, _ in evaluations])
+    scored = [Scored(place) for _, place in evaluations]
+    reference = {one.trained: kept for (one, _), name, kept in zip(evaluations, names, scored, strict=True)
+                 if name == against}  # fmt: skip
+    whole = tabulated([one for one, _ in evaluations], metric)
+    table = Table(metric, list(whole.columns))
+    for (one, _), name, kept in zip(evaluations, names, scored, strict=True):
+        base = reference.get(one.trained)
+        if base is None or name == against:
+            continue
+        known = {(other["variant"], other["source"]) for other in base.results["rows"]}
+        for row in one.results["rows"]:
+            column = Column(one.trained, short(row["source"], row["variant"]), row["variant"])
+            if column in table.columns and (row["variant"], row["source"]) in known:
+                value, (low, high) = compared(kept, base, row["variant"], row["source"]).differences[metric]
+                table.put(name, column, Cell(value, low, high, row["few_groups"]))
+    return table
+
+
+def _rows(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A name of each evaluation's detector: with the entry, or the node, where else two would share a place."""
+    names = [one.row for one in evaluations]
+    for wanted in (lambda one: f"{one.entry} {one.row}", lambda one: one.node):
+        places = [(name, one.trained, _variants(one)) for name, one in zip(names, evaluations, strict=True)]
+        names = [
+            wanted(one) if any(_overlap(place, other) for other in (*places[:number], *places[number + 1 :])) else name
+            for number, (name, one, place) in enumerate(zip(names, evaluations, places, strict=True))
+        ]
+    return names
+
+
+def _variants(one: Evaluation) -> frozenset[tuple[str, str]]:
+    return frozenset((row["variant"], row["source"]) for row in one.results["rows"])
+
+
+def _overlap(one: tuple[str, str, frozenset[Any]], other: tuple[str, str, frozenset[Any]]) -> bool:
+    return one[:2] == other[:2] and bool(one[2] & other[2])
+
+
+def from_paper(data: Mapping[str, Any]) -> Table:
+    """Published cells as shares: `cells` maps row -> "TRAINED -> TESTED" -> variant -> value, in percent if so said."""
+    table = Table(str(data["metric"]))
+    scale = 100 if data.get("percent") else 1
+    for row, blocks in data["cells"].items():
+        for block, variants in blocks.items():
+            trained, _, tested = (part.strip() for part in str(block).partition("->"))
+            for variant, value in variants.items():
+                table.put(str(row), Column(trained, tested or trained, str(variant)), Cell(value / scale))
+    return table
+
+
+def beside(ours: Table, paper: Table) -> list[str]:
+    """What one of the tables has and the other lacks: sentences."""
+    rows = [row for row in paper.cells if row not in ours.cells], [row for row in ours.cells if row not in paper.cells]
+    columns = [one for one in paper.columns if one not in ours.columns]
+    found = []
+    for what, names in (
+        ("rows of the paper that this table lacks", rows[0]),
+        ("rows that the paper lacks", rows[1]),
+        ("columns of the paper that this table lacks", columns),
+    ):
+        if names:
+            found.append(f"{what}: {', '.join(map(str, names))}")
+    return found

@@ -1,0 +1,77 @@
+"""The configs that ship: they are read, planned with stand-ins for data that nobody has here, and fit their papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.declaring.config import load_pipeline
+from pipeline.declaring.document import load
+from pipeline.inputs.scan import Scan
+from pipeline.planning.plan import make_plan
+from pipeline.planning.planned import Plan
+from pipeline.storage.store import Store
+from stages.reporting.matrix_table import Column, Evaluation, from_paper
+
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "configs" / "he2021_table1.yaml"
+VARIANTS = ("raw", "R", "E", "A", "P")
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """The whole of Table 1 over the shipped photographs and fakes that are never made."""
+    sets = ["nodes.photos.manifest=../manifests/photos.yaml", "nodes.images.upsample=true"]
+    for entry, count in (("fakes", 60), ("finetuned", 12)):
+        sets += [f'nodes.{entry}.stage="he_stand_ins:Fakes"', f"nodes.{entry}.count={count}"]
+    pipeline = load_pipeline(TABLE, sets)
+    return make_plan(pipeline, Store(tmp_path_factory.mktemp("store")), Scan(pipeline.base, None))
+
+
+def test_the_whole_of_table_1_fits_in_sixty_lines() -> None:
+    assert len(TABLE.read_text(encoding="utf-8").splitlines()) <= 60
+
+
+def test_every_cell_of_the_paper_has_a_node_that_makes_it(planned: Plan) -> None:
+    paper = from_paper(load(ROOT / "configs" / "papers" / "he2021_table1.yaml").data)
+    rows: dict[str, set[str]] = {}
+    for name, node in planned.pipeline.nodes.items():
+        if node.entry == "table1":
+            detector = planned.pipeline.nodes[node.artifacts["model"][0]]
+            about = {"model": {"trained_on": []}}
+            one = Evaluation(name, about, node.config.called, detector.entry, detector.matrix)
+            rows.setdefault(one.row, set()).add(one.trained)
+            assert tuple(node.views["test"]) == ("raw", "R", "A", "E", "P")
+    assert set(rows) - set(paper.cells) == {"clipped", "border-step", "spectral-slope"}
+    assert set(paper.cells) <= set(rows)
+    assert all(trained == {"progan", "stylegan"} for trained in rows.values())
+    blocks = [(a, b) for a in ("progan", "stylegan") for b in ("progan", "stylegan")]
+    assert set(paper.columns) == {Column(a, b, variant) for a, b in blocks for variant in VARIANTS}
+    assert sum(len(cells) for cells in paper.cells.values()) == 15 * 20
+
+
+def test_each_evaluation_reads_the_rows_of_its_detectors_own_features(planned: Plan) -> None:
+    def read(node: str) -> dict[str, set[str]]:
+        views = planned.artifacts[node].views["test"]
+        return {name: {one.sides[0].branch.node for one in found} for name, found in views.items()}
+
+    clean = {"detectors-progan-prnu": "prints", "detectors-stylegan-dct2d-frank-cnn": "spectra",
+             "detectors-progan-clipped": "measures"}  # fmt: skip
+    for name, node in clean.items():
+        found = read(f"table1[{name}]")
+        assert found == {"raw": {f"{node}[images]"}, "R": {f"{node}[images]"}, "A": {f"{node}[images]"},
+                         "E": {f"{node}[E]"}, "P": {f"{node}[P]"}}  # fmt: skip
+    assert read("table1[detectors-progan-gramnet]")["raw"] == {"images"}
+    assert read("table1[detectors-progan-gramnet]")["E"] == {"E[progan-raw]", "E[stylegan-raw]"}
+    for name in ("residual-stylegan-stage5-SR+C", "average-progan-SR+C"):
+        assert read(f"table1[{name}]") == {variant: {f"residuals[SR+C-{of}]"} for variant, of in (
+            ("raw", "images"), ("R", "images"), ("A", "images"), ("E", "E"), ("P", "P"))}  # fmt: skip
+
+
+def test_training_rows_are_those_of_the_named_source(planned: Plan) -> None:
+    for name in ("detectors[stylegan-profile-svm]", "residual[stylegan-pixel-SR]", "average[stylegan-SR+D]"):
+        views = planned.artifacts[name].views["on"][""]
+        words = planned.names.words
+        sources = {words[number] for one in views for number in one.table().source.tolist()}
+        assert sources == {"photos", "fakes[stylegan-raw]"}
