@@ -29,6 +29,7 @@ STAGES = {
     "train": "stages.train:Train",
     "evaluate": "stages.evaluate:Evaluate",
     "audit": "stages.audit:Audit",
+    "claims": "stages.claims:Claims",
     "report": "stages.report:Report",
 }
 
@@ -47,6 +48,7 @@ SECTIONS = (
     "baselines",
     "compared",
     "results",
+    "claims",
     "roc",
     "samples",
     "spectra",

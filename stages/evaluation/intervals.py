@@ -12,6 +12,7 @@ effective groups, which errs on the wide side. Random numbers are keyed by the n
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from typing import Any
@@ -103,7 +104,7 @@ class Resamples:
         present = np.stack([one > 0 for one in sizes])  # not the rows: a group's weight does not depend on its size
         digest = hashlib.sha256(b"touchstone/resamples" + np.packbits(present).tobytes()).digest()
         self.generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
-        self.blocks = groups
+        self.blocks = self.groups = groups
         if len(names) > MOST_BLOCKS:
             kinds = present[0] + 2 * present[1]  # each block has its share of the groups of a class
             order = np.lexsort((self.generator.permutation(len(names)), kinds))
@@ -113,6 +114,15 @@ class Resamples:
         self.count = int(self.blocks.max(initial=-1)) + 1
         self.drawn = self.generator.standard_exponential((self.count, RESAMPLES), dtype=np.float32)
         self.held = [np.bincount(self.blocks[self.labels == label], minlength=self.count) for label in (0, 1)]
+
+    def part(self, rows: NDArray[np.int64]) -> Resamples:
+        """The same weights for some of the rows, which may hold fewer groups."""
+        part = copy.copy(self)
+        part.labels, part.blocks, groups = self.labels[rows], self.blocks[rows], self.groups[rows]
+        sizes = [np.bincount(groups[part.labels == label]) for label in (0, 1)]
+        part.effective = [_effective(one) for one in sizes]
+        part.held = [np.bincount(part.blocks[part.labels == label], minlength=self.count) for label in (0, 1)]
+        return part
 
     def of(self, scores: Scores, threshold: float) -> dict[str, NDArray[np.float64]]:
         """Metric -> (RESAMPLES,) values of resamples; NaN where a class is missing."""

@@ -1,0 +1,154 @@
+"""What a paper claims of cells of its tables, and whether evaluated cells bear it out.
+
+A cell is one detector on the fakes of one source in one variant, against the reals of that variant. A claim says that
+the mean (or the least) of a metric over some cells exceeds that over others, or a number. Its interval is that of the
+difference under resamples of whole groups (`stages.evaluation.intervals`) that all cells share: what makes a
+photograph hard for both sides is no difference between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import ids
+from pipeline.sentences import closest
+from pipeline.stage import FAKE, REAL
+from stages.evaluation.intervals import FEW_GROUPS, Resamples, values
+
+Verdict = Literal["holds", "does not hold", "cannot tell"]
+POOLED = "all"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Scores of one detector in one variant against one source of fakes.
+
+    scores (n,), labels (n,) of 0 real and 1 fake, groups (n,) V16; threshold: that of validation
+    """
+
+    node: str
+    variant: str
+    source: str
+    scores: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    groups: NDArray[np.void]
+    threshold: float
+
+    @property
+    def name(self) -> str:
+        """As sentences call it."""
+        return f"{self.node} on {self.source} ({self.variant})"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Patterns (`*`, `?`, several with `|`) of the node, the variant and the source of cells."""
+
+    node: str = "*"
+    variant: str = "raw"
+    source: str = POOLED
+
+    def of(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells that fit. Raises ValueError with one sentence where none does."""
+        found = list(cells)
+        for part in ("node", "variant", "source"):
+            pattern = getattr(self, part)
+            known = sorted({getattr(cell, part) for cell in found})
+            found = [cell for cell in found if _fits(getattr(cell, part), pattern)]
+            if not found:
+                meant = closest(pattern, known) or f"; there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
+                raise ValueError(f"no evaluated cell has the {part} '{pattern}'{meant}")
+        return found
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a name fits one of the patterns; brackets of a node's name stand for themselves."""
+    return any(fnmatchcase(name, one.replace("[", "[[]")) for one in pattern.split("|"))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with its number: `value` is what one side exceeds the other by; `interval` its 95 % interval."""
+
+    verdict: Verdict
+    value: float
+    interval: tuple[float, float]
+    sides: tuple[float, float]
+    cells: tuple[tuple[str, ...], tuple[str, ...]]
+    few_groups: bool
+
+
+def read_cells(results: dict[str, Any], place: Path) -> list[Cell]:
+    """Cells of one evaluation, also those that pool all sources; place: the folder of its `scores.npz`."""
+    with np.load(place / "scores.npz", allow_pickle=False) as file:
+        kept = {name: file[name] for name in ("label", "score", "group")}
+        source, variant = file["sources"][file["source"]], file["variants"][file["variant"]]
+    threshold, node = float(results["model"]["threshold"]), results["model"]["node"]
+    found = []
+    for row in results["rows"]:
+        reals = (kept["label"] == REAL) & (variant == row["reals_from"])
+        fakes = (kept["label"] == FAKE) & (variant == row["variant"])
+        if row["source"] != POOLED:
+            fakes &= source == row["source"]
+        chosen = np.concatenate([np.flatnonzero(reals), np.flatnonzero(fakes)])
+        one = {name: values[chosen] for name, values in kept.items()}
+        found.append(Cell(node, row["variant"], row["source"], one["score"], one["label"], one["group"], threshold))
+    return found
+
+
+def judge(
+    more: Sequence[Cell], than: Sequence[Cell] | float, metric: str, over: Literal["mean", "minimum"], margin: float
+) -> Judged:
+    """Whether the metric over the cells `more` exceeds that over `than`, or a number, by more than `margin`."""
+    others = [] if isinstance(than, float) else list(than)
+    every = [*more, *others]
+    shared = Shared(every)
+    ours, ours_drawn = _together(more, shared, metric, over)
+    theirs, theirs_drawn = (float(than), 0.0) if isinstance(than, float) else _together(others, shared, metric, over)
+    value = ours - theirs
+    error = float(np.std(ours_drawn - theirs_drawn))
+    half = shared.quantile * shared.inflation * error
+    low, high = (value - half, value + half) if error > 0 else (math.nan, math.nan)
+    verdict: Verdict = "holds" if low > margin else "does not hold" if high <= margin else "cannot tell"
+    names = (tuple(cell.name for cell in more), tuple(cell.name for cell in others))
+    return Judged(verdict, value, (low, high), (ours, theirs), names, shared.effective < FEW_GROUPS)
+
+
+class Shared:
+    """Resamples of the groups of some cells: a group has one weight wherever it is met."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        known = ids.unique(np.concatenate([cell.groups for cell in cells]))
+        self.groups = {id(cell): ids.lookup(known, cell.groups) for cell in cells}
+        self.whole = Resamples(
+            np.concatenate([cell.labels for cell in cells]), np.concatenate([self.groups[id(cell)] for cell in cells])
+        )
+        self.parts: dict[int, Resamples] = {}
+        first = 0
+        for cell in cells:
+            self.parts[id(cell)] = self.whole.part(np.arange(first, first + len(cell.labels)))
+            first += len(cell.labels)
+        fewest = min(self.parts.values(), key=lambda part: min(part.effective))
+        self.effective = min(fewest.effective)
+        self.quantile, self.inflation = fewest.quantile("auc"), fewest.inflation("auc")
+
+    def of(self, cell: Cell, metric: str) -> NDArray[np.float64]:
+        """(resamples,) values of a metric."""
+        return self.parts[id(cell)].of(cell.scores, cell.threshold)[metric]
+
+
+def _together(
+    cells: Sequence[Cell], shared: Shared, metric: str, over: Literal["mean", "minimum"]
+) -> tuple[float, NDArray[np.float64]]:
+    found = np.array([values(cell.scores, cell.labels, cell.threshold)[metric] for cell in cells])
+    drawn = np.stack([shared.of(cell, metric) for cell in cells])
+    reduced = np.mean if over == "mean" else np.min
+    return float(reduced(found)), reduced(drawn, axis=0)
