@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments generators resynthesizers upsampling spectral_gradients bench lint lock clean
+.PHONY: demo test stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -47,10 +47,15 @@ audit_catalogue: $(READY)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.audit_catalogue $(PLANTERS) $(PHOTOS) \
 	  --nulls $(NULLS) --out audit_nulls
 
-# What takes longer than a test: trains the twelve small generators (four hours on one core) on the project's photographs,
-# or on DATA, a folder with a manifest.csv; stop it and call it again as you like. What it made lies in scratch/generators.
-experiments: generators upsampling spectral_gradients
+# What takes longer than a test, offline, under two hours on two cores: the twins of configs/, whose claims are written to
+# experiments/results/twins.json, and two experiments on the shipped photographs.
+experiments: twins upsampling spectral_gradients
 
+twins: $(READY)
+	$(BIN)/python -m experiments.twins
+
+# Trains the twelve small generators (four hours on one core) on the project's photographs, or on DATA, a folder with a
+# manifest.csv; stop it and call it again as you like. What it made lies in scratch/generators.
 generators: $(READY)
 	$(BIN)/python -m experiments.training_photos $(if $(DATA),--data $(DATA))
 	$(BIN)/touchstone run -f experiments/generators.yaml

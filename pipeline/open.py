@@ -1,4 +1,6 @@
-"""A node's computed rows from Python: `open_node(Path("pipeline.yaml"), "spectra[images]")`."""
+"""What a node made, from Python: `open_node("pipeline.yaml", "spectra[images]")` gives rows, `open_artifact` the
+folder of a fit or a table.
+"""
 
 from __future__ import annotations
 
@@ -42,3 +44,20 @@ def open_node(file: Path | str, node: str, overrides: list[str] | None = None, m
     present = [Selection((Side(branch, branch.have.nonzero()[0]),)) for branch in branches]
     parts, table = view_of(plan, present)
     return Dataset(plan.store, parts, table)
+
+
+def open_artifact(file: Path | str, node: str, overrides: list[str] | None = None) -> Path:
+    """The folder of a finished artifact (a detector, a table, a report); nothing is computed or written.
+
+    Raises ConfigError where the node gives rows, TouchstoneError where it is not made yet, or stale.
+    """
+    pipeline = load_pipeline(Path(file), overrides)
+    wanted = pipeline.select([node])
+    scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)
+    plan = make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=pins, allowed=True)
+    made = plan.artifacts.get(node)
+    if made is None:
+        raise ConfigError(f"'{node}' gives rows, or is a matrix; name one node that makes an artifact")
+    if made.found is None:
+        raise TouchstoneError(f"{node} is not made yet, or stale; `touchstone run {node}` makes it")
+    return made.found.path

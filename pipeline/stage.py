@@ -330,6 +330,7 @@ class Stage:
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)  # distributions whose version can change the values
     random: ClassVar[bool] = False  # uses `Context.rng` or `Context.seed`: the seed enters the recipe
     network: ClassVar[bool] = False  # runs on the device; device, threads and deterministic flags enter the recipe
+    places: ClassVar[tuple[str, ...]] = ()  # settings of a source stage that name files or folders
     content: ClassVar[bool] = False  # source stages of files: stages that read its rows may call `Batch.read`
     block_rows: ClassVar[int] = 256  # rows per call of `compute` at most
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split")  # row table columns that a fit or reduce depends on

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Rows, Stage, StageConfig, setting
@@ -45,11 +45,17 @@ class Claim(BaseModel):
 
     says: str = setting(description="the claim in one sentence")
     where: str = setting("", description="where it is made, e.g. Wang et al. 2020, Figure 2")
-    more: Cells = setting(Cells(), description="cells that should have more")
+    more: Cells | float = setting(description="cells that should have more; or a number, of which cells stay below")
     than: Cells | float = setting(description="cells that should have less, or a number")
     metric: Metric = setting("ap", description="metric of a cell")
     over: Literal["mean", "minimum"] = setting("mean", description="what stands for several cells")
     margin: float = setting(0.0, description="by how much more")
+
+    @model_validator(mode="after")
+    def _about_cells(self) -> Claim:
+        if isinstance(self.more, float) and isinstance(self.than, float):
+            raise ValueError("'more' and 'than' are both numbers; name cells in one of them")
+        return self
 
 
 class ClaimsConfig(StageConfig):
@@ -85,8 +91,7 @@ class Claims(Stage):
 
 def _judged(claim: Claim, cells: list[Cell]) -> Judged:
     try:
-        more = claim.more.chosen().of(cells)
-        than = claim.than if isinstance(claim.than, float) else claim.than.chosen().of(cells)
+        more, than = (side if isinstance(side, float) else side.chosen().of(cells) for side in (claim.more, claim.than))
     except ValueError as error:
         raise StageError(f"the claim '{claim.says}': {error}; correct 'more' or 'than'") from None
     return judge(more, than, claim.metric, claim.over, claim.margin)
@@ -115,7 +120,7 @@ def line(claim: Mapping[str, Any]) -> str:
     value = "no number" if claim["value"] is None else f"{claim['value']:+.3f}"
     few = "; few groups" if claim["few_groups"] else ""
     where = f" ({claim['where']})" if claim["where"] else ""
-    margin = f" more than {claim['margin']:+.3f}" if claim["margin"] else ""
+    margin = f" (margin {claim['margin']:+.3f})" if claim["margin"] else ""
     return (
         f"{claim['verdict']}: {claim['says']}{where}. {claim['metric']}, {claim['over']} of "
         f"{len(claim['more'])} and {len(claim['than'])} cells: {value}{margin}, 95 % interval {low} to {high}{few}."

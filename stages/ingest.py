@@ -32,6 +32,7 @@ class Ingest(Stage):
     kind: ClassVar[Kind] = Kind.SOURCE
     Config: ClassVar[type[StageConfig]] = IngestConfig
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
+    places: ClassVar[tuple[str, ...]] = ("folder", "manifest", "zip")
     content: ClassVar[bool] = True
 
     def schema(self, config: Any, inputs: Mapping[str, Schema]) -> Schema:

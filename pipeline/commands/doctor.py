@@ -24,8 +24,8 @@ def examine(file: Path) -> list[dict[str, Any]]:
         except importlib.metadata.PackageNotFoundError:
             findings.append(_finding(name, "not installed; install the project from its lock file", False))
     findings.append(_torch_pair())
-    finding, store = _config(file)
-    findings.append(finding)
+    named, store = _config(file)
+    findings += named
     place = store if store.exists() else file.parent
     free = shutil.disk_usage(place).free
     findings.append(_finding("free disk", f"{free / 2**30:.1f} GiB at {place}", free > LEAST_FREE))
@@ -50,14 +50,18 @@ def _torch_pair() -> dict[str, Any]:
     return _finding("torch with torchvision", f"import together; {device}", True)
 
 
-def _config(file: Path) -> tuple[dict[str, Any], Path]:
-    """The finding, and the place of the store."""
+def _config(file: Path) -> tuple[list[dict[str, Any]], Path]:
+    """Findings of the pipeline file and of all files that it misses, and the place of the store."""
     from pipeline.declaring.config import load_pipeline
+    from pipeline.declaring.missing import missing_files
     from pipeline.errors import ConfigError
     from pipeline.sentences import counted
 
     try:
+        if missing := missing_files(file):
+            return [_finding("missing file", sentence, False) for sentence in missing], file.parent / "store"
         pipeline = load_pipeline(file)
     except ConfigError as error:
-        return _finding("pipeline file", str(error), False), file.parent / "store"
-    return _finding("pipeline file", f"{file} is valid: {counted(len(pipeline.nodes), 'node')}", True), pipeline.store
+        return [_finding("pipeline file", str(error), False)], file.parent / "store"
+    found = f"{file} is valid: {counted(len(pipeline.nodes), 'node')}"
+    return [_finding("pipeline file", found, True)], pipeline.store

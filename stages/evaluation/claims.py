@@ -105,25 +105,30 @@ def read_cells(results: dict[str, Any], place: Path) -> list[Cell]:
 
 
 def judge(
-    more: Sequence[Cell], than: Sequence[Cell] | float, metric: str, over: Literal["mean", "minimum"], margin: float
+    more: Sequence[Cell] | float,
+    than: Sequence[Cell] | float,
+    metric: str,
+    over: Literal["mean", "minimum"],
+    margin: float,
 ) -> Judged:
-    """Whether the metric over the cells `more` exceeds that over `than`, or a number, by more than `margin`."""
-    others = [] if isinstance(than, float) else list(than)
-    every = [*more, *others]
-    shared = Shared(every)
-    ours, ours_drawn = _together(more, shared, metric, over)
-    theirs, theirs_drawn = (float(than), 0.0) if isinstance(than, float) else _together(others, shared, metric, over)
+    """Whether the metric over the cells `more` exceeds that over `than` by more than `margin`; one may be a number."""
+    sides = [[] if isinstance(side, float) else list(side) for side in (more, than)]
+    shared = Shared([*sides[0], *sides[1]])
+    (ours, ours_drawn), (theirs, theirs_drawn) = (
+        (side, np.zeros(1)) if isinstance(side, float) else _together(side, shared, metric, over)
+        for side in (more, than)
+    )
     value = ours - theirs
     error = float(np.std(ours_drawn - theirs_drawn))
     half = shared.quantile * shared.inflation * error
     low, high = (value - half, value + half) if error > 0 else (math.nan, math.nan)
     verdict: Verdict = "holds" if low > margin else "does not hold" if high <= margin else "cannot tell"
-    names = (tuple(cell.name for cell in more), tuple(cell.name for cell in others))
+    names = (tuple(cell.name for cell in sides[0]), tuple(cell.name for cell in sides[1]))
     return Judged(verdict, value, (low, high), (ours, theirs), names, shared.effective < FEW_GROUPS)
 
 
 class Shared:
-    """Resamples of the groups of some cells: a group has one weight wherever it is met."""
+    """Resamples of the groups of some cells, at least one: a group has one weight wherever it is met."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         known = ids.unique(np.concatenate([cell.groups for cell in cells]))

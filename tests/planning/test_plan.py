@@ -11,8 +11,8 @@ import toy
 from toy_project import Project
 
 from pipeline import loaded
-from pipeline.errors import ConfigError, SourceError, StageError
-from pipeline.open import open_node
+from pipeline.errors import ConfigError, SourceError, StageError, TouchstoneError
+from pipeline.open import open_artifact, open_node
 from pipeline.planning import closure
 
 ROWS = """
@@ -86,6 +86,15 @@ def test_a_damaged_artifact_is_made_again_before_anything_is_made_with_it(projec
     mean = json.loads(text)["mean"]
     values = open_node(project.file, "c").array("value")
     assert sorted(values) == pytest.approx([number - mean for number in range(30)])
+
+
+def test_the_folder_of_an_artifact_is_opened_once_it_is_made(project: Project) -> None:
+    with pytest.raises(TouchstoneError, match=r"^m is not made yet, or stale; `touchstone run m` makes it$"):
+        open_artifact(project.file, "m")
+    project.run("m")
+    assert json.loads((open_artifact(project.file, "m") / "mean.json").read_text()).keys() >= {"mean"}
+    with pytest.raises(ConfigError, match=r"^'a' gives rows, or is a matrix; name one node that makes an artifact$"):
+        open_artifact(project.file, "a")
 
 
 def test_an_edit_of_a_model_makes_those_stale_that_run_its_code(project: Project) -> None:

@@ -81,6 +81,13 @@ def test_only_an_interval_on_one_side_of_the_margin_decides(than: float, margin:
     assert {"holds": low > margin, "does not hold": high <= margin, "cannot tell": low <= margin < high}[verdict]
 
 
+def test_cells_stay_below_a_number_where_the_whole_interval_does() -> None:
+    assert judge(0.65, [cell("a", 0.0, 1)], "auc", "mean", 0.0).verdict == "holds"
+    assert judge(0.65, [cell("a", 2.0, 1)], "auc", "mean", 0.0).verdict == "does not hold"
+    with pytest.raises(ValueError, match="'more' and 'than' are both numbers; name cells in one of them"):
+        ClaimsConfig.model_validate_json('{"claims": [{"says": "x", "more": 0.5, "than": 0.4}]}')
+
+
 def test_the_mean_and_the_least_of_several_cells_stand_for_them() -> None:
     cells = [cell("a", shift, seed) for seed, shift in enumerate((0.5, 1.0, 2.0))]
     aps = [average_precision_score(one.labels, one.scores) for one in cells]

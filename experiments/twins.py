@@ -1,0 +1,59 @@
+"""Run the small twins of the configs, one after the other, and write down which claims hold for them.
+
+    python -m experiments.twins [NAME...]
+
+Each of configs/twins/*.yaml runs offline on the embedded data in minutes; their store is scratch/twins/store, so that
+a second call trains nothing. Written: experiments/results/twins.json with the seconds that each took (of a first run)
+and the claims as the stage `claims` judged them. A twin shows that a config runs and what it says of textures of 64
+pixels; it is no reproduction of the paper.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.declaring.config import load_pipeline
+from pipeline.open import open_artifact
+from pipeline.running.progress import Bars
+from pipeline.running.run import run
+from stages.claims import CLAIMS, line
+
+TWINS = Path(__file__).parents[1] / "configs" / "twins"
+RESULT = Path(__file__).parent / "results" / "twins.json"
+
+
+def judged(config: Path, workers: int | None) -> dict[str, Any]:
+    """Run a twin: its seconds, whether anything was computed, and its claims."""
+    started = time.monotonic()
+    report = run(load_pipeline(config), [], workers, bars=Bars())
+    claims = json.loads((open_artifact(config, "claims") / CLAIMS).read_text(encoding="utf-8"))["claims"]
+    return {"seconds": round(time.monotonic() - started), "computed": bool(report.computed), "claims": claims}
+
+
+def main() -> None:
+    known = sorted(path.stem for path in TWINS.glob("*.yaml") if "nodes:" in path.read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(known)}; all if none is named")
+    parser.add_argument("--workers", type=int, help="processes; threads of this one if left out")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in known:
+            parser.error(f"there is no twin '{name}'; expected one of {', '.join(known)}")
+    kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    for name in arguments.names or known:
+        found = judged(TWINS / f"{name}.yaml", arguments.workers)
+        if not found["computed"] and name in kept:
+            found["seconds"] = kept[name]["seconds"]
+        kept[name] = {part: found[part] for part in ("seconds", "claims")}
+        print(f"{name} ({found['seconds']} s)")
+        for claim in found["claims"]:
+            print(f"  {line(claim)}")
+        RESULT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
