@@ -4,8 +4,8 @@
 
 Each of configs/twins/*.yaml runs offline on the embedded data in minutes; their store is scratch/twins/store, so that
 a second call trains nothing. Written: experiments/results/twins.json with the seconds that each took (of a first run)
-and the claims as the stage `claims` judged them, if it has any. A twin shows that a config runs and what it says of textures of 64
-pixels; it is no reproduction of the paper.
+and the claims as the stage `claims` judged them, if it has any. A twin shows that a config runs and what it says of
+textures of 64 pixels; it is no reproduction of the paper.
 """
 
 from __future__ import annotations
