@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.declaring.config import load_pipeline
 from pipeline.declaring.document import load
+from pipeline.declaring.missing import missing_files
 from pipeline.inputs.scan import Scan
 from pipeline.planning.plan import make_plan
 from pipeline.planning.planned import Plan
@@ -75,3 +79,58 @@ def test_training_rows_are_those_of_the_named_source(planned: Plan) -> None:
         words = planned.names.words
         sources = {words[number] for one in views for number in one.table().source.tolist()}
         assert sources == {"photos", "fakes[stylegan-raw]"}
+
+
+# The other configs, over a few photographs in place of their data
+
+
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path != TABLE)
+TWINS = sorted(path.stem for path in (ROOT / "configs" / "twins").glob("*.yaml") if not path.stem.startswith("half"))
+
+
+def test_each_config_has_a_twin_and_each_twin_a_config() -> None:
+    assert sorted([*CONFIGS, TABLE.stem]) == TWINS
+    for name in TWINS:
+        text = (ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+        assert f"# Twin   configs/twins/{name}.yaml" in text or name == TABLE.stem
+        for word in ("# Needs", "# Cost"):
+            assert word in text
+        assert f"configs/{name}.yaml" in (ROOT / "configs" / "twins" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_twin_is_planned_with_all_its_claims(name: str) -> None:
+    pipeline = load_pipeline(ROOT / "configs" / "twins" / f"{name}.yaml")
+    assert pipeline.store == ROOT / "configs" / "twins" / ".." / ".." / "scratch" / "twins" / "store"
+    tables = [node for node in pipeline.nodes.values() if node.stage.name == "evaluate"]
+    if tables:
+        assert {one for node in pipeline.nodes.values() if node.stage.name == "claims"
+                for one in node.artifacts["of"]} == {node.name for node in tables}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_is_valid_once_its_data_are_there(name: str, tmp_path: Path) -> None:
+    """A list of files and a generator stand in for all that it needs."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    shutil.copy(ROOT / "configs" / f"{name}.yaml", folder)
+    data = tmp_path / "data"
+    data.mkdir()
+    text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+    weights = yaml.safe_load((ROOT / "manifests" / "generators.yaml").read_text(encoding="utf-8"))
+    names = set(re.findall(r"data/generators\.yaml#([a-z0-9-]+)", text)) | {
+        "progan-raw",
+        "stylegan-raw",
+        "bedroom",
+        "church",
+    }
+    entries = {}
+    for entry in names:
+        family = next((one for one in ("stargan2", "stylegan2", "stylegan") if one in entry), "progan")
+        entries[entry] = weights[f"{family}-raw"] | {"file": str(ROOT / "manifests" / weights[f"{family}-raw"]["file"])}
+    (data / "generators.yaml").write_text(yaml.safe_dump(entries), encoding="utf-8")
+    for path in missing_files(folder / f"{name}.yaml"):
+        found = re.search(r"names \.\./data/(\S+),", path)
+        assert found, path
+        (data / found[1]).write_text("file\n" if found[1].endswith(".csv") else "rows: [{file: a.png}]\n")
+    assert load_pipeline(folder / f"{name}.yaml").nodes
