@@ -114,6 +114,7 @@ class Resamples:
         self.count = int(self.blocks.max(initial=-1)) + 1
         self.drawn = self.generator.standard_exponential((self.count, RESAMPLES), dtype=np.float32)
         self.held = [np.bincount(self.blocks[self.labels == label], minlength=self.count) for label in (0, 1)]
+        self.means = [self.drawn[held > 0].mean(axis=0) if held.any() else None for held in self.held]
 
     def part(self, rows: NDArray[np.int64]) -> Resamples:
         """The same weights for some of the rows, which may hold fewer groups."""
@@ -142,12 +143,7 @@ class Resamples:
         mine = self.labels == label
         ones = np.ones(int(mine.sum()), np.float32)
         rows = csr_array((ones, (numbers[mine], self.blocks[mine])), shape=(count, self.count))
-        result: NDArray[np.float32] = rows @ self.drawn / self._mean(label)
-        return result
-
-    def _mean(self, label: int) -> NDArray[np.float32]:
-        """(resamples,) mean weight over the groups of a class: as many groups are drawn as there are."""
-        result: NDArray[np.float32] = self.drawn[self.held[label] > 0].mean(axis=0)
+        result: NDArray[np.float32] = rows @ self.drawn / self.means[label]  # as many groups are drawn as there are
         return result
 
     def _rates(self, scores: NDArray[np.float64], threshold: float) -> dict[str, NDArray[np.float64]]:
@@ -168,9 +164,8 @@ class Resamples:
         mine = self.labels == label
         if not mine.any():
             return np.zeros(RESAMPLES), np.zeros(RESAMPLES)
-        right = np.bincount(self.blocks[mine], (scores[mine] >= limit) == bool(label), minlength=self.count)
-        sums = np.stack([right, self.held[label]]).astype(np.float32) @ self.drawn / self._mean(label)
-        return sums[0], sums[1]
+        sums = self._ladder(((scores >= limit) == bool(label)).astype(np.int64), label, 2)
+        return sums[1], sums[0] + sums[1]
 
     def _classes(self, name: str) -> tuple[int, ...]:
         return (ONE_CLASS[name],) if name in ONE_CLASS else (0, 1)
