@@ -8,6 +8,8 @@ STAGES = {
     "ingest": "stages.ingest:Ingest",
     "examine": "stages.examine:Examine",
     "frames": "stages.frames:Frames",
+    "landmarks": "stages.landmarks:Landmarks",
+    "face_crop": "stages.face_crop:FaceCrop",
     "equalize": "stages.equalize:Equalize",
     "sample": "stages.sample:Sample",
     "train_generator": "stages.train_generator:TrainGenerator",

@@ -55,18 +55,18 @@ class Features(Stage):
         """The archive is one, and no entry stands twice in it."""
         path = Path(files["file"])
         _fields(config, path, headers(path))
-        _names(path)
+        names_of(path)
 
     def named_files(self, config: FeaturesConfig, files: Mapping[str, Any]) -> NamedFiles | None:
         """The files that an archive of names names: which entry is whose depends on what they hold."""
         path = Path(files["file"])
-        whose, texts = _names(path)
+        whose, texts = names_of(path)
         return NamedFiles(path.parent / config.folder, texts) if whose == NAME else None
 
     def compute(self, config: FeaturesConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
         """The entries of the batch's rows; a row without one fails."""
         path = Path(ctx.files["file"])
-        places = _places(path, config.folder)
+        places = places_of(path, config.folder)
         chosen = np.zeros(len(batch), dtype=np.int64)
         for row, one in enumerate(batch.ids.tolist()):
             if bytes(one) not in places:
@@ -74,7 +74,7 @@ class Features(Stage):
             chosen[row] = places.get(bytes(one), 0)
         result = {}
         for name in _fields(config, path, headers(path)):
-            values = _array(path, name)[chosen]
+            values = array_of(path, name)[chosen]
             result[name] = values
             if values.dtype.kind == "f":
                 bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
@@ -135,7 +135,7 @@ def _fields(config: FeaturesConfig, path: Path, found: Mapping[str, Any]) -> lis
 
 
 @kept_while_same(8)
-def _array(path: Path, name: str) -> NDArray[Any]:
+def array_of(path: Path, name: str) -> NDArray[Any]:
     """One array; pickles are never read."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -147,10 +147,12 @@ def _array(path: Path, name: str) -> NDArray[Any]:
 
 
 @kept_while_same(8)
-def _names(path: Path) -> tuple[str, list[str]]:
+def names_of(path: Path) -> tuple[str, list[str]]:
     """ "id" or "name", and the texts. Raises ValueError where one stands twice."""
     whose = next(name for name in WHOSE if name in headers(path))
-    texts = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in _array(path, whose).tolist()]
+    texts = [
+        one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in array_of(path, whose).tolist()
+    ]
     first: dict[str, int] = {}
     for number, text in enumerate(texts):
         if first.setdefault(text, number) != number:
@@ -158,10 +160,10 @@ def _names(path: Path) -> tuple[str, list[str]]:
     return whose, texts
 
 
-def _places(path: Path, folder: str) -> dict[bytes, int]:
+def places_of(path: Path, folder: str) -> dict[bytes, int]:
     """Id of a row -> number of its entry. Raises ValueError with one sentence."""
-    whose, texts = _names(path)
-    ids = _of_files(path.parent / folder, texts) if whose == NAME else _of_texts(path, texts)
+    whose, texts = names_of(path)
+    ids = ids_of_files(path.parent / folder, texts) if whose == NAME else _of_texts(path, texts)
     found: dict[bytes, int] = {}
     for number, one in enumerate(ids):
         if found.setdefault(one, number) != number:
@@ -180,5 +182,6 @@ def _of_texts(path: Path, texts: Sequence[str]) -> list[bytes]:
     return [bytes.fromhex(text)[:16] for text in texts]
 
 
-def _of_files(folder: Path, texts: Sequence[str]) -> list[bytes]:
+def ids_of_files(folder: Path, texts: Sequence[str]) -> list[bytes]:
+    """Ids of named files, from their content."""
     return [bytes.fromhex(known_sha256(folder / text))[:16] for text in texts]

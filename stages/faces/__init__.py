@@ -1,0 +1,1 @@
+"""Faces in pictures: where they are, and squares around them as published data sets cut them out."""
