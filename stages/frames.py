@@ -143,7 +143,7 @@ def decoded(content: bytes, wanted: Sequence[int], threads: int = 1) -> Iterator
             for number, frame in enumerate(container.decode(stream)):
                 if number == waiting[0]:
                     del waiting[0]
-                    yield number, frame.to_ndarray(format="rgb24"), float(frame.time or 0.0)
+                    yield number, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), float(frame.time or 0.0)
                 if not waiting:
                     return
     except av.error.FFmpegError as error:

@@ -62,8 +62,8 @@ class LandmarksConfig(StageConfig):
         if given and len(given) < len(NETWORKS):
             missing = ", ".join(name for name in NETWORKS if name not in given)
             raise ValueError(f"MTCNN needs three files of weights; add {missing}")
-        idle = [name for name in ("choose", "max_pixels") if name in self.model_fields_set and self.file is not None]
-        idle += ["folder"] if given and "folder" in self.model_fields_set else []
+        without_effect = ("folder",) if given else ("choose", "max_pixels")
+        idle = [name for name in without_effect if name in self.model_fields_set]
         if idle:
             raise ValueError(f"{' and '.join(idle)} has no effect here; remove it")
         return self
@@ -191,7 +191,7 @@ def _count(path: Path) -> int:
 @kept_while_same(8)
 def _of_text(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     """Names and points of a text; lines of headings have no file name. Raises ValueError with file and line."""
-    names, rows = [], []
+    names, rows = list[str](), list[list[float]]()
     try:
         for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
             words = [word.strip() for word in text.split(",")] if "," in text else text.split()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Boxes = NDArray[np.floating[Any]]
+Boxes = NDArray[np.float64]
 """(n, 4): left, top, right, bottom in pixels."""
 
 

@@ -47,13 +47,13 @@ FORMS = {
 
 def five_points(points: NDArray[np.floating[Any]], form: Form) -> NDArray[np.float64]:
     """(5, 2) eyes, nose and corners of the mouth from (5, 2), or from (68, 2) in the order of iBUG 300-W."""
-    points = np.asarray(points, np.float64)
-    if points.shape == (5, 2):
-        return points
-    if points.shape != (68, 2):
-        raise ValueError(f"has points {points.shape}, expected (5, 2) or (68, 2)")
-    left, right = (points[list(eye)].mean(axis=0) for eye in form.eyes)
-    return np.stack([left, right, points[30], points[48], points[54]])
+    given: NDArray[np.float64] = np.asarray(points, np.float64)
+    if given.shape == (5, 2):
+        return given
+    if given.shape != (68, 2):
+        raise ValueError(f"has points {given.shape}, expected (5, 2) or (68, 2)")
+    left, right = (given[list(eye)].mean(axis=0) for eye in form.eyes)
+    return np.stack([left, right, given[30], given[48], given[54]])
 
 
 def _turned(vector: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,7 +118,7 @@ def crop(
     if pad and widths.max() > border - 4:
         widths = np.maximum(widths, round(form.measured * PAD / zoom))
         _check_size(image.width + int(widths[0] + widths[2]), image.height + int(widths[1] + widths[3]))
-        image = Image.fromarray(_faded(np.float32(image), widths, form.measured * BLUR / zoom))
+        image = Image.fromarray(_faded(np.asarray(image, np.float32), widths, form.measured * BLUR / zoom))
         square = square + widths[:2]
     drawn = image.transform(
         (form.work, form.work), Image.Transform.QUAD, tuple((square + 0.5).flatten()), Image.Resampling.BILINEAR
@@ -153,4 +153,4 @@ def _faded(image: NDArray[np.float32], widths: NDArray[np.int64], blur: float) -
     outside = (1 - np.minimum(across, along))[:, :, None]
     image += (gaussian_filter(image, [blur, blur, 0]) - image) * np.clip(3 * outside + 1, 0, 1)
     image += (np.median(image, axis=(0, 1)) - image) * np.clip(outside, 0, 1)
-    return np.uint8(np.clip(np.rint(image), 0, 255))  # type: ignore[return-value]
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)

@@ -189,10 +189,9 @@ def landmarks_of(images: np.ndarray, folder: Path, weights: dict[str, str], **se
 
 
 def test_a_row_does_not_depend_on_its_neighbors(tmp_path: Path, weights: dict[str, str]) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
-    images[1] = 0
+    images = np.random.default_rng(0).integers(0, 256, (2, 22, 24, 3), dtype=np.uint8)
     together = landmarks_of(images, tmp_path, weights)
-    alone = [landmarks_of(images[row : row + 1], tmp_path, weights) for row in range(3)]
+    alone = [landmarks_of(images[row : row + 1], tmp_path, weights) for row in range(2)]
     for name, values in together.items():
         assert np.array_equal(values, np.concatenate([one[name] for one in alone]), equal_nan=True)
     networks = {name: read_network(name, tmp_path / file) for name, file in weights.items()}
