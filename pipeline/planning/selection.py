@@ -140,8 +140,8 @@ def fitting(found: list[Selection], fields: tuple[str, ...], recipes: Mapping[st
 
 def _covers(some: list[Selection], found: list[Selection]) -> bool:
     """Whether each row (a source and an id) of all selections is in one of `some`."""
-    if len(some) == len(found):
-        return True
+    if not some or len(some) == len(found):
+        return len(some) == len(found)
     kept, dropped = ([one.table() for one in found if (one in some) is which] for which in (True, False))
     for source in {int(number) for table in dropped for number in np.unique(table.source)}:
         there, wanted = ([table.id[table.source == source] for table in tables] for tables in (kept, dropped))
