@@ -100,8 +100,10 @@ class Table:
 
 
 def short(source: str, variant: str) -> str:
-    """`progan` of `fakes[progan-R]` in the variant R, and of `fakes[progan-raw]` in any."""
-    name = source.partition("[")[2].rstrip("]") or source
+    """`progan` of `fakes[progan-R]` in the variant R, and of `fakes[progan-raw]` in any; `web` of `web[raw]`."""
+    entry, _, words = source.partition("[")
+    name = words.rstrip("]")
+    name = entry if name in ("", RAW, variant) else name
     for ending in (f"-{variant}", f"-{RAW}"):
         if name.endswith(ending) and name != ending:
             return name.removesuffix(ending)

@@ -33,7 +33,10 @@ def grid(table: Table, paper: Table | None, percent: bool, intervals: bool) -> L
             words.append(_pair(_word(cells.get(column), percent, intervals), theirs.get(column), paper, percent))
         for name in ("mean", "least"):
             published = Cell(getattr(paper, name)(row)) if paper and row in paper.cells else None
-            words.append(_pair(_number(getattr(table, name)(row), percent), published, paper, percent))
+            own = _number(getattr(table, name)(row), percent)
+            count, all_of_them = len(table.values(row)), len(table.columns)
+            of = f" ({count} of {all_of_them})" if name == "mean" and 0 < count < all_of_them else ""
+            words.append(_pair(f"{own}{of}", published, paper, percent))
         words += [_word(table.null.get((row, one)), False, intervals) for one in null]
         lines.append(words)
     return lines

@@ -177,7 +177,8 @@ def results(variant: str, source: str, auc: float | None, trained_on: str = "fak
 
 def test_names_are_as_short_as_tells_detectors_apart() -> None:
     assert short("fakes[progan-R]", "R") == short("fakes[progan-raw]", "P") == "progan"
-    assert (short("fakes[progan-R]", "raw"), short("web", "raw"), short("f[raw]", "raw")) == ("progan-R", "web", "raw")
+    assert (short("fakes[progan-R]", "raw"), short("web", "raw"), short("web-raw", "P")) == ("progan-R", "web", "web")
+    assert (short("web[raw]", "raw"), short("web[R]", "R"), short("web[raw]", "P")) == ("web", "web", "web")
     one = Evaluation("t[a]", results("raw", "fakes[p-raw]", 0.9), None, "svms", {"train": "p", "detector": "svm"})
     two = Evaluation("t[b]", results("raw", "fakes[p-raw]", 0.8), None, "more", {"train": "p", "detector": "svm"})
     far = Evaluation("t[c]", results("raw", "fakes[q-raw]", 0.7), None, "svms", {"train": "p", "detector": "svm"})
@@ -196,7 +197,7 @@ def test_missing_values_count_in_no_mean() -> None:
     table.put("other", Column("p", "q", "raw"), Cell(None))
     assert (table.mean("svm"), table.least("svm")) == (0.7, 0.5)
     lines = table_formats.grid(table, None, False, False)
-    assert lines[1] == ["svm", "0.900", "-", "0.500", "-", "0.700", "0.500"]
+    assert lines[1] == ["svm", "0.900", "-", "0.500", "-", "0.700 (2 of 4)", "0.500"]
     assert lines[2][1:] == ["-"] * 6
     assert np.isnan(table.mean("other"))
     text = table_formats.as_data(table, None)
