@@ -23,7 +23,7 @@ from stages.images.tiff_directories import BYTE_ORDERS, read_directory
 NONE, PRESENT = "none", "present"
 TEXT_BYTES = 80
 """Of a text in the metadata, as much is compared."""
-MOST_TEXTS = 32
+MOST_TEXTS, MOST_SEGMENTS = 32, 40
 MOST_UNPACKED = 2**22
 """Bytes of a PNG that are unpacked to see its filters."""
 
@@ -73,7 +73,7 @@ def coding(content: bytes, container: Container) -> Coding:
             read(content, found)
         except (struct.error, IndexError, ValueError, zlib.error):
             found.encoder += " damaged"
-    found.texts = tuple(sorted(set(found.texts)))[:MOST_TEXTS]
+    found.texts = tuple(sorted(set(found.texts)))
     return found
 
 
@@ -106,11 +106,11 @@ def _png(content: bytes, found: Coding) -> None:
         elif kind == b"eXIf":
             _exif(body, found)
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            found.texts = (*(found.texts or ()), _png_text(kind, body))
+            _add_text(found, _png_text(kind, body))
         elif kind == b"IDAT":
             packed.append(body)
-        if kind not in PNG_METADATA and (not order or order[-1] != name):
-            order.append(name)
+        if kind not in PNG_METADATA:
+            _append(order, name)
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
     stream = b"".join(packed)
     line = 1 + (width * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(color, 1) + 7) // 8
@@ -161,7 +161,7 @@ def _jpeg(content: bytes, found: Coding) -> None:
                 _exif(body, found)
             continue
         elif marker == jpeg_segments.COMMENT:
-            found.texts = (*(found.texts or ()), _pair(b"comment", body))
+            _add_text(found, _pair(b"comment", body))
             continue
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
             found.icc = _digest(found.icc.encode() + body)
@@ -172,8 +172,7 @@ def _jpeg(content: bytes, found: Coding) -> None:
             name = f"{marker:02X}"
         if marker == 0xC4:
             tables += _huffman_tables(body)
-        if not order or order[-1] != name:
-            order.append(name)
+        _append(order, name)
     kind = "standard" if all(_digest(table) in STANDARD_HUFFMAN for table in tables) else "own"
     found.encoder = f"jpeg Huffman {kind} {'-'.join(order)}"
 
@@ -196,7 +195,7 @@ def _webp(content: bytes, found: Coding) -> None:
         elif kind == b"ICCP":
             found.icc = _digest(body)
         elif kind not in (b"XMP ", b"VP8X"):
-            kinds.append(kind.decode("latin-1").strip())
+            _append(kinds, kind.decode("latin-1").strip())
         if kind in (b"EXIF", b"ICCP", b"XMP ", b"VP8X"):
             found.picture_bytes = (found.picture_bytes or 0) - 8 - len(body)
     found.encoder = f"webp {'-'.join(dict.fromkeys(kinds))}"
@@ -218,7 +217,19 @@ def _exif(body: bytes, found: Coding) -> None:
             _, kind, count, place = struct.unpack(order + "HHII", directory.entries[tag])
             value = directory.entries[tag][8:12] if count <= 4 else block[place : place + count]
             if kind == 2:
-                found.texts = (*(found.texts or ()), _pair(f"EXIF {name}".encode(), value[: min(count, TEXT_BYTES)]))
+                _add_text(found, _pair(f"EXIF {name}".encode(), value[: min(count, TEXT_BYTES)]))
+
+
+def _append(order: list[str], name: str) -> None:
+    """The order in which kinds of segments stand, each run of one kind once; what a file repeats for ever is cut."""
+    if len(order) < MOST_SEGMENTS and (not order or order[-1] != name):
+        order.append(name)
+
+
+def _add_text(found: Coding, text: str) -> None:
+    """A text of the metadata; of very many the first are taken."""
+    if len(found.texts or ()) < MOST_TEXTS:
+        found.texts = (*(found.texts or ()), text)
 
 
 def _digest(content: bytes) -> str:

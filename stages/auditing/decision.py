@@ -78,7 +78,8 @@ def compared(
     weights = np.maximum([column.weight for column in columns], 1e-9)
     sums = np.concatenate([drawn.astype(np.float32) @ matrix for drawn in permutations(labels, groups, seed)])
     observed = labels.astype(np.float32) @ matrix
-    center = _expected(labels, groups) @ matrix
+    expected = _expected(labels, groups)
+    center = sums.mean(0, dtype=np.float64) if expected is None else expected @ matrix
     deviation = np.sqrt(((sums - center) ** 2).mean(0, dtype=np.float64))
     scale = np.maximum(deviation, 1e-7 * np.maximum(weights, 1.0))
     z = (observed - center) / scale
@@ -93,11 +94,15 @@ def compared(
     ]
 
 
-def _expected(labels: NDArray[np.uint8], groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n,): how often each row is fake over all permutations."""
+def _expected(labels: NDArray[np.uint8], groups: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """(n,): how often each row is fake over all permutations; None: not known in advance, as groups of several rows
+    that stand in one class are cut at the seam."""
     numbers, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     shares = np.bincount(place, labels, len(numbers)) / sizes
-    among = ((shares == 0) | (shares == 1))[place]
+    pure = (shares == 0) | (shares == 1)
+    if (sizes[pure] > 1).any():
+        return None
+    among = pure[place]
     return np.where(among, labels[among].mean() if among.any() else 0.0, shares[place])
 
 

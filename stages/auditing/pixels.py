@@ -87,11 +87,18 @@ def picture(pixels: Pixels, steps: NDArray[np.uint16] | None = None) -> Picture:
         statistics,
         probes.features(luma, cb, cr, bands),
         thumbnail(pixels),
-        hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).digest()[:16],
+        digest(pixels),
         phase,
         look.is_gray(part),
         colors,
     )
+
+
+def digest(pixels: Pixels) -> bytes:
+    """16 bytes of shape and values."""
+    found = hashlib.sha256(repr(pixels.shape).encode())
+    found.update(np.ascontiguousarray(pixels).data)
+    return found.digest()[:16]
 
 
 def window(pixels: Pixels) -> Pixels:
