@@ -143,7 +143,7 @@ class Columns:
         ]
         yield self.classes.fact("file_name", "suffix of another format", foreign, files, "C")
         broken = [bool(row.problem) for row in rows]
-        yield self.classes.fact("unreadable", "unreadable", broken, np.zeros(len(rows), np.int64), "C")
+        yield self.classes.fact("unreadable", "unreadable", broken, files, "C")
 
     def traces(self) -> Iterator[Column]:
         """Statistics of pixels and the facts that rest on them."""
