@@ -1,4 +1,4 @@
-"""The command `touchstone`.
+"""The command `touchstone`, and from Python `touchstone.load(MODEL).predict(IMAGES)`.
 
 It is a module of its own name so that it starts whatever lies in a user's folder: with that folder in PYTHONPATH, a
 `pipeline.py` or a folder `pipeline` of the user's would be imported for the engine. Processes that Python spawns import
@@ -9,6 +9,10 @@ import sys
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stages.predict import Model
 
 
 def _load_engine() -> None:
@@ -22,6 +26,13 @@ def _load_engine() -> None:
 
 if "pipeline" not in sys.modules:
     _load_engine()
+
+
+def load(model: str | Path, **options: Any) -> "Model":
+    """A model that can be asked about images; see `stages.predict.load`, which has the options."""
+    from stages.predict import load as loaded
+
+    return loaded(model, **options)
 
 
 def main() -> None:

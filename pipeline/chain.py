@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 
@@ -80,6 +80,13 @@ def follow(
 
 
 @dataclass(frozen=True)
+class Found(Values):
+    """What a chain gives for images. ids: (k,) V16, of the rows that succeeded."""
+
+    ids: NDArray[np.void]
+
+
+@dataclass(frozen=True)
 class Chain:
     """A function of images.
 
@@ -94,7 +101,7 @@ class Chain:
     steps: tuple[Ready, ...] = field(repr=False)
     files: KeptFiles = field(repr=False)  # keeps the files in their places as long as the chain lives
 
-    def __call__(self, images: Sequence[Image], row_ids: NDArray[np.void] | None = None) -> Values:
+    def __call__(self, images: Sequence[Image], row_ids: NDArray[np.void] | None = None) -> Found:
         """Fields of the last step for each image that succeeds, and the reasons of the others.
 
         row_ids: (n,) V16, which steps that draw at random draw by; if left out digests of what is given, which are the
@@ -114,11 +121,35 @@ class Chain:
         if len(schemas) > 1:
             raise StageError("the images are of several sizes and give features of several shapes; give those of one")
         if not parts:
-            return Values(np.empty(0, np.int64), {}, failures)
+            return Found(np.empty(0, np.int64), {}, failures, np.empty(0, ID))
         rows = np.concatenate([part.rows for part in parts])
         order = np.argsort(rows)
         arrays = {name: np.concatenate([part.arrays[name] for part in parts])[order] for name in parts[0].schema}
-        return Values(rows[order], arrays, dict(sorted(failures.items())))
+        own = np.concatenate([part.ids for part in parts])[order]
+        return Found(rows[order], arrays, dict(sorted(failures.items())), own)
+
+    def at_picture(self) -> tuple[Chain, Chain] | None:
+        """This chain in two: to the last picture (`FIELD`) that all later steps come from, and from there on.
+
+        None where no step gives one, and files become features at once.
+        """
+        last = next((number for number in reversed(range(len(self.steps))) if self._only_picture(number)), -1)
+        if last < 0 and self.reads:
+            return None
+        return self._part(slice(0, last + 1), self.reads), self._part(slice(last + 1, None), False)
+
+    def _only_picture(self, number: int) -> bool:
+        """Whether a step gives pictures, and all later ones are made of them."""
+        found = self.steps[number].kept.fields.get(FIELD, [])
+        pixels = len(found) > 1 and found[0] == "uint8" and isinstance(found[1], list) and found[1][2:] == [3]
+        return pixels and all(above >= number for later in self.steps[number + 1 :] for above in later.kept.of)
+
+    def _part(self, steps: slice, reads: bool) -> Chain:
+        """Some steps as a chain; those before them are its origin."""
+        start = steps.start
+        kept = [replace(one, kept=one.kept.read_from(start)) for one in self.steps[steps]]
+        chain = self.kept.model_copy(update={"steps": [one.kept for one in kept]})
+        return replace(self, kept=chain, reads=reads, steps=tuple(kept))
 
     def _steps(self, schema: Schema) -> list[Step]:
         """The steps for images of this schema. Raises ValueError where one cannot do with what it would get."""

@@ -94,6 +94,10 @@ class KeptStep(Kept):
     code: dict[str, str]
     environment: dict[str, str]
 
+    def read_from(self, start: int) -> KeptStep:
+        """The same where steps are counted from `start`, and what comes before is the origin."""
+        return self.model_copy(update={"of": [number - start if number >= 0 else number for number in self.of]})
+
     @property
     def kept_files(self) -> Iterator[tuple[str, KeptFile]]:
         """Setting (or input and name in its folder) of each file, and the file."""

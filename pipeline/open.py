@@ -6,8 +6,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.contents import file_sha256
 from pipeline.dataset import Dataset
 from pipeline.declaring.config import load_pipeline
+from pipeline.declaring.document import Document
+from pipeline.declaring.file_settings import FileReference, file_reference
 from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
@@ -15,6 +18,7 @@ from pipeline.planning.selection import Selection, Side
 from pipeline.running.run import open_scan
 from pipeline.running.works import view_of
 from pipeline.sentences import counted
+from pipeline.stage import Artifact
 from pipeline.storage.store import Store
 
 
@@ -61,3 +65,33 @@ def open_artifact(file: Path | str, node: str, overrides: list[str] | None = Non
     if made.found is None:
         raise TouchstoneError(f"{node} is not made yet, or stale; `touchstone run {node}` makes it")
     return made.found.path
+def open_artifact(file: Path | str, node: str, overrides: list[str] | None = None) -> Artifact:
+    """The finished artifact of a node. Raises ConfigError if the node makes none, TouchstoneError if it is not there."""
+    pipeline = load_pipeline(Path(file), overrides)
+    scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)
+    plan = make_plan(pipeline, Store(pipeline.store), scan, pipeline.select([node]), pins=pins, recorded=True)
+    made = [one for name, one in plan.artifacts.items() if node in (name, pipeline.nodes[name].entry)]
+    if len(made) != 1:
+        names = ", ".join(one.node.name for one in made)
+        raise ConfigError(
+            f"'{node}' stands for {counted(len(made), 'artifact')} ({names}); name one of them"
+            if made
+            else f"'{node}' gives rows, not an artifact"
+        )
+    if made[0].found is None:
+        raise TouchstoneError(f"{node} is not made yet, or not up to date; `touchstone run {node}` makes it")
+    return made[0].found
+
+
+def named_file(text: str) -> FileReference:
+    """The file that PATH or MANIFEST.yaml#ENTRY names, seen from the working directory, its digest compared.
+
+    Raises ConfigError where there is none, or it is not what the entry says.
+    """
+    reference = file_reference(text, (), Document(Path("the working directory"), None), False)
+    if reference.sha256 is not None and (found := file_sha256(reference.path)) != reference.sha256:
+        raise ConfigError(
+            f"{text}: {reference.path} has SHA-256 {found[:12]}..., but its entry says {reference.sha256[:12]}...; get "
+            "the file again, or correct the entry"
+        )
+    return reference

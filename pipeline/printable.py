@@ -24,13 +24,13 @@ def printable_lines(text: str) -> str:
     return ODD_IN_LINES.sub(_escaped, text)
 
 
-def json_text(data: Any, ascii_only: bool = False) -> str:
-    r"""Indented JSON that any encoding of UTF-8 takes, or of ASCII with `ascii_only`.
+def json_text(data: Any, ascii_only: bool = False, indent: int | None = 2) -> str:
+    r"""Indented JSON that any encoding of UTF-8 takes, or of ASCII with `ascii_only`; on one line without `indent`.
 
     What is not printable is escaped as JSON does it, `\u202e`. A byte of a file name that is no UTF-8 has no character;
     it stands there as the four characters `\xNN`, since many readers of JSON refuse an escaped half of a pair.
     """
-    text = ODD_IN_LINES.sub(_escaped_in_json, json.dumps(data, indent=2, ensure_ascii=False))
+    text = ODD_IN_LINES.sub(_escaped_in_json, json.dumps(data, indent=indent, ensure_ascii=False))
     return ODD_IN_LINES.sub(_escaped_for_json, text) if ascii_only else text
 
 

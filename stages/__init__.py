@@ -66,6 +66,7 @@ COMMANDS = {
     "audit": "stages.commands.audit",
     "checkpoint": "stages.commands.checkpoint",
     "table": "stages.commands.table",
+    "predict": "stages.commands.predict",
 }
 """Verb of the command line that knows images -> the module that registers it."""
 

@@ -26,6 +26,7 @@ from detectors.contract import Control, DetectorConfig, Diverged, State
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import (
+    REAL,
     FitContext,
     Input,
     Kind,
@@ -38,6 +39,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.evaluation.detector_file import FeatureRows, promised, save_detector
+from stages.predicting.facts import write_facts
 from stages.spectra import statistics_file
 from stages.training import progress
 from stages.training.alike import check_alike
@@ -263,6 +265,7 @@ class Train(Stage):
         val = splits["val"]
         scores = np.concatenate([family.score(config.detector, state, block, ctx.device) for block in val.blocks(512)])
         threshold = best_threshold(scores, val.labels)
+        write_facts(ctx.out, scores[val.labels == REAL])
         counts = {name: _counts(rows.dataset) for name, rows in splits.items()}
         libraries = self.libraries_of(config, kept_promises(members))
         lineage = kept_lineage({name: rows.dataset for name, rows in splits.items()}, ctx.out)

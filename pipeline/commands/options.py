@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 if TYPE_CHECKING:
     from pipeline.declaring.config import Pipeline
@@ -62,6 +62,8 @@ Paranoid = Annotated[bool, typer.Option("--paranoid", help="read every input fil
 
 PIPELINE_FILE = Path("pipeline.yaml")
 OUTPUT = "the output"
+WORTH_A_BAR = 64
+T = TypeVar("T")
 
 
 def examples(*lines: str) -> str:
@@ -158,8 +160,22 @@ def note(line: str) -> None:
     print(printable(line), file=sys.stderr)
 
 
-def give(data: Any) -> None:
-    """JSON on stdout: valid UTF-8 whatever the names and the encoding of the terminal are."""
+def give(data: Any, indent: int | None = 2) -> None:
+    """JSON on stdout: valid UTF-8 whatever the names and the encoding of the terminal are; one line without indent."""
     from pipeline.printable import json_text
 
-    _put(json_text(data, ascii_only="utf" not in (sys.stdout.encoding or "utf-8").lower()))
+    _put(json_text(data, ascii_only="utf" not in (sys.stdout.encoding or "utf-8").lower(), indent=indent))
+
+
+def counting(items: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """The items, with progress on stderr where there are many."""
+    from pipeline.running.progress import Bars
+
+    bars = Bars(quiet=total < WORTH_A_BAR)
+    bars.open({what: (total, 0)}, set())
+    try:
+        for item in items:
+            yield item
+            bars.advance(what, 1)
+    finally:
+        bars.close()

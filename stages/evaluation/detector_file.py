@@ -8,6 +8,7 @@ of its rows, nothing else.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,6 +146,14 @@ class Detector:
         """Whether it, or a member of it, is a network on torch."""
         return self.config.on_device or any(card.get("runs_network") for card in self.state.plain.get("members", ()))
 
+    @property
+    def threads(self) -> int:
+        """Of the CPU, that its network was trained with."""
+        threads = self.card.get("environment", {}).get("threads", "1")
+        if not re.fullmatch(r"[1-9]\d{0,2}", str(threads)):
+            raise StageError(f"the detector card has {shown(threads)} threads, expected a number up to 999; train again")
+        return int(threads)
+
     def rows(self, dataset: Rows) -> FeatureRows:
         """Rows of a dataset as it reads them."""
         return FeatureRows(dataset, *self.fields)
@@ -160,20 +169,19 @@ class Detector:
 
         chain: `pipeline.chain.chain_function` of this detector's folder.
         """
-        found = chain(images)
+        return self.scored(chain(images), device)
+
+    def scored(self, found: Values, device: str = "cpu") -> Values:
+        """Values of a chain with their `score`."""
         if self.on_device:
-            prepare(device, int(self.card.get("environment", {}).get("threads", 1)))
-        scores = self.scores(
-            [joined({name: found.arrays[name] for name in self.fields})] if len(found.done) else [], device
-        )
-        return replace(found, arrays={**found.arrays, SCORE: scores})
+            prepare(device, self.threads)
+        features = [joined({name: found.arrays[name] for name in self.fields})] if len(found.done) else []
+        return replace(found, arrays={**found.arrays, SCORE: self.scores(features, device)})
 
 
-def save_detector(path: Path, config: DetectorConfig, state: State, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write model and card into a folder; returns the card."""
-    from safetensors.numpy import save_file
-
-    card = {
+def card_of(config: DetectorConfig, state: State, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The card of a detector."""
+    return {
         "format": FORMAT,
         "detector": family_module(config.family).describe(config),
         "family": config.family,
@@ -181,6 +189,13 @@ def save_detector(path: Path, config: DetectorConfig, state: State, facts: Mappi
         "state": dict(state.plain),
         **facts,
     }
+
+
+def save_detector(path: Path, config: DetectorConfig, state: State, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write model and card into a folder; returns the card."""
+    from safetensors.numpy import save_file
+
+    card = card_of(config, state, facts)
     save_file({name: np.asarray(value, order="C") for name, value in state.tensors.items()}, path / MODEL)
     (path / CARD).write_text(
         json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False) + "\n",

@@ -128,21 +128,25 @@ def card_of(config: Config, state: State, rows: Rows, ctx: FitContext) -> dict[s
 
 def publish(config: Config, ctx: FitContext) -> dict[str, Any]:
     """Write the model as it was published, without rows; returns the card."""
-    path = Path(ctx.files[SETTING])
+    state, facts = as_published(config, Path(ctx.files[SETTING]), ctx.device, ctx.threads)
+    ctx.facts.update(promised(config, None))
+    return save_detector(ctx.out, config, state, facts)
+
+
+def as_published(config: Config, path: Path, device: str, threads: int) -> tuple[State, dict[str, Any]]:
+    """The model without rows: its weights, and what the card has beside them. Raises StageError."""
     state = read_weights(config, path)
     facts = facts_of(config, state, path, calibrated=False)
     libraries = {name: version(name) for name in (*config.libraries, "numpy", "safetensors")}
     chain = KeptChain(origins=[], images=1, steps=[], plain=True, rows={})
     chains = KeptChains(chains=[chain], plain=0) if config.preprocessing else KeptChains(chains=[], why_not=WHY_NOT)
-    facts |= {
+    return state, facts | {
         "detector": f"{published_family.describe(config)}, uncalibrated",
         "threshold": facts["published_threshold"],
         "threshold_rule": RULE,
         "validation": {},
         "counts": {"train": NOBODY, "val": NOBODY},
         **promised(config, None),
-        "environment": libraries | {"device": ctx.device, "threads": str(ctx.threads)},
+        "environment": libraries | {"device": device, "threads": str(threads)},
         "lineage": chains.model_dump(mode="json"),
     }
-    ctx.facts.update(promised(config, None))
-    return save_detector(ctx.out, config, state, facts)

@@ -1,0 +1,119 @@
+"""The verb `predict`: what a model says of images, how far to trust it, and which files could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pipeline.commands.options import PIPELINE_FILE, Device, File, Json, counting, give, note, say, verb
+
+if TYPE_CHECKING:
+    from stages.predict import Prediction
+
+COLUMNS = ("file", "score", "probability", "threshold", "verdict", "band_low", "band_high", "outside", "error")
+
+
+@verb(
+    "touchstone predict further_detectors[profile-forest] manifests/photos/budgie_0001.png",
+    "touchstone predict further_detectors[profile-forest] manifests/photos --no-band --json",
+)
+def predict(
+    model: Annotated[
+        str, typer.Argument(help="a 'train' node that has run, a model's folder, or MANIFEST.yaml#ENTRY of a published one")
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR|ZIP...", help="files, folders, zip files")],
+    band: Annotated[
+        bool, typer.Option("--band/--no-band", help="the probability's range under changes that nobody sees")
+    ] = True,
+    outside: Annotated[
+        bool, typer.Option("--outside/--no-outside", help="compare with the training rows")
+    ] = True,
+    threshold_fpr: Annotated[
+        float | None, typer.Option(help="in place of the model's threshold: share of validation reals called fake")
+    ] = None,
+    as_class: Annotated[
+        Literal["real", "fake"] | None, typer.Option("--as", help="whose steps images pass, where those of the classes differ")
+    ] = None,
+    weights: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="a folder with files too large for the model's (repeatable)")
+    ] = None,
+    heatmap: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="draw where in each image the network finds what it decides by")
+    ] = None,
+    table: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="write a table, too")] = None,
+    device: Device = None,
+    json: Json = False,
+    file: File = PIPELINE_FILE,
+) -> None:
+    """Say of images whether they are real or fake, or that the model cannot be trusted with them: unsure.
+
+    With --json one line for each image. Exit code 1: some could not be read; they are named.
+    """
+    from stages.predict import Options, load
+    from stages.predicting.files import files
+
+    notes: list[str] = []
+    found = files(images, notes)
+    asked = load(_place(model, file), device=device, weights=weights or (), as_class=as_class)
+    options = Options(band, outside, asked.threshold(threshold_fpr), heatmap)
+    for line in (*asked.warnings, *notes):
+        note(line)
+    rows, failed = [], 0
+    for one in counting(asked.stream(found, options), "predict", len(found)):
+        give(one.as_data(), indent=None) if json else say(*_lines(one))
+        failed += bool(one.error)
+        if table is not None:
+            rows.append(_row(one))
+    if table is not None:
+        _write(table, rows)
+    if failed:
+        note(f"{failed:,} of {len(found):,} images could not be read")
+        raise typer.Exit(1)
+
+
+def _place(model: str, file: Path) -> str | Path:
+    """The model's folder, if it is a node of the pipeline file."""
+    if Path(model).is_dir() or "#" in model or not file.is_file():
+        return model
+    from pipeline.open import open_artifact
+
+    return open_artifact(file, model).path
+
+
+def _lines(one: Prediction) -> Iterator[str]:
+    """For people."""
+    if one.error:
+        yield f"-       {one.file}: {one.error}"
+        return
+    band = "" if one.band is None else " [{:.4f}, {:.4f}]".format(*one.band)
+    yield f"{one.verdict:<6}  {one.score:.4f}{band}  {one.file}"
+    for fact in one.outside:
+        seen = " to ".join(f"{end:.4g}" for end in fact.seen) if isinstance(fact.seen, list) else fact.seen
+        value = f"{fact.value:.4g}" if isinstance(fact.value, float) else fact.value
+        yield f"        {'far outside' if fact.far else 'new'}: {fact.fact} is {value}, the training rows have {seen}"
+
+
+def _row(one: Prediction) -> dict[str, Any]:
+    """For a table."""
+    data = one.as_data()
+    low, high = data.pop("band") or (None, None)
+    data["outside"] = "; ".join(f"{fact.fact}={fact.value}{' (far)' * fact.far}" for fact in one.outside)
+    return {"error": "", **data, "band_low": low, "band_high": high}
+
+
+def _write(table: Path, rows: list[dict[str, Any]]) -> None:
+    import csv
+    import io
+
+    from pipeline.atomic import write_bytes
+    from pipeline.printable import printable
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: printable(value) if isinstance(value, str) else value for name, value in row.items()})
+    write_bytes(table, text.getvalue().encode())
