@@ -66,7 +66,7 @@ def open_artifact(file: Path | str, node: str, overrides: list[str] | None = Non
         raise TouchstoneError(f"{node} is not made yet, or stale; `touchstone run {node}` makes it")
     return made.found.path
 def open_artifact(file: Path | str, node: str, overrides: list[str] | None = None) -> Artifact:
-    """The finished artifact of a node. Raises ConfigError if the node makes none, TouchstoneError if it is not there."""
+    """The finished artifact of a node. Raises ConfigError if it makes none, TouchstoneError if it is not there."""
     pipeline = load_pipeline(Path(file), overrides)
     scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)
     plan = make_plan(pipeline, Store(pipeline.store), scan, pipeline.select([node]), pins=pins, recorded=True)

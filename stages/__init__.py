@@ -32,6 +32,7 @@ STAGES = {
     "evaluate": "stages.evaluate:Evaluate",
     "audit": "stages.audit:Audit",
     "claims": "stages.claims:Claims",
+    "bias": "stages.bias:Bias",
     "report": "stages.report:Report",
 }
 
@@ -52,6 +53,7 @@ SECTIONS = (
     "results",
     "claims",
     "roc",
+    "bias",
     "samples",
     "spectra",
     "mean_spectra",
@@ -67,6 +69,8 @@ COMMANDS = {
     "checkpoint": "stages.commands.checkpoint",
     "table": "stages.commands.table",
     "predict": "stages.commands.predict",
+    "lineage": "stages.commands.lineage",
+    "bias": "stages.commands.bias",
 }
 """Verb of the command line that knows images -> the module that registers it."""
 

@@ -9,9 +9,11 @@ image is far outside.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -23,17 +25,22 @@ from pipeline.stage import RowError
 from stages.evaluation.detector_file import SCORE, Detector, load_detector
 from stages.predicting.facts import Outside, TrainingFacts, read_facts
 from stages.predicting.files import File, files_of
-from stages.predicting.models import published_model
 from stages.predicting.ways import Class, chain_number
 
 Pixels = NDArray[np.uint8]
 Image = str | Path | bytes | Pixels | File
 """A file by its name, place or bytes, or pixels (H, W, 3) uint8 RGB."""
 
+Change = Callable[[Pixels], Pixels]
+"""Of a picture, which keeps its size."""
+
 MOST_PIXELS = 100_000_000
 """Of files whose header claims more nothing is decoded, where the model's own steps do not decode."""
 
 MODELS = "the folder of a trained model (with card.json), or MANIFEST.yaml#ENTRY of a published detector"
+
+PUBLISHED = "stages.predicting.models"
+"""Of published detectors alone."""
 
 BLOCK_IMAGES, BLOCK_BYTES = 256, 2**28
 """Images that are asked about at once, and bytes of their files, pictures and features."""
@@ -78,8 +85,11 @@ class Prediction:
 
 
 @dataclass
-class _Asked:
-    """One image on its way. content: of a file; pixels: as decoded, or as the model's last picture step gives them."""
+class Asked:
+    """One image on its way. content: of a file; pixels: as decoded, or as the model's last picture step gives them.
+
+    scores: of the image, then of its copies in the order of the changes; error: why there are none, or "".
+    """
 
     name: str
     content: bytes | None = None
@@ -126,6 +136,12 @@ class Model:
         height, width = self.parts[0].kept.steps[-1].fields[FIELD][1][:2]
         return int(height), int(width)
 
+    def of_pictures(self) -> Model:
+        """The same model for pictures as its own crop and resize leave them. Raises StageError where it has none."""
+        if self.parts is None:
+            raise StageError("the model's steps make features of files at once, and no picture on the way")
+        return Model(self.detector, self.parts[1], self.device, self.facts)
+
     def threshold(self, false_positive_rate: float | None = None) -> float:
         """The score at or above which an image is called fake.
 
@@ -151,20 +167,24 @@ class Model:
 
     def stream(self, images: Iterable[Image], options: Options) -> Iterator[Prediction]:
         """Predictions in order, block by block."""
-        for block in self._blocks(images, options):
+        from stages.images.disturbances import BAND
+
+        for one in self.scored(images, BAND if options.band and self.parts is not None else {}):
+            yield self._told(one, options)
+
+    def scored(self, images: Iterable[Image], changes: Mapping[str, Change] = MappingProxyType({})) -> Iterator[Asked]:
+        """Images in order with their scores: of each as it is, and after each change of its picture."""
+        for block in self._blocks(images, len(changes)):
             self._take_pictures(block)
-            self._score(block, options)
-            for one in block:
-                yield self._told(one, options)
+            self._score(block, list(changes.values()))
+            yield from block
 
     # How many at once
 
-    def _blocks(self, images: Iterable[Image], options: Options) -> Iterator[list[_Asked]]:
-        from stages.images.disturbances import BAND
-
-        copies = 1 + len(BAND) * options.band
+    def _blocks(self, images: Iterable[Image], changes: int) -> Iterator[list[Asked]]:
+        copies = 1 + changes
         fixed = sum(_row_bytes(one) for step in self.chain.kept.steps for one in step.fields.values()) * copies
-        block: list[_Asked] = []
+        block: list[Asked] = []
         size = 0
         for number, image in enumerate(images):
             one = _asked(image, number)
@@ -180,7 +200,7 @@ class Model:
 
     # From images to pictures, and to scores
 
-    def _take_pictures(self, block: list[_Asked]) -> None:
+    def _take_pictures(self, block: list[Asked]) -> None:
         """Bring images to the model's last picture, where it has one; those that are too small are enlarged before."""
         if self.parts is None or not self.parts[0].kept.steps:
             return
@@ -188,7 +208,7 @@ class Model:
         small = [one for one in block if one.error and self._enlarge(one)]
         self._run_head(small)
 
-    def _run_head(self, asked: list[_Asked]) -> None:
+    def _run_head(self, asked: list[Asked]) -> None:
         assert self.parts is not None
         if not asked:
             return
@@ -198,10 +218,10 @@ class Model:
         for row, number in enumerate(found.done.tolist()):
             asked[number].pixels, asked[number].row_id = found.arrays[FIELD][row], found.ids[row : row + 1]
 
-    def _enlarge(self, one: _Asked) -> bool:
+    def _enlarge(self, one: Asked) -> bool:
         """Decode an image whose shorter side is below the model's, and enlarge it; whether it was one."""
         from stages.images.decoding import decode
-        
+
         sides = self.sides
         try:
             pixels = decode(one.content, MOST_PIXELS) if one.content is not None else one.pixels
@@ -213,24 +233,24 @@ class Model:
         one.pixels, one.error = _enlarged(pixels, max(sides)), ""
         return True
 
-    def _score(self, block: list[_Asked], options: Options) -> None:
-        """Scores of each image, and of its copies for the band."""
+    def _score(self, block: list[Asked], changes: list[Change]) -> None:
+        """Scores of each image, and of its changed copies."""
         asked = [one for one in block if not one.error]
         if self.parts is None:
             self._keep(asked, 1, self.chain([one.content if one.pixels is None else one.pixels for one in asked]))  # type: ignore[misc]
             return
-        shapes: dict[tuple[int, ...], list[_Asked]] = {}
+        shapes: dict[tuple[int, ...], list[Asked]] = {}
         for one in asked:
             assert one.pixels is not None
             shapes.setdefault(one.pixels.shape, []).append(one)
         for group in shapes.values():
-            pictures = [copy for one in group for copy in _copies(one.pixels, options.band)]
+            pictures = [copy for one in group for copy in (one.pixels, *(change(one.pixels) for change in changes))]
             copies = len(pictures) // len(group)
             ids = [one.row_id for one in group if one.row_id is not None]
             row_ids = np.concatenate(ids).repeat(copies) if ids else None
             self._keep(group, copies, self.parts[1](pictures, row_ids))
 
-    def _keep(self, asked: list[_Asked], copies: int, found: Found) -> None:
+    def _keep(self, asked: list[Asked], copies: int, found: Found) -> None:
         """Note scores; the first copy of each image is the image."""
         for number, reason in found.failures.items():
             if number % copies == 0:
@@ -246,20 +266,19 @@ class Model:
 
     # What is told
 
-    def _told(self, one: _Asked, options: Options) -> Prediction:
+    def _told(self, one: Asked, options: Options) -> Prediction:
         threshold = self.threshold() if options.threshold is None else options.threshold
         if one.error:
             return Prediction(one.name, None, threshold, "", error=one.error)
         outside = self._outside(one, options)
-        score, band = one.scores[0], None
-        if options.band and self.parts is not None:
-            band = min(one.scores), max(one.scores)
+        score = one.scores[0]
+        band = (min(one.scores), max(one.scores)) if options.band and self.parts is not None else None
         crosses = band is not None and band[0] < threshold <= band[1]
         verdict: Any = "fake" if score >= threshold else "real"
         unsure = crosses or any(fact.far for fact in outside)
         return Prediction(one.name, score, threshold, "unsure" if unsure else verdict, band, outside)
 
-    def _outside(self, one: _Asked, options: Options) -> tuple[Outside, ...]:
+    def _outside(self, one: Asked, options: Options) -> tuple[Outside, ...]:
         found = []
         if one.enlarged_from is not None:
             assert self.sides is not None
@@ -290,7 +309,7 @@ def load(
     if not folder.is_dir():
         if "#" not in str(model):
             raise ConfigError(f"{model} is no model: expected {MODELS}")
-        detector = published_model(str(model))
+        detector = import_module(PUBLISHED).published_model(str(model))
         card: Any = detector.card
     else:
         detector, card = load_detector(folder), folder
@@ -328,8 +347,8 @@ def threshold_of_reals(scores: NDArray[np.float32] | None, rate: float) -> float
         raise StageError("the model keeps no scores of validation reals: it is of an earlier version; train again")
     if len(scores) * rate < 1:
         raise StageError(
-            f"a false positive rate of {rate:g} needs {int(np.ceil(1 / rate)):,} validation reals or more, the model has "
-            f"{len(scores):,}; ask for {1 / max(len(scores), 1):.2g} or more, or train with more of them"
+            f"a false positive rate of {rate:g} needs {int(np.ceil(1 / rate)):,} validation reals or more, the model "
+            f"has {len(scores):,}; ask for {1 / max(len(scores), 1):.2g} or more, or train with more of them"
         )
     falling = np.sort(np.asarray(scores, np.float32))[::-1]
     return float(np.nextafter(falling[int(rate * len(falling) + 1e-9)], np.float32(2)))
@@ -344,22 +363,22 @@ def _files(images: Iterable[Image]) -> Iterator[Image]:
             yield image
 
 
-def _asked(image: Image, number: int) -> _Asked:
+def _asked(image: Image, number: int) -> Asked:
     if isinstance(image, File):
         try:
-            return _Asked(image.name, image.read())
+            return Asked(image.name, image.read())
         except RowError as error:
-            return _Asked(image.name, error=str(error))
+            return Asked(image.name, error=str(error))
     name = f"image {number}"
     if isinstance(image, bytes):
-        return _Asked(name, image)
+        return Asked(name, image)
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        return _Asked(name, error=f"is {pixels.dtype} {pixels.shape}, expected (H, W, 3) uint8")
-    return _Asked(name, pixels=np.ascontiguousarray(pixels))
+        return Asked(name, error=f"is {pixels.dtype} {pixels.shape}, expected (H, W, 3) uint8")
+    return Asked(name, pixels=np.ascontiguousarray(pixels))
 
 
-def _decode(one: _Asked) -> None:
+def _decode(one: Asked) -> None:
     """Pixels of a file, for a model that learned from arrays."""
     from stages.images.decoding import decode
 
@@ -378,14 +397,6 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
     factor = side / min(height, width)
     sides = max(side, round(width * factor)), max(side, round(height * factor))
     return np.array(Pillow.fromarray(np.ascontiguousarray(pixels)).resize(sides, Pillow.Resampling.LANCZOS))
-
-
-def _copies(picture: Pixels | None, band: bool) -> list[Pixels]:
-    """The picture, and what becomes of it by each change of the band."""
-    from stages.images.disturbances import BAND
-
-    assert picture is not None
-    return [picture, *(change(picture) for change in BAND.values())] if band else [picture]
 
 
 def _row_bytes(recorded: list[Any]) -> int:

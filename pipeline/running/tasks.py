@@ -169,7 +169,7 @@ def compute_rows(task: ShardTask) -> Computed:
     task = task.take(present) if lacking else task
     datasets = _datasets(store, task)
     digests = _input_digests(task, datasets)
-    found = compute(_step(task), _rows(task, datasets))
+    found = compute(step_of(task), rows_of(task, datasets))
     if any((one != other).any() for one, other in zip(digests, _input_digests(task, datasets), strict=True)):
         raise repaired(task.node)
     used = [bytes.fromhex(one) for _, many in sorted(contents(task.artifacts).items()) for one in many]
@@ -178,7 +178,8 @@ def compute_rows(task: ShardTask) -> Computed:
     return Computed(present[found.done], found.arrays, failed, lacking, stamps, parents)
 
 
-def _step(task: ShardTask) -> Step:
+def step_of(task: ShardTask) -> Step:
+    """The stage of a task with its settings, files and place."""
     facts = task.facts
     return Step(
         task.node, task.stage, task.config, task.schema,
@@ -186,7 +187,8 @@ def _step(task: ShardTask) -> Step:
     )  # fmt: skip
 
 
-def _rows(task: ShardTask, datasets: list[Dataset]) -> Rows:
+def rows_of(task: ShardTask, datasets: list[Dataset]) -> Rows:
+    """The rows of a task; datasets: of each parent."""
     return Rows(
         task.ids,
         tuple(parent.ids for parent in task.parents),

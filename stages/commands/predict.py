@@ -22,23 +22,24 @@ COLUMNS = ("file", "score", "probability", "threshold", "verdict", "band_low", "
 )
 def predict(
     model: Annotated[
-        str, typer.Argument(help="a 'train' node that has run, a model's folder, or MANIFEST.yaml#ENTRY of a published one")
+        str,
+        typer.Argument(help="a 'train' node that has run, a model's folder, or MANIFEST.yaml#ENTRY of published ones"),
     ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR|ZIP...", help="files, folders, zip files")],
     band: Annotated[
         bool, typer.Option("--band/--no-band", help="the probability's range under changes that nobody sees")
     ] = True,
-    outside: Annotated[
-        bool, typer.Option("--outside/--no-outside", help="compare with the training rows")
-    ] = True,
+    outside: Annotated[bool, typer.Option("--outside/--no-outside", help="compare with the training rows")] = True,
     threshold_fpr: Annotated[
         float | None, typer.Option(help="in place of the model's threshold: share of validation reals called fake")
     ] = None,
     as_class: Annotated[
-        Literal["real", "fake"] | None, typer.Option("--as", help="whose steps images pass, where those of the classes differ")
+        Literal["real", "fake"] | None,
+        typer.Option("--as", help="whose steps images pass, if the classes' differ"),
     ] = None,
     weights: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="a folder with files too large for the model's (repeatable)")
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="folder of files too large for the model's (repeatable)"),
     ] = None,
     heatmap: Annotated[
         Path | None, typer.Option(metavar="DIR", help="draw where in each image the network finds what it decides by")
@@ -57,7 +58,7 @@ def predict(
 
     notes: list[str] = []
     found = files(images, notes)
-    asked = load(_place(model, file), device=device, weights=weights or (), as_class=as_class)
+    asked = load(place_of(model, file), device=device, weights=weights or (), as_class=as_class)
     options = Options(band, outside, asked.threshold(threshold_fpr), heatmap)
     for line in (*asked.warnings, *notes):
         note(line)
@@ -74,7 +75,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def _place(model: str, file: Path) -> str | Path:
+def place_of(model: str, file: Path) -> str | Path:
     """The model's folder, if it is a node of the pipeline file."""
     if Path(model).is_dir() or "#" in model or not file.is_file():
         return model

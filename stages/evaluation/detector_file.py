@@ -151,7 +151,9 @@ class Detector:
         """Of the CPU, that its network was trained with."""
         threads = self.card.get("environment", {}).get("threads", "1")
         if not re.fullmatch(r"[1-9]\d{0,2}", str(threads)):
-            raise StageError(f"the detector card has {shown(threads)} threads, expected a number up to 999; train again")
+            raise StageError(
+                f"the detector card has {shown(threads)} threads, expected a number up to 999; train again"
+            )
         return int(threads)
 
     def rows(self, dataset: Rows) -> FeatureRows:

@@ -54,7 +54,7 @@ def write_facts(folder: Path, validation_reals: NDArray[np.float32]) -> None:
 
 
 def read_facts(folder: Path) -> TrainingFacts | None:
-    """The facts in a model's folder; None: it was trained by an earlier version. Raises StageError for a damaged file."""
+    """The facts in a model's folder; None: of an earlier version. Raises StageError for a damaged file."""
     path = folder / FILE
     if not path.exists():
         return None

@@ -22,6 +22,9 @@ Color = Literal["gray", "rgb"]
 FFT_EPSILON = 1e-3
 DCT_EPSILON = 1e-12
 
+FEW = 2**20
+"""Values that NumPy converts in some milliseconds."""
+
 
 def fft2d_maps(
     images: NDArray[np.uint8], color: Color, dtype: DTypeLike = np.float32, stored: DTypeLike | None = None
@@ -33,7 +36,7 @@ def fft2d_maps(
     rows, height, width, _ = images.shape
     out = np.empty((rows, channels(color), height, width), stored or dtype)
     for part in blocks(rows, channels(color) * height * width * np.dtype(dtype).itemsize):
-        unfold(converted(_log_fft(_planes(images[part], color, dtype)), out.dtype), out[part])
+        unfold(converted(_log_fft(_planes(images[part], color, dtype)), out.dtype, out.size < FEW), out[part])
     return out
 
 
@@ -50,7 +53,7 @@ def dct2d_maps(
         logs = dct_coefficients(_planes(images[part], color, dtype))
         np.abs(logs, out=logs)
         logs += DCT_EPSILON
-        out[part] = converted(np.log(logs, out=logs), out.dtype)
+        out[part] = converted(np.log(logs, out=logs), out.dtype, out.size < FEW)
     return out
 
 
@@ -78,9 +81,12 @@ def unfold(half: NDArray[Any], out: NDArray[Any]) -> None:
     out[..., 1:, kept:] = half[..., :0:-1, width - kept : 0 : -1]
 
 
-def converted(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The values as `dtype`, rounded to nearest even; float16 by torch, 20 times faster than NumPy with equal bits."""
-    if dtype != np.float16:
+def converted(values: NDArray[Any], dtype: np.dtype[Any], few: bool = False) -> NDArray[Any]:
+    """The values as `dtype`, rounded to nearest even; float16 by torch, 20 times faster than NumPy with equal bits.
+
+    few: not worth the seconds that torch takes to be imported.
+    """
+    if dtype != np.float16 or few:
         return values.astype(dtype, copy=False)
     import torch
 

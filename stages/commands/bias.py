@@ -1,0 +1,114 @@
+"""The verb `bias`: whether a model's probabilities follow the generator, or what was done to the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.commands.options import PIPELINE_FILE, Device, File, Json, counting, give, note, say, verb
+from pipeline.errors import ConfigError, StageError
+from stages.commands.predict import place_of
+
+if TYPE_CHECKING:
+    from stages.predicting.files import File as ImageFile
+
+CLASSES = ("real", "fake")
+"""By label."""
+TABLE = "manifest.csv"
+
+
+@verb(
+    "touchstone bias further_detectors[profile-forest] corpus",
+    "touchstone bias further_detectors[profile-forest] real fake --json",
+)
+def bias(
+    model: Annotated[
+        str,
+        typer.Argument(help="a 'train' node that has run, a model's folder, or MANIFEST.yaml#ENTRY"),
+    ],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="REAL FAKE: two folders or zips; or one with real and fake"),
+    ],
+    count: Annotated[int, typer.Option(min=2, help="images of each class at most")] = 100,
+    device: Device = None,
+    json: Json = False,
+    file: File = PIPELINE_FILE,
+) -> None:
+    """Tell what changes that nobody sees (recompression, scaling, shift, blur, noise) do to a model's probabilities.
+
+    By class: invariant, towards real, towards fake, fragile, or cannot tell. Exit code 1: some images have no score.
+    """
+    import numpy as np
+
+    from stages.evaluation.score_shifts import lines, summary
+    from stages.images.disturbances import BAND, DISTURBANCES
+    from stages.predict import load
+
+    asked = load(place_of(model, file), device=device)
+    notes: list[str] = []
+    images, groups = _images(_classes(folders), count, notes)
+    for line in (*asked.warnings, *notes):
+        note(line)
+    labels, scores, kept, failed = [], [], [], 0
+    found = asked.scored((one for _, one in images), DISTURBANCES)
+    for (label, _), one, group in zip(images, counting(found, "bias", len(images)), groups, strict=True):
+        if one.error or len(one.scores) != 1 + len(DISTURBANCES):
+            note(f"{one.name}: {one.error or 'a change of it has no score'}")
+            failed += 1
+            continue
+        labels.append(label)
+        scores.append(one.scores)
+        kept.append(group)
+    try:
+        about = summary(
+            np.array(scores), list(DISTURBANCES), list(BAND), np.array(labels, np.uint8), np.array(kept),
+            asked.threshold(),
+        )  # fmt: skip
+    except ValueError as error:
+        raise StageError(f"{', '.join(map(str, folders))}: {error}") from None
+    give({"detector": asked.detector.card["detector"], **about, "unreadable": failed}) if json else say(*lines(about))
+    raise typer.Exit(1 if failed else 0)
+
+
+def _classes(folders: Sequence[Path]) -> tuple[Path, Path]:
+    """Places of reals and fakes. Raises ConfigError where it is not clear which are which."""
+    if len(folders) == 2:
+        return folders[0], folders[1]
+    if len(folders) == 1 and all((folders[0] / name).is_dir() for name in CLASSES):
+        return folders[0] / "real", folders[0] / "fake"
+    found = f"{folders[0]}, which has no folders real and fake" if len(folders) == 1 else f"{len(folders)} places"
+    raise ConfigError(f"found {found}; expected one folder with real and fake in it, or two places: REAL FAKE")
+
+
+def _images(places: tuple[Path, Path], count: int, notes: list[str]) -> tuple[list[tuple[int, ImageFile]], list[str]]:
+    """(label, image) of `count` images of each class, chosen by the digest of the name, and the group of each."""
+    from stages.predicting.files import files
+
+    images, groups = [], []
+    for label, place in enumerate(places):
+        found = files([place], notes)
+        known = _groups(place)
+        if not known:
+            notes.append(f"{place}: no {TABLE} names groups, so that the intervals take images for independent")
+        chosen = sorted(range(len(found)), key=lambda number: _rank(found[number].name))
+        for number in sorted(chosen[:count]):
+            one = found[number]
+            images.append((label, one))
+            groups.append(known.get(one.name) or f"{CLASSES[label]}/{one.name}")
+    return images, groups
+
+
+def _groups(place: Path) -> dict[str, str]:
+    """Name of an image -> its group, as a table in the folder says."""
+    if not (place / TABLE).is_file():
+        return {}
+    from stages.images.manifests import read_manifest
+
+    table = read_manifest(place / TABLE)
+    return {
+        str(table.root / file): group for file, group in zip(table.column("file"), table.column("group"), strict=True)
+    }

@@ -1,0 +1,117 @@
+"""`touchstone lineage`: a row down to its file, seed and checkpoint, and the same computed once more."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import toy_photos
+from command_line import Command, command
+from predicted_project import FIRST, photo, predicted_project
+from toy_project import ROOT, Project
+
+MORE = """
+  turned: {stage: perturb, of: images, protocol: wang2020}
+  sampled: {stage: sample, checkpoint: "manifests/generators.yaml#progan-raw", count: 2, seeds: 5}
+  smaller: {stage: equalize, of: sampled, size: 16}
+"""
+WANTED = ("residuals", "turned", "smaller")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with pytest.MonkeyPatch.context() as patch:
+        made = predicted_project(tmp_path_factory.mktemp("traced"), patch, MORE)
+        made.run(*WANTED)
+        yield made
+
+
+@pytest.fixture
+def run(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.chdir(project.folder)
+    return command(monkeypatch, capsys)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_row_of_a_file_leads_to_its_digest_and_the_weights_on_its_way(run: Command) -> None:
+    digest = sha256(photo(3))[:32]
+    said = run("lineage", "residuals", digest[:10], "--replay", "--json")
+    assert said.code == 0, said.err
+    found = said.facts()
+    assert (found["id"], found["label"], found["source"], found["computed"]) == (digest, "real", "photos", True)
+    assert [(step["stage"], step["of"]) for step in found["steps"]] == [
+        ("ingest", []),
+        ("equalize", [0]),
+        ("residual", [1]),
+    ]
+    born = found["steps"][0]["born_of"]
+    assert (Path(born["location"]).name, born["sha256_begins_with"]) == ("3.png", digest)
+    assert found["steps"][1]["settings"]["size"] == 16
+    weights = found["steps"][2]["files"]["model"]
+    assert weights["sha256"] == sha256(Path(weights["file"]).read_bytes())
+    assert found["replay"]["identical"]
+    assert set(found["replay"]["fields"]) == {"residual_pixel", "residual_pixel_mean", "residual_clipped"}
+
+
+def test_a_sample_leads_to_seed_and_checkpoint(run: Command) -> None:
+    row = run("show", "sampled").out.split()[0]
+    said = run("lineage", "smaller", row, "--replay")
+    assert said.code == 0, said.err
+    assert "   seed: 5\n" in said.out or "   seed: 6\n" in said.out
+    (checkpoint,) = (line for line in said.out.splitlines() if line.startswith("   checkpoint: "))
+    place, _, digest = checkpoint.removeprefix("   checkpoint: ").partition(", SHA-256 ")
+    assert Path(place).parent == ROOT / "manifests" / "weights"
+    assert digest == sha256(Path(place).read_bytes())
+    assert said.out.endswith("replay: image identical\nreplay: reduction identical\n")
+
+
+def test_random_draws_are_replayed(run: Command) -> None:
+    row = toy_photos.expanded(toy_photos.identity(FIRST), index=0).hex()
+    found = run("lineage", "turned", row, "--replay", "--json").facts()
+    assert [step["stage"] for step in found["steps"]] == ["photos", "equalize", "perturb"]
+    assert (found["steps"][2]["draw"], found["steps"][2]["seed"]) == (0, 0)
+    assert found["replay"]["identical"]
+
+
+def test_bytes_that_are_not_those_of_the_recipe_are_different(
+    run: Command, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = toy_photos.identity(FIRST)
+    before = toy_photos.photo
+    monkeypatch.setattr(toy_photos, "photo", lambda row_id: before(row_id) // 2)
+    monkeypatch.setattr("pipeline.running.proof.Claim.prove", lambda *arguments: {})
+    monkeypatch.setattr("pipeline.running.proof.Claim.prove_again", lambda *arguments: None)
+    said = run("lineage", "images", row.hex(), "--replay", "--json")
+    assert (said.code, said.facts()["replay"]) == (
+        1, {"identical": False, "fields": {"image": "different", "reduction": "identical"}}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("images", "zz"), "images has no row whose id begins with 'zz'; `touchstone show images` lists ids"),
+        (("images", ""), "rows of images begin with ''; give more digits, or one node"),
+        (("svm", "0"), "'svm' makes an artifact, and has no rows"),
+        (("nothing", "0"), "nothing"),
+    ],
+)
+def test_what_cannot_be_traced_is_one_sentence(run: Command, arguments: tuple[str, ...], sentence: str) -> None:
+    said = run("lineage", *arguments)
+    assert sentence in said.err
+    assert (said.code, said.out) == (2, "")
+
+
+def test_a_row_that_is_not_computed_has_no_replay(run: Command) -> None:
+    row = sha256(photo(1))[:12]
+    assert run("lineage", "spectra", row).code == 0
+    said = run("lineage", "spectra", row, "--replay")
+    assert (said.code, said.err) == (
+        2,
+        "touchstone: this row of spectra is not computed; `touchstone run spectra` does it\n",
+    )
