@@ -244,7 +244,7 @@ class Model:
             assert one.pixels is not None
             shapes.setdefault(one.pixels.shape, []).append(one)
         for group in shapes.values():
-            pictures = [copy for one in group for copy in (one.pixels, *(change(one.pixels) for change in changes))]
+            pictures = [copy for one in group for copy in _copies(one.pixels, changes)]
             copies = len(pictures) // len(group)
             ids = [one.row_id for one in group if one.row_id is not None]
             row_ids = np.concatenate(ids).repeat(copies) if ids else None
@@ -397,6 +397,12 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
     factor = side / min(height, width)
     sides = max(side, round(width * factor)), max(side, round(height * factor))
     return np.array(Pillow.fromarray(np.ascontiguousarray(pixels)).resize(sides, Pillow.Resampling.LANCZOS))
+
+
+def _copies(picture: Pixels | None, changes: list[Change]) -> list[Pixels]:
+    """The picture, and what each change makes of it."""
+    assert picture is not None
+    return [picture, *(change(picture) for change in changes)]
 
 
 def _row_bytes(recorded: list[Any]) -> int:

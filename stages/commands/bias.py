@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -109,6 +110,9 @@ def _groups(place: Path) -> dict[str, str]:
     from stages.images.manifests import read_manifest
 
     table = read_manifest(place / TABLE)
-    return {
-        str(table.root / file): group for file, group in zip(table.column("file"), table.column("group"), strict=True)
-    }
+    named = zip(table.column("file"), table.column("group"), strict=True)
+    return {str(table.root / file): group for file, group in named}
+
+
+def _rank(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()

@@ -21,7 +21,8 @@ the threshold.</p>
 <thead><tr><th>Change</th><th>Verdict</th><th class="number">Reals</th><th class="number">flips</th>
 <th class="number">Fakes</th><th class="number">flips</th></tr></thead>
 <tbody>{% for row in one.rows %}<tr><td>{{ row.change }}</td><td>{{ row.verdict }}</td>
-{% for kind in row.classes %}<td class="number">{{ kind.shift }}</td><td class="number">{{ kind.flips }}</td>{% endfor %}
+{% for kind in row.classes %}<td class="number">{{ kind.shift }}</td><td class="number">{{ kind.flips }}</td>
+{% endfor %}
 </tr>{% endfor %}</tbody></table></div>
 {% endfor %}
 """

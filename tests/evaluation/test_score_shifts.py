@@ -1,4 +1,4 @@
-"""What changes do to scores: intervals by group against the formula written out, verdicts, flips, what a band decides."""
+"""What changes do to scores: intervals by group against the formula, verdicts, flips, what a band decides."""
 
 from __future__ import annotations
 
