@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.inputs.archives import Archive
 from pipeline.inputs.walk import Walk
 from pipeline.stage import RowError
-from stages.ingest import SUFFIXES
+from stages.images.readers.contract import SUFFIXES
 
 ABSENT = "does not exist; expected an image, a folder of images or a zip file"
 
