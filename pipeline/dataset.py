@@ -127,6 +127,27 @@ class Dataset:
         chosen.fields = _shared([part.schema for part in chosen.parts])  # also where parts without rows lack them
         return chosen if set(fields) <= set(chosen.fields) else None
 
+    def having_been(self, field: str) -> list[tuple[NDArray[np.int64], Dataset]]:
+        """What the rows were when they had a field: positions here, and rows there, one for each.
+
+        That is these rows themselves, where they have it, or the nearest of those that they were made of
+        (`Part.above`); rows that never had it are left out.
+        """
+        found = []
+        for number, part in enumerate(self._branches):
+            mine = np.flatnonzero(self._branch == number)
+            if not len(mine):
+                continue
+            if field in part.schema:
+                found.append((mine, self.take(mine)))
+                continue
+            one = next((one for one in part.above if field in one.schema), None)
+            if one is not None:
+                order = row_ids.order(part.ids)
+                place = order[row_ids.lookup(part.ids[order], self.ids[mine])]
+                found.append((mine, Dataset(self._store, [replace(one, ids=one.ids[place])], {})))
+        return found
+
     def take(self, index: NDArray[np.integer[Any]]) -> Dataset:
         """The rows at these positions, in this order."""
         index = np.asarray(index, dtype=np.int64)

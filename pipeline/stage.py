@@ -92,6 +92,7 @@ class Part:
 
     steps    plain data of each stage from the source to here (`pipeline.steps`)
     lineage  how one row came to be since its origin, for stages that keep it (`Stage.keeps_lineage`)
+    above    likewise: the rows that these were made of, nearest first, up to their origin, each as long as `ids`
     """
 
     stage: str
@@ -100,6 +101,7 @@ class Part:
     ids: NDArray[np.void]
     steps: tuple[dict[str, Any], ...] = field(default=())
     lineage: Lineage | None = None
+    above: tuple[Part, ...] = ()
 
 
 class Rows(Protocol):
@@ -130,6 +132,8 @@ class Rows(Protocol):
     def having(self, *fields: str) -> Rows | None: ...
 
     def take(self, index: NDArray[np.integer[Any]]) -> Rows: ...
+
+    def having_been(self, field: str) -> list[tuple[NDArray[np.int64], Rows]]: ...
 
     def array(self, field: str, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[Any]: ...
 

@@ -39,12 +39,13 @@ from pipeline.stage import (
     setting,
 )
 from stages.evaluation.detector_file import FeatureRows, promised, save_detector
-from stages.predicting.facts import write_facts
 from stages.spectra import statistics_file
 from stages.training import progress
 from stages.training.alike import check_alike
 from stages.training.doubts import doubts
 from stages.training.feature_fields import fields_read, no_feature
+from stages.training.feature_fields import no_feature
+from stages.training.kept_facts import write_facts
 from stages.training.kept_lineage import kept_lineage, licences
 from stages.training.members import (
     check_members,
@@ -265,7 +266,8 @@ class Train(Stage):
         val = splits["val"]
         scores = np.concatenate([family.score(config.detector, state, block, ctx.device) for block in val.blocks(512)])
         threshold = best_threshold(scores, val.labels)
-        write_facts(ctx.out, scores[val.labels == REAL])
+        learned = dataset.split("train")
+        write_facts(ctx.out, learned if len(learned) else val.dataset, scores[val.labels == REAL])
         counts = {name: _counts(rows.dataset) for name, rows in splits.items()}
         libraries = self.libraries_of(config, kept_promises(members))
         lineage = kept_lineage({name: rows.dataset for name, rows in splits.items()}, ctx.out)

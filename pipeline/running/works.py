@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.contents import NAMED
 from pipeline.errors import DamagedShardError, StageError
-from pipeline.planning.ancestry import lineage_of
+from pipeline.planning.ancestry import lineage_of, parts_above
 from pipeline.planning.planned import ArtifactPlan, Plan, Work
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.selection import Branch, Selection
@@ -60,6 +60,8 @@ def works_of(plan: Plan, workers: int) -> list[Work]:
                     for selection in selections:
                         for side in selection.sides:
                             waits |= _makers_of(side.branch.chain, side.ids, makers)
+                            for one in parts_above(side) if artifact.node.stage.keeps_lineage else ():
+                                waits |= _makers_of(one.chain, one.ids, makers)
             artifact_work[artifact.key] = len(works)
             works.append(Work(len(works), name, artifact=artifact, waits=waits))
     return works
@@ -209,7 +211,9 @@ def view_of(
         branch = selection.sides[0].branch
         steps = tuple(dict(step) for step in branch.steps)
         lineage = lineage_of(branch, plan.names.words, find) if find and len(branch.rows) else None
-        parts.append(Part(branch.stage.name, branch.chain, branch.schema, selection.sides[0].ids, steps, lineage))
+        own = selection.sides[0]
+        before = parts_above(own) if find else ()
+        parts.append(Part(branch.stage.name, branch.chain, branch.schema, own.ids, steps, lineage, before))
         tables.append(selection.table())
     words = np.array([*plan.names.words, ""], dtype=str)
     splits = np.array(SPLITS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -20,11 +21,14 @@ import toy_photos
 import yaml
 from command_line import Command, command
 from PIL import Image
-from predicted_project import KINDS, SIDE, artifact, exported, packed, photo, predicted_project
+from predicted_project import KINDS, SIDE, artifact, exported, packed, photo, predicted_project, toy_id
 from toy_project import ROOT, Project
 
 import touchstone
+from pipeline import ids
 from pipeline.errors import ConfigError, StageError
+from pipeline.open import open_node
+from stages.auditing.pixels import STATISTICS, picture
 from stages.predict import Model, threshold_of_reals
 from stages.predicting.ways import chain_number
 
@@ -299,8 +303,6 @@ def test_an_entry_of_a_manifest_is_asked_without_a_run(run: Command, tmp_path: P
     shutil.copy(container, tmp_path / "weights.pth")
     entry = yaml.safe_load((ROOT / "manifests" / "detectors.yaml").read_text())["tiny-ladeda-forensynth"]
     entry = {name: value for name, value in entry.items() if not name.startswith(("sha256", "size"))}
-    import hashlib
-
     entry |= {"file": "weights.pth", "sha256": hashlib.sha256(container.read_bytes()).hexdigest(), "micro_batch": 2}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"one": entry}))
     with np.load(ROOT / "tests" / "golden" / "detectors" / "images.npz") as images:
@@ -321,3 +323,72 @@ def test_a_node_that_has_run_is_a_model(run: Command, project: Project, svm: Pat
     by_node = run("predict", "svm", "one.png", "--json", "--no-band", "-f", str(project.file))
     assert by_node.out == by_folder.out
     assert "'images' gives rows, not an artifact" in run("predict", "images", "one.png", "-f", str(project.file)).err
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "facts.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", ["svm", "resnet", "patches", "fused"])
+def test_a_model_knows_the_files_and_pictures_of_its_training_rows(project: Project, name: str) -> None:
+    """Found by lineage, whatever feature was learned: the ranges over pictures made by hand."""
+    rows = open_node(project.file, "images")
+    pictures = rows.split("train").array("image")
+    values = np.stack([picture(one).statistics for one in pictures])
+    low, high = np.quantile(values, (0.001, 0.999), axis=0)
+    found = facts_of(artifact(project, name))
+    assert found["statistics"] == {
+        statistic: [pytest.approx(low[n]), pytest.approx(high[n])] for n, statistic in enumerate(STATISTICS)
+    }
+    train = rows.split("train")
+    own = {toy_id(photo(number)): number for number in range(16)}
+    numbers = [own[one] for one in ids.to_bytes(train.ids) if one in own]
+    images = [Image.open(io.BytesIO(photo(number))) for number in numbers]
+    assert found["files"] == {
+        "codec": sorted({str(image.format).lower() for image in images}),
+        "mode": ["RGB"],
+        "width": [min(image.width for image in images), max(image.width for image in images)],
+        "height": [min(image.height for image in images), max(image.height for image in images)],
+        "quality": [75, 75],
+    }
+
+
+def test_what_the_training_rows_did_not_have_is_told_and_pictures_far_from_them_are_unsure(svm: Path) -> None:
+    model = touchstone.load(svm)
+    flat = np.full((40, 90, 3), 200, np.uint8)
+    strange, other = model.predict([packed(flat, "WEBP"), photo(3)], band=False)
+    assert strange.verdict == "unsure"
+    told = {one.fact: one for one in strange.outside}
+    assert (told["codec"].value, told["codec"].seen, told["codec"].far) == ("webp", "jpeg, png", False)
+    assert (told["size"].value, told["size"].far) == ("90x40", False)
+    deviation = told["contrast.deviation"]
+    assert (deviation.value, deviation.far) == (0.0, True)
+    assert deviation.seen == facts_of(svm)["statistics"]["contrast.deviation"]
+    assert not [one for one in other.outside if one.far]
+    assert other.verdict in ("real", "fake")
+    (untold,) = model.predict(packed(flat, "WEBP"), band=False, outside=False)
+    assert (untold.verdict in ("real", "fake"), untold.outside) == (True, ())
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "sentence"),
+    [
+        ("format", 2, "another format than 1"),
+        ("validation_reals", [2.0], "no scores of validation reals"),
+        ("validation_reals", None, "no scores of validation reals"),
+        ("statistics", {"a": [2, 1]}, "no ranges of statistics"),
+        ("files", {"codec": [1]}, "no facts of files"),
+        ("files", {"width": ["a", "b"]}, "no facts of files"),
+    ],
+)
+def test_facts_that_nobody_wrote_are_one_sentence(
+    svm: Path, tmp_path: Path, entry: str, value: Any, sentence: str
+) -> None:
+    folder = Path(shutil.copytree(svm, tmp_path / "model"))
+    (folder / "facts.json").write_text(json.dumps({**facts_of(svm), entry: value}))
+    with pytest.raises(StageError, match=sentence):
+        touchstone.load(folder)
+    (folder / "facts.json").unlink()  # a model of an earlier version
+    (found,) = touchstone.load(folder).predict(photo(0))
+    assert found.outside == ()
