@@ -77,9 +77,8 @@ class TrainingFacts:
             found.append(Outside("size", f"{container.width}x{container.height}", seen))
         luma = container.quantization[0]
         if luma.any() and _beyond(nearest_quality(luma), self.files.get("quality")):
-            found.append(
-                Outside("quality", float(nearest_quality(luma)), [float(one) for one in self.files["quality"]])
-            )
+            qualities = [float(one) for one in self.files["quality"]]
+            found.append(Outside("quality", float(nearest_quality(luma)), qualities))
         return found
 
     def _of_picture(self, picture: NDArray[np.uint8] | None) -> list[Outside]:

@@ -1,4 +1,4 @@
-"""What a model's training rows were like, for a file beside its card: how their files were coded, how their pictures look.
+"""What a model's training rows were like, for a file beside its card: codes of their files, looks of their pictures.
 
 The rows themselves are features; their pictures and files are found by lineage (`Rows.having_been`). Statistics of
 pictures are those of the audit, of some rows: the range of a thousand is known well enough.
