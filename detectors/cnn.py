@@ -120,15 +120,15 @@ def fit(config: Config, train: Examples, val: Examples, control: Control) -> Sta
 
 def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:
     """Logit (n,) float64 before calibration; above 0 = fake."""
-    return deep.decision(composed(config), _with_prefix(state), features, device)
+    return deep.decision(composed(config), with_prefix(state), features, device)
 
 
 def score(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float32]:
     """Probability of being fake (n,) float32 for maps or images (n, ...) as stored."""
-    return deep.score(composed(config), _with_prefix(state), features, device)
+    return deep.score(composed(config), with_prefix(state), features, device)
 
 
-def _with_prefix(state: State) -> State:
+def with_prefix(state: State) -> State:
     """The state as the composition has it: statistics of coefficients are none of the network's."""
     return State(
         {name if name in ("mean", "scale") else PREFIX + name: value for name, value in state.tensors.items()},

@@ -169,8 +169,21 @@ class Model:
         """Predictions in order, block by block."""
         from stages.images.disturbances import BAND
 
+        drawer = None if options.heat_maps is None else self._drawer(options.heat_maps)
         for one in self.scored(images, BAND if options.band and self.parts is not None else {}):
+            if drawer is not None and not one.error:
+                assert self.parts is not None
+                assert one.pixels is not None
+                feature = self.parts[1]([one.pixels], one.row_id).arrays[self.detector.config.feature][0]
+                drawer.draw(one.name, one.pixels, feature, self.device)
             yield self._told(one, options)
+
+    def _drawer(self, folder: Path) -> Any:
+        from stages.predicting.heat_pictures import Drawer
+
+        if self.parts is None:
+            raise StageError("the model's steps make features of files at once, so that there is no picture to draw on")
+        return Drawer(self.detector, folder)
 
     def scored(self, images: Iterable[Image], changes: Mapping[str, Change] = MappingProxyType({})) -> Iterator[Asked]:
         """Images in order with their scores: of each as it is, and after each change of its picture."""

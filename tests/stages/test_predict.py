@@ -392,3 +392,21 @@ def test_facts_that_nobody_wrote_are_one_sentence(
     (folder / "facts.json").unlink()  # a model of an earlier version
     (found,) = touchstone.load(folder).predict(photo(0))
     assert found.outside == ()
+
+
+def test_heat_maps_are_drawn_over_the_pictures_of_networks_on_places(
+    run: Command, project: Project, svm: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name, number in (("a.png", 1), ("b c.jpg", 0)):
+        (tmp_path / "in" / name).write_bytes(photo(number))
+    folder = artifact(project, "resnet")
+    said = run("predict", str(folder), "in", "--no-band", "--json", "--heatmap", "heat")
+    assert said.code == 0, said.err
+    assert sorted(one.name for one in (tmp_path / "heat").iterdir()) == ["in_a.png.png", "in_b_c.jpg.png"]
+    drawn = np.array(Image.open(tmp_path / "heat" / "in_a.png.png"))
+    assert drawn.shape == (SIDE, SIDE, 3)
+    assert (np.ptp(drawn.astype(int), axis=2) > 50).any()
+    assert "the family 'svm' is no network" in run("predict", str(svm), "in", "--heatmap", "heat").err
+    cnn = artifact(project, "cnn")
+    assert "reads frequencies" in run("predict", str(cnn), "in", "--heatmap", "heat").err
