@@ -57,7 +57,7 @@ class Drawer:
 
 
 def blended(picture: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: the picture in gray, and the heat (h, w) over it, its largest magnitude in the strongest color."""
+    """(H, W, 3) uint8: the picture in gray, the heat (h, w) over it, its largest magnitude strongest."""
     import torch
 
     sides = picture.shape[0], picture.shape[1]
