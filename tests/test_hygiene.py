@@ -103,13 +103,14 @@ def test_an_edit_of_one_family_makes_its_own_nodes_stale_and_no_others(
     tree.edit("detectors/svm.py", "(kernel * coefficient).sum(axis=1) + ", "(kernel * coefficient).sum(axis=1) - ")
     trains = ("progan-raw", "stylegan2-raw")
     detectors = {f"detectors[{train}-profile-svm]" for train in trains}
-    tables = {f"tables[{train}-profile-svm]" for train in trains}
+    tables = {f"{made}[{train}-profile-svm]" for made in ("tables", "biases") for train in trains}
     assert differing(untouched, tree.recipes()) == {
         "trained[progan]",
         *detectors,
         *tables,
         "fused",
         "fused_table",
+        "fused_bias",
         "report",
     }
 

@@ -21,7 +21,7 @@ import toy_photos
 import yaml
 from command_line import Command, command
 from PIL import Image
-from predicted_project import KINDS, SIDE, artifact, exported, packed, photo, predicted_project, toy_id
+from predicted_project import FIRST, KINDS, SIDE, artifact, exported, packed, photo, predicted_project, toy_id
 from toy_project import ROOT, Project
 
 import touchstone
@@ -122,7 +122,7 @@ def test_the_band_is_that_of_the_picture_after_the_models_own_crop_and_resize(sv
 
 def test_a_verdict_is_unsure_where_the_band_crosses_the_threshold(svm: Path) -> None:
     model = touchstone.load(svm)
-    found = model.predict([photo(number) for number in range(16)])
+    found = model.predict([photo(number) for number in range(16)], outside=False)
     for one in found:
         assert one.band
         assert one.score is not None
@@ -189,7 +189,7 @@ def test_an_image_below_the_models_size_is_enlarged_and_never_trusted(svm: Path)
     enlarged = np.array(Image.fromarray(small).resize((21, 16), Image.Resampling.LANCZOS))
     model = touchstone.load(svm)
     for given in (packed(small), small):
-        (found,) = model.predict(given)
+        (found,) = model.predict(given, outside=False)
         assert found.score == model.predict(enlarged)[0].score
         assert found.verdict == "unsure"
         assert [(one.fact, one.value, one.far) for one in found.outside if one.far] == [("size", "12x9", True)]
@@ -357,7 +357,8 @@ def test_a_model_knows_the_files_and_pictures_of_its_training_rows(project: Proj
 def test_what_the_training_rows_did_not_have_is_told_and_pictures_far_from_them_are_unsure(svm: Path) -> None:
     model = touchstone.load(svm)
     flat = np.full((40, 90, 3), 200, np.uint8)
-    strange, other = model.predict([packed(flat, "WEBP"), photo(3)], band=False)
+    learned = toy_photos.photo(toy_photos.identity(FIRST))  # a training row
+    strange, other = model.predict([packed(flat, "WEBP"), learned], band=False)
     assert strange.verdict == "unsure"
     told = {one.fact: one for one in strange.outside}
     assert (told["codec"].value, told["codec"].seen, told["codec"].far) == ("webp", "jpeg, png", False)
