@@ -1,7 +1,7 @@
 """What a model's training rows were like, for a file beside its card: codes of their files, looks of their pictures.
 
 The rows themselves are features; their pictures and files are found by lineage (`Rows.having_been`). Statistics of
-pictures are those of the audit, of some rows: the range of a thousand is known well enough.
+pictures are those of the audit, of some hundred rows: `predict` allows a tenth of their range beyond it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stages.auditing.pixels import STATISTICS, picture
 FILE = "facts.json"
 FORMAT = 1
 
-MOST_ROWS = 1000
+MOST_ROWS = 500
 """Whose pictures are looked at, chosen by hash."""
 
 ENDS = (0.001, 0.999)

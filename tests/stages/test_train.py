@@ -27,7 +27,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_artifact_is_a_model_and_a_card_without_pickles(tmp_path: Path) -> None:
     out = fit(tmp_path, rows())
-    assert sorted(contents(out)) == ["card.json", "model.safetensors"]
+    assert sorted(contents(out)) == ["card.json", "facts.json", "model.safetensors"]
     card = json.loads((out / "card.json").read_text())
     assert card["detector"] == "SVM (rbf) on profile"
     assert card["config"]["C"] == 6.37
