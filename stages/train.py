@@ -44,7 +44,6 @@ from stages.training import progress
 from stages.training.alike import check_alike
 from stages.training.doubts import doubts
 from stages.training.feature_fields import fields_read, no_feature
-from stages.training.feature_fields import no_feature
 from stages.training.kept_facts import write_facts
 from stages.training.kept_lineage import kept_lineage, licences
 from stages.training.members import (
