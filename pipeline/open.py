@@ -18,7 +18,6 @@ from pipeline.planning.selection import Selection, Side
 from pipeline.running.run import open_scan
 from pipeline.running.works import view_of
 from pipeline.sentences import counted
-from pipeline.stage import Artifact
 from pipeline.storage.store import Store
 
 
@@ -65,22 +64,6 @@ def open_artifact(file: Path | str, node: str, overrides: list[str] | None = Non
     if made.found is None:
         raise TouchstoneError(f"{node} is not made yet, or stale; `touchstone run {node}` makes it")
     return made.found.path
-def open_artifact(file: Path | str, node: str, overrides: list[str] | None = None) -> Artifact:
-    """The finished artifact of a node. Raises ConfigError if it makes none, TouchstoneError if it is not there."""
-    pipeline = load_pipeline(Path(file), overrides)
-    scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)
-    plan = make_plan(pipeline, Store(pipeline.store), scan, pipeline.select([node]), pins=pins, recorded=True)
-    made = [one for name, one in plan.artifacts.items() if node in (name, pipeline.nodes[name].entry)]
-    if len(made) != 1:
-        names = ", ".join(one.node.name for one in made)
-        raise ConfigError(
-            f"'{node}' stands for {counted(len(made), 'artifact')} ({names}); name one of them"
-            if made
-            else f"'{node}' gives rows, not an artifact"
-        )
-    if made[0].found is None:
-        raise TouchstoneError(f"{node} is not made yet, or not up to date; `touchstone run {node}` makes it")
-    return made[0].found
 
 
 def named_file(text: str) -> FileReference:

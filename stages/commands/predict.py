@@ -81,7 +81,7 @@ def place_of(model: str, file: Path) -> str | Path:
         return model
     from pipeline.open import open_artifact
 
-    return open_artifact(file, model).path
+    return open_artifact(file, model)
 
 
 def _lines(one: Prediction) -> Iterator[str]:

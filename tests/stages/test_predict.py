@@ -322,7 +322,10 @@ def test_a_node_that_has_run_is_a_model(run: Command, project: Project, svm: Pat
     by_folder = run("predict", str(svm), "one.png", "--json", "--no-band")
     by_node = run("predict", "svm", "one.png", "--json", "--no-band", "-f", str(project.file))
     assert by_node.out == by_folder.out
-    assert "'images' gives rows, not an artifact" in run("predict", "images", "one.png", "-f", str(project.file)).err
+    assert (
+        "'images' gives rows, or is a matrix; name one node"
+        in run("predict", "images", "one.png", "-f", str(project.file)).err
+    )
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
