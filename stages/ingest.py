@@ -10,6 +10,7 @@ published detectors have partly learned such facts and not the generator (Gromme
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -23,6 +24,12 @@ CHOOSING, NAMING = "stages.images.readers.choosing", "stages.images.readers.nami
 """Looked up by name, and so outside of all recipes."""
 
 IngestConfig: Any = import_module(CHOOSING).ingest_config()
+
+
+@cache
+def _reader(name: str) -> Any:
+    """The reader of locations that begin with a name and a colon, or of plain paths."""
+    return import_module(CHOOSING).reader_of(name)
 
 
 class Ingest(Stage):
@@ -48,7 +55,8 @@ class Ingest(Stage):
 
     def read(self, config: Any, location: str) -> bytes:
         """Bytes of a row; whatever has no file of its own, such as an array, comes as PPM or PGM."""
-        content: bytes = import_module(CHOOSING).reader_of(location).read(config, location)
+        name = "" if location.startswith("/") else location.partition(":")[0]
+        content: bytes = _reader(name).read(config, location)
         return content
 
     def compute(self, config: Any, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:

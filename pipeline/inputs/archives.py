@@ -121,6 +121,10 @@ def _trouble(path: str | Path, error: Exception) -> str:
             start = file.read(4)
     except OSError as failed:
         return f"cannot be read ({failed.strerror or failed})"
+    if Path(path).with_suffix(".z01").is_file():
+        return (
+            "is the last part of a split zip file; join the parts (zip -s 0 LAST.zip --out WHOLE.zip), name the result"
+        )
     if not start:
         return "is empty (0 bytes), expected a zip file; copy or download it again"
     if start[:2] != b"PK":

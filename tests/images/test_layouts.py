@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from conftest import GoldenDocument
 from pydantic import ValidationError
-from reader_rows import discover, example, picture, plant, record, table, tabulated
+from reader_rows import STAGE, discover, example, picture, plant, record, table, tabulated
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.stage import Batch, Context
 
 
 @pytest.mark.golden("layouts", "layouts.json")
@@ -193,6 +194,22 @@ def test_an_unknown_class_folder_is_found_by_name(tmp_path: Path) -> None:
         discover(tmp_path, folder="a", layout="auto")
     rows = table(tmp_path, folder="a", layout="auto", labels={"2_other": "fake"})
     assert [row["label"] for row in rows] == [0, 1, 1]
+
+
+def test_damaged_and_missing_pieces_are_found_by_name(tmp_path: Path) -> None:
+    path = "stable_diffusion_v_1_4/train/ai/033_sdv4_00152.png"
+    plant(tmp_path / "a", path, "stable_diffusion_v_1_4/train/nature/n01440764_1.JPEG")
+    (tmp_path / "a" / path).write_bytes(b"")
+    found = discover(tmp_path, folder="a", layout="auto")
+    assert any("1 file known to be damaged as published: " + path in note for note in found.notes)
+    context = Context(0, "ingest")
+    contents = [Path(place).read_bytes() for place in found.payload["location"]]
+    STAGE.compute(None, Batch(found.id, reader=lambda row: contents[row]), context)
+    assert context.failures == {0: "the file is empty (0 bytes), expected an image"}
+    (tmp_path / "whole.zip").write_bytes(b"...the last part of a longer archive")
+    (tmp_path / "whole.z01").write_bytes(b"PK")
+    with pytest.raises(SourceError, match=r"whole.zip: is the last part of a split zip file; join the parts"):
+        discover(tmp_path, zip="whole.zip")
 
 
 def test_numbers_never_decide(tmp_path: Path) -> None:

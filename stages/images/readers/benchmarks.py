@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ def datasets() -> Mapping[str, Mapping[str, Any]]:
     return yaml.safe_load(DATASETS.read_text(encoding="utf-8")) if DATASETS.is_file() else {}
 
 
-def benchmark_notes(asked: str, columns: Columns, splits: set[str]) -> list[str]:
-    """Which benchmark it is, and how its counts differ from the known ones.
+def benchmark_notes(asked: str, paths: Sequence[str], columns: Columns, splits: set[str]) -> list[str]:
+    """Which benchmark it is, how its counts differ from the known ones, and which files are known to be damaged.
 
     asked: name of the benchmark, or `auto`: the one whose sets have the names of the domains that were found.
     """
@@ -31,10 +31,14 @@ def benchmark_notes(asked: str, columns: Columns, splits: set[str]) -> list[str]
     found = Counter(domain.partition("/")[0] for domain in domains)
     names = set(found) - splits - {"."}
     if asked in datasets():
-        return _counts(asked, found)
+        return [*_counts(asked, found), *_damaged(asked, paths)]
     fitting = [name for name, entry in datasets().items() if names and names <= set(entry.get("sets", ()))]
     if len(fitting) == 1:
-        return [f"benchmark: {fitting[0]}, by the names of its sets", *_counts(fitting[0], found)]
+        return [
+            f"benchmark: {fitting[0]}, by the names of its sets",
+            *_counts(fitting[0], found),
+            *_damaged(fitting[0], paths),
+        ]
     return [f"benchmark: {' or '.join(fitting)}, which have sets of these names"] if fitting else []
 
 
@@ -57,6 +61,10 @@ def _counts(name: str, found: Mapping[str, int]) -> list[str]:
     return [f"{name}: {text}" for text in told]
 
 
-def known_bad(name: str) -> frozenset[str]:
-    """Ends of the paths of files that are known to be damaged as published."""
-    return frozenset(datasets().get(name, {}).get("damaged", ()))
+def _damaged(name: str, paths: Sequence[str]) -> list[str]:
+    """One sentence on files that are known to be damaged as published."""
+    ends = tuple(f"/{end}" for end in datasets()[name].get("damaged", ()))
+    found = [path for path in paths if f"/{path}".endswith(ends)] if ends else []
+    return (
+        [f"{name}: {counted(len(found), 'file')} known to be damaged as published: {', '.join(found)}"] if found else []
+    )

@@ -37,7 +37,7 @@ def _columns(tree: Tree, config: Any) -> Columns:
 
     columns = columns_of(tree, place)
     assert columns.domain is not None
-    columns.notes += benchmark_notes(config.layout, columns, set(SPLIT_WORDS))
+    columns.notes += benchmark_notes(config.layout, tree.paths, columns, set(SPLIT_WORDS))
     return columns
 
 

@@ -31,9 +31,8 @@ def layouts() -> Mapping[str, Layout]:
     return {name: import_module(module).LAYOUT for name, module in LAYOUTS.items()}
 
 
-def reader_of(location: str) -> Reader:
-    """The reader of a location: its name stands before the first colon, of a plain file there is none."""
-    name = "" if location.startswith("/") else location.partition(":")[0]
+def reader_of(name: str) -> Reader:
+    """The reader of locations `name:...`; of plain paths, or of one that there is not, that of files."""
     return readers()[name if name in READERS else FILES]
 
 

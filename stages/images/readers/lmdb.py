@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import struct
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from pipeline.sentences import counted
 from pipeline.stage import RowError, row_setting
 from stages.images.readers.contract import Columns, Found, Reader, ids_of
 from stages.images.readers.libraries import needed
+from stages.images.readers.opened import Opened
 
 FOLDER = re.compile(r"(?:(?P<category>.+)_)?(?P<split>train|val|test)_lmdb")
 MAGIC, VERSION = 0xBEEFC0DE, 1
@@ -33,10 +33,6 @@ HEXADECIMAL = "0x"
 SETTINGS: dict[str, tuple[Any, Any]] = {
     "first": (int | None, row_setting(None, description="entries at most, in the order of their keys", ge=1)),
 }
-
-_LOCK = threading.Lock()
-_OPEN: dict[tuple[int, str], tuple[tuple[int, int, int], Any]] = {}
-"""(process, real path) -> stat and environment: a process may open a database once."""
 
 
 def check_whole(path: Path) -> None:
@@ -61,29 +57,21 @@ def check_whole(path: Path) -> None:
         )
 
 
-def _environment(path: str) -> Any:
-    """The database of a folder, opened once in this process and again when its file was touched."""
-    data = Path(path) / "data.mdb" if os.path.isdir(path) else Path(path)
-    status = os.stat(data)
-    stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
-    key = (os.getpid(), os.path.realpath(path))
-    with _LOCK:
-        known = _OPEN.get(key)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        if known is not None:
-            known[1].close()
-            del _OPEN[key]
-        library = needed("lmdb", "lsun", "LMDB databases")
-        check_whole(data)
-        try:
-            opened = library.open(
-                path, subdir=data != Path(path), readonly=True, lock=False, readahead=False, max_readers=1024
-            )
-        except library.Error as error:
-            raise SourceError(f"{path}: cannot be opened as an LMDB database ({error})") from error
-        _OPEN[key] = stamp, opened
-        return opened
+def _data_file(path: str) -> str:
+    return f"{path}/data.mdb" if os.path.isdir(path) else path
+
+
+def _opened(path: str) -> Any:
+    library = needed("lmdb", "lsun", "LMDB databases")
+    data = _data_file(path)
+    check_whole(Path(data))
+    try:
+        return library.open(path, subdir=data != path, readonly=True, lock=False, readahead=False, max_readers=1024)
+    except library.Error as error:
+        raise SourceError(f"{path}: cannot be opened as an LMDB database ({error})") from error
+
+
+ENVIRONMENTS = Opened(_opened, most=1024, file=_data_file, close=lambda environment: environment.close())
 
 
 def _shown(key: bytes) -> str:
@@ -106,7 +94,7 @@ def _keys(environment: Any, most: int | None) -> Iterator[str]:
 
 
 def _listed(path: str, most: int | None, scan: Any) -> dict[str, NDArray[Any]]:
-    environment = _environment(path)
+    environment = ENVIRONMENTS.get(path)
     keys = list(_keys(environment, most))
     entries = environment.stat()["entries"]
     if most is None and entries != len(keys):
@@ -116,11 +104,10 @@ def _listed(path: str, most: int | None, scan: Any) -> dict[str, NDArray[Any]]:
 
 
 def _value(path: str, key: str) -> bytes:
-    with _environment(path).begin() as transaction:
-        found = transaction.get(_key(key))
+    found: bytes | None = ENVIRONMENTS.get(path).begin().get(_key(key))
     if found is None:
         raise RowError(f"{path} has no entry {key}")
-    return bytes(found)
+    return found
 
 
 def _databases(place: Path) -> list[Path]:
@@ -163,7 +150,7 @@ def _rows(config: Any, scan: Any) -> Found:
 
 
 def _read(config: Any, location: str) -> bytes:
-    path, _, key = location.removeprefix("lmdb:").rpartition("#")
+    path, _, key = location[len("lmdb:") :].rpartition("#")
     try:
         return _value(path, key)
     except SourceError as error:

@@ -223,7 +223,10 @@ def _groups(
     config: Any, given: Sequence[str] | None, paths: Sequence[str] | None, ids: NDArray[np.void]
 ) -> list[str] | None:
     """Groups as given, and of the other rows as `group_by` says; None where every image is its own."""
-    given = [""] * len(ids) if given is None else given
+    if given is None:
+        if config.group_by == "none":
+            return None
+        given = [""] * len(ids)
     missing = [row for row, group in enumerate(given) if not group]
     if not missing or (len(missing) == len(given) and config.group_by == "none"):
         return None if missing else list(given)

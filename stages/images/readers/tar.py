@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contents import kept_while_same
 from pipeline.errors import ConfigError, SourceError
 from pipeline.inputs.archives import MEMBER_BYTES
 from pipeline.inputs.scan import decoded, encoded
 from pipeline.sentences import counted
 from pipeline.stage import RowError
 from stages.images.readers.contract import Columns, Found, Reader, ids_of
+from stages.images.readers.opened import Opened
 from stages.images.readers.zip import split_member
 
 IMAGES = ("png", "jpg", "jpeg", "webp", "ppm", "pgm")
@@ -123,14 +123,12 @@ class Shard:
         return self.read(posixpath.normpath(one.name).lstrip("/"), TEXT_BYTES).decode("utf-8")
 
 
-@kept_while_same(64)
-def _open(path: Path) -> Shard:
-    return Shard(path)
+SHARDS = Opened(lambda path: Shard(Path(path)))
 
 
 def _listed(path: Path, scan: Any) -> dict[str, NDArray[Any]]:
     """Names, labels, digests and problems of a shard, and how many samples have no image."""
-    shard = _open(path)
+    shard = SHARDS.get(str(path))
     samples = list(shard.samples())
     named = [(posixpath.normpath(image.name).lstrip("/"), one) for one in samples if (image := one.image) is not None]
     names = [name for name, _ in named]
@@ -180,9 +178,11 @@ def _rows(config: Any, scan: Any) -> Found:
 
 
 def _read(config: Any, location: str) -> bytes:
-    path, member = split_member(location, "tar")
+    path, _, member = location[len("tar:") :].partition("!")
+    if path not in SHARDS or "!" in member:
+        path, member = split_member(location, "tar")
     try:
-        return _open(Path(path)).read(member)
+        return SHARDS.get(path).read(member)
     except (RowError, SourceError) as error:
         raise RowError(f"{member} cannot be read from {path}: {error}") from error
 

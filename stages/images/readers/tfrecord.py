@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contents import kept_while_same
 from pipeline.errors import ConfigError, SourceError
 from pipeline.inputs.archives import MEMBER_BYTES
 from pipeline.sentences import counted
@@ -26,6 +25,7 @@ from stages.images.readers import examples
 from stages.images.readers.contract import Columns, Found, Reader, ids_of
 from stages.images.readers.crc32c import crc32c, is_quick, masked
 from stages.images.readers.netpbm import netpbm
+from stages.images.readers.opened import Opened
 
 NAME = re.compile(r"(?P<name>.+?)-r(?P<level>\d\d)(?:-s-\d+-of-\d+)?\.tfrecords?")
 MOST = 16384
@@ -149,9 +149,7 @@ def _netpbm(shape: tuple[int, ...], pixels: memoryview) -> bytes:
     return netpbm(rows.tobytes(), shape[2], shape[1], gray=False)
 
 
-@kept_while_same(64)
-def _open(path: Path) -> RecordFile:
-    return RecordFile(path)
+FILES = Opened(lambda path: RecordFile(Path(path)))
 
 
 def _files(place: Path, level: int | None) -> list[Path]:
@@ -220,7 +218,7 @@ def _labels(place: Path, count: int) -> dict[str, list[str]]:
 
 def _listed(path: Path, scan: Any) -> dict[str, NDArray[Any]]:
     """Offsets, digests and problems of a file."""
-    file = _open(path)
+    file = FILES.get(str(path))
     offsets = file.offsets()
     places = offsets.tolist()
     quick = is_quick()
@@ -238,7 +236,7 @@ def _listed(path: Path, scan: Any) -> dict[str, NDArray[Any]]:
 
 def _read(config: Any, location: str) -> bytes:
     path, _, offset = location.removeprefix("tfrecord:").rpartition("#")
-    return _open(Path(path)).image(int(offset), check=is_quick())
+    return FILES.get(path).image(int(offset), check=is_quick())
 
 
 READER = Reader(
