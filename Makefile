@@ -43,7 +43,7 @@ fuzz_detectors: $(READY)
 NULLS ?= 20
 audit_catalogue: $(READY)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.audit_catalogue $(PLANTERS) $(PHOTOS) \
-	  --at-least --out audit_catalogue
+	  --at-least --out audit_whole
 	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.audit_catalogue $(PLANTERS) $(PHOTOS) \
 	  --nulls $(NULLS) --out audit_nulls
 
