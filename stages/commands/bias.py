@@ -107,9 +107,9 @@ def _groups(place: Path) -> dict[str, str]:
     """Name of an image -> its group, as a table in the folder says."""
     if not (place / TABLE).is_file():
         return {}
-    from stages.images.manifests import read_manifest
+    from stages.images.manifests import read_table
 
-    table = read_manifest(place / TABLE)
+    table = read_table(place / TABLE, (place / TABLE).read_bytes())
     named = zip(table.column("file"), table.column("group"), strict=True)
     return {str(table.root / file): group for file, group in named}
 

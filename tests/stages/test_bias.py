@@ -85,7 +85,7 @@ def test_a_folder_of_both_classes_is_told_by_class_and_group(run: Command, proje
         for number in range(4):
             pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
             (tmp_path / kind / f"{number}.png").write_bytes(packed(pixels))
-    (tmp_path / "real" / "manifest.csv").write_text("file,group\n0.png,a\n1.png,a\n2.png,b\n3.png,b\n")
+    (tmp_path / "real" / "manifest.csv").write_text("file,group,by\n0.png,a,x\n1.png,a,x\n2.png,b,x\n3.png,b,x\n")
     folder = artifact(project, "svm")
     said = run("bias", str(folder), ".", "--json")
     assert said.code == 0, said.err
