@@ -418,7 +418,7 @@ def test_a_reworded_sentence_and_a_line_of_a_registry_compute_nothing(
 ) -> None:
     rows, copy = sources.rows(), Copy(tmp_path / "copy", monkeypatch)
     copy.edit("images/decoding.py", "the header claims {size}", "its header says {size}")
-    copy.edit("ingest.py", "a zip file of images", "an archive")
+    copy.edit("equalize.py", "one of Pillow's filters", "a filter of Pillow")
     copy.edit("__init__.py", "STAGES = {", 'STAGES = {\n    "dream": "stages.dream:Dream",')
     assert sources.run().computed == {}
     assert sources.rows() == rows
