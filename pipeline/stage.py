@@ -343,7 +343,7 @@ class Stage:
     makes: ClassVar[str] = ""  # what the artifact of a fit or reduce is, for inputs that take no other
     page: ClassVar[str] = ""  # the HTML page among its files, for `touchstone report`
     makes_variant: ClassVar[bool] = False  # changes rows on purpose (+E, +P, a mirror image): no step of a plain image
-    moves: ClassVar[tuple[str, ...]] = ()  # checks of an audit that it may move: a declaration of the stage covers them
+    moves: ClassVar[tuple[str, ...]] = ()  # checks of an audit, or groups of them, that a declaration of it covers
     keeps_lineage: ClassVar[bool] = False  # of a fit: each part of its rows has its `lineage`
 
     named_in: str = ""  # set by the engine: the module that the pipeline file names for the stage

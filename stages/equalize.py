@@ -36,7 +36,6 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
-from stages.auditing.vocabulary import HISTORY
 from stages.images.containers import Container
 from stages.images.jpeg_quality import nearest_quality
 
@@ -153,7 +152,7 @@ class Equalize(Stage):
     Config: ClassVar[type[StageConfig]] = EqualizeConfig
     inputs: ClassVar[Mapping[str, Input]] = {"of": Input("rows", description="image files, or rows with an `image`")}
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
-    moves: ClassVar[tuple[str, ...]] = ("size", "aspect", *HISTORY)
+    moves: ClassVar[tuple[str, ...]] = ("size", "aspect", "history")
 
     def schema(self, config: EqualizeConfig, inputs: Mapping[str, Schema]) -> Schema:
         """Raises ValueError where the input has neither files nor images, or its images cannot be cropped so."""

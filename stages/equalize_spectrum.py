@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import PICTURE, Batch, Context, Field, Input, Kind, Schema, Stage, StageConfig, file_setting
-from stages.auditing.vocabulary import PIXELS
 from stages.spectra import equalization_file, spectrum_gain
 
 
@@ -34,7 +33,7 @@ class EqualizeSpectrum(Stage):
     name: ClassVar[str] = "equalize_spectrum"
     kind: ClassVar[Kind] = Kind.MAP
     makes_variant: ClassVar[bool] = True
-    moves: ClassVar[tuple[str, ...]] = PIXELS
+    moves: ClassVar[tuple[str, ...]] = ("pixels",)
     Config: ClassVar[type[StageConfig]] = EqualizeSpectrumConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "of": Input("rows", description="rows with an `image` of the size that was learned from"),

@@ -54,7 +54,6 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
-from stages.auditing.vocabulary import PIXELS
 from stages.images import perturbations
 from stages.images.image_field import image_size
 
@@ -257,7 +256,7 @@ class Perturb(Stage):
     name: ClassVar[str] = "perturb"
     kind: ClassVar[Kind] = Kind.EXPAND
     makes_variant: ClassVar[bool] = True
-    moves: ClassVar[tuple[str, ...]] = PIXELS
+    moves: ClassVar[tuple[str, ...]] = ("pixels",)
     Config: ClassVar[type[StageConfig]] = PerturbConfig
     inputs: ClassVar[Mapping[str, Input]] = {"of": Input("rows", description="rows with an `image`")}
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")

@@ -70,5 +70,8 @@ PIXELS = (
 )
 """Checks that a change of pixels may move."""
 
+GROUPS = {"history": HISTORY, "pixels": PIXELS}
+"""Word by which a stage names several checks at once in `Stage.moves`, so that its code names none of them."""
+
 DIFFERS, EQUAL, CANNOT_TELL, NOT_APPLICABLE = "differs", "equal", "cannot tell", "does not apply"
 FOUND, NONE = "found", "none"

@@ -7,6 +7,7 @@ differs may be the generator's own trace, or content: it is listed to be explain
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -97,8 +98,12 @@ def _shown(artifact: Artifact, given: Given) -> dict[str, Any]:
 
 def moved(evaluations: Sequence[Results]) -> dict[str, tuple[str, ...]]:
     """Topic -> checks that it covers: of a stage in the lineages those that it may move."""
-    steps = (step for results in evaluations for chain in results["steps"].values() for step in chain)
-    return {**OF_TOPICS, **{step["stage"]: tuple(step["moves"]) for step in steps if step.get("moves")}}
+    from stages.auditing.vocabulary import GROUPS
+
+    steps = [step for results in evaluations for chain in results["steps"].values() for step in chain]
+    covered = {step["stage"]: step["moves"] for step in steps if step.get("moves")}
+    checks = {stage: [GROUPS.get(word, (word,)) for word in words] for stage, words in covered.items()}
+    return {**OF_TOPICS, **{stage: tuple(itertools.chain(*found)) for stage, found in checks.items()}}
 
 
 def differences(given: Given) -> Iterator[Difference]:

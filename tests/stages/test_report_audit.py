@@ -27,6 +27,19 @@ STEPS = {
 EVALUATION = {"steps": STEPS, "variants": {}, "rows": [], "model": {"node": "svm"}}
 
 
+def test_a_stage_covers_the_checks_of_the_groups_that_it_names() -> None:
+    steps = {
+        "a": [{**step("equalize", size=16), "moves": ["size", "history"]}],
+        "b": [{**step("perturb"), "moves": ["pixels"]}],
+    }
+    found = audit.moved([{**EVALUATION, "steps": steps}])
+    histories = {check.name for check in CHECKS if check.kind == "H"}
+    assert set(found["equalize"]) == {"size", *histories}
+    assert set(found["perturb"]) == histories | {"bit_depth", "gray_share", "borders", "learned"} | {
+        check.name for check in CHECKS if check.kind == "L"
+    }
+
+
 def artifact(place: Path, **letters: str) -> Artifact:
     """An audit in which checks differ, each speaking for C, H or L."""
     findings = [
