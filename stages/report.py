@@ -78,7 +78,7 @@ class Report(Stage):
         **{name: one for section in sections().values() for name, one in section.inputs.items()},
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "matplotlib", "jinja2", "pillow")
-    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source")
+    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source", "group", "domain")
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
 
     def schema(self, config: ReportConfig, inputs: Mapping[str, Schema]) -> Schema:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dataset import Dataset, Part
-from pipeline.stage import MAP, MAPS, PICTURE, Field, FitContext
+from pipeline.stage import MAP, MAPS, PICTURE, Field, FitContext, Stage
 
 AXES = {2: MAP, 3: MAPS}
 """Axes of the maps of these tests by their number."""
@@ -30,6 +30,13 @@ class MemoryRows(Dataset):
         result.__dict__.update(chosen.__dict__)
         result.values, result.places = self.values, self.places[np.asarray(index)]
         return result
+
+    def seen_by(self, stage: type[Stage]) -> MemoryRows:
+        """The same with the columns alone that a run gives the stage."""
+        table = {name: self.column(name) for name in stage.uses_columns if name in self.columns}
+        found = MemoryRows(self.parts, table, self.values)
+        found.places = self.places
+        return found
 
     def array(self, field: str, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[Any]:
         self._field(field)  # refuses what the parts do not share, as rows in shards do

@@ -82,7 +82,7 @@ def report(folder: Path, evaluations: tuple[Artifact, ...], **settings: Any) -> 
     ctx = context(folder, "report", artifacts={"of": evaluations})
     rows = union(PHOTOS, PROGAN)
     views: dict[str, MemoryRows] = {"images": rows, "spectra": rows, "container": FILES}
-    Report().fit(ReportConfig(**settings), views, ctx)
+    Report().fit(ReportConfig(**settings), {name: view.seen_by(Report) for name, view in views.items()}, ctx)
     page = (ctx.out / "report.html").read_text(encoding="utf-8")
     return page, json.loads((ctx.out / "table.json").read_text()), ctx.facts
 
@@ -92,7 +92,7 @@ def page_of(
 ) -> tuple[str, dict[str, Any]]:
     """Page and facts of a report with some inputs."""
     ctx = context(folder, "report", artifacts={"of": evaluations})
-    Report().fit(ReportConfig(**settings), dict(views), ctx)
+    Report().fit(ReportConfig(**settings), {name: view.seen_by(Report) for name, view in views.items()}, ctx)
     return (ctx.out / "report.html").read_text(encoding="utf-8"), ctx.facts
 
 
