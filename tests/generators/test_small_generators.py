@@ -13,13 +13,15 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.numpy import load_file
 
-from experiments.publish_generators import comparison, raw_of
+from experiments.publish_generators import comparison, halved, raw_of
 from experiments.training_photos import curated, shipped
 from pipeline.declaring.config import load_pipeline
 from stages.generators import weights
 from stages.spectra.profiles import profiles
 from stages.translate import as_float
+from stages.weights import safetensors_file
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -39,6 +41,8 @@ TOLD = {
     "licence",
     "photographs",
     "note",
+    "trained_sha256",
+    "stored_as",
 }
 
 
@@ -138,7 +142,7 @@ def test_regularization_halves_the_distance_of_mean_profiles_and_an_adversary_lo
     raw = card_of(f"{family}-raw")["figures"]
     for variant, most in (("R", 0.5), ("A", 1.0)):
         card = card_of(f"{family}-{variant}")
-        assert card["started_from"]["sha256"] == ENTRIES[f"{family}-raw"]["sha256"]
+        assert card["started_from"]["sha256"] == card_of(f"{family}-raw")["trained_sha256"]
         assert card["profile_distance_before"] == pytest.approx(raw["profile_distance"], rel=0.01)
         assert card["figures"]["profile_distance"] < most * raw["profile_distance"]
         worse = card["figures"]["diversity"] < 0.75 * raw["diversity"] or card["figures"]["swd"] > 1.25 * raw["swd"]
@@ -174,7 +178,8 @@ def test_a_finetuned_one_is_compared_with_the_raw_one_it_started_from(
 
     assert found(hashlib.sha256(b"store").hexdigest()) == {"swd": 1.0}
     assert found(hashlib.sha256(b"out").hexdigest()) == {"swd": 2.0}
-    assert found(ENTRIES["progan-raw"]["sha256"]) == card_of("progan-raw")["figures"]
+    for digest in (ENTRIES["progan-raw"]["sha256"], card_of("progan-raw")["trained_sha256"]):
+        assert found(digest) == card_of("progan-raw")["figures"]
     with pytest.raises(SystemExit, match=r"finetuned from 0{16}\.\.\., which is neither trained nor shipped"):
         found("0" * 64)
 
@@ -226,3 +231,15 @@ def test_the_pipeline_of_the_small_generators_is_valid() -> None:
     pipeline = load_pipeline(ROOT / "experiments" / "generators.yaml")
     assert {name.replace("_", "-") for name in pipeline.nodes} >= set(NAMES)
     assert len(pipeline.nodes) == 2 + 12
+
+
+def test_what_is_published_is_rounded_to_half_precision_and_described_alike(tmp_path: Path) -> None:
+    values = np.array([1.0001, -3.14159, 2.0**-15], np.float32)
+    path = tmp_path / "generator.safetensors"
+    path.write_bytes(safetensors_file.pack({"x": values}, {"family": "f"}))
+    (tmp_path / "half.safetensors").write_bytes(halved(path))
+    assert load_file(tmp_path / "half.safetensors")["x"].tolist() == [1.0, -3.140625, 2.0**-15]
+    assert safetensors_file.read_header(tmp_path / "half.safetensors")[0] == {"family": "f"}
+    path.write_bytes(safetensors_file.pack({"x": values * 1e6}, {}))
+    with pytest.raises(SystemExit, match="x has values beyond float16; it cannot be stored in half precision"):
+        halved(path)
