@@ -90,7 +90,8 @@ def raw_of(card: Mapping[str, Any], family: str, found: Mapping[str, Path], out:
 def halved(path: Path) -> bytes:
     """The file with float16 values, half as large; raises SystemExit where one is out of their range."""
     about, _ = safetensors_file.read_header(path)
-    tensors = {name: values.astype(np.float16) for name, values in load_file(path).items()}
+    with np.errstate(over="ignore"):  # it becomes infinite, which is refused below
+        tensors = {name: values.astype(np.float16) for name, values in load_file(path).items()}
     for name, values in tensors.items():
         if not np.isfinite(values).all():
             raise SystemExit(f"{path}: {name} has values beyond float16; it cannot be stored in half precision")
