@@ -5,6 +5,7 @@ It is a module of its own name so that it starts whatever lies in a user's folde
 the script again, and with it this file, before they touch the engine.
 """
 
+import gc
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stages.predict import Model
+
+COLLECTED_AFTER = (50_000, 20, 100)
+"""Objects, and passes, after which the command looks for unreachable ones; Python's own are (700, 10, 10)."""
 
 
 def _load_engine() -> None:
@@ -37,6 +41,7 @@ def load(model: str | Path, **options: Any) -> "Model":
 
 def main() -> None:
     """Run the command."""
+    gc.set_threshold(*COLLECTED_AFTER)  # what the imports make stays: to look through it ten times is a tenth of a start
     from pipeline.cli import main as command
 
     command()

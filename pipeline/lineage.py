@@ -30,7 +30,7 @@ Key = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 class Kept(BaseModel):
     """Part of a card: entries that this version does not know are ignored."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
 
 
 class KeptFile(Kept):

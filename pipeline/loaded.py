@@ -166,7 +166,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 def _functions(found: Any, name: str) -> Iterator[tuple[str, CodeType]]:
     """Code of a function, or of the methods of a class as they stand now, with their names."""
     if isinstance(found, type):
-        for label, inner in vars(found).items():
+        for label, inner in list(vars(found).items()):  # to look at a deferred model of pydantic makes it
             for one in (inner, getattr(inner, "fget", None), getattr(inner, "wrapped", None)):
                 plain = getattr(one, "__func__", one)
                 if inspect.isfunction(plain) and not _generated(plain):

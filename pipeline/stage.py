@@ -149,7 +149,7 @@ CONTENT = "content"
 class StageConfig(BaseModel):
     """Base of all stage configs: frozen, unknown keys rejected, no silent conversion of types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, defer_build=True)
 
 
 def row_setting(default: Any = ..., *, description: str, **more: Any) -> Any:

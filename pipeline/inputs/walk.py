@@ -170,21 +170,40 @@ class Walk:
                 self.found.results.append(folder.rstrip("/"))
 
     def _enter(self, folder: str) -> set[str]:
-        """Take the files of a folder and note its folders as pending; returns its entries of MARKS."""
+        """Take the files of a folder and note its folders as pending; returns its entries of MARKS.
+
+        Nearly all entries are regular files named like images: what the loop does for them is little beside `stat`.
+        """
         found, suffixes, marks = self.found, self.suffixes, set()
-        with os.scandir(self.root / folder) as entries:
-            for entry in entries:
-                name = entry.name
-                lower = name.lower()
-                if name[0] == "." or lower in SYSTEM:
-                    found.hidden.append(folder + name)
-                elif lower.endswith(suffixes):
-                    self._file(entry, folder + name)
-                    continue
-                else:
-                    self._other(entry, folder + name)
-                if name in MARKS:
-                    marks.add(name)
+        add_path, add_stats = found.paths.append, found.stats.extend
+        place = f"{self.root}/{folder}"
+        opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY)  # entries are then asked for by name, not by path
+        try:
+            with os.scandir(opened) as entries:
+                for entry in entries:
+                    name = entry.name
+                    lower = name.lower()
+                    if lower.endswith(suffixes) and name[0] != "." and lower not in SYSTEM:
+                        try:
+                            status = entry.stat(follow_symlinks=False)
+                            if stat.S_ISREG(status.st_mode):
+                                add_path(folder + name)
+                                add_stats(four(status))
+                            else:
+                                self._odd_file(status, folder + name, place + name)
+                        except FileNotFoundError:
+                            found.reject(folder + name, MISSING)
+                        except OSError as error:
+                            found.reject(folder + name, reason_of(error))
+                        continue
+                    if name[0] == "." or lower in SYSTEM:
+                        found.hidden.append(folder + name)
+                    else:
+                        self._other(entry, folder + name, place + name)
+                    if name in MARKS:
+                        marks.add(name)
+        finally:
+            os.close(opened)
         return marks
 
     def _holds_results(self, folder: str, marks: set[str]) -> bool:
@@ -194,35 +213,30 @@ class Walk:
             raise ConfigError(f"{self.root}: is a store of results, which are no source; name a folder of images")
         return store or (CARD in marks and folder != "")
 
-    def _file(self, entry: os.DirEntry[str], path: str) -> None:
-        try:
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISLNK(status.st_mode):
-                target = os.path.realpath(entry.path)
-                if within(target, self.results):
-                    self.found.results.append(path)
-                    return
-                if not self.follow_links and not within(target, [self.real]):
-                    raise _outside_error(self.root, path)
-                status = entry.stat()
-            if stat.S_ISREG(status.st_mode):
-                self.found.add(path, status)
-            else:
-                self.found.reject(path, _not_a_file(status))
-        except FileNotFoundError:
-            self.found.reject(path, MISSING)
-        except OSError as error:
-            self.found.reject(path, reason_of(error))
+    def _odd_file(self, status: os.stat_result, path: str, place: str) -> None:
+        """What is named like an image and is no regular file: a link to one, or something else."""
+        if stat.S_ISLNK(status.st_mode):
+            target = os.path.realpath(place)
+            if within(target, self.results):
+                self.found.results.append(path)
+                return
+            if not self.follow_links and not within(target, [self.real]):
+                raise _outside_error(self.root, path)
+            status = os.stat(place)
+        if stat.S_ISREG(status.st_mode):
+            self.found.add(path, status)
+        else:
+            self.found.reject(path, _not_a_file(status))
 
-    def _other(self, entry: os.DirEntry[str], path: str) -> None:
+    def _other(self, entry: os.DirEntry[str], path: str, place: str) -> None:
         """What is not named like an image: a folder, a link to one, or a file to pass over."""
         if entry.is_dir(follow_symlinks=False):
             if f"{self.real}/{path}" in self.results:
                 self.found.results.append(path)
             else:
                 self.pending.append(path + "/")
-        elif entry.is_symlink() and os.path.isdir(entry.path):
-            self._linked_folder(os.path.realpath(entry.path), path)
+        elif entry.is_symlink() and os.path.isdir(place):
+            self._linked_folder(os.path.realpath(place), path)
         else:
             self.found.ignored += 1
 

@@ -14,9 +14,10 @@ import ast
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline import loaded
 from pipeline.contents import kept_while_same
@@ -24,10 +25,16 @@ from pipeline.declaring.user_code import refuse_hidden, refuse_unseen
 from pipeline.errors import StageError
 from pipeline.importing import VALUES, is_installed, is_own, user_folders
 from pipeline.module_paths import compiled_path, import_folders, is_followed, parents, source_path, submodules
+from pipeline.planning import source_facts, wording
 from pipeline.planning.wording import counted_fields, is_apart, nodes, without_words
 
 REGISTRIES = frozenset(VALUES)
 """Packages whose `__init__` lists what there is: adding an entry must not change what the others compute."""
+
+READERS: Any = (sys.modules[__name__], wording)
+"""Modules that say what a source means: what is kept of sources holds for these."""
+
+Result = TypeVar("Result")
 
 BODIES = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef})
 """Statements that may begin with a docstring."""
@@ -54,7 +61,7 @@ def closure(modules: tuple[str, ...], declared: bool = False) -> dict[str, str]:
             waiting += parents(name)
         if path is None or is_apart(name, path) or not (top in named or top in REGISTRIES or _is_users(path)):
             continue
-        digest, imported, _ = _facts_of_file(path, name)
+        digest, imported = _facts_of_file(path, name)
         _check_loaded(name, digest)
         found[name] = digest
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
@@ -129,13 +136,14 @@ def changed_definition(module: str, digest: str) -> str:
     path, source = source_path(module), loaded.source_of(module)
     if path is None or source is None:
         return f"the source of {module}"
-    now, before = _facts_of_file(path, module), _facts(source, module)
-    if digest not in (now[0], before[0]) or now[0] == before[0]:
+    marks = (_facts_of_file(path, module)[0], _facts(source, module)[0])
+    if digest not in marks or marks[0] == marks[1]:
         return f"the source of {module}"
+    now, before = _definitions(path.read_bytes(), module), _definitions(source, module)
     different = [
         (line, name)
-        for name, (mark, line) in {**before[2], **now[2]}.items()
-        if before[2].get(name, ("",))[0] != now[2].get(name, ("",))[0] or before[2].get(name) is None
+        for name, (mark, line) in {**before, **now}.items()
+        if before.get(name, ("",))[0] != now.get(name, ("",))[0] or before.get(name) is None
     ]
     line, name = min(different, default=(0, ""))
     return f"the source of {module} ({name}, line {line})" if name else f"the source of {module}"
@@ -144,32 +152,50 @@ def changed_definition(module: str, digest: str) -> str:
 def functions(module: str) -> dict[str, tuple[str, int]]:
     """Top-level definition -> (digest, line), so that `explain` can name the one that changed."""
     path = source_path(module)
-    return {} if path is None else _facts_of_file(path, module)[2]
+    return {} if path is None else _read(path, module, _definitions)
 
 
-Facts = tuple[str, tuple[str, ...], dict[str, tuple[str, int]]]
-"""Digest of a source, the modules that it imports, and its top-level definitions."""
+def use_facts_of(store: Path, learn: bool = False) -> None:
+    """Take what earlier runs have found out about sources from a store; with `learn`, add what this process did."""
+    reader = b"".join(loaded.source_of(module.__name__) or Path(module.__file__).read_bytes() for module in READERS)
+    (source_facts.save if learn else source_facts.load)(store, reader)
 
 
 @kept_while_same(None)
-def _facts_of_file(path: Path, name: str) -> Facts:
+def _facts_of_file(path: Path, name: str) -> source_facts.Fact:
+    return _read(path, name, _facts)
+
+
+def _read(path: Path, name: str, understand: Callable[[bytes, str], Result]) -> Result:
     try:
-        return _facts(path.read_bytes(), name)
+        return understand(path.read_bytes(), name)
     except (SyntaxError, ValueError) as error:
         raise StageError(f"{path}:{getattr(error, 'lineno', None) or 1} is no valid Python: {error}") from None
 
 
 @cache
-def _facts(source: bytes, name: str) -> Facts:
-    """Facts of a module's source text."""
-    tree = without_words(ast.parse(source, name), name)
-    definitions: dict[str, tuple[str, int]] = {}
-    whole = hashlib.sha256()
-    for statement in _without_texts(tree.body):
-        digest = hashlib.sha256(serialize(statement).encode()).hexdigest()[:32]
-        whole.update(bytes.fromhex(digest))
-        definitions[_label(statement)] = (digest, statement.lineno)
-    return whole.hexdigest()[:32], tuple(sorted(_imports(tree))), definitions
+def _facts(source: bytes, name: str) -> source_facts.Fact:
+    """Digest of a module's source text, and what it imports."""
+    mark = source_facts.mark(source, name)
+    found = source_facts.recall(mark)
+    if found is None:
+        tree = without_words(ast.parse(source, name), name)
+        whole = hashlib.sha256()
+        for statement in _without_texts(tree.body):
+            whole.update(_digest(statement))
+        found = whole.hexdigest()[:32], tuple(sorted(_imports(tree)))
+        source_facts.learn(mark, found)
+    return found
+
+
+def _definitions(source: bytes, name: str) -> dict[str, tuple[str, int]]:
+    """Top-level definitions of a source text -> digest and line."""
+    statements = _without_texts(without_words(ast.parse(source, name), name).body)
+    return {_label(statement): (_digest(statement).hex(), statement.lineno) for statement in statements}
+
+
+def _digest(statement: ast.stmt) -> bytes:
+    return hashlib.sha256(serialize(statement).encode()).digest()[:16]
 
 
 def _label(statement: ast.stmt) -> str:

@@ -19,6 +19,7 @@ from pipeline.contents import NAMED, NamedFiles
 from pipeline.declaring.config import Node, Pipeline
 from pipeline.digests import digest
 from pipeline.errors import ConfigError, SourceError, TouchstoneError
+from pipeline.planning.closure import use_facts_of
 from pipeline.planning.descent import review
 from pipeline.planning.expand import Made, expanded
 from pipeline.planning.pins import Pin
@@ -61,6 +62,7 @@ def make_plan(
     the plan is that of the last run (`run` tries such rows again); with `allowed`, those of the nodes that have no more
     of them than `max_failed_rows`, so that what a run has left is complete.
     """
+    use_facts_of(store.root)
     plan = Plan(pipeline, store, aliases=store.aliases())
     planner = _Planner(plan, scan, failed or {}, pins or {}, recorded, allowed)
     for node in pipeline.nodes.values():

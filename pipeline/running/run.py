@@ -19,6 +19,7 @@ from pipeline import atomic, ids
 from pipeline.declaring.config import Pipeline
 from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.planning import wanted
+from pipeline.planning.closure import use_facts_of
 from pipeline.planning.descent import remember, suspects
 from pipeline.planning.pins import PINS, read_pins
 from pipeline.planning.plan import make_plan
@@ -182,6 +183,7 @@ class _Run:
                 if self.record is None:  # nothing is entered in the store before the plan has proved possible
                     self.record = self.store.start_run(used_directories(plan))
                     self._clean()
+                    use_facts_of(self.store.root, learn=True)
                 repaired = self._quarantine(plan)
                 if repaired:
                     plan = make_plan(self.pipeline, self.store, self.scan, self.wanted, self.failed, self._pins())

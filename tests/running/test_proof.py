@@ -142,6 +142,8 @@ EARLIER = """
 import functools
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict
+
 LIMIT = 3
 NAMES = ("a", "b")
 
@@ -153,6 +155,11 @@ def plain(x):
 @functools.lru_cache
 def kept(x):
     return x * 2
+
+
+class Deferred(BaseModel):
+    model_config = ConfigDict(defer_build=True)  # is made when it is first looked at
+    size: int = 1
 
 
 @dataclass
