@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -60,12 +62,28 @@ def registered() -> dict[str, str]:
 @cache
 def _refuse_nested_files(model: type[BaseModel]) -> None:
     """A file setting counts by content only at the top of a stage's config; deeper ones would count for nothing."""
-    for definition in model.model_json_schema().get("$defs", {}).values():
-        for name, facts in definition.get("properties", {}).items():
-            if facts.get("recipe") == "content":
+    seen, waiting = {model}, list(_inner_models(model))
+    while waiting:
+        inner = waiting.pop()
+        if inner in seen:
+            continue
+        seen.add(inner)
+        waiting += _inner_models(inner)
+        for name, info in inner.model_fields.items():
+            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("recipe") == "content":
                 raise ValueError(
                     f"has the file setting '{name}' inside another model; move it to the top of its config"
                 )
+
+
+def _inner_models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Models that the settings of a model are made of, wherever they stand in their types."""
+    waiting: list[Any] = [info.annotation for info in model.model_fields.values()]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, type) and not get_args(one) and issubclass(one, BaseModel):
+            yield one
+        waiting += get_args(one)
 
 
 def modules_of(stage: Stage) -> tuple[str, ...]:
