@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from stages.predict import Model
 
 COLLECTED_AFTER = (50_000, 20, 100)
-"""Objects, and passes, after which the command looks for unreachable ones; Python's own are (700, 10, 10)."""
+"""Objects, and passes, after which the command looks for unreachable ones; Python's own are (700, 10, 10), which looks
+ten times through what the imports make and keep, a tenth of a start."""
 
 
 def _load_engine() -> None:
@@ -41,7 +42,7 @@ def load(model: str | Path, **options: Any) -> "Model":
 
 def main() -> None:
     """Run the command."""
-    gc.set_threshold(*COLLECTED_AFTER)  # what the imports make stays: to look through it ten times is a tenth of a start
+    gc.set_threshold(*COLLECTED_AFTER)
     from pipeline.cli import main as command
 
     command()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -479,15 +478,9 @@ class _Planner:
         for name in sorted({*node.stage.uses_columns, "split"}):
             column = getattr(table, name)
             if name in ("domain", "source"):
-                known = np.array([_word_digest(word) for word in self.plan.names.words] or [b""], dtype="S16")
-                column = known.astype("V16")[column]
+                column = self.plan.names.digests()[column]
             columns[name] = column
         return selection.sides[0].branch.chain, rows_digest(table.id, columns)
-
-
-@cache
-def _word_digest(word: str) -> bytes:
-    return digest("word", word)
 
 
 def _with_content(branch: Branch) -> Schema:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,15 @@ class Names:
             self.numbers[word] = len(self.words)
             self.words.append(word)
         return self.numbers[word]
+
+    def digests(self) -> NDArray[np.void]:
+        """(n,) V16: what a word is in a digest of rows, since its number is an accident."""
+        return np.array([_digest_of(word) for word in self.words] or [b""], dtype="S16").astype("V16")
+
+
+@cache
+def _digest_of(word: str) -> bytes:
+    return digest("word", word)
 
 
 @dataclass(frozen=True)

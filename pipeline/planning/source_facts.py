@@ -1,8 +1,8 @@
 """What was found out about sources, kept in the store by content: no run parses a source that an earlier one has.
 
-One JSON file under a checksum, replaced atomically. Its entries hold for the code that reads syntax trees alone, so a
-digest of that code stands in its head. Whatever is wrong with the file (cut off, changed, of another version), it counts
-as empty, and deleting it costs a second.
+One JSON file under a checksum, replaced atomically. Its entries hold for one version of the code that reads syntax
+trees, so a digest of that code stands in its head. Whatever is wrong with the file (cut off, changed, of another
+version), it counts as empty, and deleting it costs a second.
 """
 
 from __future__ import annotations
