@@ -21,11 +21,12 @@ MOST_PIXELS = 100_000_000
 class Row:
     """One image.
 
-    name      as the user is told, without the class; file: whether that is the name of a file
+    name      as the user is told, without the class; file: whether it is a file, or an entry of one
     problem   why it cannot be read; "": it can
     coding    facts of its file; None for arrays, which have none
     picture   of its pixels; None where they are not known
     group     rows of one contributor; split, domain: "" where not known
+    named     whether whoever made the file named it: entries of a table or a database have keys
     """
 
     name: str
@@ -36,6 +37,7 @@ class Row:
     group: str = ""
     split: str = ""
     domain: str = ""
+    named: bool = True
 
 
 def of_content(content: bytes, max_pixels: int = MOST_PIXELS) -> tuple[Coding, Picture]:

@@ -131,7 +131,7 @@ class Columns:
     def names(self) -> Iterator[Column]:
         """Forms of file names, and files that cannot be read."""
         rows, facts = self.rows.rows, self.classes.facts
-        files = strata([0 if row.file else None for row in rows])
+        files = strata([0 if row.file and row.named else None for row in rows])
         stems, suffixes = zip(*(os.path.splitext(os.path.basename(row.name)) for row in rows), strict=True)
         forms = [form(stem) for stem in stems]
         yield from facts("file_name", forms, files, "C", "form {}")
@@ -143,7 +143,8 @@ class Columns:
         ]
         yield self.classes.fact("file_name", "suffix of another format", foreign, files, "C")
         broken = [bool(row.problem) for row in rows]
-        yield self.classes.fact("unreadable", "unreadable", broken, files, "C")
+        stored = strata([0 if row.file else None for row in rows])
+        yield self.classes.fact("unreadable", "unreadable", broken, stored, "C")
 
     def traces(self) -> Iterator[Column]:
         """Statistics of pixels and the facts that rest on them."""

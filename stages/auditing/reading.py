@@ -1,33 +1,40 @@
-"""The rows of an audit from a folder, a zip file or a manifest, read as `ingest` reads them; each file on its own.
+"""The rows of an audit from any source that `ingest` reads, by its readers; each file on its own.
 
-A `manifest.csv` inside the folder, or inside or beside the zip file, gives groups, domains and splits. One broken file
-never stops the others: it is a row with a problem.
+A `manifest.csv` inside a folder, or inside or beside an archive, gives groups, domains and splits. One broken file never
+stops the others: it is a row with a problem.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import ConfigError
-from pipeline.inputs.archives import Archive
+from pipeline.errors import ConfigError, StageError
 from pipeline.inputs.scan import Scan
 from pipeline.sentences import counted
-from pipeline.spelling import spellings
+from pipeline.spelling import normalized, spellings
 from pipeline.stage import Context, RowError
 from stages.auditing.examined import MOST_PIXELS, Row, of_content
 from stages.images.manifests import Manifest, read_manifest, read_table
+from stages.images.readers.choosing import kind_of, readers
+from stages.images.readers.naming import class_table, source_rows
 from stages.ingest import Ingest, IngestConfig
 
 TABLE = "manifest.csv"
-LIST_SUFFIXES = (".csv", ".yaml", ".yml")
+ANOTHER = "zip"
+"""Reader of files whose endings no reader knows."""
+
 PORTION = 32
 WORTH_A_PROCESS = 300
 """Files below which one process reads them all."""
+
+COLUMNS = ("split", "group", "domain")
+PLACES = "a folder of images, a zip or tar file, a Parquet file, an LMDB database or a manifest"
 
 
 @dataclass
@@ -41,26 +48,38 @@ class Source:
 
 
 def source(path: Path) -> Source:
-    """The images of a folder, a zip file or a manifest. Raises ConfigError or SourceError where it is none of them."""
+    """The images of a place that a reader knows. Raises ConfigError or SourceError where it is none."""
     place = path.absolute()
-    kind = "manifest" if path.suffix.lower() in LIST_SUFFIXES else "folder" if path.is_dir() else "zip"
     if not path.exists():
-        raise ConfigError(f"{path}: does not exist, expected a folder of images, a zip file or a manifest")
-    config = IngestConfig.model_validate({kind: str(place)})
-    found = Ingest().discover(config, Scan(place.parent, None))
-    start = {"folder": f"{place}/", "zip": f"zip:{place}!"}.get(kind, "")
+        raise ConfigError(f"{path}: does not exist, expected {PLACES}")
+    kind = kind_of(place) or ANOTHER
+    reader = readers()[kind]
+    links = {"follow_links": True} if "follow_links" in reader.settings else {}
+    config = IngestConfig.model_validate({kind: str(place), **links})
+    scan = Scan(place.parent, None)
+    listed = reader.rows(config, scan)
+    words, listed.columns.label = listed.columns.label, None
+    found = source_rows(config, listed, scan)
     locations = [str(one) for one in found.payload["location"]]
-    names = [one.removeprefix(start) for one in locations]
-    if kind == "manifest":
-        root = read_manifest(place).root
-        names = [one.removeprefix(f"{root}/") for one in locations]
+    root = read_manifest(place).root if kind == "manifest" else place
+    names = [one.removeprefix(f"{kind}:").removeprefix(str(root))[1:] for one in locations]
     columns = (_given(column, len(names)) for column in (found.group, found.split, found.domain))
     rows = [
-        Row(name, True, found.problems.get(number, ""), group=group, split=split, domain=domain)
+        Row(name, True, found.problems.get(number, ""), group=group, split=split, domain=domain, named=reader.paths)
         for number, (name, group, split, domain) in enumerate(zip(names, *columns, strict=True))
     ]
-    made = Source(config, rows, locations, list(found.notes))
-    return made if kind == "manifest" else _described(made, place, kind)
+    made = Source(config, rows, locations, [*found.notes, *_of_both_classes(words or ())])
+    return made if kind == "manifest" else _described(made, place)
+
+
+def _of_both_classes(words: Sequence[str]) -> list[str]:
+    """A note on labels that part the rows of one class."""
+    table = class_table({})
+    classes = [table.get(normalized(word).lower(), "") for word in words]
+    if len(set(classes) - {""}) < 2:
+        return []
+    counts = " and ".join(f"{classes.count(name):,} {name}" for name in ("real", "fake"))
+    return [f"its labels call {counts}, and all of them count as one class here; part them to compare them"]
 
 
 def _given(column: object, count: int) -> list[str]:
@@ -69,40 +88,51 @@ def _given(column: object, count: int) -> list[str]:
     return ["" if one.startswith("id:") else one for one in given]
 
 
-def _described(found: Source, place: Path, kind: str) -> Source:
+def _described(found: Source, place: Path) -> Source:
     """The source with what a table inside or beside it says of its rows."""
-    table = _table(place, kind)
+    table = table_of(place)
     if table is None:
         return found
-    files = spellings(table.column("file"))
-    known = {files[file]: number for number, file in enumerate(table.column("file"))}
-    columns = {name: (table.column(name), spellings(table.column(name))) for name in ("split", "group", "domain")}
-    names = spellings([row.name for row in found.rows])
-    rows, missed = [], 0
-    for row in found.rows:
-        number = known.get(names[row.name], known.get(PurePosixPath(names[row.name]).name))
-        missed += number is None
-        if number is not None:
-            values: dict[str, Any] = {name: normal[column[number]] for name, (column, normal) in columns.items()}
-            row = replace(row, **values)
-        rows.append(row)
+    said = described(table, [row.name for row in found.rows])
+    rows = [replace(row, **(more or {})) for row, more in zip(found.rows, said, strict=True)]
+    missed = said.count(None)
     notes = [*found.notes, *(f"{table.path}: {note}" for note in table.notes)]
     if missed:
         notes.append(f"{table.path}: says nothing of {counted(missed, 'image')}, which are rows by themselves")
     return replace(found, rows=rows, notes=notes)
 
 
-def _table(place: Path, kind: str) -> Manifest | None:
-    """The table inside a folder, or inside or beside a zip file; columns that no manifest has are passed over."""
-    if kind == "folder":
+def described(table: Manifest, names: Sequence[str]) -> list[dict[str, Any] | None]:
+    """What a table says of images by `COLUMNS`, whatever the spelling; None: nothing.
+
+    names: with the folders below the place that the table describes.
+    """
+    files = spellings(table.column("file"))
+    known = {files[file]: number for number, file in enumerate(table.column("file"))}
+    columns = {name: (table.column(name), spellings(table.column(name))) for name in COLUMNS}
+    spelled = spellings(names)
+    numbers = [known.get(spelled[name], known.get(PurePosixPath(spelled[name]).name)) for name in names]
+    return [
+        None if number is None else {name: normal[column[number]] for name, (column, normal) in columns.items()}
+        for number in numbers
+    ]
+
+
+def table_of(place: Path) -> Manifest | None:
+    """The table inside a folder, or inside or beside a file that holds images; columns that no manifest has are passed
+    over.
+
+    Raises ConfigError for one that cannot be read.
+    """
+    if place.is_dir():
         inside = place / TABLE
         return read_table(inside, inside.read_bytes()) if inside.is_file() else None
-    archive = Archive(place)
-    if TABLE in archive.members:
-        try:
-            return read_table(place / TABLE, archive.read(TABLE))
-        except RowError as error:
-            raise ConfigError(f"{place}: {TABLE} {error}") from error
+    try:
+        content = readers()[kind_of(place) or ANOTHER].member(place, TABLE)
+    except RowError as error:
+        raise ConfigError(f"{place}: {TABLE} {error}") from error
+    if content is not None:
+        return read_table(place / TABLE, content)
     beside = next((one for one in (place.with_suffix(".csv"), place.parent / TABLE) if one.is_file()), None)
     return None if beside is None else read_table(beside, beside.read_bytes())
 
@@ -132,7 +162,10 @@ def _results(jobs: list[Job], workers: int) -> Iterator[list[dict[str, Any]]]:
         yield from map(read, jobs)
         return
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        yield from pool.map(read, jobs)
+        try:
+            yield from pool.map(read, jobs)
+        except BrokenProcessPool:
+            raise StageError("a process that reads files was ended; --workers 1 reads them in this one") from None
 
 
 def read(job: Job) -> list[dict[str, Any]]:

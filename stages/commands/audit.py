@@ -9,7 +9,7 @@ import typer
 
 from pipeline.commands.options import Json, give, note, say, verb
 
-IMAGES = "a folder of images, a zip file, or a manifest (CSV or YAML)"
+IMAGES = "a folder of images, a zip, tar or Parquet file (or a folder of these), an LMDB database, or a manifest"
 
 
 @verb(
@@ -31,7 +31,7 @@ def audit(
 ) -> None:
     """Compare two sets of images by containers, traces in pixels, duplicates and a learned test.
 
-    A manifest.csv inside a folder, or inside or beside a zip file, gives groups, domains and splits (columns file,
+    A manifest.csv inside a folder, or inside or beside an archive, gives groups, domains and splits (columns file,
     group, domain, split): without groups, contributors look like biases. Exit code 1 as --fail-on says.
     """
     from stages.auditing import telling

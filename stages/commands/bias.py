@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 CLASSES = ("real", "fake")
 """By label."""
-TABLE = "manifest.csv"
 
 
 @verb(
@@ -92,26 +91,26 @@ def _images(places: tuple[Path, Path], count: int, notes: list[str]) -> tuple[li
     images, groups = [], []
     for label, place in enumerate(places):
         found = files([place], notes)
-        known = _groups(place)
-        if not known:
-            notes.append(f"{place}: no {TABLE} names groups, so that the intervals take images for independent")
+        known = _groups(place, found)
+        if not any(known):
+            notes.append(f"{place}: no manifest.csv names groups, so that the intervals take images for independent")
         chosen = sorted(range(len(found)), key=lambda number: _rank(found[number].name))
         for number in sorted(chosen[:count]):
             one = found[number]
             images.append((label, one))
-            groups.append(known.get(one.name) or f"{CLASSES[label]}/{one.name}")
+            groups.append(known[number] or f"{CLASSES[label]}/{one.name}")
     return images, groups
 
 
-def _groups(place: Path) -> dict[str, str]:
-    """Name of an image -> its group, as a table in the folder says."""
-    if not (place / TABLE).is_file():
-        return {}
-    from stages.images.manifests import read_table
+def _groups(place: Path, found: Sequence[ImageFile]) -> list[str]:
+    """The group of each image, as a table inside or beside a folder or zip file says; "" where none says anything."""
+    from stages.auditing.reading import described, table_of
 
-    table = read_table(place / TABLE, (place / TABLE).read_bytes())
-    named = zip(table.column("file"), table.column("group"), strict=True)
-    return {str(table.root / file): group for file, group in named}
+    table = table_of(place)
+    if table is None:
+        return [""] * len(found)
+    names = [one.member or one.name.removeprefix(f"{place}/") for one in found]
+    return [(said or {}).get("group", "") for said in described(table, names)]
 
 
 def _rank(name: str) -> bytes:

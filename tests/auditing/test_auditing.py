@@ -301,7 +301,7 @@ def test_the_command_says_it_and_fails_on_request(touchstone: Command, tmp_path:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("nowhere", "real"), "nowhere: does not exist, expected a folder of images, a zip file or a manifest"),
+        (("nowhere", "real"), "nowhere: does not exist, expected a folder of images, a zip or tar file,"),
         (("empty", "real"), "found no image; expected files ending in"),
         (("note.txt", "real"), "expected a zip file"),
     ],

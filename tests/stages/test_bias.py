@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,12 @@ def test_a_folder_of_both_classes_is_told_by_class_and_group(run: Command, proje
     half = t.ppf(0.975, 1) * np.sqrt(2 * (sums[0] ** 2 + sums[1] ** 2)) / 4
     ends = np.clip([moved.mean() - half, moved.mean() + half], -1, 1)
     assert blur["real"]["interval"] == pytest.approx(ends.tolist(), abs=1e-6)
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        for one in (tmp_path / "real").iterdir():
+            archive.write(one, one.name if one.suffix == ".csv" else f"deep/{one.name}")
+    packed = run("bias", str(folder), "packed.zip", "fake", "--json").facts()
+    assert packed["groups"] == {"real": 2, "fake": 4}
+    assert [one["real"] for one in packed["changes"]] == [one["real"] for one in found["changes"]]
     text = run("bias", str(folder), "real", "fake")
     assert text.out.splitlines()[-1].startswith("the band decides ")
     assert len(text.out.splitlines()) == len(DISTURBANCES) + 1

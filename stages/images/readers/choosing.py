@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import create_model, field_validator, model_validator
 
+from pipeline.inputs.walk import left_out
 from pipeline.sentences import nearest
 from pipeline.stage import SPLITS, StageConfig, row_setting
 from stages import LAYOUTS, READERS
@@ -34,6 +37,28 @@ def layouts() -> Mapping[str, Layout]:
 def reader_of(name: str) -> Reader:
     """The reader of locations `name:...`; of plain paths, or of one that there is not, that of files."""
     return readers()[name if name in READERS else FILES]
+
+
+def kind_of(place: Path) -> str | None:
+    """Name of the reader of a folder, or of a file by its ending; None: no reader has files that end so.
+
+    A folder in which there is an image is one of images, whatever lies beside it.
+    """
+    if not place.is_dir():
+        return _by_ending(place.name)
+    found: set[str | None] = set()
+    for _, folders, names in os.walk(place):
+        folders[:] = sorted(one for one in folders if not left_out(one))
+        for name in names:
+            kind = None if left_out(name) else _by_ending(name)
+            if kind == FILES:
+                return kind
+            found.add(kind)
+    return next((name for name, reader in readers().items() if name in found and reader.folders), FILES)
+
+
+def _by_ending(name: str) -> str | None:
+    return next((kind for kind, reader in readers().items() if name.lower().endswith(reader.suffixes)), None)
 
 
 def chosen(config: Any) -> str:

@@ -123,6 +123,9 @@ class Reader:
     kind         type of the setting
     settings     further settings by name: (type, pydantic field)
     paths        whether rows have file names
+    suffixes     endings of the files that are such a source, in lower case
+    folders      whether a folder of such files is one source
+    member       (file, name) -> content of that member of an archive, or None; raises RowError
     """
 
     description: str
@@ -131,6 +134,9 @@ class Reader:
     kind: Any = str
     settings: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     paths: bool = True
+    suffixes: tuple[str, ...] = ()
+    folders: bool = False
+    member: Callable[[Path, str], bytes | None] = lambda place, name: None
 
 
 @dataclass(frozen=True)

@@ -54,5 +54,6 @@ def _read(config: Any, location: str) -> bytes:
 
 
 READER = Reader(
-    "a folder of images, searched through all its subfolders", _rows, _read, settings={"follow_links": FOLLOW_LINKS}
-)
+    "a folder of images, searched through all its subfolders", _rows, _read, settings={"follow_links": FOLLOW_LINKS},
+    suffixes=SUFFIXES,
+)  # fmt: skip

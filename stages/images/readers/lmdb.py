@@ -158,5 +158,6 @@ def _read(config: Any, location: str) -> bytes:
 
 
 READER = Reader(
-    "an LMDB database of encoded images, or a folder of them, as LSUN has", _rows, _read, settings=SETTINGS, paths=False
-)
+    "an LMDB database of encoded images, or a folder of them, as LSUN has", _rows, _read, settings=SETTINGS,
+    paths=False, suffixes=(".mdb",), folders=True,
+)  # fmt: skip

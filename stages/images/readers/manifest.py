@@ -105,4 +105,7 @@ def _read(config: Any, location: str) -> bytes:
     return Path(location).read_bytes()
 
 
-READER = Reader("a CSV or YAML manifest", _rows, _read, settings={"follow_links": FOLLOW_LINKS, "root": ROOT})
+READER = Reader(
+    "a CSV or YAML manifest", _rows, _read, settings={"follow_links": FOLLOW_LINKS, "root": ROOT},
+    suffixes=(".csv", ".yaml", ".yml"),
+)  # fmt: skip

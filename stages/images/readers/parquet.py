@@ -214,4 +214,6 @@ READER = Reader(
     _read,
     settings=SETTINGS,
     paths=False,
+    suffixes=(".parquet",),
+    folders=True,
 )

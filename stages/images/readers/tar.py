@@ -187,4 +187,12 @@ def _read(config: Any, location: str) -> bytes:
         raise RowError(f"{member} cannot be read from {path}: {error}") from error
 
 
-READER = Reader("a tar file of samples as WebDataset packs them, or a folder of such files", _rows, _read)
+def _member(place: Path, name: str) -> bytes | None:
+    shard = SHARDS.get(str(place))
+    return shard.read(name) if name in shard.members else None
+
+
+READER = Reader(
+    "a tar file of samples as WebDataset packs them, or a folder of such files", _rows, _read,
+    suffixes=(".tar", ".tar.gz", ".tgz"), folders=True, member=_member,
+)  # fmt: skip

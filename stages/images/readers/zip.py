@@ -43,4 +43,9 @@ def _read(config: Any, location: str) -> bytes:
         raise RowError(f"{member} cannot be read from {path}: {error}") from error
 
 
-READER = Reader("a zip file of images", _rows, _read)
+def _member(place: Path, name: str) -> bytes | None:
+    archive = _open_zip(place)
+    return archive.read(name) if name in archive.members else None
+
+
+READER = Reader("a zip file of images", _rows, _read, suffixes=(".zip",), member=_member)
