@@ -1,7 +1,7 @@
 """The rows of an audit from any source that `ingest` reads, by its readers; each file on its own.
 
-A `manifest.csv` inside a folder, or inside or beside an archive, gives groups, domains and splits. One broken file never
-stops the others: it is a row with a problem.
+A `manifest.csv` inside a folder, or inside or beside an archive, gives groups, domains and splits. One broken file
+never stops the others: it is a row with a problem.
 """
 
 from __future__ import annotations

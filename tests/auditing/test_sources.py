@@ -1,4 +1,4 @@
-"""Places that an audit reads: whatever packs the images, tables that describe them, and files that nobody should trust."""
+"""Places that an audit reads: whatever packs the images, tables that describe them, hostile files."""
 
 from __future__ import annotations
 

@@ -108,9 +108,9 @@ def test_a_folder_of_both_classes_is_told_by_class_and_group(run: Command, proje
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
         for one in (tmp_path / "real").iterdir():
             archive.write(one, one.name if one.suffix == ".csv" else f"deep/{one.name}")
-    packed = run("bias", str(folder), "packed.zip", "fake", "--json").facts()
-    assert packed["groups"] == {"real": 2, "fake": 4}
-    assert [one["real"] for one in packed["changes"]] == [one["real"] for one in found["changes"]]
+    in_zip = run("bias", str(folder), "packed.zip", "fake", "--json").facts()
+    assert in_zip["groups"] == {"real": 2, "fake": 4}
+    assert [one["real"] for one in in_zip["changes"]] == [one["real"] for one in found["changes"]]
     text = run("bias", str(folder), "real", "fake")
     assert text.out.splitlines()[-1].startswith("the band decides ")
     assert len(text.out.splitlines()) == len(DISTURBANCES) + 1
