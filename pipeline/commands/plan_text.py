@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,9 +14,18 @@ from pipeline.planning.verdict import Failures, allowed_lines, unreadable, verdi
 from pipeline.sentences import counted
 from pipeline.stage import Kind
 
+SCREEN = 40
+"""Lines of a summary."""
+
+DIGESTS = re.compile(r" [0-9a-f]{32,}(\.\.\.)? -> [0-9a-f]{32,}(\.\.\.)?")
+NAMED = re.compile(r"(artifact\.\w+)[. ].* changed")
+
 
 def plan_lines(plan: Plan, states: list[Staleness], verbose: bool) -> Iterable[str]:
-    """What `run` would do: counts per cause, the cascade of fits, an estimate, and failures that are known now."""
+    """What `run` would do: a line per entry with its cause, an estimate, and failures that are known now.
+
+    verbose: a headline per node and source of rows, and all causes in full.
+    """
     yield from plan.notes
     lost = unreadable(plan)
     fails = verdict(plan.pipeline, lost)
@@ -27,17 +37,69 @@ def plan_lines(plan: Plan, states: list[Staleness], verbose: bool) -> Iterable[s
         yield from (f"{state.node}: {_failed(state)}" for state in states if state.failed)
         yield from _lost_lines(plan, lost, fails)
         return
-    for state in stale:
-        yield from stale_lines(state, verbose)
-    rows = sum(state.missing for state in stale if state.kind == "rows")
-    fits = [state.node for state in stale if state.kind == "artifact"]
-    known = [state.seconds for state in stale if state.seconds is not None]
-    unknown = sum(1 for state in stale if state.seconds is None and state.kind == "rows")
-    estimate = f", about {duration(sum(known))}" if known else ""
-    estimate += f" (no speed recorded for {unknown} of them)" if known and unknown else ""
-    artifacts = counted(len(fits), "artifact")
-    yield f"in all: {counted(rows, 'row')}{estimate}; {artifacts}{': ' + ', '.join(fits) if fits else ''}"
+    if verbose:
+        for state in stale:
+            yield from stale_lines(state, verbose=True)
+    else:
+        yield from _summary(plan, stale)
+    yield _total(stale)
     yield from _lost_lines(plan, lost, fails)
+
+
+def _summary(plan: Plan, stale: list[Staleness]) -> Iterable[str]:
+    """One line per entry of the file: how much of it is to be computed, and the cause that most of it has."""
+    entries: dict[str, list[Staleness]] = {}
+    for state in stale:
+        entries.setdefault(plan.pipeline.nodes[_node(state)].entry, []).append(state)
+    lines = [_entry_line(entry, states) for entry, states in entries.items()]
+    width = max(len(head) for head, _ in lines)
+    yield from (f"{head:<{width}}  {cause}" for head, cause in lines[:SCREEN])
+    if len(lines) > SCREEN:
+        yield f"and what {len(lines) - SCREEN} more entries need (-v)"
+
+
+def _entry_line(entry: str, states: list[Staleness]) -> tuple[str, str]:
+    """What is to be done for an entry, and why."""
+    nodes = len({_node(state) for state in states})
+    cells = f" ({nodes} nodes)" if nodes > 1 else ""
+    missing = sum(state.missing for state in states)
+    if states[0].kind == "artifact":
+        work = counted(missing, "artifact")
+    else:
+        wanted = sum(state.wanted for state in states)
+        work = counted(missing, "row") if missing == wanted else f"{missing:,} of {counted(wanted, 'row')}"
+    known = [state.seconds for state in states if state.seconds is not None]
+    estimate = f", about {duration(sum(known))}" if len(known) == len(states) else ""
+    causes: dict[tuple[str, str], int] = {}
+    for state in states:
+        for cause, text, number in state.causes:
+            brief = NAMED.sub(r"\1 changed", DIGESTS.sub(" changed", text))
+            causes[cause, brief] = causes.get((cause, brief), 0) + number
+    if not causes:
+        return f"{entry}{cells}: {work}{estimate}", ""
+    # the first of what most rows share, but for a schema: that follows from something else
+    cause, text = max(causes, key=lambda pair: (pair[0] != "schema", causes[pair]))
+    others = f" (and {counted(len(causes) - 1, 'other cause')}, -v)" if len(causes) > 1 else ""
+    return f"{entry}{cells}: {work}{estimate}", f"{cause}: {text}{others}"
+
+
+def _node(state: Staleness) -> str:
+    return state.node.partition(" <- ")[0]
+
+
+def _total(stale: list[Staleness]) -> str:
+    """All that is to be done, and how long that takes on one core as far as it is known."""
+    parts = []
+    for kind, word in (("rows", "row"), ("artifact", "artifact")):
+        states = [state for state in stale if state.kind == kind]
+        known = [state.seconds for state in states if state.seconds is not None]
+        estimate = f", about {duration(sum(known))} of one core" if known else ", not estimated"
+        lacking = (
+            f" (without {len(states) - len(known)} of {len(states)})" if len(known) < len(states) and known else ""
+        )
+        if states:
+            parts.append(f"{counted(sum(state.missing for state in states), word)}{estimate}{lacking}")
+    return f"in all: {'; '.join(parts)}"
 
 
 def _lost_lines(plan: Plan, lost: Failures, fails: str) -> Iterable[str]:

@@ -67,7 +67,7 @@ class Explainer:
                            unreadable=len(branch.problems))  # fmt: skip
         if not len(missing):
             return result
-        rate = self.rates.get(branch.stage.name)
+        rate = self.rates.rows.get(branch.stage.name)
         result.seconds = len(missing) / rate if rate else None
         rest = branch.rows.id[missing]
         failures = self.plan.store.failures(branch.stage.name, branch.chain)
@@ -174,6 +174,7 @@ class Explainer:
         result = Staleness(artifact.node.name, 1, int(artifact.found is None), kind="artifact")
         if artifact.found is not None:
             return result
+        result.seconds = self.rates.seconds_of_fit(artifact.node.name, artifact.node.stage.name)
         info = self.previous_artifact(artifact)
         if info is None:
             result.causes.append(("new", "made by no run yet", artifact.rows))

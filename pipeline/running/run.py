@@ -320,13 +320,15 @@ class _Run:
         for node, count in results.computed.items():
             self.report.computed[node] = self.report.computed.get(node, 0) + count
             self.report.seconds[node] = self.report.seconds.get(node, 0.0) + results.seconds.get(node, 0.0)
-        work: dict[str, tuple[int, float]] = {}
-        for node in results.computed:
+        tasks: dict[str, list[tuple[int, float]]] = {}
+        fits: dict[str, tuple[str, float]] = {}
+        for node, done in results.tasks.items():
+            stage = self.pipeline.nodes[node].stage.name
             if node in plan.branches:
-                stage = self.pipeline.nodes[node].stage.name
-                rows, seconds = work.get(stage, (0, 0.0))
-                work[stage] = (rows + results.computed[node], seconds + results.seconds.get(node, 0.0))
-        record_rates(self.store.root, work)
+                tasks.setdefault(stage, []).extend(done)
+            elif done[-1][1]:
+                fits[node] = (stage, done[-1][1])
+        record_rates(self.store.root, tasks, fits)
         for chain, found in results.failed.items():
             self.reasons |= {(chain, row_id): reason for row_id, reason in found}
         for chain, found in results.failed.items():  # skipped rows are planned again: their inputs failed or vanished

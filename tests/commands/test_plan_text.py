@@ -34,13 +34,19 @@ def test_of_an_empty_store_everything_is_to_be_done(project: Project) -> None:
     plan = project.plan()
     states = Explainer(plan).all()
     assert list(plan_lines(plan, states, verbose=False)) == [
+        "a: 4 rows         new: in source a; computed by no shard yet",
+        "twice: 4 rows     new: in source a; computed by no shard yet",
+        "mean: 1 artifact  new: made by no run yet",
+        "in all: 8 rows, not estimated; 1 artifact, not estimated",
+    ]
+    assert list(plan_lines(plan, states, verbose=True)) == [
         "a: STALE  4 of 4 rows",
         "  new: in source a; computed by no shard yet (4 rows)",
         "twice <- a: STALE  4 of 4 rows",
         "  new: in source a; computed by no shard yet (4 rows)",
         "mean: STALE  to be made",
         "  new: made by no run yet",
-        "in all: 8 rows; 1 artifact: mean",
+        "in all: 8 rows, not estimated; 1 artifact, not estimated",
     ]
     assert list(status_lines(plan)) == [
         "a      numbers     0 of 4 rows",
@@ -102,6 +108,33 @@ def test_one_state_is_a_headline_and_its_first_cause() -> None:
     assert list(stale_lines(fresh, verbose=False, fresh=True)) == [
         "b: fresh (9 rows), 1 failed (allowed); `run` tries again, 2 cannot be read"
     ]
+
+
+def test_many_nodes_of_an_entry_are_one_line_with_the_cause_that_most_rows_have(project: Project) -> None:
+    plan = project.plan()
+    digests = f"files.checkpoint {'0' * 37}... -> {'1' * 37}..."
+    states = [
+        Staleness("twice <- a", 9, 5, [("artifact", digests, 5)], seconds=3.0),
+        Staleness("twice <- b", 9, 9, [("schema", "schema.x 1 -> 2", 9), ("artifact", digests, 7)], seconds=40.0),
+        Staleness("mean", 1, 1, [("artifact", f"artifact.model m[1] {'2' * 32} -> {'3' * 32}", 1)], 95.0, "artifact"),
+    ]
+    assert list(plan_lines(plan, states, verbose=False)) == [
+        "twice: 14 of 18 rows, about 43 s  artifact: files.checkpoint changed (and 1 other cause, -v)",
+        "mean: 1 artifact, about 2 min     artifact: artifact.model changed",
+        "in all: 14 rows, about 43 s of one core; 1 artifact, about 2 min of one core",
+    ]
+    states[0].seconds = None
+    assert list(plan_lines(plan, states, verbose=False))[::2] == [
+        "twice: 14 of 18 rows           artifact: files.checkpoint changed (and 1 other cause, -v)",
+        "in all: 14 rows, about 40 s of one core (without 1 of 2); 1 artifact, about 2 min of one core",
+    ]
+
+
+def test_what_does_not_fit_a_screen_is_counted(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.commands.plan_text.SCREEN", 1)
+    plan = project.plan()
+    lines = list(plan_lines(plan, Explainer(plan).all(), verbose=False))
+    assert lines[1:-1] == ["and what 2 more entries need (-v)"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -204,10 +205,9 @@ def test_the_plan_says_what_would_be_done_in_words(line: Project) -> None:
     plan = line.plan("nodes.b.factor=2.5")
     states = Explainer(plan).all()
     lines = list(plan_lines(plan, states, verbose=False))
-    assert lines[0].startswith("b <- a: STALE  20 of 20 rows, est. ")
-    assert lines[1] == "  config: config.factor 2.0 -> 2.5 (20 rows)"
-    assert lines[-1].startswith("in all: 80 rows, about ")
-    assert lines[-1].endswith("; 1 artifact: mean")
+    assert lines[0].startswith("b: 20 rows, about ")
+    assert lines[0].endswith("  config: config.factor 2.0 -> 2.5")
+    assert re.fullmatch(r"in all: 80 rows, about \d+ s of one core; 1 artifact, about \d+ s of one core", lines[-1])
     data = plan_data(plan, states)
     assert (data["rows"], data["artifacts"]) == (80, ["mean"])
     fresh = line.plan()

@@ -49,7 +49,7 @@ def test_a_manifest_that_names_a_missing_file_is_known_to_plan(folder: Path, tou
     sentence = f"{VERDICT.format(folder=folder)}. Mend the inputs and run again, or set max_failed_rows"
     planned = touchstone("plan")
     assert planned.code == 1
-    assert planned.out.splitlines()[-2:] == ["in all: 4 rows; 0 artifacts", f"`run` would fail: {sentence}"]
+    assert planned.out.splitlines()[-2:] == ["in all: 4 rows, not estimated", f"`run` would fail: {sentence}"]
     ran = touchstone("run")
     assert (ran.code, ran.err.splitlines()[-1]) == (1, f"touchstone: {sentence}")
     planned = touchstone("plan")
