@@ -26,6 +26,13 @@ def counted(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """`38 s`, `12 min`, `3.4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def describe(value: Any) -> str:
     """A value as found, short enough for a sentence."""
     if isinstance(value, dict):

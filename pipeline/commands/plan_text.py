@@ -11,7 +11,7 @@ from pipeline.planning.explain import Staleness
 from pipeline.planning.planned import Plan
 from pipeline.planning.selection import Branch
 from pipeline.planning.verdict import Failures, allowed_lines, unreadable, verdict
-from pipeline.sentences import counted
+from pipeline.sentences import counted, duration
 from pipeline.stage import Kind
 
 SCREEN = 40
@@ -208,10 +208,3 @@ def mermaid(plan: Plan) -> str:
         lines.append(f'  {names[name]}{opening}"{name}{count}"{closing}{"" if fresh else ":::stale"}')
         lines += [f"  {names[read]} --> {names[name]}" for read in sorted(node.references())]
     return "\n".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """`38 s`, `12 min`, `3.4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -24,7 +24,7 @@ from pipeline.planning.descent import remember, suspects
 from pipeline.planning.pins import PINS, read_pins
 from pipeline.planning.plan import make_plan
 from pipeline.planning.planned import Plan, Work
-from pipeline.planning.rates import record_rates
+from pipeline.planning.rates import read_rates, record_rates
 from pipeline.planning.selection import Branch, origin
 from pipeline.planning.sources import remember_sources
 from pipeline.planning.verdict import too_many, unreadable, verdict
@@ -308,13 +308,20 @@ class _Run:
 
     def _open_bars(self, plan: Plan, works: list[Work]) -> None:
         totals: dict[str, tuple[int, int]] = {}
+        costs: dict[str, float] = {}
+        rates = read_rates(self.store.root)
         for work in works:
+            stage = self.pipeline.nodes[work.node].stage.name
+            rate = rates.rows.get(stage) if work.branch is not None else None
+            seconds = 1 / rate if rate else rates.seconds_of_fit(work.node, stage)
+            if seconds is not None:
+                costs[work.node] = seconds
             if work.branch is not None:
                 present = sum(int(branch.have.sum()) for branch in plan.branches[work.node])
                 totals[work.node] = (totals.get(work.node, (present, present))[0] + work.rows, present)
             else:
                 totals[work.node] = (1, 0)
-        self.bars.open(totals, set(plan.artifacts))
+        self.bars.open(totals, set(plan.artifacts), costs)
 
     def _book(self, plan: Plan, results: Results) -> None:
         for node, count in results.computed.items():

@@ -183,7 +183,7 @@ class Loop:
             results.computed[node] = results.computed.get(node, 0) + outcome.computed
         results.seconds[node] = results.seconds.get(node, 0.0) + outcome.seconds
         results.tasks.setdefault(node, []).append((outcome.computed, outcome.seconds))
-        self.progress.advance(node, done, done - outcome.computed)
+        self.progress.advance(node, done, done - outcome.computed, outcome.seconds)
         if work.branch is not None and (outcome.failed or outcome.skipped):
             results.failed.setdefault(work.branch.chain, []).extend(outcome.failed)
             results.skipped.setdefault(work.branch.chain, []).extend(outcome.skipped)
