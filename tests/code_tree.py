@@ -20,31 +20,40 @@ TRAININGS = """
     on: {of: reals, where: "domain in [clothing, grocery]"}
     recipe: {family: "{family}", conditional: true}
 """
-PLANNING = """
-import json, sys
-from pathlib import Path
-from pipeline.declaring.config import load_pipeline
-from pipeline.planning.plan import make_plan
-from pipeline.inputs.scan import Scan
-from pipeline.storage.store import Store
-file, store = map(Path, sys.argv[1:])
-pipeline = load_pipeline(file)
-plan = make_plan(pipeline, Store(store), Scan(pipeline.base, None))
-made = {name: [one.recipe for one in found] for name, found in plan.branches.items()}
-made |= {name: [one.recipe] for name, one in plan.artifacts.items()}
-print(json.dumps({name: [one.digest.hex() for one in found] for name, found in made.items()}))
-"""
+PLANNING = "import json, sys; from code_tree import recipes_of; print(json.dumps(recipes_of(*sys.argv[1:])))"
+
+
+def recipes_of(file: str, store: str) -> dict[str, list[str]]:
+    """Node -> digests of its recipes, as this process plans a pipeline with the code that it finds."""
+    from pipeline.declaring.config import load_pipeline
+    from pipeline.inputs.scan import Scan
+    from pipeline.planning.plan import make_plan
+    from pipeline.storage.store import Store
+
+    pipeline = load_pipeline(Path(file))
+    plan = make_plan(pipeline, Store(Path(store)), Scan(pipeline.base, None))
+    made = {name: [one.recipe for one in found] for name, found in plan.branches.items()}
+    made |= {name: [one.recipe] for name, one in plan.artifacts.items()}
+    return {name: [one.digest.hex() for one in found] for name, found in made.items()}
+
+
+def write_project(folder: Path, *families: str, more: str = "") -> tuple[str, str]:
+    """The demonstration's pipeline with trainings of generators; its file, and the place of its store."""
+    folder.mkdir(exist_ok=True)
+    (folder / "manifests").symlink_to(REPOSITORY / "manifests")  # of small networks
+    text = (REPOSITORY / "pipeline.yaml").read_text().replace(" manifests/", f" {REPOSITORY}/manifests/")
+    (folder / "pipeline.yaml").write_text(text + TRAININGS % ", ".join(families or FAMILIES) + more)
+    return str(folder / "pipeline.yaml"), str(folder / "store")
 
 
 class Tree:
-    """A copy of the code, and the demonstration's pipeline with trainings of generators."""
+    """A copy of the code, and the demonstration's pipeline."""
 
     def __init__(self, folder: Path) -> None:
         self.code, self.project = folder / "code", folder / "project"
         for name in CODE:
             shutil.copytree(REPOSITORY / name, self.code / name)  # with what was compiled of it
         self.project.mkdir()
-        (self.project / "manifests").symlink_to(REPOSITORY / "manifests")  # of small networks
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.code / file
@@ -58,10 +67,9 @@ class Tree:
 
     def recipes(self, *families: str, more: str = "") -> dict[str, list[str]]:
         """Node -> digests of its recipes, planned by a process of its own with the code of this copy."""
-        text = (REPOSITORY / "pipeline.yaml").read_text().replace(" manifests/", f" {REPOSITORY}/manifests/")
-        file = self.project / "pipeline.yaml"
-        file.write_text(text + TRAININGS % ", ".join(families or FAMILIES) + more)
-        found: dict[str, list[str]] = json.loads(self.says(PLANNING, str(file), str(self.project / "store")))
+        made = write_project(self.project, *families, more=more)
+        shutil.copy(__file__, self.code)
+        found: dict[str, list[str]] = json.loads(self.says(PLANNING, *made))
         return found
 
     def says(self, program: str, *arguments: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -32,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all tests are collected
     config.addinivalue_line(
         "markers",
         "golden(folder, pattern, keys, detector, whole): run once per file of the set that has such a key, or names "
@@ -60,6 +62,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not torch.cuda.is_available():
             config.hook.pytest_deselected(items=gpu)
             items[:] = [item for item in items if item not in gpu]
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays until the end: no search for garbage looks through it again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def lacks(config: pytest.Config, folder: str) -> bool:

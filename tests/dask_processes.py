@@ -5,19 +5,22 @@ They run Dask's own command lines, so that signals end them as they end those of
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parent
+import dask
+import distributed.versions
+from distributed.cli import dask_scheduler, dask_worker
+from warm_process import warm
+
+import pipeline.running.cluster  # noqa: F401  (is there when a worker starts)
+
 DEADLINE_S = 30.0
 
 
@@ -28,11 +31,6 @@ class DaskProcesses:
         self.folder = folder
         self.alive: list[int] = []
         self.started = 0
-        path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
 
     def scheduler(self, **settings: Any) -> tuple[str, int]:
         """Address and process id of a new scheduler that listens. settings: of `distributed.scheduler`, with '_'."""
@@ -55,13 +53,9 @@ class DaskProcesses:
                            *options, surroundings=surroundings, versions=versions)  # fmt: skip
 
     def _start(self, kind: str, *arguments: str, **more: Any) -> int:
-        assert self.process.stdin
-        assert self.process.stdout
         self.started += 1
         log = str(self.folder / f"{kind}-{self.started}.log")
-        self.process.stdin.write(json.dumps({"kind": kind, "arguments": arguments, "log": log, **more}) + "\n")
-        self.process.stdin.flush()
-        pid = int(self.process.stdout.readline())
+        pid = warm().start(child, {"kind": kind, "arguments": arguments, "log": log, **more})
         self.alive.append(pid)
         return pid
 
@@ -75,21 +69,9 @@ class DaskProcesses:
         while len(self.alive) > but:
             self.send(self.alive.pop(), signal.SIGKILL)
 
-    def close(self) -> None:
-        self.kill()
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait(timeout=20)
-
 
 def child(case: dict[str, Any]) -> None:
     """One scheduler or worker, until it is told to end."""
-    import dask
-    import distributed.versions
-    from distributed.cli import dask_scheduler, dask_worker
-
     log = os.open(case["log"], os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -102,26 +84,3 @@ def child(case: dict[str, Any]) -> None:
     main = {"scheduler": dask_scheduler.main, "worker": dask_worker.main}[case["kind"]]
     os.chdir(Path(case["log"]).parent)
     main(case["arguments"], standalone_mode=False)
-
-
-def serve() -> None:
-    """Fork one child per line of stdin and print its process id."""
-
-    import pipeline.running.cluster  # noqa: F401
-
-    gc.freeze()  # children need no copies of what is there
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
-    for line in sys.stdin:
-        pid = os.fork()
-        if not pid:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            try:
-                child(json.loads(line))
-            finally:
-                sys.stderr.flush()
-                os._exit(0)
-        print(pid, flush=True)
-
-
-if __name__ == "__main__":
-    serve()

@@ -8,6 +8,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from sources import statements
+
+from pipeline.planning.wording import nodes
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("pipeline", "stages", "detectors")
@@ -56,10 +59,10 @@ def texts(tree: ast.Module) -> dict[str, str]:
     return found
 
 
-def imported(name: str, tree: ast.Module, known: Mapping[str, object]) -> Iterator[str]:
-    """Modules of the three packages that a module imports: by statements, and by literal names."""
-    constants = texts(tree)
-    for node in ast.walk(tree):
+def imported(name: str, text: str, known: Mapping[str, object]) -> Iterator[str]:
+    """Modules of the three packages that a module of this text imports: by statements, and by literal names."""
+    tree = ast.parse(text)
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
         elif isinstance(node, ast.ImportFrom):
@@ -67,17 +70,18 @@ def imported(name: str, tree: ast.Module, known: Mapping[str, object]) -> Iterat
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
                 yield from (one for one in (whole if whole in known else node.module or "",) if one in known)
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
+    constants = texts(tree)
+    for node in nodes(tree) if "import_module" in text else ():
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "import_module":
             argument = node.args[0]
-            text = argument.value if isinstance(argument, ast.Constant) else constants.get(getattr(argument, "id", ""))
-            yield from (one for one in (text,) if isinstance(one, str) and one in known)
+            found = argument.value if isinstance(argument, ast.Constant) else constants.get(getattr(argument, "id", ""))
+            yield from (one for one in (found,) if isinstance(one, str) and one in known)
 
 
 def graph(root: Path = ROOT) -> dict[str, set[str]]:
     """Module -> modules that it imports."""
     known = files(root)
-    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in known.items()}
-    return {name: set(imported(name, tree, known)) - {name} for name, tree in trees.items()}
+    return {name: set(imported(name, path.read_text("utf-8"), known)) - {name} for name, path in known.items()}
 
 
 @pytest.fixture(scope="module")
@@ -132,5 +136,5 @@ def test_there_is_no_circle(imports: dict[str, set[str]]) -> None:
 )
 def test_an_import_is_found_wherever_it_stands(file: str, line: str, module: str) -> None:
     name = file.removesuffix(".py").replace("/", ".")
-    assert module in set(imported(name, ast.parse(line), files()))
+    assert module in set(imported(name, line, files()))
     assert misplaced(name, module)

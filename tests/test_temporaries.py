@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from killed_writer import killed_writer
 from toy_project import ROOT, Project
+from warm_process import warm
 
 from pipeline import atomic
 from pipeline.runs import RunRecord, host_name, this_run
@@ -20,32 +20,6 @@ PIPELINE = """
       a: {stage: "toy:Numbers", count: 4}
       b: {stage: "toy:Offset", of: a, table: tables/offset.txt}
     """
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from pipeline import atomic
-from pipeline.planning import pins
-from pipeline.inputs import statcache
-from pipeline.stage import Artifact
-
-place = Path(sys.argv[2])
-
-def die(*_arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-os.fsync = os.replace = os.rename = Path.replace = die
-if sys.argv[1] == "file":
-    atomic.write_bytes(place, b"half of it")
-elif sys.argv[1] == "stats":
-    cache = statcache.StatCache(place)
-    cache.put("key", statcache.EMPTY)
-    cache.save()
-else:
-    source = Path(sys.argv[3])
-    pins.write_pin(place, "node", Artifact("node", "ab" * 16, source, {}), {"artifact.json": "0" * 64})
-"""
-
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
@@ -60,10 +34,9 @@ def temporaries(project: Project) -> list[Path]:
     return sorted(path for path in project.folder.rglob(".*.tmp"))
 
 
-def killed_while(project: Project, what: str, place: Path, *more: Path) -> None:
-    command = [sys.executable, "-c", KILLED, what, str(place), *map(str, more)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == -signal.SIGKILL
+def killed_while(project: Project, what: str, place: Path, source: Path | str = "") -> None:
+    case = {"what": what, "place": str(place), "source": str(source)}
+    assert warm().run(killed_writer, case) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

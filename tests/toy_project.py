@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from warm_command import warm
+from warm_command import call
 
 from pipeline import ids
 from pipeline.commands.upkeep import compact_nodes
@@ -153,9 +153,9 @@ def environment(project: Project) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
 
 
-def touchstone(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own."""
-    return warm().call(arguments, project.folder, environment(project))
+def touchstone(project: Project, *arguments: str, out: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own. out: a file that takes its output."""
+    return call(arguments, project.folder, environment(project), out)
 
 
 def cold(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:

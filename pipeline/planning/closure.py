@@ -188,6 +188,7 @@ def _facts(source: bytes, name: str) -> source_facts.Fact:
     return found
 
 
+@cache
 def _definitions(source: bytes, name: str) -> dict[str, tuple[str, int]]:
     """Top-level definitions of a source text -> digest and line."""
     statements = _without_texts(without_words(ast.parse(source, name), name).body)

@@ -336,4 +336,4 @@ def test_a_worker_that_joins_later_in_another_folder_finds_the_stage(tmp_path: P
         running.join(DEADLINE_S)
         assert [report.computed for report in reports] == [{"a": 4}]
     finally:
-        processes.close()
+        processes.kill()

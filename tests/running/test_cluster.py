@@ -47,7 +47,7 @@ Steps = list[tuple[str, Callable[[], object]]]
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskProcesses]:
     found = DaskProcesses(tmp_path_factory.mktemp("dask"))
     yield found
-    found.close()
+    found.kill()
 
 
 @pytest.fixture(scope="module")

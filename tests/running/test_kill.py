@@ -6,12 +6,12 @@ With one thread two shards are in flight: one is published while the next one is
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
+from killed_run import killed_run
 from toy_project import Project
+from warm_process import warm
 
 from pipeline.commands.examine import verify
 
@@ -39,13 +39,6 @@ POINTS = [  # (point, occurrence, rows of the shard that was being published and
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    server = ForkServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bytes, str], bytes]:
     with pytest.MonkeyPatch.context() as patch:
         project = Project(tmp_path_factory.mktemp("whole"), patch, LINE)
@@ -57,13 +50,12 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bytes,
 def test_after_a_kill_the_next_run_repeats_the_shards_in_flight_only(
     point: tuple[str, int],
     lost: int,
-    server: ForkServer,
     expected: dict[tuple[str, bytes, str], bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     project = Project(tmp_path, monkeypatch, LINE)
-    assert server.run(project.file, log=str(project.log), point=point) == -signal.SIGKILL
+    assert warm().run(killed_run, {"file": str(project.file), "log": str(project.log), "point": point}) == -signal.SIGKILL
     assert verify(project.store) == [], "a reader meets whole shards only"
     killed = project.rows()
     assert killed.items() <= expected.items()

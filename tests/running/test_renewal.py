@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toy_project import ROOT, TESTS, cold
+from toy_project import ROOT, TESTS, touchstone
 from toy_user import User, living
 
 
@@ -24,7 +24,7 @@ def test_a_worker_with_a_nanny_computes_with_the_code_of_each_run(user: User) ->
     with living(processes=True) as cluster:
         for number in (2, 3):
             user.factor(number)
-            found = cold(user.project, "run", "--scheduler", cluster.scheduler_address)
+            found = touchstone(user.project, "run", "--scheduler", cluster.scheduler_address)
             assert found.returncode == 0, found.stderr
             assert user.values() == [number * value for value in range(6)]
             assert ("was restarted" in found.stderr) == (number != 2)
@@ -32,9 +32,9 @@ def test_a_worker_with_a_nanny_computes_with_the_code_of_each_run(user: User) ->
 
 def test_a_worker_that_cannot_be_started_anew_is_named_and_refused(user: User) -> None:
     with living(processes=False) as cluster:
-        assert cold(user.project, "run", "--scheduler", cluster.scheduler_address).returncode == 0
+        assert touchstone(user.project, "run", "--scheduler", cluster.scheduler_address).returncode == 0
         user.factor(3)
-        found = cold(user.project, "run", "--scheduler", cluster.scheduler_address)
+        found = touchstone(user.project, "run", "--scheduler", cluster.scheduler_address)
         assert found.returncode == 1
         assert "Traceback" not in found.stderr
         worker = next(iter(cluster.workers.values())).address

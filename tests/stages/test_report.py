@@ -77,22 +77,23 @@ def evaluations(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, ...
     return tuple(found)
 
 
-def report(folder: Path, evaluations: tuple[Artifact, ...], **settings: Any) -> Any:
+def report(folder: Path, evaluations: tuple[Artifact, ...], drawn: bool = False, **settings: Any) -> Any:
     """Page, table and facts of a report with all inputs."""
-    ctx = context(folder, "report", artifacts={"of": evaluations})
     rows = union(PHOTOS, PROGAN)
     views: dict[str, MemoryRows] = {"images": rows, "spectra": rows, "container": FILES}
-    Report().fit(ReportConfig(**settings), {name: view.seen_by(Report) for name, view in views.items()}, ctx)
-    page = (ctx.out / "report.html").read_text(encoding="utf-8")
-    return page, json.loads((ctx.out / "table.json").read_text()), ctx.facts
+    page, facts = page_of(folder, evaluations, views, drawn, **settings)
+    return page, json.loads((folder / "out" / "table.json").read_text()), facts
 
 
 def page_of(
-    folder: Path, evaluations: tuple[Artifact, ...], views: dict[str, MemoryRows], **settings: Any
+    folder: Path, evaluations: tuple[Artifact, ...], views: dict[str, MemoryRows], drawn: bool = False, **settings: Any
 ) -> tuple[str, dict[str, Any]]:
-    """Page and facts of a report with some inputs."""
+    """Page and facts of a report with some inputs. drawn: or else a word stands for each figure."""
     ctx = context(folder, "report", artifacts={"of": evaluations})
-    Report().fit(ReportConfig(**settings), {name: view.seen_by(Report) for name, view in views.items()}, ctx)
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            patch.setattr(Figure, "savefig", lambda self, file, **more: file.write(b"a figure"))
+        Report().fit(ReportConfig(**settings), {name: view.seen_by(Report) for name, view in views.items()}, ctx)
     return (ctx.out / "report.html").read_text(encoding="utf-8"), ctx.facts
 
 
@@ -143,7 +144,7 @@ class Words(HTMLParser):
 
 
 def test_the_page_is_one_offline_file_without_script(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
-    page, _, _ = report(tmp_path, evaluations, notice="Demonstration & no evidence.")
+    page, _, _ = report(tmp_path, evaluations, drawn=True, notice="Demonstration & no evidence.")
     words = Words(page)
     assert "script" not in words.tags
     assert all(address.startswith(("data:image/", "#")) for address in words.addresses)
@@ -153,7 +154,7 @@ def test_the_page_is_one_offline_file_without_script(evaluations: tuple[Artifact
 
 
 def test_the_same_inputs_give_the_same_bytes(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
-    one, two = (report(tmp_path / name, evaluations, declared=DECLARED) for name in ("one", "two"))
+    one, two = (report(tmp_path / name, evaluations, drawn=True, declared=DECLARED) for name in ("one", "two"))
     assert one[0] == two[0]
     assert one[1] == two[1]
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import ForkServer
+from killed_run import killed_run
 from toy_project import Project
+from warm_process import Warm
 
 from pipeline.commands.examine import verify
 
@@ -59,8 +60,8 @@ def results() -> Iterator[None]:
 
 
 @pytest.fixture
-def servers() -> Iterator[list[ForkServer]]:
-    found = [ForkServer(), ForkServer()]
+def servers() -> Iterator[list[Warm]]:
+    found = [Warm(), Warm()]
     yield found
     for server in found:
         server.close()
@@ -74,19 +75,19 @@ def published(project: Project) -> int:
 
 
 def test_a_hundred_random_kills_cost_the_shards_in_flight_only(
-    expected: Rows, servers: list[ForkServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expected: Rows, servers: list[Warm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, rng = servers[0], random.Random(20)
     project = Project(tmp_path, monkeypatch, PIPELINE)
-    log = str(project.log)
+    case = {"file": str(project.file), "log": str(project.log), "threads": THREADS}
     began = time.monotonic()
-    assert server.run(project.file, log=log, threads=THREADS) == 0
+    assert server.run(killed_run, case) == 0
     whole_s = time.monotonic() - began
     kills = builds = lost = worst = computed = 0
     project.remove_store()
     project.computed()
     while kills < KILLS:
-        status = server.run(project.file, log=log, threads=THREADS, delay_s=rng.uniform(0.0, 0.7 * whole_s))
+        status = server.run(killed_run, {**case, "delay_s": rng.uniform(0.0, 0.7 * whole_s)})
         assert status in (0, -signal.SIGKILL), "the run ended by itself, and not well"
         computed += sum(project.computed().values())
         lost_now = computed - published(project)
@@ -105,22 +106,23 @@ def test_a_hundred_random_kills_cost_the_shards_in_flight_only(
             "kills": kills, "complete_builds": builds, "rows_recomputed_at_most_after_a_kill": worst,
             "rows_in_flight": IN_FLIGHT, "unlock_steps": 0, "conflicts": 0,
         }  # fmt: skip
-    assert server.run(project.file, log=log, threads=THREADS) == 0
+    assert server.run(killed_run, case) == 0
     assert project.rows() == expected
 
 
 def test_two_simultaneous_runs_one_of_them_killed(
-    expected: Rows, servers: list[ForkServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    expected: Rows, servers: list[Warm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(21)
     project = Project(tmp_path, monkeypatch, PIPELINE)
+    case = {"file": str(project.file), "log": str(project.log), "threads": 2}
     rounds, statuses = 12, []
     for number in range(rounds):
         delays = [None, rng.uniform(0.1, 1.0) if number % 2 else None]
         found: dict[int, int] = {}
 
         def go(k: int, found: dict[int, int] = found, delays: list[float | None] = delays) -> None:
-            found[k] = servers[k].run(project.file, log=str(project.log), threads=2, delay_s=delays[k])
+            found[k] = servers[k].run(killed_run, {**case, "delay_s": delays[k]})
 
         threads = [threading.Thread(target=go, args=(k,)) for k in range(2)]
         for thread in threads:
