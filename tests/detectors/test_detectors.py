@@ -39,9 +39,11 @@ class TestContract:
         assert ((scores >= 0.5) == (trained.test.labels == 1)).mean() > 0.9
 
     def test_a_score_does_not_depend_on_the_size_of_the_batch(self, trained: Trained) -> None:
-        whole = trained.score(trained.test.features)
+        rows = trained.test.features[:19]
+        whole = trained.score(rows)
         for size in (1, 5, 16):
-            assert np.concatenate([trained.score(b) for b in trained.test.blocks(size)]).tobytes() == whole.tobytes()
+            scores = [trained.score(rows[start : start + size]) for start in range(0, len(rows), size)]
+            assert np.concatenate(scores).tobytes() == whole.tobytes()
 
     def test_a_score_does_not_depend_on_order_and_neighbors(self, trained: Trained) -> None:
         whole = trained.score(trained.test.features)

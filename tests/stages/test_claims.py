@@ -37,7 +37,7 @@ def slow_error(first: Cell, second: Cell) -> float:
     random, found = np.random.default_rng(1), []
     rows = np.arange(ROWS).reshape(-1, OF_GROUP)
     half = len(rows) // 2
-    for _ in range(300):
+    for _ in range(100):
         drawn = np.concatenate([random.integers(0, half, half), half + random.integers(0, half, half)])
         chosen = rows[drawn].ravel()
         one, two = (roc_auc_score(each.labels[chosen], each.scores[chosen]) for each in (first, second))

@@ -220,11 +220,11 @@ def test_an_interrupted_finetuning_ends_with_the_same_bytes(family: str, method:
         return new_game(base.recipe, base.players, base.images, base.random, "cpu", False, term)
 
     whole, first, second = game(), game(), game()
-    train(whole, 0.016, tmp_path / "whole", save_images=4)
+    train(whole, 0.012, tmp_path / "whole", save_images=4, pictures=1)
     calls = iter([False, True])
     with pytest.raises(Interrupted, match="stopped"):
-        train(first, 0.016, tmp_path / "parts", save_images=4, stopping=lambda: next(calls, True))
-    train(second, 0.016, tmp_path / "parts", save_images=4)
+        train(first, 0.012, tmp_path / "parts", save_images=4, pictures=1, stopping=lambda: next(calls, True))
+    train(second, 0.012, tmp_path / "parts", save_images=4, pictures=1)
     assert state_of(second) == state_of(whole)
     assert second.spectral.numbers == whole.spectral.numbers
     assert state_of(whole) != state_of(game())

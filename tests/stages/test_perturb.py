@@ -150,7 +150,7 @@ OTHER_RANGES: dict[str, dict[str, Any]] = {
 ROWS, PARENTS = row_ids(24), images(24, 9)
 
 
-@limits(max_examples=25, deadline=None)
+@limits(max_examples=12, deadline=None)
 @given(
     steps=some.permutations(EVERY).flatmap(lambda steps: some.sampled_from([steps[:3], steps[:5], steps])),
     combine=some.sampled_from(["all", "one"]),
@@ -186,7 +186,7 @@ def test_an_operation_of_a_protocol_that_is_off_leaves_the_others_whether_switch
     protocol: str,
 ) -> None:
     """The same rows, once with all operations, once with `off`, and once with a list of one's own without it."""
-    rows, parents, whole = row_ids(80), images(80, 9), config(protocol)
+    rows, parents, whole = row_ids(40), images(40, 9), config(protocol)
     first = run(whole, rows, parents)
     for number, (gone, step) in enumerate(named(whole)):
         switched = run(config(protocol, off=[step.op]), rows, parents)

@@ -225,9 +225,8 @@ def test_only_the_rows_of_a_new_reference_are_computed_and_bytes_are_those_of_a_
     grown = reference.rows()
     reference.remove_store()
     reference.run()
-    assert reference.rows() == {
-        key: value for key, value in grown.items() if key[1] not in before - set(table(reference))
-    }
+    gone = before - set(table(reference))
+    assert reference.rows() == {key: value for key, value in grown.items() if key[1] not in gone}
 
 
 def test_references_of_several_nodes_are_one_set(reference: Project) -> None:
