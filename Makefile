@@ -13,7 +13,7 @@ demo: $(READY)
 	@$(BIN)/touchstone report
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q

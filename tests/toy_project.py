@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ class Project:
     ) -> RunReport:
         """bars: progress on stderr."""
         open_store.cache_clear()
-        return run(self.load(*overrides), list(targets), workers, bars=Bars() if bars else None)
+        with forked_workers() if workers and workers > 1 else nullcontext():
+            return run(self.load(*overrides), list(targets), workers, bars=Bars() if bars else None)
 
     def plan(self, *overrides: str, recorded: bool = False) -> Plan:
         pipeline = self.load(*overrides)
@@ -140,6 +142,16 @@ class Project:
 
     def remove_store(self) -> None:
         shutil.rmtree(self.folder / "store")
+
+
+def forked_workers() -> AbstractContextManager[Any]:
+    """Dask's workers come from a process that has imported what they need, with the toys' environment of this one."""
+    import dask
+
+    return dask.config.set({
+        "distributed.worker.multiprocessing-method": "forkserver",
+        "distributed.nanny.environ": {name: "" for name in os.environ if name.startswith("TOY_")},
+    })
 
 
 def tree(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:

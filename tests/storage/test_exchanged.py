@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,21 @@ nodes:
 """
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a project that was run; tests work on copies."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        project = Project(folder, patch, TWINS)
+        project.run()
+        project.computed()
+    return folder
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    project = Project(tmp_path, monkeypatch, TWINS)
-    project.run()
-    project.computed()
-    return project
+def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return Project(tmp_path, monkeypatch, TWINS)
 
 
 def shards(project: Project, stage: str) -> list[list[Path]]:
