@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from killed_writer import killed_writer
-from toy_project import ROOT, Project
+from toy_project import Project
 from warm_process import warm
 
 from pipeline import atomic
@@ -20,6 +20,7 @@ PIPELINE = """
       a: {stage: "toy:Numbers", count: 4}
       b: {stage: "toy:Offset", of: a, table: tables/offset.txt}
     """
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:

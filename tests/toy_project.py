@@ -148,10 +148,12 @@ def forked_workers() -> AbstractContextManager[Any]:
     """Dask's workers come from a process that has imported what they need, with the toys' environment of this one."""
     import dask
 
-    return dask.config.set({
-        "distributed.worker.multiprocessing-method": "forkserver",
-        "distributed.nanny.environ": {name: "" for name in os.environ if name.startswith("TOY_")},
-    })
+    return dask.config.set(
+        {
+            "distributed.worker.multiprocessing-method": "forkserver",
+            "distributed.nanny.environ": {name: "" for name in os.environ if name.startswith("TOY_")},
+        }
+    )
 
 
 def tree(folder: Path, pattern: str = "**/*") -> dict[str, bytes]:

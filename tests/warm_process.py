@@ -1,7 +1,7 @@
 """A process that has imported what tests need: functions run in forked children of it, which start at once.
 
-It opens no array and starts no thread, so that forks are safe. What is imported when, or edited between calls, is tested
-elsewhere, in processes that start cold.
+It opens no array and starts no thread, so that forks are safe. What is imported when, or edited between calls, is
+tested elsewhere, in processes that start cold.
 """
 
 from __future__ import annotations

@@ -76,10 +76,13 @@ def trained(network: nn.Module, rows: dict[str, Tensor], labels: dict[str, Tenso
     return best[1]
 
 
-@pytest.mark.parametrize(("preset", "field"), [
-    ("dct2d-cnn", "dct2d"),
-    pytest.param("residual-pixel", "residual_pixel", marks=pytest.mark.stress),  # likewise, seconds
-])
+@pytest.mark.parametrize(
+    ("preset", "field"),
+    [
+        ("dct2d-cnn", "dct2d"),
+        pytest.param("residual-pixel", "residual_pixel", marks=pytest.mark.stress),  # likewise, seconds
+    ],
+)
 def test_plain_torch_reaches_the_same_accuracy(preset: str, field: str, shards: Dataset, tmp_path: Path) -> None:
     ctx = context(tmp_path, "train")
     settings = f'{{"detector": {{"preset": "{preset}", "epochs": {EPOCHS}}}}}'

@@ -55,7 +55,8 @@ def test_after_a_kill_the_next_run_repeats_the_shards_in_flight_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     project = Project(tmp_path, monkeypatch, LINE)
-    assert warm().run(killed_run, {"file": str(project.file), "log": str(project.log), "point": point}) == -signal.SIGKILL
+    case = {"file": str(project.file), "log": str(project.log), "point": point}
+    assert warm().run(killed_run, case) == -signal.SIGKILL
     assert verify(project.store) == [], "a reader meets whole shards only"
     killed = project.rows()
     assert killed.items() <= expected.items()
