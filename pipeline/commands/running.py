@@ -65,6 +65,8 @@ def run(
             say(f"{node}: {number:,} computed")
     for line in allowed_lines(pipeline, report.failed):
         say(line)
+    for page in report.pages:
+        say(f"the report: {page}")
 
 
 @verb("touchstone plan", "touchstone plan spectra --set nodes.images.size=32 --json")

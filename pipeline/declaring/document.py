@@ -48,6 +48,8 @@ class Document:
         keys = name.split(".")
         if not separator or not all(keys):
             raise ConfigError(f"--set {assignment} is not an assignment; write --set nodes.images.size=64")
+        if self.lines.get(tuple(keys)) == f"--set {name}:":
+            raise ConfigError(f"--set {name} is given twice; leave one of them out")
         try:
             value = _plain(compose(text, "the value", SETTINGS), (), {}, self)
         except ConfigError as error:

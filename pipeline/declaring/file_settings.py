@@ -7,22 +7,27 @@ only after its digest was compared; whole digests are compared at every plan.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
 from pipeline.contents import file_sha256
 from pipeline.declaring.document import Document, Place, load
-from pipeline.sentences import describe, nearest
+from pipeline.sentences import closest, describe, nearest
 
 SHIPPED = Path(__file__).parents[2]
 """Where `manifests` lies: what a pipeline in another folder does not have itself is taken from there."""
 
 TIMEOUT_S = 60.0
 BLOCK_BYTES = 1 << 20
+MOST_NAMES = 1000
+"""Files of a folder that are looked through for a similar name."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ def file_reference(text: str, place: Place, document: Document, download: bool) 
     if separator and not path.is_file() and Path(name).parent == Path("manifests"):
         path = SHIPPED / name
     if not path.is_file():
-        raise document.error(place, f"names {text}, but {name} is not a file beside {document.path.name}")
+        beside = f"but {name} is not a file beside {document.path.name}{nearest_file(path)}"
+        raise document.error(place, f"names {text}, {beside}")
     if not separator:
         return FileReference(path)
     manifest = load(path)
@@ -78,6 +84,15 @@ def file_reference(text: str, place: Place, document: Document, download: bool) 
     if not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
         raise manifest.error((entry, "sha256"), f"is {describe(digest)}; expected 64 hexadecimal digits")
     return FileReference(target, digest, facts)
+
+
+def nearest_file(path: Path) -> str:
+    """`; did you mean 'x'?` where the folder of a missing file, or the one above, has one of much the same name."""
+    for folder in (path.parent, path.parent.parent):
+        with suppress(OSError):
+            names = sorted(entry.name for entry in islice(os.scandir(folder), MOST_NAMES) if entry.is_file())
+            return closest(path.name, names, likeness=0.7)
+    return ""
 
 
 def _fetch(facts: Mapping[str, Any], target: Path, entry: str, manifest: Document) -> None:

@@ -57,6 +57,7 @@ class RunReport:
     notes: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    pages: list[str] = field(default_factory=list)
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -65,6 +66,7 @@ class RunReport:
             "failed": self.failed,
             "notes": self.notes,
             "quarantined": self.quarantined,
+            "pages": self.pages,
         }
 
 
@@ -212,6 +214,8 @@ class _Run:
         if self.report.computed:
             remember_sources(plan)
         self._judge(plan)
+        made = [(one.found, one.node.stage.page) for one in plan.artifacts.values()]
+        self.report.pages = [str(found.path / page) for found, page in made if found is not None and page]
         wanted.record(self.store, plan, partial=self.wanted is not None)
         return self.report
 

@@ -48,3 +48,63 @@ def test_the_picture_lies_where_the_sentence_says(numbers: tuple[Project, str]) 
     assert (said.returncode, said.stdout.partition(":")[0]) == (0, "Row.PNG")
     with Image.open(project.folder / "Row.PNG") as picture:
         assert picture.format == "PNG"
+
+
+@pytest.mark.parametrize("named", ["digits", "place"])
+def test_a_row_is_found_by_its_id_and_by_where_it_was_born(numbers: tuple[Project, str], named: str) -> None:
+    project, row = numbers
+    place = touchstone(project, "show", "b").stdout.splitlines()[0].split("  ")[1]
+    said = touchstone(project, "show", "b", row if named == "digits" else place, "--field", "vector")
+    assert said.stdout == f"row.png: vector of {row} ({place})\n"
+
+
+def test_no_such_row_is_one_sentence(numbers: tuple[Project, str]) -> None:
+    project, _ = numbers
+    said = touchstone(project, "show", "b", "nowhere.png")
+    assert said.returncode == 2
+    assert said.stderr == (
+        "touchstone: b has no row whose id begins with 'nowhere.png', and none of a file or seed of that name; "
+        "`touchstone show b` lists rows\n"
+    )
+
+
+def test_a_sheet_has_a_panel_for_each_of_so_many_rows(numbers: tuple[Project, str]) -> None:
+    project, _ = numbers
+    said = touchstone(project, "show", "b", "--count", "3", "--field", "vector", "--out", "sheet.png")
+    assert said.stdout == "sheet.png: 3 rows of b\n"
+    with Image.open(project.folder / "sheet.png") as picture:
+        assert picture.width == int(3 * 1.7 * 130)
+    listed = touchstone(project, "show", "b", "--count", "2").stdout.splitlines()
+    assert (len(listed), listed[2]) == (3, "... 2 more")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("b", "3f", "--count", "2"),
+            "--count 2 is for a sheet or a list, and '3f' names one row; leave one of them out",
+        ),
+        (
+            ("b", "--field", "x"),
+            "--field chooses what is drawn, and nothing is: name a row, or --out for a sheet of rows",
+        ),
+        (("b", "--out", "sheet.jpg"), "--out is 'sheet.jpg'; expected a name that ends in .png"),
+        (("b", "--field", "x", "--out", "sheet.png"), "b has no field 'x' that can be drawn; it has "),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    numbers: tuple[Project, str], words: tuple[str, ...], sentence: str
+) -> None:
+    said = touchstone(numbers[0], "show", *words)
+    assert said.returncode == 2
+    assert said.stderr.startswith(f"touchstone: {sentence}")
+
+
+def test_the_report_opens_in_a_browser_or_says_where_it_lies(
+    numbers: tuple[Project, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROWSER", "/nonexistent/browser")
+    said = touchstone(numbers[0], "report", "--open")
+    assert said.returncode == 2
+    assert said.stderr.startswith("touchstone: pipeline.yaml has no report node; add one")

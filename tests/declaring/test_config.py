@@ -77,6 +77,7 @@ MISTAKES = [
     ("b: {stage: 'toy:Scale', of: '{x}', matrix: {x: c}}\n  c: {stage: 'toy:Scale', of: '{x}', matrix: {x: b}}", "nodes.b.matrix goes around in a circle of matrices"),
     ("b: {stage: 'toy:Scale', of: '{x}'}", "nodes.b.of names '{x}', which is no node"),
     ("b: {stage: 'toy:Offset', of: a, table: absent.txt}", "nodes.b.table names absent.txt, but absent.txt is not a file beside pipeline.yaml"),
+    ("b: {stage: 'toy:Offset', of: a, table: pipelines.yaml}", "nodes.b.table names pipelines.yaml, but pipelines.yaml is not a file beside pipeline.yaml; did you mean 'pipeline.yaml'?"),
     ("b: {stage: 'toy:Offset', of: a, table: list.yaml#thre}", "nodes.b.table names list.yaml#thre, but list.yaml has no entry 'thre'; did you mean 'three'?"),
     ("b: {stage: 'toy:Offset', of: a, table: list.yaml#lost}", "list.yaml:2 lost.file is gone.txt, which does not exist; put the file there"),
     ("b: {stage: 'toy:Offset', of: a, table: list.yaml#nothing}", "list.yaml:3 nothing lacks 'file', the path of the checkpoint"),

@@ -116,6 +116,12 @@ def test_a_typo_is_named_before_the_key_that_it_leaves_missing(line: Project) ->
         line.load()
 
 
+def test_a_setting_that_is_given_twice_is_refused(line: Project) -> None:
+    with pytest.raises(ConfigError, match=r"^--set nodes\.b\.factor is given twice; leave one of them out$"):
+        line.load("nodes.b.factor=3.0", "nodes.b.factor=4.0")
+    assert line.load("nodes.b.factor=3.0", "nodes.a.count=4").nodes["b"].config.factor == 3.0  # type: ignore[attr-defined]
+
+
 def test_a_place_that_cannot_be_written_is_one_sentence(line: Project) -> None:
     line.run()
     (row, *_) = touchstone(line, "show", "b").stdout.split()

@@ -89,7 +89,8 @@ def test_no_more_bars_than_active_nodes_and_the_whole(monkeypatch: pytest.Monkey
 
 
 def test_the_whole_counts_work_and_not_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen, bars = watched(monkeypatch), Bars()
+    watched(monkeypatch)
+    bars = Bars()
     bars.open({"quick": (1000, 0), "slow": (10, 0)}, set(), {"quick": 0.001, "slow": 0.9})
     bars.advance("quick", 1000)
     assert bars.whole.n / bars.whole.total == pytest.approx(0.1)
