@@ -106,6 +106,12 @@ def compose(text: str, shown: str, budget: Budget) -> yaml.Node | None:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        began = getattr(error, "context_mark", None)
+        opened = {"while parsing a flow mapping": "{", "while parsing a flow sequence": "["}
+        sign = opened.get(str(getattr(error, "context", "")))
+        if mark and began and sign:
+            place = f"'{sign}' in column {began.column + 1} is not closed where line {mark.line + 1} goes on"
+            raise ConfigError(f"{shown}:{began.line + 1} is not valid YAML: {place} ({problem})") from None
         tab = "; indent with spaces, not with tabs" if mark and _indented_by_tab(text, mark.line) else ""
         raise ConfigError(f"{shown}{line} is not valid YAML: {problem}{tab}") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +26,7 @@ from detectors.contract import Control, DetectorConfig, Diverged, State
 from pipeline.atomic import write_bytes
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import (
+    FAKE,
     REAL,
     FitContext,
     Input,
@@ -172,6 +173,11 @@ class Train(Stage):
             statistics_file.check(inputs["standardization"], name, rows[name])
         return {}
 
+    def check_rows(self, config: TrainConfig, counts: Mapping[str, Mapping[tuple[str, int], int]]) -> None:
+        """Rows of both classes in what is learned from and chosen by, as far as the family is known."""
+        if config.detector.family and "on" in counts and (lacking := _lacking(counts["on"], _needed(config))):
+            raise ValueError(lacking)
+
     def promise(self, config: TrainConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the detector reads."""
         config = resolved(config, inputs)
@@ -245,9 +251,11 @@ class Train(Stage):
             name: FeatureRows(in_order(rows), *fields_of(config.detector, members))
             for name, rows in _splits(dataset, config).items()
         }
-        for name, rows in splits.items():
-            if name == "val" or config.detector.learns:
-                _check_classes(name, rows)
+        counts = {
+            (name, label): int((rows.labels == label).sum()) for name, rows in splits.items() for label in (REAL, FAKE)
+        }
+        if lacking := _lacking(counts, _needed(config)):
+            raise StageError(lacking)
         promise = self.promise(config, {"on": dataset.fields, **kept_promises(members)})
         family, runs_network = family_module(config.detector.family), promise["runs_network"]
         if runs_network:
@@ -314,6 +322,11 @@ def _splits(dataset: Rows, config: TrainConfig) -> dict[str, Rows]:
     return {"train": train if config.detector.learns else train.take(np.arange(0)), "val": val}
 
 
+def _needed(config: TrainConfig) -> tuple[str, ...]:
+    """Splits that must hold rows of both classes."""
+    return ("train", "val") if config.detector.learns else ("val",)
+
+
 def _statistics_path(ctx: FitContext) -> Path:
     """Of a node's artifact, or the file that the setting names."""
     if "standardization" in ctx.artifacts:
@@ -330,14 +343,23 @@ def _standardized_by(config: TrainConfig, ctx: FitContext) -> str:
     return f"statistics {hashlib.sha256(_statistics_path(ctx).read_bytes()).hexdigest()[:32]}"
 
 
-def _check_classes(split: str, rows: FeatureRows) -> None:
-    for label, name in ((0, "real"), (1, "fake")):
-        found = int((rows.labels == label).sum())
-        if found < LEAST_ROWS:
-            raise StageError(
-                f"split '{split}' holds {found} {name} rows of {len(rows)}, but training needs {LEAST_ROWS} or more of "
-                f"each class in train and val; add {name} rows to 'on' or change the splits"
+def _lacking(counts: Mapping[tuple[str, int], int], splits: Iterable[str]) -> str:
+    """What rows lack for a training, or nothing. counts: (split, label) -> rows."""
+    for label, name in ((REAL, "real"), (FAKE, "fake")):
+        if not any(found for (_, one), found in counts.items() if one == label):
+            return (
+                f"'on' holds no {name} row, but training needs both classes; an `ingest` node says `label: {name}` of "
+                f"its files, and generators make fakes: add such a node to what 'on' reads"
             )
+        for split in splits:
+            found = counts.get((split, label), 0)
+            if found < LEAST_ROWS:
+                rows = sum(number for (one, _), number in counts.items() if one == split)
+                return (
+                    f"split '{split}' holds {found} {name} rows of {rows}, but training needs {LEAST_ROWS} or more of "
+                    f"each class in train and val; add {name} rows to 'on' or change the splits"
+                )
+    return ""
 
 
 def _control(config: TrainConfig, ctx: FitContext) -> Control:

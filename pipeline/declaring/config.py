@@ -136,7 +136,8 @@ def load_pipeline(path: Path, overrides: list[str] | None = None, download: bool
     """
     document = load(path)
     if not isinstance(document.data, dict):
-        raise document.error((), f"is {describe(document.data)}; expected a mapping with 'nodes'")
+        found = "empty" if document.data is None else describe(document.data)
+        raise document.error((), f"is {found}; expected a mapping with 'nodes'")
     for assignment in overrides or []:
         document.override(assignment)
     for key, value in options.items():
@@ -148,7 +149,8 @@ def load_pipeline(path: Path, overrides: list[str] | None = None, download: bool
     _check_splits(settings, document)
     entries = document.data.get("nodes")
     if not isinstance(entries, dict) or not entries:
-        raise document.error(("nodes",), "must be a mapping of node names to stages, and not empty")
+        found = f"is {describe(entries)}, but " if entries else ""
+        raise document.error(("nodes",), f"{found}must be a mapping of node names to stages, and not empty")
     add_user_folder(path.parent)
     instances = expand(entries, document)
     families: dict[str, list[str]] = {}
@@ -206,7 +208,14 @@ def validate(
     text = message[0].lower() + message[1:]
     if problem["type"] == "literal_error":
         text += closest(str(inner), re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
+    if problem["type"] in ("int_type", "float_type", "bool_type") and isinstance(inner, str) and _is_plain(inner):
+        text += "; write it without quotes"
     raise document.error(here, f"is {describe(inner)}; {text}" if walked else f"of {what}: {text}")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a quoted text would be a number or a yes or no without its quotes."""
+    return text in ("true", "false") or re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", text) is not None
 
 
 def _allowed(model: type[StageConfig], location: tuple[str | int, ...]) -> list[str]:

@@ -95,7 +95,11 @@ def _plain(node: yaml.Node | None, place: Place, lines: dict[Place, int | str], 
                 merged = _merged(value_node, place, lines, document) | merged
                 continue
             if key in result:
-                raise ConfigError(f"{document.path.name}:{key_node.start_mark.line + 1} the key '{key}' stands twice")
+                first = lines.get((*place, key), "?")
+                raise ConfigError(
+                    f"{document.path.name}:{key_node.start_mark.line + 1} the key '{key}' stands twice, first in line "
+                    f"{first}; give one of them another name, or remove it"
+                )
             lines[(*place, key)] = key_node.start_mark.line + 1
             result[key] = _plain(value_node, (*place, key), lines, document)
         return result | {key: value for key, value in merged.items() if key not in result}

@@ -40,7 +40,9 @@ def expand(entries: Mapping[str, Any], document: Document) -> dict[str, Instance
         place: Place = ("nodes", entry)
         if not NODE_NAME.fullmatch(entry):
             raise document.error(place, "is not a node name; use letters, digits and _, beginning with a letter")
-        if not isinstance(raw, dict) or "stage" not in raw:
+        if not isinstance(raw, dict):
+            raise document.error(place, f"is {describe(raw)}; expected a mapping, e.g. {entry}: {{stage: ...}}")
+        if "stage" not in raw:
             raise document.error(place, "lacks 'stage'")
         axes = raw.get("matrix")
         if axes is not None:

@@ -34,8 +34,11 @@ def verdict(pipeline: Pipeline, failures: Failures) -> str:
     parts = []
     for node in too_many(pipeline, failures):
         lines, allowed = failures[node], pipeline.nodes[node].max_failed_rows
-        shown = "; ".join(lines[:SHOWN_ROWS])
-        shown += f"; and {len(lines) - SHOWN_ROWS:,} more" if len(lines) > SHOWN_ROWS else ""
+        distinct = list({line.partition(": ")[2] or line: line for line in reversed(lines)}.values())[::-1]
+        shown = "; ".join(distinct[:SHOWN_ROWS])
+        more = len(lines) - len(distinct[:SHOWN_ROWS])
+        shown += f"; and {more:,} more" if more else ""
+        shown += " for the same reason" if more and len(distinct) == 1 else ""
         parts.append(f"{node}: {counted(len(lines), 'row')} failed ({allowed} allowed): {shown}")
     if not parts:
         return ""

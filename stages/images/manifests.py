@@ -144,6 +144,9 @@ def _with_file(place: str, names: list[str]) -> list[str]:
 
 
 def _check_names(place: str, names: Sequence[str]) -> None:
+    for sign, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and sign in names[0]:
+            _fail(place, f"{names[0]!r} has {word} between its columns, expected commas; save the table with commas")
     for position, name in enumerate(names):
         if name not in COLUMNS:
             _fail(place, f"{name!r} is not a column of a manifest{nearest(name, COLUMNS)}")

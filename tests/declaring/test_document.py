@@ -54,9 +54,9 @@ def test_anchors_and_merges_work_and_explicit_keys_win(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", "some.yaml:3 the key 'a' stands twice"),
-        ("a: {b: 1,\n  b: 2}\n", "some.yaml:2 the key 'b' stands twice"),
-        ("a: 1\nb: [1, 2\n", "some.yaml:3 is not valid YAML: "),
+        ("a: 1\nb: 2\na: 3\n", "some.yaml:3 the key 'a' stands twice, first in line 1;"),
+        ("a: {b: 1,\n  b: 2}\n", "some.yaml:2 the key 'b' stands twice, first in line 1;"),
+        ("a: 1\nb: [1, 2\n", "some.yaml:2 is not valid YAML: '.' in column 4 is not closed where line 3 goes on"),
         ("a:\n\t- 1\n", "some.yaml:2 is not valid YAML: "),
         ("a: 1\n--- \nb: 2\n", "some.yaml:2 is not valid YAML: "),
         ("x: 1\n? [1, 2]\n: 3\n", "some.yaml:2 a key must be a word"),

@@ -187,6 +187,7 @@ def test_missing_files_and_wrong_sizes_are_problems_with_their_line(base: Path) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("file;label\na.png;real\n", "list.csv:1 'file;label' has semicolons between its columns, expected commas"),
         ("file,splt\na.png,train\n", "list.csv:1 'splt' is not a column of a manifest; did you mean 'split'?"),
         ("sha256\n" + "0" * 64 + "\n", "list.csv:1 has no column 'file'; found sha256"),
         ("file,file\na,b\n", "list.csv:1 column 'file' occurs twice"),

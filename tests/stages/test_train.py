@@ -108,6 +108,29 @@ def test_a_missing_class_is_named(label: int, split: str, sentence: str, tmp_pat
         fit(tmp_path, dataset.where(kept))
 
 
+@pytest.mark.parametrize(
+    ("detector", "counts", "sentence"),
+    [
+        (
+            CNN,
+            {("train", 0): 9, ("val", 0): 3},
+            r"'on' holds no fake row, .* says `label: fake` of its files, and gener",
+        ),
+        (
+            CNN,
+            {("train", 0): 9, ("train", 1): 1, ("val", 0): 3, ("val", 1): 3},
+            r"'train' holds 1 fake rows of 10, but",
+        ),
+    ],
+)
+def test_a_missing_class_is_named_when_planning(detector: Any, counts: Any, sentence: str) -> None:
+    config = TrainConfig.model_validate({"detector": detector})
+    with pytest.raises(ValueError, match=sentence):
+        Train().check_rows(config, {"on": counts})
+    enough = {(split, label): 2 for split in ("train", "val") for label in (0, 1)}
+    Train().check_rows(config, {"on": enough})
+
+
 def test_a_missing_feature_names_those_that_exist(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no field 'dct2d', which the detector's 'feature' names; they have map, prof"):
         fit(tmp_path, rows(), "dct2d-cnn")
