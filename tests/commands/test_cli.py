@@ -21,6 +21,7 @@ import typer
 from command_line import command
 from PIL import Image
 from toy_project import ROOT, Project, environment, tree
+from toy_project import touchstone as elsewhere
 
 from pipeline import cli
 from pipeline.running.tasks import open_store
@@ -275,8 +276,13 @@ def test_shell_completion_is_offered(touchstone: Any, monkeypatch: pytest.Monkey
     assert "touchstone" in said.out
 
 
-def test_plan_refuses_cuda_as_run_does_and_asks_torch_only_then(project: Project) -> None:
-    """In a process of its own, where `is_available` is false whatever the machine has."""
+def test_plan_refuses_cuda_as_run_does_and_asks_torch_only_then(project: Project, tmp_path: Path) -> None:
+    """In a process of its own, whose torch is a stand-in that finds no device and is there at once."""
+    stand_in = tmp_path / "stand_in" / "torch.py"
+    stand_in.parent.mkdir()
+    stand_in.write_text("class cuda:\n    is_available = staticmethod(lambda: False)\n")
+    surroundings = environment(project)
+    surroundings["PYTHONPATH"] = os.pathsep.join([str(stand_in.parent), surroundings["PYTHONPATH"]])
     code = (
         "import sys, toy\nfrom pipeline import cli\n"
         "def call(*words):\n"
@@ -288,8 +294,8 @@ def test_plan_refuses_cuda_as_run_does_and_asks_torch_only_then(project: Project
         "print('CODES', *codes, call('plan', '--device', 'cuda'), call('run', '--device', 'cuda'))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**environment(project), "CUDA_VISIBLE_DEVICES": ""}, cwd=project.folder,
-        capture_output=True, text=True, timeout=60, check=True,
+        [sys.executable, "-c", code], env=surroundings, cwd=project.folder, capture_output=True, text=True, timeout=60,
+        check=True,
     )  # fmt: skip
     assert "TORCH False\n" in done.stdout
     assert "CODES 0 0 2 2\n" in done.stdout
@@ -299,11 +305,7 @@ def test_plan_refuses_cuda_as_run_does_and_asks_torch_only_then(project: Project
 
 @pytest.mark.parametrize("arguments", ["plan", "plan --json", "config schema", "show b"])
 def test_an_output_that_cannot_be_written_is_named(arguments: str, project: Project) -> None:
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments.split()], cwd=project.folder, env=environment(project),
-            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
-        )  # fmt: skip
+    done = elsewhere(project, *arguments.split(), out="/dev/full")
     assert done.stderr == "touchstone: the output cannot be written: No space left on device\n"
     assert done.returncode == 1
 

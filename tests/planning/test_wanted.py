@@ -224,7 +224,8 @@ def test_no_flipped_bit_loses_a_row(one: Project, two: Project) -> None:
     content = path.read_bytes()
     (sound,) = wanted.others(store, one.file)
     refused = 0
-    for place in range(len(content)):
+    places = range(0, len(content), 3)
+    for place in places:
         path.write_bytes(flipped(content, place))
         try:
             (found,) = wanted.others(store, one.file)
@@ -235,7 +236,7 @@ def test_no_flipped_bit_loses_a_row(one: Project, two: Project) -> None:
         assert found.chains.keys() == sound.chains.keys()
         for chain, rows in sound.chains.items():
             assert np.array_equal(found.chains[chain], rows)
-    assert refused > len(content) // 2
+    assert refused > len(places) // 2
 
 
 def test_the_commands_take_it(one: Project, two: Project) -> None:

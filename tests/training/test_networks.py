@@ -32,7 +32,7 @@ from stages.train_generator import (
 from stages.train_resynthesizer import new_classifier
 from stages.train_resynthesizer import new_network as new_resynthesizer
 
-AT_ONCE, TIMES = 4, 50
+AT_ONCE, TIMES = 4, 25
 
 
 @pytest.fixture

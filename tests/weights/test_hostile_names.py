@@ -147,7 +147,7 @@ PLACES: dict[str, Callable[[str], bytes]] = {
     "unread entry of an archive": lambda evil: of_torch(lambda c: c.update({evil: {"a": {1: torch.zeros(1)}}}), True),
     "network of an archive": lambda evil: of_torch(lambda c: c.update({evil: c["generator"]}), False),
     "tensor of an archive": lambda evil: torch_bytes({evil: torch.zeros(2)}),
-    "networks without end": lambda evil: torch_bytes({f"{k}{evil[:100]}": {"a": torch.zeros(1)} for k in range(500)}),
+    "networks without end": lambda evil: torch_bytes({f"{k}{evil[:100]}": {"a": torch.zeros(1)} for k in range(200)}),
     "entries without end": lambda evil: made_translator(**{f"{k}{evil[:100]}": 1 for k in range(500)}),
     "settings of a port": zoo,
     "member": member,
