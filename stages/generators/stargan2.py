@@ -48,7 +48,7 @@ def widths(resolution: int, width: int | None, max_width: int, halvings: int) ->
 
 
 def initialize(network: nn.Module) -> None:
-    """He initialization for rectifiers by fan-in, biases 0, of the authors' training; on torch's meta device nothing."""
+    """He initialization for rectifiers by fan-in, biases 0, of the authors' training; none on torch's meta device."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
