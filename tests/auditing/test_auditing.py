@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from auditing_pictures import decoded, encoded, folder, scene
+from auditing_pictures import CONTAINERS, Make, decoded, encoded, folder, jpeg, of_file, scene
 from command_line import Command, command
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from stages.auditing import duplicates
 from stages.auditing.audit import Finding, Result, audit, whole
@@ -23,24 +23,6 @@ from stages.auditing.pixels import picture
 from stages.auditing.sources import audited
 from stages.auditing.vocabulary import CHECKS, KIND, NAMES
 from stages.images.containers import inspect
-
-Make = Callable[[np.ndarray], bytes]
-
-
-def jpeg(quality: int = 90, **options: Any) -> Make:
-    return lambda picture: encoded(picture, "JPEG", quality=quality, **{"subsampling": 2, **options})
-
-
-def texted(picture: np.ndarray, value: str) -> bytes:
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Software", value)
-    return encoded(picture, pnginfo=info)
-
-
-def exif(orientation: int) -> Image.Exif:
-    block = Image.Exif()
-    block[0x0112] = orientation
-    return block
 
 
 def pair(place: Path, real: Make, fake: Make, count: int = 64) -> tuple[Path, Path]:
@@ -57,26 +39,7 @@ def verdicts(found: Result) -> dict[str, str]:
     return {one.name: one.verdict for one in found.findings}
 
 
-@pytest.mark.parametrize(
-    ("name", "real", "fake"),
-    [
-        ("codec", encoded, jpeg()),
-        ("encoder", jpeg(), jpeg(optimize=True)),
-        ("encoder", encoded, lambda picture: encoded(picture, compress_level=1)),
-        ("quantization", jpeg(90), jpeg(89)),
-        ("subsampling", jpeg(), jpeg(subsampling=0)),
-        ("progressive", jpeg(), jpeg(progressive=True)),
-        ("mode", encoded, lambda picture: encoded(Image.fromarray(picture).quantize(200))),
-        ("alpha", encoded, lambda picture: encoded(Image.fromarray(picture).convert("RGBA"))),
-        ("icc", encoded, lambda picture: encoded(picture, icc_profile=b"profile")),
-        ("exif", jpeg(exif=exif(1)), jpeg()),
-        ("orientation", jpeg(exif=exif(1)), jpeg(exif=exif(3))),
-        ("metadata_text", lambda p: texted(p, "Camera 1"), lambda p: texted(p, "Diffuser 2")),
-        ("size", encoded, lambda picture: encoded(picture[1:, 1:])),
-        ("aspect", lambda picture: encoded(picture[8:]), lambda picture: encoded(picture[:, 8:])),
-        ("file_size_per_pixel", encoded, lambda picture: encoded(picture // 2 * 2)),
-    ],
-)
+@pytest.mark.parametrize(("name", "real", "fake"), CONTAINERS)
 def test_a_difference_of_containers_is_named_and_echoes_in_no_other_check(name: str, real: Make, fake: Make) -> None:
     found = audit(*([of_file(f"{k:05d}.png", make(scene(k))) for k in range(24)] for make in (real, fake)))
     one = {finding.name: finding for finding in found.findings}[name]
@@ -93,11 +56,6 @@ def test_a_difference_of_containers_is_named_and_echoes_in_no_other_check(name: 
         "codec": {"file_name"}, "quantization": {"file_size_per_pixel"}, "exif": {"orientation"},
     }  # fmt: skip
     assert set(different(found)) <= {name, *related.get(name, set())}
-
-
-def of_file(name: str, content: bytes) -> Row:
-    """A row of which only the container is known."""
-    return Row(name, True, coding=coding(content, inspect(content)))
 
 
 def different(found: Result) -> list[str]:
