@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +15,10 @@ from PIL import Image
 
 from stages.auditing import duplicates
 from stages.auditing.audit import Finding, Result, audit, whole
-from stages.auditing.coding import coding
 from stages.auditing.examined import Row
 from stages.auditing.pixels import picture
 from stages.auditing.sources import audited
 from stages.auditing.vocabulary import CHECKS, KIND, NAMES
-from stages.images.containers import inspect
 
 
 def pair(place: Path, real: Make, fake: Make, count: int = 64) -> tuple[Path, Path]:
