@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from detectors import published_family
     from detectors.composition import Config
     from detectors.contract import State
 
@@ -41,6 +43,28 @@ def enlarged(maps: Tensor, sides: tuple[int, int]) -> Tensor:
     return interpolate(maps[:, None], size=sides, mode="bilinear", align_corners=False)[:, 0]
 
 
+def check_places(config: Config | published_family.Config, state: State) -> None:
+    """Raises ValueError where a network has no maps, or their cells are no places of a picture."""
+    from detectors.preprocessing import kind_of
+
+    steps = config.preprocessing
+    shape, axes = tuple(state.plain.get("shape", ())), tuple(state.plain.get("axes", ()))
+    if len(shape) == 1 or (axes and kind_of(axes) == "spectrum") or (steps is not None and steps.spectrum is not None):
+        raise ValueError(f"it reads frequencies ('{config.feature}'), which are no places of a picture")
+    if config.family == "published":
+        from detectors import published_family
+
+        if config.preprocessing is not None and config.preprocessing.tile is not None:
+            raise ValueError("it repeats small pictures, so that cells have several places")
+        network, title = published_family.empty(config, state.plain.get("sizes")), config.network
+    else:
+        from detectors.composed import without_values
+
+        network, title = without_values(config, shape, axes).network, config.network.title
+    if getattr(network, "maps", None) is None:
+        raise ValueError(f"its network, {title}, has no maps")
+
+
 def of_rows(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float32]:
     """What each cell of the last maps adds to the decisions of rows as stored (n, ...): (n, h, w), above 0 = fake.
 
@@ -50,26 +74,60 @@ def of_rows(config: Config, state: State, features: NDArray[Any], device: str = 
     import torch
 
     from detectors.composed import loaded
-    from detectors.preprocessing import kind_of
 
-    shape, axes = tuple(state.plain["shape"]), tuple(state.plain["axes"])
-    if len(shape) == 1 or kind_of(axes) == "spectrum" or config.preprocessing.spectrum is not None:
-        raise ValueError(f"it reads frequencies ('{config.feature}'), which are no places of a picture")
-    network = loaded(config, shape, axes, state.tensors, device).requires_grad_(False)
-    inner: Any = network.network
-    if not hasattr(inner, "maps"):
-        raise ValueError(f"its network, {config.network.title}, has no maps")
-    maps_of, kept, found = inner.maps, [], []
+    check_places(config, state)
+    network = loaded(config, tuple(state.plain["shape"]), tuple(state.plain["axes"]), state.tensors, device)
+
+    def decide(rows: Tensor) -> Tensor:
+        return config.head.decision(network(rows))
+
+    found = []
+    for start in range(0, len(features), config.micro_batch):
+        rows = torch.from_numpy(np.ascontiguousarray(features[start : start + config.micro_batch])).to(device)
+        found.append(_heat(network.network, rows, decide))
+    return np.concatenate(found)
+
+
+def of_published(
+    config: published_family.Config, state: State, features: NDArray[Any], device: str = "cpu"
+) -> NDArray[np.float32]:
+    """The same of a published detector, row by row. A picture that it looks at in tiles is looked at as a whole."""
+    import torch
+
+    from detectors import published_family
+
+    check_places(config, state)
+    network = published_family.loaded(config, state, device)
+
+    def decide(x: Tensor) -> Tensor:
+        output = network(x)
+        if config.decision == "cells of fake, real":
+            shares = output.softmax(dim=1).mean(dim=(2, 3)).clamp_min(torch.finfo(output.dtype).tiny).log()
+            return shares[:, 0] - shares[:, 1]
+        if config.decision == "fake, real":
+            return output[:, 0] - output[:, 1]
+        return output[:, 0] if config.decision == "logit" else -output[:, 0]
+
+    rows = torch.from_numpy(np.ascontiguousarray(published_family.prepared(config, state, features)))
+    return np.concatenate([_heat(network, row[None].to(device), decide) for row in rows])
+
+
+def _heat(network: Any, x: Tensor, decide: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+    """(n, h, w) of what `decide` gives for x, through the maps of a network."""
+    import torch
+
+    network.requires_grad_(False)
+    maps_of, kept = network.maps, []
 
     def watched(x: Tensor) -> Tensor:
         kept.append(maps_of(x).detach().requires_grad_())
         return kept[-1]
 
-    inner.maps = watched
-    for start in range(0, len(features), config.micro_batch):
-        rows = torch.from_numpy(np.ascontiguousarray(features[start : start + config.micro_batch])).to(device)
-        decision = config.head.decision(network(rows)).sum()
-        maps = kept.pop()
-        (slopes,) = torch.autograd.grad(decision, maps)
-        found.append((maps * slopes).sum(dim=1).detach().float().cpu().numpy())
-    return np.concatenate(found)
+    network.maps = watched
+    try:
+        decision = decide(x).sum()
+    finally:
+        del network.maps
+    (slopes,) = torch.autograd.grad(decision, kept[0])
+    found: NDArray[np.float32] = (kept[0] * slopes).sum(dim=1).detach().float().cpu().numpy()
+    return found

@@ -193,20 +193,27 @@ def fit(config: Config, train: Examples, val: Examples, control: Control) -> Sta
     return State(state.tensors, {**state.plain, "slope": slope, "intercept": intercept})
 
 
-def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:
-    """Logit (n,) float64 as published, above 0 = fake, of rows as stored."""
+def loaded(config: Config, state: State, device: str) -> Any:
+    """The network (an nn.Module) of a state, ready to score."""
     import torch
 
     network = empty(config, state.plain.get("sizes"))
     of_network = {name: value for name, value in state.tensors.items() if name not in MOMENTS}
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in of_network.items()}
     network.load_state_dict(tensors, assign=True)
-    network = network.to(device).eval()
+    return network.to(device).eval()
+
+
+def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:
+    """Logit (n,) float64 as published, above 0 = fake, of rows as stored."""
+    import torch
+
+    network = loaded(config, state, device)
     found = []
     with torch.inference_mode():
         for rows, count in _padded(features, config.micro_batch):
             logits, areas = [], []
-            for part, area in _parts(config, _prepared(config, state, rows)):
+            for part, area in _parts(config, prepared(config, state, rows)):
                 output = network(torch.from_numpy(np.ascontiguousarray(part)).to(device)).cpu().numpy()
                 logits.append(fake_logit(output, config.decision))
                 areas.append(area)
@@ -221,7 +228,7 @@ def _padded(rows: NDArray[Any], size: int) -> Iterator[tuple[NDArray[Any], int]]
         yield rows[places], min(size, len(rows) - start)
 
 
-def _prepared(config: Config, state: State, rows: NDArray[Any]) -> NDArray[np.float32]:
+def prepared(config: Config, state: State, rows: NDArray[Any]) -> NDArray[np.float32]:
     """What the network gets of rows as stored."""
     if config.preprocessing is None:
         return rows.astype(np.float32)

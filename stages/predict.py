@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from stages.evaluation.detector_file import SCORE, Detector, load_detector
 from stages.predicting.facts import Outside, TrainingFacts, read_facts
 from stages.predicting.files import File, files_of
 from stages.predicting.ways import Class, chain_number
+
+if TYPE_CHECKING:
+    from stages.predicting.heat_pictures import Drawer
 
 Pixels = NDArray[np.uint8]
 Image = str | Path | bytes | Pixels | File
@@ -102,12 +105,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked for. threshold: in place of the model's; heat_maps: a folder to draw them into."""
+    """What is asked for. threshold: in place of the model's; heat_maps: what draws them, see `Model.drawer`."""
 
     band: bool = True
     outside: bool = True
     threshold: float | None = None
-    heat_maps: Path | None = None
+    heat_maps: Drawer | None = None
 
 
 class Model:
@@ -169,16 +172,18 @@ class Model:
         """Predictions in order, block by block."""
         from stages.images.disturbances import BAND
 
-        drawer = None if options.heat_maps is None else self._drawer(options.heat_maps)
+        drawer = options.heat_maps
         for one in self.scored(images, BAND if options.band and self.parts is not None else {}):
             if drawer is not None and not one.error:
                 assert self.parts is not None
                 assert one.pixels is not None
-                feature = self.parts[1]([one.pixels], one.row_id).arrays[self.detector.config.feature][0]
-                drawer.draw(one.name, one.pixels, feature, self.device)
+                arrays = self.parts[1]([one.pixels], one.row_id).arrays
+                features = {name: arrays[name][0] for name in self.detector.fields}
+                drawer.draw(one.name, one.pixels, features, self.device)
             yield self._told(one, options)
 
-    def _drawer(self, folder: Path) -> Any:
+    def drawer(self, folder: Path) -> Drawer:
+        """Draws heat maps into a folder. Raises StageError where the model has none of places."""
         from stages.predicting.heat_pictures import Drawer
 
         if self.parts is None:

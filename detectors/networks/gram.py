@@ -40,7 +40,11 @@ class GramNet(ResNet):
     outputs 2  the authors': logarithms of the probabilities of fake and real, of blue, green, red 0..255
     outputs 1  AIGCDetectBenchmark's: the logit of fake, of normalized red, green, blue
     width      channels of the first stage, and eight times that of the hidden layer; published: 64
+
+    There are no `maps`: what it decides by are textures of all stages, which have no places.
     """
+
+    maps = None  # type: ignore[assignment]
 
     def __init__(self, outputs: int = 2, channels: int = 3, width: int = 64) -> None:
         super().__init__(18, outputs, channels, width=width)

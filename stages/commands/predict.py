@@ -59,8 +59,10 @@ def predict(
     notes: list[str] = []
     found = files(images, notes)
     asked = load(place_of(model, file), device=device, weights=weights or (), as_class=as_class)
-    options = Options(band, outside, asked.threshold(threshold_fpr), heatmap)
-    for line in (*asked.warnings, *notes):
+    drawer = None if heatmap is None else asked.drawer(heatmap)
+    options = Options(band, outside, asked.threshold(threshold_fpr), drawer)
+    passed = [f"not drawn: {one}" for one in (drawer.left_out if drawer else ())]
+    for line in (*asked.warnings, *passed, *notes):
         note(line)
     rows, failed = [], 0
     for one in counting(asked.stream(found, options), "predict", len(found)):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import heat_maps
+from detectors.framing import middle, resized_sides
 from pipeline.errors import StageError
 
 if TYPE_CHECKING:
+    from detectors.contract import State
     from stages.evaluation.detector_file import Detector
 
 FAKE, REAL = np.array([220, 30, 30]), np.array([30, 80, 220])
@@ -24,10 +28,13 @@ LONGEST = 150
 
 
 class Drawer:
-    """Writes a PNG for each image into a folder. Raises StageError where the detector has no maps of places."""
+    """Writes a PNG for each image into a folder. Raises StageError where the detector has no maps of places.
+
+    left_out: names of the members of a fusion that have none.
+    """
 
     def __init__(self, detector: Detector, folder: Path) -> None:
-        self.config, self.state = _network(detector)
+        self.members, self.left_out = _members(detector)
         self.folder = folder
         self.names: set[str] = set()
         try:
@@ -35,12 +42,14 @@ class Drawer:
         except OSError as error:
             raise StageError(f"{folder} cannot be made: {error.strerror or error}") from None
 
-    def draw(self, name: str, picture: NDArray[np.uint8], feature: NDArray[Any], device: str) -> Path:
-        """A picture (H, W, 3) with the heat map of its feature over it."""
+    def draw(self, name: str, picture: NDArray[np.uint8], features: Mapping[str, NDArray[Any]], device: str) -> Path:
+        """A picture (H, W, 3) with the heat of its features over it, name -> (...)."""
         from PIL import Image
 
+        heat = np.zeros(picture.shape[:2], np.float32)
         try:
-            (heat,) = heat_maps.of_rows(self.config, self.state, feature[None], device)
+            for one in self.members:
+                heat += one.weight * one.heat(features[one.config.feature], picture.shape[:2], device)
         except ValueError as error:
             raise StageError(f"the detector has no heat maps: {error}") from None
         place = self.folder / self._file(name)
@@ -56,27 +65,96 @@ class Drawer:
         return found
 
 
+@dataclass(frozen=True)
+class Looking:
+    """A network, and how much its decision counts."""
+
+    config: Any
+    state: State
+    weight: float = 1.0
+
+    def heat(self, feature: NDArray[Any], sides: tuple[int, ...], device: str) -> NDArray[np.float32]:
+        """(H, W) of a picture of these sides: its mean is what the maps add to the decision; 0 where it never looks."""
+        import torch
+
+        made = heat_maps.of_published if self.config.family == "published" else heat_maps.of_rows
+        (cells,) = made(self.config, self.state, feature[None], device)
+        (top, bottom), (left, right) = frame(self.config.preprocessing, *sides)
+        large = heat_maps.enlarged(torch.from_numpy(cells * cells.size)[None], (bottom - top, right - left))[0].numpy()
+        found = np.zeros(sides, np.float32)
+        rows, columns = (slice(max(low, 0), max(high, 0)) for low, high in ((top, bottom), (left, right)))
+        seen = found[rows, columns]
+        seen[:] = large[max(-top, 0) :, max(-left, 0) :][: seen.shape[0], : seen.shape[1]]
+        return found
+
+
+def frame(preprocessing: Any, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(first, end) of the rows and of the columns of a picture that a network looks at after its own resize and crop.
+
+    Where it adds black around a small picture they lie outside of it.
+    """
+    if preprocessing is None:
+        return (0, height), (0, width)
+    resize, crop = preprocessing.resize, preprocessing.crop
+    size, which = getattr(resize, "size", resize), getattr(resize, "sides", getattr(preprocessing, "shape", ""))
+    sides = (
+        (height, width)
+        if size is None
+        else resized_sides(height, width, size, "shorter" if which == "shorter" else "both")
+    )
+    size = getattr(crop, "size", crop)
+    if size is None:
+        return (0, height), (0, width)
+    found = []
+    for side, full in zip(sides, (height, width), strict=True):
+        (before, _), start = middle(side, size)
+        ends = ((start - before + end) * full / side for end in (0, size))
+        found.append(tuple(round(end) for end in ends))
+    (top, bottom), (left, right) = found
+    return (top, max(bottom, top + 1)), (left, max(right, left + 1))
+
+
 def blended(picture: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: the picture in gray, the heat (h, w) over it, its largest magnitude strongest."""
-    import torch
-
-    sides = picture.shape[0], picture.shape[1]
-    large = heat_maps.enlarged(torch.from_numpy(np.ascontiguousarray(heat))[None], sides)[0].numpy()
-    most = float(np.abs(large).max())
-    share = STRONGEST * np.abs(large / most if most else large)[..., None]
+    """(H, W, 3) uint8: the picture in gray, the heat (H, W) over it, its largest magnitude strongest."""
+    most = float(np.abs(heat).max())
+    share = STRONGEST * np.abs(heat / most if most else heat)[..., None]
     gray = picture.astype(np.float32).mean(axis=2, keepdims=True)
-    return np.rint((1 - share) * gray + share * np.where(large[..., None] > 0, FAKE, REAL)).astype(np.uint8)
+    return np.rint((1 - share) * gray + share * np.where(heat[..., None] > 0, FAKE, REAL)).astype(np.uint8)
 
 
-def _network(detector: Detector) -> tuple[Any, Any]:
-    """The composed network of a detector, and its state."""
-    if detector.config.family == "deep":
-        return detector.config, detector.state
-    if detector.config.family == "cnn":
+def _members(detector: Detector) -> tuple[list[Looking], list[str]]:
+    """The networks of a detector that have maps of places, and what a fusion has besides."""
+    if not detector.config.fuses:
+        return [_network(detector.config, detector.state)], []
+    from detectors.fusion import checked_weights, members
+
+    found, left_out = [], []
+    parts = members(detector.state)
+    for one, weight in zip(parts, checked_weights(len(parts), getattr(detector.config, "weights", None)), strict=True):
+        try:
+            looking = _network(one.config, one.state)
+        except StageError as error:
+            left_out.append(f"{one.family.describe(one.config)}: {error}")
+        else:
+            found.append(replace(looking, weight=float(weight) * float(one.state.plain.get("slope", 1.0))))
+    if not found:
+        raise StageError(f"none of the fused detectors has heat maps ({'; '.join(left_out)}); leave out --heatmap")
+    return found, left_out
+
+
+def _network(config: Any, state: State) -> Looking:
+    """The network of a detector. Raises StageError where it has no maps of places."""
+    if config.family == "cnn":
         from detectors import cnn
 
-        return cnn.composed(detector.config), cnn.with_prefix(detector.state)  # type: ignore[arg-type]
-    raise StageError(
-        f"the detector has no heat maps: the family '{detector.config.family}' is no network on maps of places; leave "
-        "out --heatmap"
-    )
+        config, state = cnn.composed(config), cnn.with_prefix(state)
+    if config.family not in ("deep", "published"):
+        raise StageError(
+            f"the detector has no heat maps: the family '{config.family}' is no network on maps of places; leave "
+            "out --heatmap"
+        )
+    try:
+        heat_maps.check_places(config, state)
+    except ValueError as error:
+        raise StageError(f"the detector has no heat maps: {error}") from None
+    return Looking(config, state)

@@ -309,8 +309,9 @@ def test_an_entry_of_a_manifest_is_asked_without_a_run(run: Command, tmp_path: P
         Image.fromarray(images["im_96x96"]).save(tmp_path / "golden.png")
     cases = json.loads((ROOT / "tests" / "golden" / "detectors" / "tiny_ladeda.json").read_text())["cases"]
     (expected,) = (case["p_fake"] for case in cases if case["image"] == "im_96x96")
-    said = run("predict", "mine.yaml#one", "golden.png", "--json")
-    assert said.code == 0
+    said = run("predict", "mine.yaml#one", "golden.png", "--json", "--heatmap", "heat")
+    assert said.code == 0, said.err
+    assert np.array(Image.open(tmp_path / "heat" / "golden.png.png")).shape == (96, 96, 3)
     assert json.loads(said.out)["score"] == pytest.approx(expected, abs=2e-5)
     assert "not calibrated" in said.err
     (tmp_path / "weights.pth").write_bytes(container.read_bytes()[:-1])
@@ -412,5 +413,9 @@ def test_heat_maps_are_drawn_over_the_pictures_of_networks_on_places(
     assert drawn.shape == (SIDE, SIDE, 3)
     assert (np.ptp(drawn.astype(int), axis=2) > 50).any()
     assert "the family 'svm' is no network" in run("predict", str(svm), "in", "--heatmap", "heat").err
+    fused = run("predict", str(artifact(project, "fused")), "in", "--heatmap", "heat")
+    assert "none of the fused detectors has heat maps" in fused.err
+    (tmp_path / "full").write_bytes(b"")
+    assert "full cannot be made: File exists" in run("predict", str(folder), "in", "--heatmap", "full").err
     cnn = artifact(project, "cnn")
     assert "reads frequencies" in run("predict", str(cnn), "in", "--heatmap", "heat").err
