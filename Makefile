@@ -39,13 +39,15 @@ fuzz_detectors: $(READY)
 	  --seed $(FUZZ_SEED) --count $(FUZZ_DETECTORS)
 
 # Planted differences and none, and what the audit says of them: PLANTERS is a program that makes such pairs (see
-# tests/stress/audit_catalogue.py), PHOTOS a folder or zip of photographs. Half an hour on one core; NULLS pairs more.
+# tests/stress/audit_catalogue.py), PHOTOS a folder or zip of photographs. Half an hour on one core; NULLS
+# pairs more. FACTOR: how many times the least rows.
 NULLS ?= 20
+FACTOR ?= 1
 audit_catalogue: $(READY)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.audit_catalogue $(PLANTERS) $(PHOTOS) \
-	  --at-least --out audit_whole
+	  --at-least --factor $(FACTOR) --keep
 	OMP_NUM_THREADS=1 PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.audit_catalogue $(PLANTERS) $(PHOTOS) \
-	  --nulls $(NULLS) --out audit_nulls
+	  --nulls $(NULLS) --keep
 
 # What takes longer than a test, offline, under two hours on two cores: the twins of configs/, whose claims are written to
 # experiments/results/twins.json, and two experiments on the shipped photographs.

@@ -83,7 +83,7 @@ class Bias(Stage):
         (model,) = ctx.artifacts["model"]
         rows: Any = views["on"]
         rows = rows.split(config.split)
-        rows = rows.take(_chosen(rows, config.count))
+        rows = rows.take(chosen(rows, config.count))
         asked = load(model.path, device=ctx.device).of_pictures()
         scores = []
         pictures = (picture for block in rows.blocks("image", 64) for picture in block)
@@ -105,7 +105,7 @@ class Bias(Stage):
         ctx.facts["verdicts"] = {one["change"]: one["verdict"] for one in found["changes"]}
 
 
-def _chosen(rows: Rows, count: int) -> NDArray[np.int64]:
+def chosen(rows: Rows, count: int) -> NDArray[np.int64]:
     """Positions of `count` rows of each class, in order: those of the lowest rank by hash."""
     ranks, labels = hash_rank(rows.ids, "bias", 0), rows.column("label")
     parts = []

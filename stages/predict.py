@@ -296,6 +296,10 @@ class Model:
         unsure = crosses or any(fact.far for fact in outside)
         return Prediction(one.name, score, threshold, "unsure" if unsure else verdict, band, outside)
 
+    def is_far(self, one: Asked) -> bool:
+        """Whether an image that was scored is far outside of the training rows."""
+        return any(fact.far for fact in self._outside(one, Options()))
+
     def _outside(self, one: Asked, options: Options) -> tuple[Outside, ...]:
         found = []
         if one.enlarged_from is not None:

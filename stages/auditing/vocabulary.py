@@ -70,6 +70,9 @@ PIXELS = (
 )
 """Checks that a change of pixels may move."""
 
+FREQUENCIES = ("resampling", "native_scale", "high_frequency_energy", "noise_level")
+"""Checks that look at the same high frequencies: where one of them differs, what moved it has moved all of them."""
+
 GROUPS = {"history": HISTORY, "pixels": PIXELS}
 """Word by which a stage names several checks at once in `Stage.moves`, so that its code names none of them."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ CLASSES = ("real", "fake")
 
 
 @verb(
-    "touchstone bias further_detectors[profile-forest] corpus",
+    "touchstone bias further_detectors[profile-forest] images",
     "touchstone bias further_detectors[profile-forest] real fake --json",
 )
 def bias(
@@ -31,7 +31,10 @@ def bias(
     ],
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR...", help="REAL FAKE: two folders or zips; or one with real and fake"),
+        typer.Argument(
+            metavar="DIR...|NODE",
+            help="REAL FAKE: two folders or zips; or one with real and fake; or a node, whose test rows count",
+        ),
     ],
     count: Annotated[int, typer.Option(min=2, help="images of each class at most")] = 100,
     device: Device = None,
@@ -50,10 +53,15 @@ def bias(
 
     asked = load(place_of(model, file), device=device)
     notes: list[str] = []
-    images, groups = _images(_classes(folders), count, notes)
+    images: list[tuple[int, Any]]
+    if len(folders) == 1 and not folders[0].exists() and file.is_file():
+        asked = asked.of_pictures()
+        images, groups = _rows(file, str(folders[0]), count)
+    else:
+        images, groups = _images(_classes(folders), count, notes)
     for line in (*asked.warnings, *notes):
         note(line)
-    labels, scores, kept, failed = [], [], [], 0
+    labels, scores, kept, far, failed = [], [], [], [], 0
     found = asked.scored((one for _, one in images), DISTURBANCES)
     for (label, _), one, group in zip(images, counting(found, "bias", len(images)), groups, strict=True):
         if one.error or len(one.scores) != 1 + len(DISTURBANCES):
@@ -63,10 +71,11 @@ def bias(
         labels.append(label)
         scores.append(one.scores)
         kept.append(group)
+        far.append(asked.is_far(one))
     try:
         about = summary(
             np.array(scores), list(DISTURBANCES), list(BAND), np.array(labels, np.uint8), np.array(kept),
-            asked.threshold(),
+            asked.threshold(), np.array(far, bool) if asked.facts is not None else None,
         )  # fmt: skip
     except ValueError as error:
         raise StageError(f"{', '.join(map(str, folders))}: {error}") from None
@@ -82,6 +91,19 @@ def _classes(folders: Sequence[Path]) -> tuple[Path, Path]:
         return folders[0] / "real", folders[0] / "fake"
     found = f"{folders[0]}, which has no folders real and fake" if len(folders) == 1 else f"{len(folders)} places"
     raise ConfigError(f"found {found}; expected one folder with real and fake in it, or two places: REAL FAKE")
+
+
+def _rows(file: Path, node: str, count: int) -> tuple[list[tuple[int, Any]], list[str]]:
+    """(label, picture) of `count` test rows of each class of a node, as the stage `bias` chooses them; their groups."""
+    from pipeline.open import open_node
+    from stages.bias import chosen
+
+    rows = open_node(file, node).split("test")
+    if "image" not in rows.fields:
+        raise ConfigError(f"{node} has no pictures, but {', '.join(rows.fields)}; name an 'equalize' node, or folders")
+    rows = rows.take(chosen(rows, count))
+    labels = rows.column("label").tolist()
+    return list(zip(labels, rows.array("image"), strict=True)), [bytes(one).hex() for one in rows.column("group")]
 
 
 def _images(places: tuple[Path, Path], count: int, notes: list[str]) -> tuple[list[tuple[int, ImageFile]], list[str]]:

@@ -56,6 +56,8 @@ def predict(
     from stages.predict import Options, load
     from stages.predicting.files import files
 
+    if table is not None:
+        _check_table(table)
     notes: list[str] = []
     found = files(images, notes)
     asked = load(place_of(model, file), device=device, weights=weights or (), as_class=as_class)
@@ -105,6 +107,21 @@ def _row(one: Prediction) -> dict[str, Any]:
     low, high = data.pop("band") or (None, None)
     data["outside"] = "; ".join(f"{fact.fact}={fact.value}{' (far)' * fact.far}" for fact in one.outside)
     return {"error": "", **data, "band_low": low, "band_high": high}
+
+
+def _check_table(table: Path) -> None:
+    """Raises ConfigError where no table can be written, before anything is asked."""
+    import errno
+    import os
+
+    from pipeline.errors import ConfigError
+
+    try:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        if table.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise ConfigError(f"{table}: no table can be written there: {error.strerror or error}; name a file") from None
 
 
 def _write(table: Path, rows: list[dict[str, Any]]) -> None:

@@ -77,19 +77,30 @@ def shifts(
     return found
 
 
-def decided(scores: Floats, labels: NDArray[np.uint8], threshold: float) -> dict[str, Any]:
+def decided(
+    scores: Floats, labels: NDArray[np.uint8], threshold: float, far: NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
     """How many rows a band decides, and how well. scores: (n, 1 + changes of the band), rows as they are first.
 
-    accuracy_decided is None where no row is decided.
+    far: (n,), which rows are far outside of the training rows; then `unsure` is the share of rows that `predict` calls
+    so. Accuracies are None where no row is left.
     """
     values = np.asarray(scores, np.float64)
     low, high = values.min(axis=1), values.max(axis=1)
     sure = ~((low < threshold) & (threshold <= high))
     right = (values[:, 0] >= threshold) == (labels == 1)
-    return {
+    found = {
         "decided": float(sure.mean()),
         "accuracy": float(right.mean()),
         "accuracy_decided": float(right[sure].mean()) if sure.any() else None,
+    }
+    if far is None:
+        return found
+    told = sure & ~far
+    return found | {
+        "outside": float(far.mean()),
+        "unsure": float(1 - told.mean()),
+        "accuracy_told": float(right[told].mean()) if told.any() else None,
     }
 
 
@@ -100,6 +111,7 @@ def summary(
     labels: NDArray[np.uint8],
     groups: NDArray[Any],
     threshold: float,
+    far: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """All of it as plain data; band: changes that make the band of a prediction. Raises ValueError for one class."""
     counts = {kind: int((labels == label).sum()) for label, kind in enumerate(CLASSES)}
@@ -111,7 +123,7 @@ def summary(
         "groups": {kind: len(np.unique(groups[labels == label])) for label, kind in enumerate(CLASSES)},
         "threshold": threshold,
         "changes": shifts(scores, names, labels, groups, threshold),
-        "band": decided(scores[:, columns], labels, threshold),
+        "band": decided(scores[:, columns], labels, threshold, far),
     }
 
 
@@ -129,4 +141,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     result.append(
         f"the band decides {band['decided']:.0%} of the images{sure}; of all {band['accuracy']:.0%} are right"
     )
+    if "unsure" in band:
+        right = "" if band["accuracy_told"] is None else f"; of the others {band['accuracy_told']:.0%} are right"
+        result.append(f"far outside are {band['outside']:.0%}; unsure is the verdict of {band['unsure']:.0%}{right}")
     return result

@@ -14,7 +14,7 @@ from command_line import Command, command
 from PIL import Image
 
 from stages.auditing import duplicates
-from stages.auditing.audit import Finding, Result, audit, whole
+from stages.auditing.audit import Finding, Result, audit, whole, withdraw
 from stages.auditing.examined import Row
 from stages.auditing.pixels import picture
 from stages.auditing.sources import audited
@@ -224,6 +224,15 @@ def test_a_bias_is_what_no_generator_does_or_reals_of_two_origins_show(
     findings: list[Finding], control: tuple[str, ...], declared: tuple[str, ...], bias: str
 ) -> None:
     assert whole(findings, control, declared).bias == bias
+
+
+def test_no_check_of_frequencies_is_equal_where_one_differs() -> None:
+    names = ("native_scale", "high_frequency_energy", "noise_level", "brightness")
+    for first, said in (("differs", "cannot tell"), ("equal", "equal"), ("cannot tell", "equal")):
+        findings = [finding(name, "equal" if name != "native_scale" else first, "H") for name in names]
+        withdraw(findings)
+        assert [one.verdict for one in findings] == [first, said, said, "equal"]
+    assert "native_scale differs" not in findings[1].fix
 
 
 def test_a_control_is_compared_with_the_reals(tmp_path: Path) -> None:

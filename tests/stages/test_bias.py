@@ -68,6 +68,25 @@ def test_changes_of_test_rows_are_those_of_predictions(project: Project, tmp_pat
     }  # fmt: skip
 
 
+def test_the_verb_takes_test_rows_of_a_node_as_the_stage_does(run: Command, project: Project) -> None:
+    told = run("bias", "svm", "images", "--count", "3", "--json", "-f", str(project.file))
+    assert told.code == 0, told.err
+    assert told.facts()["changes"] == results(project)["changes"]
+    found = run("bias", "svm", "images", "--json", "-f", str(project.file)).facts()["band"]
+    rows = open_node(project.file, "images").split("test")
+    model = touchstone.load(artifact(project, "svm")).of_pictures()
+    said = model.predict(list(rows.array("image")))
+    assert found["unsure"] == pytest.approx(np.mean([one.verdict == "unsure" for one in said]))
+    assert found["outside"] == pytest.approx(np.mean([any(fact.far for fact in one.outside) for one in said]))
+    labels = np.where(rows.column("label") == 1, "fake", "real")
+    right = [one.verdict == label for one, label in zip(said, labels.tolist(), strict=True) if one.verdict != "unsure"]
+    assert found["accuracy_told"] == (pytest.approx(np.mean(right)) if right else None)
+    wrong = run("bias", "svm", "spectra", "-f", str(project.file))
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "spectra has no pictures, but" in wrong.err
+    assert "nowhere" in run("bias", "svm", "nowhere", "-f", str(project.file)).err
+
+
 def test_the_report_shows_each_detector(project: Project) -> None:
     plan = project.plan(recorded=True)
     made = plan.artifacts["looked"].found
@@ -112,8 +131,9 @@ def test_a_folder_of_both_classes_is_told_by_class_and_group(run: Command, proje
     assert in_zip["groups"] == {"real": 2, "fake": 4}
     assert [one["real"] for one in in_zip["changes"]] == [one["real"] for one in found["changes"]]
     text = run("bias", str(folder), "real", "fake")
-    assert text.out.splitlines()[-1].startswith("the band decides ")
-    assert len(text.out.splitlines()) == len(DISTURBANCES) + 1
+    assert text.out.splitlines()[-2].startswith("the band decides ")
+    assert text.out.splitlines()[-1].startswith("far outside are ")
+    assert len(text.out.splitlines()) == len(DISTURBANCES) + 2
 
 
 def test_a_broken_image_is_named_and_places_that_are_not_clear_are_refused(

@@ -228,6 +228,12 @@ def test_images_from_python_may_be_anything(svm: Path, tmp_path: Path) -> None:
         (("SVM", "one.png", "--device", "tpu"), 2, "touchstone: the device is tpu, expected cpu or cuda"),
         (("SVM", "one.png", "--threshold-fpr", "0"), 2, "touchstone: the false positive rate is 0.0, expected a share"),
         (("SVM", "one.png", "--threshold-fpr", "0.01"), 1, "needs 100 validation reals or more, the model has"),
+        (("SVM", "one.png", "--threshold-fpr", "nan"), 2, "the false positive rate is nan, expected a share"),
+        (("SVM", "one.png", "--csv", "one.png/a.csv"), 2, "one.png/a.csv: no table can be written there: File exists"),
+        (("SVM", "one.png", "--csv", ".."), 2, "..: no table can be written there: Is a directory"),
+        (("SVM", "one.png", "--heatmap", "heat"), 1, "the family 'svm' is no network on maps of places"),
+        (("SVM", "one.png", "--weights", "gone"), 2, "gone"),
+        (("svm", "one.png", "--file", "gone.yaml"), 2, "svm is no model: expected the folder of a trained model"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(

@@ -3,7 +3,7 @@
 PLANTERS is a program that makes pairs whose difference is known: it offers `catalogue()` and `nulls(count)`, lists of
 entries with `name` and `metadata`, `photographs(PHOTOS)`, `plant(entry, photographs, n, seed)` and `write(draw, truth,
 folder, metadata)`, which leaves the folders real and fake and a `truth.json` with must_differ, must_differ_any,
-must_not_equal, must_not_differ and null. With `--at-least` each entry has its own `least_n` (times `--factor`).
+must_not_equal, must_not_differ and null. With `--at-least` each entry has its own `least_n` (times `--factor`), and `--keep` writes what was found to the results.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -77,12 +76,12 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("--out", help="name of the file in benchmarks/results")
+    parser.add_argument("--keep", action="store_true", help="among the runs of benchmarks/results/audit_catalogue.json")
     options = parser.parse_args()
     planting = load(options.planters)
     photos = planting.photographs(options.photos)
     entries = [*([] if options.nulls and not options.only else planting.catalogue()), *planting.nulls(options.nulls)]
-    cases, started = [], time.monotonic()
+    cases = []
     for entry in entries:
         if options.only and entry.name not in options.only:
             continue
@@ -104,21 +103,30 @@ def main() -> None:
                 print("  ", one.name, one.verdict, one.column, one.statistic, one.p, one.effect, len(one.rows))
     asked, missed = (sum(case["asked"] for case in cases), sum(len(case["missed"]) for case in cases))
     whole = {
-        "photographs": options.photos.name,
+        "photographs": "/".join(options.photos.absolute().parts[-2:]),
         "pairs": len(cases),
         "asked": asked,
         "recall": round(1 - missed / asked, 4) if asked else None,
         "pairs_wrongly_different": [case["name"] for case in cases if case["wrongly_different"]],
         "pairs_wrongly_equal": [case["name"] for case in cases if case["wrongly_equal"]],
         "altered_rows": [case["altered_rows"] for case in cases if case["altered_rows"] is not None],
-        "seconds": round(time.monotonic() - started),
-        "cases": [case for case in cases if case["missed"] or case["wrongly_different"] or case["wrongly_equal"]],
+                "cases": [case for case in cases if case["missed"] or case["wrongly_different"] or case["wrongly_equal"]],
     }
     rates = whole.pop("altered_rows")
     whole["altered_rows"] = round(sum(rates) / len(rates), 3) if rates else None
     print(json.dumps({name: value for name, value in whole.items() if name != "cases"}, indent=1))
-    if options.out:
-        write_json(RESULTS / f"{options.out}.json", whole)
+    if options.keep:
+        sizes = f"{options.factor:g} times least_n" if options.at_least else f"n = {options.n}"
+        pairs = "pairs without a difference" if options.nulls else "part of it" if options.only else "whole catalogue"
+        keep({"what": f"{pairs}, {sizes}, seed {options.seed}", **whole})
+
+
+def keep(run: dict[str, Any]) -> None:
+    """Write a run among those of the results, in place of an earlier one of the same kind."""
+    path = RESULTS / "audit_catalogue.json"
+    runs = json.loads(path.read_text())["runs"] if path.is_file() else []
+    same = [(one["photographs"], one["what"]) == (run["photographs"], run["what"]) for one in runs]
+    write_json(path, {"runs": [*(one for one, again in zip(runs, same, strict=True) if not again), run]})
 
 
 if __name__ == "__main__":
