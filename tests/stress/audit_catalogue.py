@@ -3,7 +3,8 @@
 PLANTERS is a program that makes pairs whose difference is known: it offers `catalogue()` and `nulls(count)`, lists of
 entries with `name` and `metadata`, `photographs(PHOTOS)`, `plant(entry, photographs, n, seed)` and `write(draw, truth,
 folder, metadata)`, which leaves the folders real and fake and a `truth.json` with must_differ, must_differ_any,
-must_not_equal, must_not_differ and null. With `--at-least` each entry has its own `least_n` (times `--factor`), and `--keep` writes what was found to the results.
+must_not_equal, must_not_differ and null. With `--at-least` each entry has its own `least_n` (times `--factor`);
+`--keep` writes what was found to the results.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def main() -> None:
         "pairs_wrongly_different": [case["name"] for case in cases if case["wrongly_different"]],
         "pairs_wrongly_equal": [case["name"] for case in cases if case["wrongly_equal"]],
         "altered_rows": [case["altered_rows"] for case in cases if case["altered_rows"] is not None],
-                "cases": [case for case in cases if case["missed"] or case["wrongly_different"] or case["wrongly_equal"]],
+        "cases": [case for case in cases if case["missed"] or case["wrongly_different"] or case["wrongly_equal"]],
     }
     rates = whole.pop("altered_rows")
     whole["altered_rows"] = round(sum(rates) / len(rates), 3) if rates else None
