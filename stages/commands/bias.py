@@ -98,7 +98,7 @@ def _rows(file: Path, node: str, count: int) -> tuple[list[tuple[int, Any]], lis
     from pipeline.open import open_node
     from stages.bias import chosen
 
-    rows = open_node(file, node).split("test")
+    rows: Any = open_node(file, node).split("test")
     if "image" not in rows.fields:
         raise ConfigError(f"{node} has no pictures, but {', '.join(rows.fields)}; name an 'equalize' node, or folders")
     rows = rows.take(chosen(rows, count))

@@ -63,7 +63,9 @@ def predict(
     asked = load(place_of(model, file), device=device, weights=weights or (), as_class=as_class)
     drawer = None if heatmap is None else asked.drawer(heatmap)
     options = Options(band, outside, asked.threshold(threshold_fpr), drawer)
-    passed = [f"not drawn: {one}" for one in (drawer.left_out if drawer else ())]
+    passed = [
+        f"without the member {one}, which has no heat maps of places" for one in (drawer.left_out if drawer else ())
+    ]
     for line in (*asked.warnings, *passed, *notes):
         note(line)
     rows, failed = [], 0

@@ -133,12 +133,12 @@ def _members(detector: Detector) -> tuple[list[Looking], list[str]]:
     for one, weight in zip(parts, checked_weights(len(parts), getattr(detector.config, "weights", None)), strict=True):
         try:
             looking = _network(one.config, one.state)
-        except StageError as error:
-            left_out.append(f"{one.family.describe(one.config)}: {error}")
+        except StageError:
+            left_out.append(one.family.describe(one.config))
         else:
             found.append(replace(looking, weight=float(weight) * float(one.state.plain.get("slope", 1.0))))
     if not found:
-        raise StageError(f"none of the fused detectors has heat maps ({'; '.join(left_out)}); leave out --heatmap")
+        raise StageError(f"none of the fused detectors has heat maps ({', '.join(left_out)}); leave out --heatmap")
     return found, left_out
 
 
