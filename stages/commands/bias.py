@@ -56,7 +56,7 @@ def bias(
     images: list[tuple[int, Any]]
     if len(folders) == 1 and not folders[0].exists() and file.is_file():
         asked = asked.of_pictures()
-        images, groups = _rows(file, str(folders[0]), count)
+        images, groups = _rows(file, str(folders[0]), count, asked.detector.card["trained_on"], notes)
     else:
         images, groups = _images(_classes(folders), count, notes)
     for line in (*asked.warnings, *notes):
@@ -93,14 +93,25 @@ def _classes(folders: Sequence[Path]) -> tuple[Path, Path]:
     raise ConfigError(f"found {found}; expected one folder with real and fake in it, or two places: REAL FAKE")
 
 
-def _rows(file: Path, node: str, count: int) -> tuple[list[tuple[int, Any]], list[str]]:
-    """(label, picture) of `count` test rows of each class of a node, as the stage `bias` chooses them; their groups."""
+def _rows(
+    file: Path, node: str, count: int, learned: Sequence[str], notes: list[str]
+) -> tuple[list[tuple[int, Any]], list[str]]:
+    """(label, picture) of `count` test rows of each class of a node, as the stage `bias` chooses them; their groups.
+
+    learned: sources of the fakes that the model learned from; where the node has such fakes, others are left out.
+    """
+    import numpy as np
+
     from pipeline.open import open_node
     from stages.bias import chosen
 
     rows: Any = open_node(file, node).split("test")
     if "image" not in rows.fields:
         raise ConfigError(f"{node} has no pictures, but {', '.join(rows.fields)}; name an 'equalize' node, or folders")
+    own = np.isin(rows.column("source"), list(learned)) & (rows.column("label") == 1)
+    if own.any():
+        rows = rows.where(own | (rows.column("label") == 0))
+        notes.append(f"{node}: fakes of {', '.join(learned)} alone, from which the model learned")
     rows = rows.take(chosen(rows, count))
     labels = rows.column("label").tolist()
     return list(zip(labels, rows.array("image"), strict=True)), [bytes(one).hex() for one in rows.column("group")]
