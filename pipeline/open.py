@@ -1,9 +1,10 @@
-"""What a node made, from Python: `open_node("pipeline.yaml", "spectra[images]")` gives rows, `open_artifact` the
-folder of a fit or a table.
+"""A pipeline file from Python: `open_node("pipeline.yaml", "spectra[images]")` gives rows, `open_artifact` the folder
+of a fit or a table, `run_file` computes what is missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.contents import file_sha256
@@ -15,10 +16,18 @@ from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
 from pipeline.planning.selection import Selection, Side
-from pipeline.running.run import open_scan
+from pipeline.running.progress import Bars
+from pipeline.running.run import RunReport, open_scan, run
 from pipeline.running.works import view_of
 from pipeline.sentences import counted
 from pipeline.storage.store import Store
+
+
+def run_file(
+    file: Path | str, nodes: Sequence[str] = (), overrides: list[str] | None = None, device: str | None = None
+) -> RunReport:
+    """Compute what is missing of the nodes (default: of all) with progress on stderr. Raises TouchstoneError."""
+    return run(load_pipeline(Path(file), overrides, device=device), list(nodes), bars=Bars())
 
 
 def open_node(file: Path | str, node: str, overrides: list[str] | None = None, missing: bool = False) -> Dataset:

@@ -65,6 +65,7 @@ SECTIONS = (
 """Modules of `stages.reporting`, each a section of the report; where it stands on the page it says itself."""
 
 COMMANDS = {
+    "quickstart": "stages.commands.quickstart",
     "audit": "stages.commands.audit",
     "checkpoint": "stages.commands.checkpoint",
     "table": "stages.commands.table",
