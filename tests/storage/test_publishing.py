@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -10,10 +9,11 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 from store_rows import CHAIN, ROOT, SCHEMA, make_rows, no_space, put, snapshot
+from store_writers import killed_put, two_puts
+from warm_process import warm
 
 from pipeline.errors import ConflictError, StoreError
 from pipeline.runs import this_run
@@ -55,22 +55,8 @@ def test_a_damaged_shard_in_the_way_is_quarantined_and_replaced(store: Store) ->
     assert len(list((store.root / "quarantine").glob("*.json"))) == 1
 
 
-def _put_at_the_same_time(root: Path, barrier: Any) -> None:
-    store = Store(root, writable=True)
-    for start in range(0, 60, 10):
-        barrier.wait()
-        put(store, start, start + 10)
-
-
 def test_two_processes_that_write_the_same_shards_leave_one_of_each(store: Store) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(2)
-    writers = [context.Process(target=_put_at_the_same_time, args=(store.root, barrier)) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert warm().run(two_puts, {"store": str(store.root)}) == 0
     directory = store.chain_dir("spectrum", CHAIN)
     expected = {f"{shard_name(make_rows(start, start + 10)[0])}.zarr" for start in range(0, 60, 10)}
     assert {path.name for path in directory.iterdir()} == expected
@@ -78,32 +64,10 @@ def test_two_processes_that_write_the_same_shards_leave_one_of_each(store: Store
         store.shard(path).verify()
 
 
-KILLED = """
-    import os, signal, sys
-    from pathlib import Path
-    sys.path[:0] = [{tests!r}, {root!r}]
-    from pipeline.storage.store import Store
-    from store_rows import put
-    points = []
-    def kill(point):
-        points.append(point)
-        if point == {point!r}:
-            os.kill(os.getpid(), signal.SIGKILL)
-    store = Store(Path({store!r}), writable=True)
-    store.start_run()
-    put(store, 0, 5, kill)
-    print(*points, sep="\\n")
-"""
-
 POINTS = [
     *(f"{where} {name}" for name in ("id", "digest", "image", "score") for where in ("inside", "half of", "after")),
     "before the root attributes", "before fsync", "after fsync", "before rename", "after rename",
 ]  # fmt: skip
-
-
-def run_killed(store: Store, point: str) -> subprocess.CompletedProcess[str]:
-    text = KILLED.format(tests=str(ROOT / "tests"), root=str(ROOT), point=point, store=str(store.root))
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, check=False)
 
 
 def test_the_named_points_are_all_points(store: Store) -> None:
@@ -116,8 +80,7 @@ def test_the_named_points_are_all_points(store: Store) -> None:
 def test_a_kill_leaves_no_readable_half_and_the_rerun_gives_the_same_bytes(store: Store, point: str) -> None:
     untouched = Store(store.root.with_name("untouched"), writable=True)
     put(untouched, 0, 5)
-    result = run_killed(store, point)
-    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert warm().run(killed_put, {"store": str(store.root), "point": point}) == -signal.SIGKILL
     rows = 5 if point == "after rename" else 0
     assert len(store.index("spectrum", CHAIN)) == rows
     assert store.index("spectrum", CHAIN).damaged == []
