@@ -1,11 +1,14 @@
-"""One offline HTML file: what was compared, what differs between the classes, how the detectors did.
+"""One offline HTML file: how the detectors did, what was compared, what differs between the classes.
 
-No script, no network, no date: the same inputs give the same bytes. The equality audit stands on top, because the most
-damaging defect of this field's data is a difference between the classes that is not the generator.
+No network and no date: the same inputs give the same bytes. Verdicts stand on top, those of the audit that are alarms
+before all others, because the most damaging defect of this field's data is a difference between the classes that is
+not the generator. One small script sorts and switches tables; the page's security policy names it, and the style, by
+digest and refuses everything else. Without it everything can be read.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -23,9 +26,11 @@ from stages import SECTIONS, STAGES
 from stages.auditing.vocabulary import NAMES
 from stages.evaluation.json_file import read_json
 from stages.reporting import tables
-from stages.reporting.section import Given, Section
+from stages.reporting.figures import figure
+from stages.reporting.matrices import shades
+from stages.reporting.section import STATES, Given, Section
 
-TEMPLATE = Path(__file__).with_suffix(".html.j2")
+TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_suffix(ending) for ending in (".html.j2", ".css", ".js"))
 HTML, TABLE = "report.html", "table.json"
 FORMAT = 1
 ROOM = "stages.reporting"
@@ -96,8 +101,9 @@ class Report(Stage):
         return tuple(f"{ROOM}.{name}" for name in SECTIONS)
 
     def environment(self, config: ReportConfig) -> Mapping[str, str]:
-        """The template is no Python source, so its digest stands here."""
-        return {"template": hashlib.sha256(TEMPLATE.read_bytes()).hexdigest()[:32]}
+        """Template, style and script are no Python source, so their digest stands here."""
+        content = b"\0".join(path.read_bytes() for path in (TEMPLATE, STYLE, SCRIPT))
+        return {"template": hashlib.sha256(content).hexdigest()[:32]}
 
     def fit(self, config: ReportConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `report.html` and `table.json`."""
@@ -126,6 +132,7 @@ def _page(given: Given) -> str:
         keep_trailing_newline=True,
         finalize=lambda value: printable_lines(value) if type(value) is str else value,
     )
+    environment.globals["figure"] = figure
     parts = []
     for name, section in sections().items():
         content = section.content(given)
@@ -133,6 +140,19 @@ def _page(given: Given) -> str:
             body = Markup(environment.from_string(section.template).render(content))
             anchor = name.replace("_", "-")
             parts.append({"anchor": anchor, "title": section.title, "link": section.link, "body": body})
+    style, script = STYLE.read_text(encoding="utf-8") + shades(), SCRIPT.read_text(encoding="utf-8")
     head = {"title": given.config.title, "notice": given.config.notice}
     head |= tables.head(given.evaluations, given.places)
+    head |= {"tiles": sorted(given.tiles, key=lambda tile: STATES.index(tile.state))}
+    head |= {"policy": policy(style, script), "style": Markup(style), "script": Markup(script)}
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**head, sections=parts)
+
+
+def policy(style: str, script: str) -> str:
+    """Content-Security-Policy of the page: pictures inside it, this style and this script, and nothing else."""
+    digests = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in (style, script))
+    style_digest, script_digest = digests
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style_digest}'; script-src 'sha256-{script_digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )

@@ -125,7 +125,7 @@ ADDITIONS = {
     "section of the report": Addition(
         "stages/reporting/counts.py", SECTION, "stages/__init__.py", '    "compared",', '    "counts",\n',
         "from stages.report import Report, sections; print(*list(sections())[:3], 'notes' in Report.inputs)",
-        "audit baselines compared True",
+        "results audit baselines True",
     ),
     "reader": Addition(
         "stages/images/readers/names.py", READER, "stages/__init__.py", '    "torchvision":',

@@ -17,7 +17,7 @@ from pipeline.stage import Artifact, Input, Rows
 from stages.evaluation.class_differences import Difference, counted, covering
 from stages.evaluation.json_file import read_json
 from stages.images.containers import texts
-from stages.reporting.section import Given, Results, Section
+from stages.reporting.section import Given, Results, Section, Tile
 
 RESULT = "audit.json"
 LOSSY = ("jpeg", "webp", "mpo")
@@ -36,9 +36,12 @@ TEMPLATE = """\
 doing.</p>
 {% elif one.open %}<div class="amber"><b>Not certain.</b> Too few rows for {{ one.open }}.</div>
 {% else %}<p class="calm">No bias that is not declared.</p>{% endif %}
-{% if one.rows %}<div class="wide"><table>
-<thead><tr><th>Check</th><th>Kind</th><th>Differs in</th><th class="number">Effect</th><th class="number">p</th>
-<th class="number">Real / fake</th><th>What it is</th><th>What to do</th></tr></thead>
+{% if one.rows %}<div class="wide" role="region" tabindex="0" aria-label="checks of {{ one.node }}"><table>
+<caption>Checks that differ in {{ one.node }}</caption>
+<thead><tr><th scope="col">Check</th><th scope="col">Kind</th><th scope="col">Differs in</th>
+<th scope="col" class="number">Effect</th><th scope="col" class="number">p</th>
+<th scope="col" class="number">Real / fake</th><th scope="col">What it is</th>
+<th scope="col">What to do</th></tr></thead>
 <tbody>{% for row in one.rows %}<tr><td><code>{{ row.name }}</code></td><td>{{ row.kind }}</td><td>{{ row.column }}</td>
 <td class="number">{{ row.effect }}</td><td class="number">{{ row.p }}</td><td class="number">{{ row.counts }}</td>
 <td>{% if row.alarm %}<span class="tag bad">not declared</span>{% else %}{{ row.told }}{% endif %}</td>
@@ -55,8 +58,26 @@ def content(given: Given) -> Mapping[str, Any]:
     if not artifacts:
         return {}
     shown = [_shown(one, given) for one in artifacts]
+    given.tiles.append(_tile(shown))
     given.facts["audits"] = {one["node"]: {name: one[name] for name in ("verdict", "bias")} for one in shown}
     return {"audits": shown}
+
+
+BIASES = {
+    "found": ("undeclared bias", "bad"),
+    "cannot tell": ("not certain", "amber"),
+    "none": ("no undeclared bias", "good"),
+}
+"""What is said of audits, the worst first, and the state of its tile."""
+
+
+def _tile(audits: Sequence[Mapping[str, Any]]) -> Tile:
+    """The worst of the audits, and which it is of."""
+    worst = min((one["bias"] for one in audits), key=list(BIASES).index)
+    those = [one for one in audits if one["bias"] == worst]
+    about = "; ".join(": ".join(filter(None, (one["node"], one["alarms"] or one["open"]))) for one in those)
+    value, state = BIASES[worst]
+    return Tile("audit", value, about, "audit", state)
 
 
 def _shown(artifact: Artifact, given: Given) -> dict[str, Any]:

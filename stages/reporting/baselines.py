@@ -20,8 +20,10 @@ TEMPLATE = """\
 {% if lines %}<p class="alarm"><b>A single number of an image separates the classes as well as
 {{ "a detector" if lines | length == 1 else "detectors" }} here.</b> These detectors have not been shown to know more
 than it.</p>
+<details{% if lines | length <= 6 %} open{% endif %}><summary>{{ lines | length }} pairs of a number and a
+detector</summary>
 <ul>{% for line in lines %}<li>{{ line }}</li>
-{% endfor %}</ul>{% endif %}
+{% endfor %}</ul></details>{% endif %}
 {% if missing %}<p class="soft">No single number stands beside the detectors{{ missing }}: a node of the stage measure
 and detectors clipped, border-step and spectral-slope on it would.</p>{% endif %}
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,15 +16,18 @@ Invariant: within 0.05 in both classes; towards real or fake: beyond it in both,
 unlike turns into accuracy; fragile: else. Flips: share of images whose verdict changes. The band is what
 <code>touchstone predict</code> tells: an image is decided where its least and greatest probability lie on one side of
 the threshold.</p>
-{% for one in biases %}<h3>{{ one.detector }} <code>{{ one.node }}</code></h3>
+{% for one in biases %}<details><summary>{{ one.detector }} <code>{{ one.node }}</code>
+<span class="soft">{{ one.invariant }}</span></summary>
 <p class="soft">{{ one.about }}</p>
-<div class="wide"><table>
-<thead><tr><th>Change</th><th>Verdict</th><th class="number">Reals</th><th class="number">flips</th>
-<th class="number">Fakes</th><th class="number">flips</th></tr></thead>
+<div class="wide" role="region" tabindex="0" aria-label="changes, {{ one.node }}"><table>
+<caption>Changes and what they do to {{ one.node }}</caption>
+<thead><tr><th scope="col">Change</th><th scope="col">Verdict</th><th scope="col" class="number">Reals</th>
+<th scope="col" class="number">flips</th>
+<th scope="col" class="number">Fakes</th><th scope="col" class="number">flips</th></tr></thead>
 <tbody>{% for row in one.rows %}<tr><td>{{ row.change }}</td><td>{{ row.verdict }}</td>
 {% for kind in row.classes %}<td class="number">{{ kind.shift }}</td><td class="number">{{ kind.flips }}</td>
 {% endfor %}
-</tr>{% endfor %}</tbody></table></div>
+</tr>{% endfor %}</tbody></table></div></details>
 {% endfor %}
 """
 
@@ -38,7 +42,9 @@ def _entry(results: Mapping[str, Any]) -> dict[str, Any]:
     counts, groups, band = results["counts"], results["groups"], results["band"]
     rows = " and ".join(f"{counts[kind]} {kind} rows in {groups[kind]} groups" for kind in ("real", "fake"))
     sure = "" if band["accuracy_decided"] is None else f", {band['accuracy_decided']:.0%} of them rightly"
+    verdicts = Counter(one["verdict"] for one in results["changes"])
     return {
+        "invariant": ", ".join(f"{verdict} {count}" for verdict, count in sorted(verdicts.items())),
         "detector": results["model"]["detector"],
         "node": results["model"]["node"],
         "about": f"{rows}. The band decides {band['decided']:.0%} of them{sure}; "

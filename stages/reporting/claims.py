@@ -10,9 +10,11 @@ from stages.evaluation.json_file import read_json
 from stages.reporting.section import Given, Section
 
 TEMPLATE = """\
-<div class="wide"><table>
-<thead><tr><th>Verdict</th><th>Claim</th><th>Metric</th><th class="number">Difference</th>
-<th class="number">95 % interval</th></tr></thead>
+<div class="wide" role="region" tabindex="0" aria-label="claims"><table>
+<caption>Claims and verdicts</caption>
+<thead><tr><th scope="col">Verdict</th><th scope="col">Claim</th><th scope="col">Metric</th>
+<th scope="col" class="number">Difference</th>
+<th scope="col" class="number">95 % interval</th></tr></thead>
 <tbody>
 {% for one in claims %}<tr><td><span class="tag {{ one.tag }}">{{ one.verdict }}</span></td>
 <td>{{ one.says }}{% if one.where %} <span class="soft">{{ one.where }}</span>{% endif %}</td>

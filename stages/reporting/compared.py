@@ -1,12 +1,11 @@
-"""The report's section on top: what was compared, and what differs between the classes besides the generator.
+"""The report's section on what was compared, and what differs between the classes besides the generator.
 
 The commonest defect of this field's data is a difference between the classes that is not the generator, so what the
-audit finds, and what it could not look at, stands first.
+audit finds, and what it could not look at, stands first and in the page's head.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from stages.evaluation.class_differences import counted
 from stages.evaluation.reductions import FIELD, Reductions
 from stages.images.containers import texts
 from stages.reporting import audit
-from stages.reporting.section import IMAGES, Given, Results, Section
+from stages.reporting.section import IMAGES, Given, Results, Section, Tile
 from stages.reporting.tables import steps_text, variants
 
 TEMPLATE = """\
@@ -37,8 +36,10 @@ difference in what it saw, but:{% endif %}
 <ul>{% for line in resampled %}<li>{{ line }}</li>
 {% endfor %}</ul></div>{% endif %}
 {% if differences %}
-<div class="wide"><table>
-<thead><tr><th>Topic</th><th>Real rows</th><th>Fake rows</th><th>Where</th><th>Declared</th></tr></thead>
+<div class="wide" role="region" tabindex="0" aria-label="differences"><table>
+<caption>Differences between the classes</caption>
+<thead><tr><th scope="col">Topic</th><th scope="col">Real rows</th><th scope="col">Fake rows</th>
+<th scope="col">Where</th><th scope="col">Declared</th></tr></thead>
 <tbody>
 {% for one in differences %}<tr><td><code>{{ one.topic }}</code></td><td>{{ one.real }}</td><td>{{ one.fake }}</td>
 <td>{{ one.where }}</td><td>{% if one.declared %}{{ one.declared }}{% else %}
@@ -48,18 +49,24 @@ difference in what it saw, but:{% endif %}
 {% if declared %}<h3>Also declared</h3>
 <ul>{% for topic, text in declared.items() %}<li><code>{{ topic }}</code> {{ text }}</li>{% endfor %}</ul>{% endif %}
 <h3>Steps from source to detector</h3>
-<div class="wide"><table>
-<thead><tr><th>Variant</th><th>Class</th><th>Source</th><th class="number">Rows</th><th>Steps</th></tr></thead>
-<tbody>
-{% for one in parts %}<tr{% if one.first %} class="first"{% endif %}><td>{{ one.variant }}</td><td>{{ one.kind }}</td>
-<td>{{ one.source }}</td>
-<td class="number">{{ one.rows }}</td><td><code>{{ one.steps }}</code></td></tr>
-{% endfor %}</tbody></table></div>
-{% if borrowed %}<p class="soft" style="margin-top: 10px">{{ borrowed }}</p>{% endif %}
+{% for one in groups %}<details><summary><code>{{ one.stages }}</code>
+<span class="soft">{{ one.about }}</span></summary>
+<p><code>{{ one.steps }}</code></p>
+<div class="wide" role="region" tabindex="0" aria-label="rows of these steps"><table>
+<caption>Rows with these steps</caption>
+<thead><tr><th scope="col">Variant</th><th scope="col">Class</th><th scope="col">Source</th>
+<th scope="col" class="number">Rows</th></tr></thead>
+<tbody>{% for part in one.parts %}<tr><td>{{ part.variant }}</td><td>{{ part.kind }}</td><td>{{ part.source }}</td>
+<td class="number">{{ part.rows }}</td></tr>
+{% endfor %}</tbody></table></div></details>
+{% endfor %}
+{% if borrowed %}<p class="soft">{{ borrowed }}</p>{% endif %}
 {% if containers %}<h3>Files as they came</h3>
-<div class="wide"><table>
-<thead><tr><th>Source</th><th>Class</th><th class="number">Files</th><th>Codec</th><th>Native size</th>
-<th>Quantization tables</th><th>File size</th></tr></thead>
+<div class="wide" role="region" tabindex="0" aria-label="files"><table>
+<caption>Containers by source</caption>
+<thead><tr><th scope="col">Source</th><th scope="col">Class</th><th scope="col" class="number">Files</th>
+<th scope="col">Codec</th><th scope="col">Native size</th>
+<th scope="col">Quantization tables</th><th scope="col">File size</th></tr></thead>
 <tbody>{% for one in containers %}<tr><td>{{ one.source }}</td><td>{{ one.kind }}</td>
 <td class="number">{{ one.rows }}</td><td>{{ one.codec }}</td>
 <td>{{ one.size }}</td><td>{{ one.tables }}</td><td>{{ one.bytes }}</td></tr>{% endfor %}</tbody></table></div>
@@ -77,6 +84,7 @@ def content(given: Given) -> Mapping[str, Any]:
     listed, unused = class_differences.declare(differences, given.config.declared, audit.moved(evaluations))
     not_audited = gaps(evaluations, reductions, container)
     undeclared = sorted({one.topic for one in listed if not one.declared})
+    given.tiles.append(_tile(undeclared, not_audited))
     given.facts.update({"differences": len(listed), "undeclared": undeclared, "not_audited": not_audited})
     return {
         "differences": [_shown(one, evaluations) for one in listed],
@@ -87,6 +95,12 @@ def content(given: Given) -> Mapping[str, Any]:
         **branches(evaluations),
         "containers": _containers(container and container.having(*audit.ADDRESS)),
     }
+
+
+def _tile(undeclared: Sequence[str], not_audited: Sequence[str]) -> Tile:
+    state = "bad" if undeclared else "amber" if not_audited else "good"
+    about = ", ".join(undeclared) or ("not everything was audited" if not_audited else "")
+    return Tile("undeclared differences of processing", str(len(undeclared)), about, "compared", state)
 
 
 def resampled(evaluations: Sequence[Results]) -> list[str]:
@@ -156,8 +170,9 @@ def _shown(one: class_differences.Difference, evaluations: Sequence[Results]) ->
 
 
 def branches(evaluations: Sequence[Results]) -> dict[str, Any]:
-    """Branches of each variant with their steps."""
+    """Branches of each variant, in groups of equal steps."""
     parts: dict[tuple[Any, ...], dict[str, Any]] = {}
+    chains: dict[str, Sequence[Mapping[str, Any]]] = {}
     borrowed: dict[str, str] = {}
     for variant in variants(evaluations):
         for results in evaluations:
@@ -170,18 +185,33 @@ def branches(evaluations: Sequence[Results]) -> dict[str, Any]:
                 for kind in ("real", "fake"):
                     if part[kind]:
                         steps = steps_text(results["steps"][part["chain"]])
+                        chains[steps] = results["steps"][part["chain"]]
                         key = (variant, kind == "fake", tuple(part["sources"]), steps)
                         parts[key] = {
                             "variant": variant, "kind": kind, "source": ", ".join(part["sources"]),
-                            "rows": part[kind], "steps": steps, "first": False,
+                            "rows": part[kind], "steps": steps,
                         }  # fmt: skip
     order = {variant: number for number, variant in enumerate(variants(evaluations))}
     ranked = [parts[key] for key in sorted(parts, key=lambda key: (order[key[0]], *key[1:]))]
-    for before, one in itertools.pairwise(ranked):
-        one["first"] = one["variant"] != before["variant"]
+    groups = [_group(steps, chain, [one for one in ranked if one["steps"] == steps])
+              for steps, chain in sorted(chains.items(), key=lambda item: (len(item[1]), item[0]))]  # fmt: skip
     words = [f"{variant} (compared with the reals of {other})" for variant, other in borrowed.items()]
     said = f"Variants without reals of their own: {', '.join(words)}." if words else ""
-    return {"parts": ranked, "borrowed": said}
+    return {"groups": groups, "borrowed": said}
+
+
+def _group(steps: str, chain: Sequence[Mapping[str, Any]], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Branches that went through the same steps, and what they are in a line."""
+    sources = {kind: list(dict.fromkeys(one["source"] for one in parts if one["kind"] == kind))
+               for kind in ("real", "fake")}  # fmt: skip
+    told = [f"{_listing(names)} ({kind})" for kind, names in sources.items() if names]
+    told.append(" and ".join(dict.fromkeys(one["variant"] for one in parts)))
+    stages = " → ".join(step["stage"] for step in chain)
+    return {"steps": steps, "stages": stages, "parts": parts, "about": ", ".join(told)}
+
+
+def _listing(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names) if len(names) <= most else f"{len(names)} sources"
 
 
 def _containers(rows: Rows | None) -> list[dict[str, Any]]:

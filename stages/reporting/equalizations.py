@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.stage import Artifact, Input
 from stages.evaluation.json_file import read_json
-from stages.reporting.figures import FAKE_COLORS, REAL_COLOR, draw
+from stages.reporting.figures import FAKE_COLORS, REAL_COLOR, Picture, draw
 from stages.reporting.section import Given, Section
 from stages.spectra.equalization_file import CARD, FILE
 
@@ -27,11 +27,14 @@ TEMPLATE = """\
 and reals over rings and channels, in nepers (0.1: about 10 % in amplitude), before equalization, after it in exact
 numbers, and after rounding to 8 bits. Zeros: amplitudes of exactly zero, which no gain lifts; without any, the gap in
 exact numbers is round-off. PSNR: of equalized fakes against those that they were made from.</p>
-<div class="wide"><table>
-<thead><tr><th>Node</th><th>Learned from</th><th>Settings</th><th class="number">Gains</th>
-<th class="number">Gap before</th><th class="number">unrounded</th>
-<th class="number">rounded</th><th class="number">largest</th><th class="number">Zeros</th>
-<th class="number">PSNR, dB</th><th class="number">least</th></tr></thead>
+<div class="wide" role="region" tabindex="0" aria-label="equalizations"><table>
+<caption>Equalizations</caption>
+<thead><tr><th scope="col">Node</th><th scope="col">Learned from</th><th scope="col">Settings</th>
+<th scope="col" class="number">Gains</th>
+<th scope="col" class="number">Gap before</th><th scope="col" class="number">unrounded</th>
+<th scope="col" class="number">rounded</th><th scope="col" class="number">largest</th>
+<th scope="col" class="number">Zeros</th>
+<th scope="col" class="number">PSNR, dB</th><th scope="col" class="number">least</th></tr></thead>
 <tbody>{% for one in equalizations %}<tr><td><code>{{ one.node }}</code></td><td>{{ one.learned }}</td>
 <td>{{ one.settings }}</td><td class="number">{{ one.gains }}</td>
 {% for gap in one.gaps %}<td class="number">{{ gap }}</td>{% endfor %}<td class="number">{{ one.largest }}</td>
@@ -41,7 +44,7 @@ exact numbers is round-off. PSNR: of equalized fakes against those that they wer
 {% for one in equalizations %}{% if one.warnings %}<div
 class="amber"><b>{{ one.node }}</b><ul>{% for line in one.warnings %}<li>{{ line }}</li>{% endfor %}</ul>
 </div>{% endif %}
-<img class="figure" alt="profiles of {{ one.node }}" src="{{ one.curves }}">
+{{ figure(one.curves, "profiles of " ~ one.node, "Profiles of " ~ one.node ~ ": mean over " ~ one.learned ~ ".") }}
 {% endfor %}
 """
 
@@ -96,8 +99,8 @@ def _number(value: float) -> str:
     return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"
 
 
-def curves(arrays: Mapping[str, Any]) -> str:
-    """Data URI: mean profiles of reals, fakes and equalized fakes, and how far the fakes are from the reals."""
+def curves(arrays: Mapping[str, Any]) -> Picture:
+    """Mean profiles of reals, fakes and equalized fakes, and how far the fakes are from the reals."""
 
     def paint(figure: Figure) -> None:
         whole, gap = figure.subplots(1, 2)

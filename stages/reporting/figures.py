@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.printable import printable_lines
 from pipeline.stage import Rows
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+class Picture(NamedTuple):
+    """A picture inside the page: its data URI, and how wide and high it is shown, in CSS pixels."""
+
+    uri: str
+    width: int
+    height: int
+    pixels: bool = False  # whether its pixels are to be seen, not smoothed
 
 
 REAL_COLOR = "#111827"
@@ -55,8 +67,12 @@ SETTINGS: dict[Any, Any] = {
 }
 
 
-def draw(width: float, height: float, kind: str, paint: Callable[[Figure], None]) -> str:
-    """Data URI of one figure, `kind` "svg" or "png"; sizes in inches."""
+INCH = 100
+"""CSS pixels of an inch of a figure."""
+
+
+def draw(width: float, height: float, kind: str, paint: Callable[[Figure], None]) -> Picture:
+    """One figure, `kind` "svg" or "png"; sizes in inches. It grows where a text or a legend would leave it."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -65,13 +81,44 @@ def draw(width: float, height: float, kind: str, paint: Callable[[Figure], None]
         paint(figure)
         buffer = io.BytesIO()
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=144, metadata=metadata)
-    return data_uri(buffer.getvalue(), "svg+xml" if kind == "svg" else "png")
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # another pass would move things again
+        box = figure.get_tightbbox().padded(0.06)
+        figure.savefig(buffer, format=kind, dpi=144, metadata=metadata, bbox_inches=box)
+    uri = data_uri(buffer.getvalue(), "svg+xml" if kind == "svg" else "png")
+    return Picture(uri, round(INCH * box.width), round(INCH * box.height))
+
+
+def figure(picture: Picture, alt: str, caption: str = "") -> Markup:
+    """HTML of a picture with what it shows in words, and a caption below."""
+    from markupsafe import Markup
+
+    kind, alt, caption = "pixels" if picture.pixels else "drawn", printable_lines(alt), printable_lines(caption)
+    text = Markup("<figcaption>{}</figcaption>").format(caption) if caption else ""
+    image = Markup('<img alt="{}" src="{}" class="{}" width="{}" height="{}">')
+    scroll = Markup('<div class="wide" role="region" tabindex="0" aria-label="{}">{}</div>')
+    shown = image.format(alt, picture.uri, kind, picture.width, picture.height)
+    return Markup('<figure class="picture">{}{}</figure>').format(
+        shown if picture.pixels else scroll.format(alt, shown), text
+    )
 
 
 def data_uri(content: bytes, kind: str) -> str:
     """A picture inside the page; `kind` is the subtype of its media type: png or svg+xml."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def png_picture(content: bytes) -> Picture:
+    """A PNG file at its own size."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as image:
+        return Picture(data_uri(content, "png"), *image.size, pixels=True)
+
+
+def wrapped(name: str, letters: int) -> str:
+    """A name in lines of at most so many letters."""
+    return textwrap.fill(name, letters)
 
 
 def colors(labels: Mapping[str, int]) -> dict[str, tuple[str, str]]:
@@ -86,8 +133,11 @@ def colors(labels: Mapping[str, int]) -> dict[str, tuple[str, str]]:
     return result
 
 
-def contact_sheet(images: NDArray[np.uint8], columns: int, gap: int = 2) -> str:
-    """PNG of (n, H, W, 3) or (n, H, W) uint8 images side by side, `columns` to a line, on white."""
+def contact_sheet(images: NDArray[np.uint8], columns: int, shown: int, gap: int = 2) -> Picture:
+    """PNG of (n, H, W, 3) or (n, H, W) uint8 images side by side, `columns` to a line, on white.
+
+    shown: width of an image on the page, CSS pixels
+    """
     from PIL import Image
 
     if images.ndim == 3:
@@ -100,7 +150,9 @@ def contact_sheet(images: NDArray[np.uint8], columns: int, gap: int = 2) -> str:
         sheet[top : top + height, left : left + width] = image
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, format="PNG", optimize=False, compress_level=9)
-    return data_uri(buffer.getvalue(), "png")
+    scale = shown / width
+    size = (round(scale * sheet.shape[1]), round(scale * sheet.shape[0]))
+    return Picture(data_uri(buffer.getvalue(), "png"), *size, pixels=True)
 
 
 def moments(rows: Rows, field: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -121,7 +173,7 @@ def moments(rows: Rows, field: str) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 def profile_figure(
     means: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]], labels: Mapping[str, int], unit: str
-) -> str:
+) -> Picture:
     """Mean profiles with one standard deviation, and their distance to the mean real profile."""
     shades = colors(labels)
     reals = [means[source][0] for source in means if labels[source] == 0]
@@ -146,16 +198,15 @@ def profile_figure(
 
 def map_figure(
     means: Mapping[str, NDArray[np.float64]], labels: Mapping[str, int], shifted: bool, columns: int = 6
-) -> str:
+) -> Picture:
     """Mean maps (C, H, W) or (H, W) per source; below each, its distance to the mean of the reals."""
     planes = {source: _plane(mean, shifted) for source, mean in means.items()}
     reals = [plane for source, plane in planes.items() if labels[source] == 0]
     base = np.mean(reals, axis=0) if reals else np.mean(list(planes.values()), axis=0)
-    low, high = np.percentile(np.concatenate([plane.ravel() for plane in planes.values()]), [1, 99.5])
     gaps = {source: plane - base for source, plane in planes.items()}
-    reach = max(float(np.percentile(np.abs(list(gaps.values())), 99.5)), 1e-6)
-    columns = min(columns, len(planes))
+    (low, high), (least, most) = color_limits(planes), color_limits(gaps, symmetric=True)
     lines = -(-len(planes) // columns)
+    columns = -(-len(planes) // lines)
 
     def paint(figure: Figure) -> None:
         axes = figure.subplots(2 * lines, columns, squeeze=False)
@@ -165,18 +216,23 @@ def map_figure(
             line, column = divmod(number, columns)
             top, bottom = axes[2 * line, column], axes[2 * line + 1, column]
             first = top.imshow(planes[source], cmap="magma", vmin=low, vmax=high, interpolation="nearest")
-            second = bottom.imshow(gaps[source], cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
+            second = bottom.imshow(gaps[source], cmap="RdBu_r", vmin=least, vmax=most, interpolation="nearest")
             top.set_title(source, fontsize=8)
         for line in range(lines):  # one bar over all lines would cover the other one's
             figure.colorbar(first, ax=axes[2 * line], shrink=0.9, aspect=14, label="log magnitude")
             figure.colorbar(second, ax=axes[2 * line + 1], shrink=0.9, aspect=14, label="minus reals")
 
-    return draw(map_width(len(planes)), 3.3 * lines + 0.2, "png", paint)
+    return draw(1.75 * columns + 1.1, 3.3 * lines + 0.2, "png", paint)
 
 
-def map_width(sources: int, columns: int = 6) -> float:
-    """Width in inches of a figure of maps."""
-    return min(10.4, 1.75 * min(columns, sources) + 1.1)
+def color_limits(planes: Mapping[str, NDArray[np.float64]], symmetric: bool = False) -> tuple[float, float]:
+    """Ends of a color scale that planes (H, W) share: percentiles, as the logarithm of an exact zero is far out."""
+    values = np.concatenate([plane.ravel() for plane in planes.values()])
+    if symmetric:
+        reach = max(float(np.percentile(np.abs(values), 99.5)), 1e-6)
+        return -reach, reach
+    low, high = np.percentile(values, [1, 99.5])
+    return float(low), float(high)
 
 
 def _plane(mean: NDArray[np.float64], shifted: bool) -> NDArray[np.float64]:
@@ -184,10 +240,11 @@ def _plane(mean: NDArray[np.float64], shifted: bool) -> NDArray[np.float64]:
     return np.fft.fftshift(plane) if shifted else plane
 
 
-def roc_figure(panels: Mapping[str, Sequence[tuple[str, NDArray[Any], NDArray[Any]]]]) -> str:
+def roc_figure(panels: Mapping[str, Sequence[tuple[str, NDArray[Any], NDArray[Any]]]]) -> Picture:
     """One panel per variant, one curve per detector: false positive rate against true positive rate."""
-    names = list(dict.fromkeys(name for curves in panels.values() for name, _, _ in curves))
+    names = {name: wrapped(name, 62) for curves in panels.values() for name, _, _ in curves}
     shades = colors(dict.fromkeys(names, 1))
+    below = sum(name.count("\n") + 1.4 for name in names.values()) / min(2, len(names))
     columns = max(3, min(4, len(panels)))
     lines = -(-len(panels) // columns)
 
@@ -199,7 +256,7 @@ def roc_figure(panels: Mapping[str, Sequence[tuple[str, NDArray[Any], NDArray[An
             axis.plot([0, 1], [0, 1], color="#d1d5db", linewidth=1)
             for name, false, true in curves:
                 color, style = shades[name]
-                axis.plot(false, true, style, color=color, label=name)
+                axis.plot(false, true, style, color=color, label=names[name])
             _dress(axis, variant, "false positive rate", "true positive rate")
             axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         handles = {
@@ -209,7 +266,7 @@ def roc_figure(panels: Mapping[str, Sequence[tuple[str, NDArray[Any], NDArray[An
         }
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 if len(names) > 1 else 1)
 
-    return draw(10.4, 3.0 * lines + 0.2 + 0.19 * -(-len(names) // 2), "svg", paint)
+    return draw(10.4, 3.0 * lines + 0.4 + 0.15 * below, "svg", paint)
 
 
 def _dress(axis: Axes, title: str, below: str, beside: str) -> None:

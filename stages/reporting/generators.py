@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.stage import Artifact, Input
 from stages.evaluation.json_file import read_json
-from stages.reporting.figures import FAKE_COLORS, data_uri, draw
+from stages.reporting.figures import FAKE_COLORS, Picture, draw, png_picture
 from stages.reporting.section import Given, Section
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ of samples and of training photographs. Samples: the last picture of the average
 <p class="soft">{{ one.about }}.
 {% for name, value in one.figures %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}{% if one.before %};
 profile distance before {{ one.before }}{% endif %}</p>
-<img class="figure" alt="losses of {{ one.node }}" src="{{ one.curves }}">
-{% if one.samples %}<img class="figure" alt="samples of {{ one.node }}" src="{{ one.samples }}">{% endif %}
+{{ figure(one.curves, "losses of " ~ one.node, "Losses and figures of " ~ one.node ~ " by thousand images.") }}
+{% if one.samples %}{{ figure(one.samples, "samples of " ~ one.node,
+"Samples of " ~ one.node ~ ", the last picture of its training.") }}{% endif %}
 {% endfor %}
 """
 
@@ -49,7 +50,7 @@ def _section(artifact: Artifact) -> dict[str, Any]:
         "figures": [(name.replace("_", " "), f"{value:.4g}") for name, value in sorted(card["figures"].items())],
         "before": _text(card.get("profile_distance_before")),
         "curves": curves(log),
-        "samples": data_uri((artifact.path / pictures[-1]).read_bytes(), "png") if pictures else "",
+        "samples": png_picture((artifact.path / pictures[-1]).read_bytes()) if pictures else None,
     }
 
 
@@ -57,8 +58,8 @@ def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def curves(log: Sequence[Mapping[str, float]]) -> str:
-    """Data URI: losses of both players, and every further number of the log in a panel of its own."""
+def curves(log: Sequence[Mapping[str, float]]) -> Picture:
+    """Losses of both players, and every further number of the log in a panel of its own."""
     others = sorted({name for entry in log for name in entry} - {*LOSSES, *NO_LOSSES})
 
     def paint(figure: Figure) -> None:

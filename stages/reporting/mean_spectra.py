@@ -32,8 +32,8 @@ the reals.</p>
 <p class="soft">{{ one.about }}.</p>
 {% if one.warnings %}<div class="amber"><ul>{% for line in one.warnings %}<li>{{ line }}</li>{% endfor %}</ul>
 </div>{% endif %}
-{% for figure in one.figures %}<h4>{{ figure.title }}</h4>
-<img class="figure" alt="{{ figure.title }}" src="{{ figure.picture }}" style="width: {{ figure.width }}px">
+{% for picture in one.figures %}<h4>{{ picture.title }}</h4>
+{{ figure(picture.picture, picture.title ~ ", " ~ one.node, one.node ~ ": " ~ one.about ~ ".") }}
 {% endfor %}{% endfor %}
 """
 
@@ -58,7 +58,6 @@ def _section(artifact: Artifact) -> dict[str, Any]:
             shown.append({
                 "title": f"{TITLES[picture]}: {MEANS[mean]}",
                 "picture": figures.map_figure(maps, labels, shifted=False),
-                "width": round(100 * figures.map_width(len(maps))),
             })  # fmt: skip
     rows = ", ".join(f"{one['rows']} of {name}" for name, one in zip(names, card["series"], strict=True))
     about = f"{rows}, {card['width']} × {card['height']} px"

@@ -1,4 +1,4 @@
-"""The report's section on results: the matrix of AUC values and the long table."""
+"""The report's section on results, its first: the matrices, and all numbers in one table."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.evaluation.intervals import FEW_GROUPS
+from stages.reporting import matrices
+from stages.reporting.matrices import reals_of, sources_of
+from stages.reporting.names import Name, named
 from stages.reporting.section import Given, Results, Section
-from stages.reporting.tables import POOLED, variants
+from stages.reporting.tables import POOLED
+from stages.reporting.verdicts import tiles
 
 METRICS = {
     "AUC": "auc",
@@ -36,16 +40,28 @@ TEMPLATE = """\
 features that are made otherwise than those learned from.</b></p>
 <ul>{% for line in other_features %}<li>{{ line }}</li>
 {% endfor %}</ul>{% endif %}
-<p class="soft">Area under the ROC curve. A frame marks fakes of a source that the detector was trained on; 0.5 is
-chance.</p>
-<div class="wide"><table class="matrix">
-<thead><tr><th>Detector</th><th>Trained on</th>{% for column in matrix.columns %}
-<th>{{ column.variant }}{% if column.reals %} <small>({{ column.reals }})</small>{% endif %}<br><span
-class="soft">{{ column.source }}</span></th>{% endfor %}</tr></thead>
-<tbody>{% for row in matrix.rows %}<tr><th>{{ row.detector }}</th><th class="soft">{{ row.trained_on }}</th>
-{% for cell in row.cells %}<td{% if cell.home %} class="home"{% endif %} style="background: {{ cell.background }};
-color: {{ cell.color }}">{{ cell.text }}</td>{% endfor %}</tr>
+<fieldset class="switch" hidden><legend>Metric of the matrices</legend>
+{% for name in switch %}<label><input type="radio" name="metric" value="{{ loop.index0 }}"{% if loop.first %}
+ checked{% endif %}> {{ name }}</label>
+{% endfor %}</fieldset>
+<p class="soft"><span id="metric-name">AUC</span>, a row per detector, a column per source of fakes. A frame marks a
+source that the detector was trained on; at 0.5 cells have no color. A row's name leads to the detector's training.
+Download all numbers: <a download="results.csv" href="{{ csv }}">CSV</a>,
+<a download="results.json" id="matrices" href="{{ json }}">JSON</a>.</p>
+{% for matrix in matrices %}
+<div class="wide" role="region" tabindex="0" aria-label="matrix of variant {{ matrix.called }}">
+<table class="matrix sortable">
+<caption>Variant {{ matrix.called }}</caption>
+<thead><tr><th scope="col">Detector</th>{% for source in matrix.sources %}
+<th scope="col" class="turned"><span>{{ source }}</span></th>{% endfor %}
+<th scope="col" class="turned"><span>mean</span></th>
+<th scope="col" class="turned"><span>minimum</span></th></tr></thead>
+<tbody>{% for row in matrix.rows %}<tr data-row="{{ loop.index0 }}"><th scope="row"><a
+href="#{{ row.anchor }}">{{ row.detector }}</a>{% if row.trained_on %} <small>{{ row.trained_on }}</small>{% endif %}
+</th>{% for cell in row.cells %}<td class="{{ cell.shade }}{% if cell.home %} home{% endif %}">{{ cell.text }}</td>
+{% endfor %}{% for cell in row.ends %}<td class="{{ cell.shade }} end">{{ cell.text }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
+{% endfor %}
 {% if doubts %}<ul>{% for line in doubts %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
 <details class="numbers"{% if rows | length <= 48 %} open{% endif %}><summary>All numbers ({{ rows | length }}
 rows)</summary>
@@ -56,12 +72,14 @@ TNR use the threshold of the detector ({{ threshold_rule }}); "at 0.5" uses 0.5{
 accuracy of the rule that a detector's authors published, before any calibration{% endif %}. Balanced accuracy is the
 mean of TPR and TNR. "{{ halves }}" is a null result: half of the groups of real test rows against the rest, where 0.5
 is right.</p>
-<div class="wide"><table>
-<thead><tr><th>Detector</th><th>Trained on</th><th>Variant</th><th>Fakes of</th><th class="number">Real / fake</th>
-{% for name in metric_names %}<th class="number">{{ name }}</th>{% endfor %}<th class="number">Threshold</th></tr>
-</thead>
-<tbody>{% for row in rows %}<tr{% if row.first %} class="first"{% endif %}><td>{{ row.detector if row.head }}</td>
-<td>{{ row.trained_on if row.head }}</td>
+<div class="wide" role="region" tabindex="0" aria-label="all numbers"><table class="sortable long">
+<caption>All numbers</caption>
+<thead><tr><th scope="col">Detector</th><th scope="col">Trained on</th><th scope="col">Variant</th>
+<th scope="col">Fakes of</th><th scope="col" class="number">Real / fake</th>
+{% for name in metric_names %}<th scope="col" class="number">{{ name }}</th>{% endfor %}
+<th scope="col" class="number">Threshold</th></tr></thead>
+<tbody>{% for row in rows %}<tr{% if row.first %} class="first"{% endif %}><td>{{ row.detector }}</td>
+<td>{{ row.trained_on }}</td>
 <td>{{ row.variant }}{% if row.reals %} <small>({{ row.reals }})</small>{% endif %}</td><td>{{ row.source }}</td>
 <td class="number">{{ row.n_real }} / {{ row.n_fake }}{% if row.few %}<small>few groups</small>{% endif %}</td>
 {% for value in row.metrics %}<td class="number">{{ value.text }}<small>{{ value.interval }}</small></td>{% endfor %}
@@ -71,46 +89,28 @@ is right.</p>
 
 
 def content(given: Given) -> Mapping[str, Any]:
-    """The matrix of AUC values and the long table."""
-    evaluations = given.evaluations
-    columns = [
-        {"variant": variant, "source": source, "reals": _reals(evaluations, variant)}
-        for variant in variants(evaluations)
-        for source in _sources(evaluations, variant)
-    ]
-    rules = sorted({result["model"]["threshold_rule"] for result in evaluations})
+    """The matrices, and the long table."""
     ordered = sorted(
-        evaluations, key=lambda one: (one["model"]["detector"], one["model"]["trained_on"], one["model"]["key"])
+        given.evaluations, key=lambda one: (one["model"]["detector"], one["model"]["trained_on"], one["model"]["key"])
     )
-    lines: list[dict[str, Any]] = []
-    published = any(name in row for one in evaluations for row in one["rows"] for name in PUBLISHED.values())
+    names = named(ordered)
+    given.tiles.extend(tiles(ordered))
+    published = any(name in row for one in ordered for row in one["rows"] for name in PUBLISHED.values())
     metrics = METRICS | PUBLISHED if published else METRICS
-    for result in ordered:
-        for number, row in enumerate(result["rows"]):
-            if row["source"] == POOLED and len(_sources([result], row["variant"])) == 1:
-                continue
-            lines.append({
-                "head": number == 0,
-                "first": number == 0 and bool(lines),
-                "detector": result["model"]["detector"],
-                "trained_on": ", ".join(result["model"]["trained_on"]),
-                "variant": row["variant"],
-                "reals": _reals([result], row["variant"]),
-                "source": "all together" if row["source"] == POOLED else row["source"],
-                "n_real": row["n_real"],
-                "n_fake": row["n_fake"],
-                "few": row["few_groups"],
-                "threshold": f"{row['threshold']:.3f}",
-                "metrics": [_metric(row, name) for name in metrics.values()],
-            })  # fmt: skip
-        lines += [_null(result, half) for half in result["null"]]
-    matrix = {"columns": columns, "rows": [_matrix_row(result, columns) for result in ordered]}
+    lines: list[dict[str, Any]] = []
+    for result, name in zip(ordered, names, strict=True):
+        lines += [one | {"first": number == 0 and bool(lines)}
+                  for number, one in enumerate(_lines(result, name, list(metrics.values())))]  # fmt: skip
+    data = matrices.data(ordered, names)
     return {
-        "matrix": matrix,
+        "matrices": matrices.shown(data),
+        "switch": list(matrices.METRICS),
+        "json": matrices.as_json(data),
+        "csv": matrices.as_csv(ordered, names, list(metrics.values())),
         "rows": lines,
         "metric_names": list(metrics),
         "published": published,
-        "threshold_rule": "; ".join(rules),
+        "threshold_rule": "; ".join(sorted({result["model"]["threshold_rule"] for result in ordered})),
         "doubts": _doubts(ordered),
         "other_features": _other_features(ordered),
         "few": FEW_GROUPS,
@@ -118,13 +118,32 @@ def content(given: Given) -> Mapping[str, Any]:
     }
 
 
-def _null(result: Results, half: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the long table for the null result of a variant."""
-    return {
-        "head": False, "first": False, "detector": "", "trained_on": "", "variant": half["variant"], "reals": "",
-        "source": HALVES, "n_real": half["n_first"], "n_fake": half["n_second"], "few": half["few_groups"],
-        "threshold": "", "metrics": [_metric(half, name) for name in METRICS.values()],
-    }  # fmt: skip
+def _lines(result: Results, name: Name, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """The lines of the long table of one detector, null results last."""
+    head = {"detector": name.detector, "trained_on": name.trained_on}
+    lines = [
+        {
+            **head,
+            "variant": row["variant"],
+            "reals": reals_of([result], row["variant"]),
+            "source": "all together" if row["source"] == POOLED else row["source"],
+            "n_real": row["n_real"],
+            "n_fake": row["n_fake"],
+            "few": row["few_groups"],
+            "threshold": f"{row['threshold']:.3f}",
+            "metrics": [_metric(row, metric) for metric in metrics],
+        }
+        for row in result["rows"]
+        if row["source"] != POOLED or len(sources_of([result], row["variant"])) != 1
+    ]
+    return lines + [
+        {
+            **head, "variant": half["variant"], "reals": "", "source": HALVES, "n_real": half["n_first"],
+            "n_fake": half["n_second"], "few": half["few_groups"], "threshold": "",
+            "metrics": [_metric(half, metric) for metric in metrics],
+        }
+        for half in result["null"]
+    ]  # fmt: skip
 
 
 def _other_features(evaluations: Sequence[Results]) -> list[str]:
@@ -147,17 +166,6 @@ def _doubts(evaluations: Sequence[Results]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _sources(evaluations: Sequence[Results], variant: str) -> list[str]:
-    found = {row["source"] for one in evaluations for row in one["rows"] if row["variant"] == variant}
-    return sorted(found - {POOLED})
-
-
-def _reals(evaluations: Sequence[Results], variant: str) -> str:
-    """`reals of raw` where a variant has none of its own, so that fakes alone were perturbed or equalized; else ""."""
-    found = {one["variants"][variant]["reals_from"] for one in evaluations if variant in one["variants"]} - {variant}
-    return f"reals of {' or '.join(sorted(found))}" if found else ""
-
-
 def _metric(row: Mapping[str, Any], name: str) -> dict[str, str]:
     """A number and its interval; empty where the detector has none, a dash where a class was missing."""
     if name not in row:
@@ -170,26 +178,4 @@ def _metric(row: Mapping[str, Any], name: str) -> dict[str, str]:
     return {"text": f"{value:.3f}", "interval": f"{low:.3f} – {high:.3f}{chance}"}
 
 
-def _matrix_row(result: Results, columns: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    values = {(row["variant"], row["source"]): row["auc"] for row in result["rows"]}
-    trained_on = result["model"]["trained_on"]
-    cells = []
-    for column in columns:
-        value = values.get((column["variant"], column["source"]))
-        background, color = _shade(value)
-        text = "" if value is None else f"{value:.3f}"
-        cells.append({"text": text, "background": background, "color": color, "home": column["source"] in trained_on})
-    return {"detector": result["model"]["detector"], "trained_on": ", ".join(trained_on), "cells": cells}
-
-
-def _shade(value: float | None) -> tuple[str, str]:
-    """Background and text color of an AUC: white at chance, blue above, orange below (a detector turned around)."""
-    if value is None:
-        return "#ffffff", "#111827"
-    share = min(abs(value - 0.5) * 2, 1.0)
-    full = (24, 100, 171) if value >= 0.5 else (217, 72, 15)
-    mixed = tuple(round(243 + (channel - 243) * share) for channel in full)
-    return f"rgb({mixed[0]}, {mixed[1]}, {mixed[2]})", "#ffffff" if share > 0.6 else "#111827"
-
-
-SECTION = Section(title="Results", order=20, template=TEMPLATE, content=content, link="Results")
+SECTION = Section(title="Results", order=1, template=TEMPLATE, content=content, link="Results")

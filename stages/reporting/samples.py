@@ -21,8 +21,7 @@ TEMPLATE = """\
 them.</p>
 {% for strip in strips %}<div class="strip"><div><span class="tag
 {{ 'good' if strip.kind == 'real' else 'plain' }}">{{ strip.kind }}</span> {{ strip.source }}
-<span class="soft">{{ strip.about }}</span></div><img alt="samples of {{ strip.name }}" src="{{ strip.picture }}"
-style="max-width: {{ strip.width }}px"></div>
+<span class="soft">{{ strip.about }}</span></div>{{ figure(strip.picture, "samples of " ~ strip.name) }}</div>
 {% endfor %}
 """
 
@@ -46,8 +45,7 @@ def _strips(rows: Rows, samples: int) -> list[dict[str, Any]]:
             "name": one.name,
             "kind": "fake" if one.label else "real",
             "about": f"{len(one.rows)} rows after {one.steps}, {images.shape[2]} × {images.shape[1]} px",
-            "picture": figures.contact_sheet(images, columns),
-            "width": columns * SHOWN_PIXELS,
+            "picture": figures.contact_sheet(images, columns, SHOWN_PIXELS),
         })  # fmt: skip
     return strips
 

@@ -16,6 +16,26 @@ Results = Mapping[str, Any]
 """`results.json` of an evaluation."""
 
 
+STATES = ("bad", "amber", "good", "")
+"""States of verdicts, in the order in which they stand in the page's head."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A verdict in the page's head.
+
+    name    what it is of; value: the verdict in a word or a number; about: who and where, in small print
+    anchor  id of the section that says more
+    state   one of `STATES`; "" is neither good nor bad
+    """
+
+    name: str
+    value: str
+    about: str
+    anchor: str
+    state: str = ""
+
+
 @dataclass(frozen=True)
 class Given:
     """What a report was given.
@@ -25,6 +45,7 @@ class Given:
     artifacts    input -> artifacts; nothing for inputs that were not given
     rows         input -> dataset; nothing for inputs that were not given
     facts        plain data for artifact.json, to which sections add
+    tiles        verdicts for the page's head, to which sections add
     """
 
     config: Any
@@ -33,6 +54,7 @@ class Given:
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
     rows: Mapping[str, Rows] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    tiles: list[Tile] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -41,7 +63,8 @@ class Section:
 
     title     heading
     order     sections stand by this number; no two have the same
-    template  Jinja text that prints the content
+    template  Jinja text that prints the content; `figure(picture, alt, caption)` prints a picture. No style attribute
+              and no script: the page's security policy refuses both
     content   what was given -> variables of the template; an empty mapping where there is nothing to show
     link      words of the link in the page's head; "": none
     inputs    inputs of `report` that it reads; sections that read the same one declare it alike

@@ -13,9 +13,10 @@ from stages.reporting.series import series
 MAPS = {"fft2d": ("Mean log FFT magnitude, zero frequency in the middle", True),
         "dct2d": ("Mean log DCT magnitude, zero frequency top left", False)}  # fmt: skip
 
+BELOW = "Below each map: its distance to the mean of the reals; colors end at percentiles of all maps."
+
 TEMPLATE = """\
-{% for figure in spectra %}<h3>{{ figure.title }}</h3><img class="figure" alt="{{ figure.title }}"
-src="{{ figure.picture }}" style="width: {{ figure.width }}px">
+{% for one in spectra %}<h3>{{ one.title }}</h3>{{ figure(one.picture, one.title, one.about) }}
 {% endfor %}
 """
 
@@ -28,18 +29,19 @@ def content(given: Given) -> Mapping[str, Any]:
 
 
 def _spectra(rows: Rows) -> list[dict[str, Any]]:
+    counts = ", ".join(f"{len(one.rows):,} images of {one.name}" for one in series(rows))
     parts = {one.name: one.rows for one in series(rows)}
     labels = {one.name: one.label for one in series(rows)}
     found: list[dict[str, Any]] = []
     if "profile" in rows.fields:
         means = {name: figures.moments(mine, "profile") for name, mine in parts.items()}
         picture = figures.profile_figure(means, labels, rows.fields["profile"].units)
-        found.append({"title": "Azimuthal profiles", "picture": picture, "width": 1040})
+        found.append({"title": "Azimuthal profiles", "picture": picture, "about": f"Means over {counts}."})
     for field, (title, shifted) in MAPS.items():
         if field in rows.fields:
             maps = {name: figures.moments(mine, field)[0] for name, mine in parts.items()}
             picture = figures.map_figure(maps, labels, shifted)
-            found.append({"title": title, "picture": picture, "width": round(100 * figures.map_width(len(maps)))})
+            found.append({"title": title, "picture": picture, "about": f"{BELOW} Means over {counts}."})
     return found
 
 

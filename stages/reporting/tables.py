@@ -44,7 +44,7 @@ def head(evaluations: Sequence[Results], places: Sequence[Path]) -> dict[str, An
     named = variants(evaluations)
     splits = sorted({results["split"] for results in evaluations})
     sources = {row["source"] for results in evaluations for row in results["rows"]} - {POOLED}
-    variant = "raw" if "raw" in named else named[0]
+    variant = base_variant(evaluations)
     reals, fakes = _distinct_rows(evaluations, places, variant)
     split = " and ".join(splits)
     of = f" of variant {variant}" if len(named) > 1 else ""
@@ -57,7 +57,7 @@ def head(evaluations: Sequence[Results], places: Sequence[Path]) -> dict[str, An
     ]
     return {
         "subtitle": f"Scores of fake-image detectors on rows of split {split}.",
-        "tiles": [{"name": name, "value": value} for name, value in values],
+        "counts": " · ".join(f"{value:,} {name}" for name, value in values),
     }
 
 
@@ -83,6 +83,12 @@ def _distinct_rows(evaluations: Sequence[Results], places: Sequence[Path], varia
 def variants(evaluations: Sequence[Results]) -> list[str]:
     """In the order in which evaluations list their rows."""
     return list(dict.fromkeys(row["variant"] for results in evaluations for row in results["rows"]))
+
+
+def base_variant(evaluations: Sequence[Results]) -> str:
+    """The one that figures and counts are of: `raw`, or else the first."""
+    found = variants(evaluations)
+    return "raw" if "raw" in found else found[0]
 
 
 def steps_text(steps: Sequence[Mapping[str, Any]]) -> str:

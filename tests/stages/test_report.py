@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import html
 import io
 import itertools
 import json
@@ -115,19 +117,19 @@ DECLARED = {
 class Words(HTMLParser):
     """Text and addresses of a page; complains about tags that are not closed."""
 
-    void = {"meta", "img", "br"}  # noqa: RUF012
+    void = {"meta", "img", "br", "input"}  # noqa: RUF012
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.text: list[str] = []
         self.addresses: list[str] = []
-        self.tags: set[str] = set()
+        self.tags: list[str] = []
         self.feed(page)
         assert not self.open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
+        self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
         if tag not in self.void:
             self.open.append(tag)
@@ -136,19 +138,32 @@ class Words(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data)
+        if not {"style", "script"} & set(self.open):
+            self.text.append(data)
 
     @property
     def words(self) -> str:
         return re.sub(r"\s+", " ", " ".join(self.text))
 
 
-def test_the_page_is_one_offline_file_without_script(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+def test_the_page_is_one_offline_file_with_one_named_script(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
     page, _, _ = report(tmp_path, evaluations, drawn=True, notice="Demonstration & no evidence.")
     words = Words(page)
-    assert "script" not in words.tags
-    assert all(address.startswith(("data:image/", "#")) for address in words.addresses)
-    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    assert (words.tags.count("script"), words.tags.count("style")) == (1, 1)
+    assert not re.search(r"<[^>]* (?:style|on[a-z]+)=", page)  # the policy would refuse both
+    data = ("data:image/", "data:text/csv", "data:application/json", "#")
+    assert all(address.startswith(data) for address in words.addresses)
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+|http-equiv", "", page)
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
+    allowed = {
+        name: sources for name, _, sources in (one.strip().partition(" ") for one in html.unescape(policy).split(";"))
+    }
+    for tag, name in (("script", "script-src"), ("style", "style-src")):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.S)
+        sha = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert allowed.pop(name) == f"'sha256-{sha}'"
+    nothing = "'none'"
+    assert allowed == {"default-src": nothing, "img-src": "data:", "base-uri": nothing, "form-action": nothing}
     assert "Demonstration & no evidence." in words.words
     assert "progan <raw>" in words.words  # names are escaped
 
@@ -384,7 +399,7 @@ def test_generators_are_shown_with_figures_losses_and_the_last_samples(
     ctx = context(tmp_path, "report", artifacts={"of": evaluations, "generators": (artifact,)})
     Report().fit(ReportConfig(), {}, ctx)
     page = (ctx.out / "report.html").read_text(encoding="utf-8")
-    section = page[page.index('<section id="generators">') : page.index('<section id="lineage">')]
+    section = page[page.index('<section id="generators"') : page.index('<section id="lineage"')]
     assert "fine &lt;R&gt;" in section
     for text in ("3 thousand images of 471 photographs", "720,447 parameters", "profile distance 0.875", "before 1.75"):
         assert text in section
@@ -404,7 +419,7 @@ def test_equalizations_are_shown_with_gaps_psnr_and_warnings(evaluations: tuple[
     ctx = context(tmp_path, "report", artifacts={"of": evaluations, "equalizations": (artifact,)})
     Report().fit(ReportConfig(), {}, ctx)
     page = (ctx.out / "report.html").read_text(encoding="utf-8")
-    section = page[page.index('<section id="equalizations">') : page.index('<section id="lineage">')]
+    section = page[page.index('<section id="equalizations"') : page.index('<section id="lineage"')]
     words = Words(f"<main>{section}</main>").words
     gaps, ratio = fit.facts["gap_nepers"], fit.facts["psnr_db"]
     for text in (
@@ -431,7 +446,7 @@ def test_mean_spectra_are_shown_with_their_sources_and_warnings(
     ctx = context(tmp_path, "report", artifacts={"of": evaluations, "mean_spectra": (artifact,)})
     Report().fit(ReportConfig(), {}, ctx)
     page = (ctx.out / "report.html").read_text(encoding="utf-8")
-    section = page[page.index('<section id="mean-spectra">') : page.index('<section id="lineage">')]
+    section = page[page.index('<section id="mean-spectra"') : page.index('<section id="lineage"')]
     words = Words(f"<main>{section}</main>").words
     for text in (
         "dots <W>",

@@ -67,8 +67,15 @@ def rendered(content: Any) -> str:
     return environment.from_string(audit.TEMPLATE).render(content)
 
 
-def test_the_audit_is_the_first_section() -> None:
-    assert next(iter(sections())) == "audit"
+def test_the_audit_stands_below_the_results_and_its_verdict_above_them(tmp_path: Path) -> None:
+    assert list(sections())[:2] == ["results", "audit"]
+    one = given([artifact(tmp_path / "a"), artifact(tmp_path / "b", codec="C")])
+    audit.content(one)
+    (tile,) = one.tiles
+    assert (tile.value, tile.about, tile.state) == ("undeclared bias", "audit: codec", "bad")
+    calm = given([artifact(tmp_path / "c")])
+    audit.content(calm)
+    assert [(tile.value, tile.state) for tile in calm.tiles] == [("no undeclared bias", "good")]
 
 
 def test_without_an_audit_there_is_no_section() -> None:

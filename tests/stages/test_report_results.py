@@ -17,7 +17,8 @@ def results(key: str, **more: Any) -> dict[str, Any]:
     row: dict[str, Any] = {"variant": "raw", "source": "progan", "n_real": 4, "n_fake": 4, "threshold": 0.5}
     row |= {"few_groups": False, "ap_chance": 0.5, "ap_real_chance": 0.5}
     row |= dict.fromkeys(names, 0.75) | {f"{name}_interval": [0.25, 1.0] for name in names} | more
-    model = {"detector": "d", "trained_on": ["progan"], "key": key, "threshold_rule": "best"}
+    model = {"detector": "d", "trained_on": ["progan"], "key": key, "threshold_rule": "best", "config": {}}
+    model |= {"node": f"detectors[{key}]", "made_from": []}
     return {"model": model, "rows": [row], "variants": {"raw": {"reals_from": "raw", "other_features": ""}}, "null": []}
 
 
@@ -29,7 +30,7 @@ def page(*evaluations: dict[str, Any]) -> str:
 def test_the_published_rule_has_a_column_where_a_detector_has_one() -> None:
     with_rule = results("1", accuracy_published=0.625, accuracy_published_interval=[0.5, 0.7])
     both, plain = page(with_rule, results("2")), page(results("2"))
-    assert both.count('<th class="number">as published</th>') == 1
+    assert both.count('<th scope="col" class="number">as published</th>') == 1
     assert both.count("0.625<small>0.500 – 0.700</small>") == 1
     assert both.count('<td class="number"><small></small></td>') == 1
     assert both.count("the rule that a detector's authors published") == 1
@@ -63,6 +64,6 @@ def test_features_made_otherwise_than_those_learned_from_stand_loudly_above_the_
     other["variants"]["raw"]["other_features"] = "spectrum.config: size 64 -> 32"
     other["model"]["node"] = "svm"
     shown = page(other, results("2"))
-    assert shown.index('class="alarm"') < shown.index('class="matrix"')
+    assert shown.index('class="alarm"') < shown.index('class="matrix')
     assert "svm in raw: spectrum.config: size 64 -> 32." in shown
     assert 'class="alarm"' not in page(results("2"))
