@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from memory_rows import MemoryRows, context, digest, rows_of, step, union
+from page_words import Words
 from PIL import Image
 
 from pipeline.stage import Artifact, Field
@@ -112,38 +112,6 @@ DECLARED = {
     "codec": "Some photographs were born as JPEG.",
     "reduction": "Reals are reduced 32 to 16 px, fakes are native 16 px.",
 }
-
-
-class Words(HTMLParser):
-    """Text and addresses of a page; complains about tags that are not closed."""
-
-    void = {"meta", "img", "br", "input"}  # noqa: RUF012
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.addresses: list[str] = []
-        self.tags: list[str] = []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"style", "script"} & set(self.open):
-            self.text.append(data)
-
-    @property
-    def words(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.text))
 
 
 def test_the_page_is_one_offline_file_with_one_named_script(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:

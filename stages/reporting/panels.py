@@ -1,0 +1,69 @@
+"""Small pictures of one kind side by side, one per detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.evaluation.pairing import Rows, Scored
+from stages.reporting.baselines import is_baseline
+from stages.reporting.figures import Picture, draw, wrapped
+from stages.reporting.names import Name, named
+from stages.reporting.section import Given, Results
+from stages.reporting.tables import base_variant, variants
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMNS, MOST = 4, 24
+"""Panels beside each other, and in one picture: a picture is no longer than a printed page."""
+
+
+def panels(titles: Sequence[str], paint: Callable[[Axes, int], None], below: str, beside: str) -> list[Picture]:
+    """Pictures in which `paint` fills a panel for each title; the legend is that of the first panel."""
+    bounds = [*range(0, len(titles), MOST), len(titles)]
+    return [_picture(range(first, end), titles, paint, below, beside) for first, end in pairwise(bounds)]
+
+
+def _picture(
+    numbers: range, titles: Sequence[str], paint: Callable[[Axes, int], None], below: str, beside: str
+) -> Picture:
+    columns = min(COLUMNS, len(numbers))
+    lines = -(-len(numbers) // columns)
+
+    def painted(figure: Figure) -> None:
+        axes = figure.subplots(lines, columns, squeeze=False)
+        for axis in axes.ravel()[len(numbers) :]:
+            axis.set_axis_off()
+        for axis, number in zip(axes.ravel(), numbers, strict=False):
+            paint(axis, number)
+            axis.set_title(wrapped(titles[number], 36), loc="left", fontsize=7)
+            axis.grid(True, linewidth=0.6)
+            axis.tick_params(labelsize=7)
+        figure.supxlabel(below, fontsize=8)
+        figure.supylabel(beside, fontsize=8)
+        legend: Any = axes[0, 0].get_legend_handles_labels()
+        if legend[0]:
+            figure.legend(*legend, loc="outside upper left", ncols=len(legend[0]))
+
+    return draw(2.6 * columns, 1.75 * lines + 0.5, "svg", painted)
+
+
+def scored(given: Given, baselines: bool = True) -> list[tuple[Results, Name, Rows]]:
+    """Each evaluation, its name, and the rows of `base_variant` that it has scored; of its first one if it lacks it."""
+    base = base_variant(given.evaluations)
+    found = []
+    for results, name, place in zip(given.evaluations, named(given.evaluations), given.places, strict=True):
+        if baselines or not is_baseline(results):
+            variant = base if base in results["variants"] else variants([results])[0]
+            found.append((results, name, Scored(place).rows(variant)))
+    return found
+
+
+def in_unit(rows: Iterable[Rows]) -> bool:
+    """Whether all scores are between 0 and 1, as probabilities are."""
+    return all(len(one.scores) and np.min(one.scores) >= 0 and np.max(one.scores) <= 1 for one in rows)
