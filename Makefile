@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock clean
+.PHONY: demo test browser stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -14,6 +14,12 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# The report in a headless Chromium of the distribution's packages; CHROMIUM=/path/to/it where it is called otherwise.
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+browser: $(READY)
+	@test -n "$(CHROMIUM)" || { echo "make browser needs Chromium: install it (apt-get install chromium), or say where it is: make browser CHROMIUM=/path/to/chromium"; exit 2; }
+	CHROMIUM="$(CHROMIUM)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser --override-ini addopts=-q tests/stages/test_report_browser.py
 
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q

@@ -7,9 +7,20 @@ function key(cell) {
   return { text, number, empty: text === "" || text === "–" };
 }
 
+// Of a long table the first rows are in the page, the others are kept here: no browser lays thousands out at once.
+const MOST = 200;
+const tables = new Map();
+
+function lay(table) {
+  const { rows, more } = tables.get(table);
+  table.tBodies[0].replaceChildren(...rows.slice(0, tables.get(table).shown));
+  more.hidden = tables.get(table).shown >= rows.length;
+  more.textContent = `Show all ${rows.length} rows (${Math.min(rows.length, tables.get(table).shown)} are shown)`;
+}
+
 function sort(table, place, down) {
-  const body = table.tBodies[0];
-  const entries = Array.from(body.rows, (row) => ({ row, key: key(row.cells[place]) }));
+  const state = tables.get(table);
+  const entries = state.rows.map((row) => ({ row, key: key(row.cells[place]) }));
   const numbers = entries.every((one) => one.key.empty || !Number.isNaN(one.key.number));
   const sign = down ? -1 : 1;
   entries.sort((one, other) => {
@@ -17,7 +28,8 @@ function sort(table, place, down) {
     if (numbers) return sign * (one.key.number - other.key.number);
     return sign * collator.compare(one.key.text, other.key.text);
   });
-  body.append(...entries.map((one) => one.row));
+  state.rows = entries.map((one) => one.row);
+  lay(table);
 }
 
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -34,7 +46,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
     head.replaceChildren(button);
   }
+  const more = document.createElement("button");
+  more.type = "button";
+  more.className = "more";
+  more.addEventListener("click", () => { tables.get(table).shown = Infinity; lay(table); });
+  table.parentElement.after(more);
+  tables.set(table, { rows: Array.from(table.tBodies[0].rows), shown: MOST, more });
+  lay(table);
 }
+addEventListener("beforeprint", () => {
+  for (const [table, state] of tables) if (table.checkVisibility()) { state.shown = Infinity; lay(table); }
+});
 
 function show(cell, value, shades) {
   cell.textContent = value === null ? "" : value.toFixed(3);
@@ -46,14 +68,14 @@ const link = document.getElementById("matrices");
 if (link) {
   const bytes = Uint8Array.from(atob(link.href.split(",")[1]), (letter) => letter.charCodeAt(0));
   const data = JSON.parse(new TextDecoder().decode(bytes));
-  const tables = document.querySelectorAll("table.matrix");
+  const matrices = document.querySelectorAll("table.matrix");
   const control = document.querySelector(".switch");
   control.hidden = false;
   control.addEventListener("change", (event) => {
     const metric = Number(event.target.value);
     document.getElementById("metric-name").textContent = Object.keys(data.metrics)[metric];
-    for (const [number, table] of tables.entries()) {
-      for (const row of table.tBodies[0].rows) {
+    for (const [number, table] of matrices.entries()) {
+      for (const row of tables.get(table).rows) {
         const cells = Array.from(row.cells).slice(1);
         const values = data.matrices[number].rows[row.dataset.row].cells.map((cell) => cell[metric]?.[0] ?? null);
         const known = values.filter((value) => value !== null);

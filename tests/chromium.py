@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -36,16 +37,25 @@ class Browser:
 
     def __init__(self, profile: Path) -> None:
         asked, answered = os.pipe(), os.pipe()
-        command = ["sh", "-c", f'exec "$0" "$@" 3<&{asked[0]} 4>&{answered[1]}', program(), *FLAGS]
+        begin = (
+            f"import os, sys; os.dup2({asked[0]}, 3); os.dup2({answered[1]}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+        )
         self._process = subprocess.Popen(
-            [*command, f"--user-data-dir={profile}", "about:blank"], pass_fds=(asked[0], answered[1]),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [sys.executable, "-c", begin, program(), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            pass_fds=(asked[0], answered[1]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(asked[0])
         os.close(answered[1])
         self._to, self._from = asked[1], answered[0]
         self._buffer, self._number, self._session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _begin(self) -> None:
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from memory_rows import digest
 
 from stages.reporting.results import METRICS
 
@@ -21,12 +26,25 @@ def evaluation(
     detector: str, trained_on: Sequence[str], rows: Sequence[Mapping[str, Any]], node: str, **more: Any
 ) -> dict[str, Any]:
     """Results of a detector; `more` goes to what they say of it."""
-    model = {
-        "detector": detector,
-        "trained_on": list(trained_on),
-        "node": node,
-        "key": node.encode().hex().ljust(32, "0"),
-    }
-    model |= {"threshold_rule": "best", "threshold": 0.5, "config": {}, "made_from": [], "family": "svm"} | more
+    model: dict[str, Any] = {"detector": detector, "trained_on": list(trained_on), "node": node, "chains": []}
+    model |= {"key": node.encode().hex().ljust(32, "0"), "threshold_rule": "best", "threshold": 0.5, "family": "svm"}
+    model |= {"config": {"feature": "profile"}, "made_from": []} | more
     variants = {one["variant"]: {"reals_from": "raw", "other_features": "", "parts": []} for one in rows}
     return {"model": model, "rows": list(rows), "variants": variants, "null": [], "split": "test", "steps": {}}
+
+
+def stored(
+    folder: Path, results: dict[str, Any], keys: Sequence[tuple[int, str, str]], scores: Sequence[float]
+) -> Path:
+    """A folder as `evaluate` leaves it: results and the scores of rows (label, source, name) in the variant raw."""
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(results))
+    sources = sorted({source for _, source, _ in keys})
+    names = np.frombuffer(b"".join(digest(name) for *_, name in keys), dtype="V16")
+    np.savez(
+        folder / "scores.npz", id=names, group=names, label=np.array([label for label, *_ in keys], np.uint8),
+        score=np.array(scores, np.float32), variant=np.zeros(len(keys), np.int32),
+        source=np.array([sources.index(source) for _, source, _ in keys], np.int32),
+        sources=np.array(sources), variants=np.array(["raw"]),
+    )  # fmt: skip
+    return folder

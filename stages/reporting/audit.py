@@ -63,12 +63,8 @@ def content(given: Given) -> Mapping[str, Any]:
     return {"audits": shown}
 
 
-BIASES = {
-    "found": ("undeclared bias", "bad"),
-    "cannot tell": ("not certain", "amber"),
-    "none": ("no undeclared bias", "good"),
-}
-"""What is said of audits, the worst first, and the state of its tile."""
+BIASES = {"found": "bad", "cannot tell": "amber", "none": "good"}
+"""What audits say of a bias, the worst first, and the state of its tile."""
 
 
 def _tile(audits: Sequence[Mapping[str, Any]]) -> Tile:
@@ -76,8 +72,7 @@ def _tile(audits: Sequence[Mapping[str, Any]]) -> Tile:
     worst = min((one["bias"] for one in audits), key=list(BIASES).index)
     those = [one for one in audits if one["bias"] == worst]
     about = "; ".join(": ".join(filter(None, (one["node"], one["alarms"] or one["open"]))) for one in those)
-    value, state = BIASES[worst]
-    return Tile("audit", value, about, "audit", state)
+    return Tile("undeclared bias in the audit", worst, about, "audit", BIASES[worst])
 
 
 def _shown(artifact: Artifact, given: Given) -> dict[str, Any]:

@@ -19,13 +19,13 @@ TEMPLATE = """\
 <p class="soft">Of variant {{ variant }}. TNR: share of a domain's reals that are called real; TPR: share of its fakes
 that are called fake, at the detector's threshold; AUC: its fakes against its reals, where it has both. How many rows a
 domain has stands in the head; of few rows a share says little.</p>
-<div class="wide" role="region" tabindex="0" aria-label="results per domain"><table class="sortable">
+<div class="wide" role="region" tabindex="0" aria-label="results per domain"><table class="grid sortable">
 <caption>Results per domain</caption>
-<thead><tr><th scope="col">Detector</th><th scope="col">Trained on</th>
-{% for head in heads %}<th scope="col" class="number">{{ head }}</th>
+<thead><tr><th scope="col">Detector</th>
+{% for head in heads %}<th scope="col" class="turned"><span>{{ head }}</span></th>
 {% endfor %}</tr></thead>
-<tbody>{% for row in rows %}<tr><th scope="row">{{ row.detector }}</th><td>{{ row.trained_on }}</td>
-{% for value in row.numbers %}<td class="number">{{ value }}</td>{% endfor %}</tr>
+<tbody>{% for row in rows %}<tr><th scope="row">{{ row.detector }} <small>{{ row.trained_on }}</small></th>
+{% for value in row.numbers %}<td>{{ value }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
 """
 

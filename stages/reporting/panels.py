@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+HIGH = 1.15
+"""Inches of a panel."""
+
 COLUMNS, MOST = 4, 24
 """Panels beside each other, and in one picture: a picture is no longer than a printed page."""
 
@@ -34,23 +37,28 @@ def _picture(
 ) -> Picture:
     columns = min(COLUMNS, len(numbers))
     lines = -(-len(numbers) // columns)
+    names = [wrapped(titles[number], 36) for number in numbers]
+    gap = 0.35 + 0.12 * max(name.count("\n") + 1 for name in names)  # inches, for ticks and titles
 
     def painted(figure: Figure) -> None:
         axes = figure.subplots(lines, columns, squeeze=False)
         for axis in axes.ravel()[len(numbers) :]:
             axis.set_axis_off()
-        for axis, number in zip(axes.ravel(), numbers, strict=False):
+        for axis, number, name in zip(axes.ravel(), numbers, names, strict=False):
             paint(axis, number)
-            axis.set_title(wrapped(titles[number], 36), loc="left", fontsize=7)
+            axis.set_title(name, loc="left", fontsize=7)
             axis.grid(True, linewidth=0.6)
             axis.tick_params(labelsize=7)
-        figure.supxlabel(below, fontsize=8)
-        figure.supylabel(beside, fontsize=8)
+        place = {"fontsize": 8, "transform": figure.transFigure}
+        axes[0, 0].text(0.5, -0.35 / height, below, ha="center", va="top", **place)
+        axes[0, 0].text(-0.4 / width, 0.5, beside, ha="right", va="center", rotation=90, **place)
         legend: Any = axes[0, 0].get_legend_handles_labels()
         if legend[0]:
-            figure.legend(*legend, loc="outside upper left", ncols=len(legend[0]))
+            figure.legend(*legend, loc="lower left", bbox_to_anchor=(0, 1 + gap / height), ncols=len(legend[0]))
+        figure.subplots_adjust(0, 0, 1, 1, wspace=0.22, hspace=gap / HIGH)
 
-    return draw(2.6 * columns, 1.75 * lines + 0.5, "svg", painted)
+    width, height = 2.5 * columns, HIGH * lines + gap * (lines - 1)
+    return draw(width, height, "svg", painted, layout=None)
 
 
 def scored(given: Given, baselines: bool = True) -> list[tuple[Results, Name, Rows]]:

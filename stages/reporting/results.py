@@ -50,7 +50,7 @@ Download all numbers: <a download="results.csv" href="{{ csv }}">CSV</a>,
 <a download="results.json" id="matrices" href="{{ json }}">JSON</a>.</p>
 {% for matrix in matrices %}
 <div class="wide" role="region" tabindex="0" aria-label="matrix of variant {{ matrix.called }}">
-<table class="matrix sortable">
+<table class="matrix grid sortable">
 <caption>Variant {{ matrix.called }}</caption>
 <thead><tr><th scope="col">Detector</th>{% for source in matrix.sources %}
 <th scope="col" class="turned"><span>{{ source }}</span></th>{% endfor %}

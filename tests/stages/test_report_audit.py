@@ -72,10 +72,10 @@ def test_the_audit_stands_below_the_results_and_its_verdict_above_them(tmp_path:
     one = given([artifact(tmp_path / "a"), artifact(tmp_path / "b", codec="C")])
     audit.content(one)
     (tile,) = one.tiles
-    assert (tile.value, tile.about, tile.state) == ("undeclared bias", "audit: codec", "bad")
+    assert (tile.value, tile.about, tile.state) == ("found", "audit: codec", "bad")
     calm = given([artifact(tmp_path / "c")])
     audit.content(calm)
-    assert [(tile.value, tile.state) for tile in calm.tiles] == [("no undeclared bias", "good")]
+    assert [(tile.value, tile.state) for tile in calm.tiles] == [("none", "good")]
 
 
 def test_without_an_audit_there_is_no_section() -> None:
