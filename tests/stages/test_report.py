@@ -95,6 +95,8 @@ def page_of(
     with pytest.MonkeyPatch.context() as patch:
         if not drawn:
             patch.setattr(Figure, "savefig", lambda self, file, **more: file.write(b"a figure"))
+            patch.setattr(Figure, "draw_without_rendering", lambda self: None)
+            patch.setattr(Figure, "get_tightbbox", lambda self: self.bbox_inches)
         Report().fit(ReportConfig(**settings), {name: view.seen_by(Report) for name, view in views.items()}, ctx)
     return (ctx.out / "report.html").read_text(encoding="utf-8"), ctx.facts
 
