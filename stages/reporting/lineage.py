@@ -41,8 +41,13 @@ def content(given: Given) -> Mapping[str, Any]:
                     "stages": " → ".join(step["stage"] for step in steps),
                     "lines": [_full_step(step) for step in steps],
                 }
-    sources = [{"source": source, "chains": sorted(found.values(), key=lambda one: (one["stages"], one["chain"]))}
-               for source, found in sorted(chains.items())]  # fmt: skip
+    sources = [
+        {
+            "source": source,
+            "chains": [found[chain] for chain in sorted(found, key=lambda one: (found[one]["stages"], one))],
+        }
+        for source, found in sorted(chains.items())
+    ]
     distinct = {model["key"]: model for model in models}
     return {"models": sorted(distinct.values(), key=lambda one: (one["node"], one["key"])), "sources": sources}
 
