@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 HIGH = 1.15
 """Inches of a panel."""
 
-COLUMNS, MOST = 4, 24
-"""Panels beside each other, and in one picture: a picture is no longer than a printed page."""
+COLUMNS, MOST = 4, 12
+"""Panels beside each other, and in one picture: a printed page holds two."""
 
 
 def panels(titles: Sequence[str], paint: Callable[[Axes, int], None], below: str, beside: str) -> list[Picture]:
