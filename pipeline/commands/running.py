@@ -124,7 +124,9 @@ def errors_are_two() -> Iterator[None]:
 @errors_are_two()
 def explain(
     node: Annotated[str, typer.Argument(help="a node, or an entry of a matrix")],
-    row: Annotated[str | None, typer.Argument(help="first digits of a row's id")] = None,
+    row: Annotated[
+        str | None, typer.Argument(help="first digits of a row's id, the name of its file, or its seed")
+    ] = None,
     file: File = PIPELINE_FILE,
     assignments: Assignments = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="all causes, not the first only")] = False,
@@ -134,6 +136,7 @@ def explain(
     from pipeline.commands.plan_text import stale_lines
     from pipeline.errors import ConfigError
     from pipeline.planning.explain import Explainer
+    from pipeline.planning.selection import no_row
 
     pipeline = read(file, assignments)
     found = planned(pipeline, [node], quiet=json)
@@ -142,7 +145,7 @@ def explain(
     if row is not None:
         lines = [line for name in names for line in explainer.row(name, row)]
         if not lines:
-            raise ConfigError(f"{node} has no row whose id begins with '{row}'; `touchstone show {node}` lists ids")
+            raise ConfigError(no_row(node, row))
         if any("lineage" in (one.name, getattr(one.callback, "__name__", "")) for one in app.registered_commands):
             lines.append(f"touchstone lineage {node} {row}: every step of the row with its settings and files")
         give(lines) if json else say(*lines)

@@ -12,7 +12,7 @@ from pipeline import ids
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError
 from pipeline.planning.planned import Plan
-from pipeline.planning.selection import Branch, origin
+from pipeline.planning.selection import Branch, no_row, origin, rows_named
 from pipeline.sentences import counted
 from pipeline.stage import COLUMN, PICTURE, ROW, SPECTRA, Field
 
@@ -93,21 +93,11 @@ def _short(name: str) -> str:
 
 
 def _find(plan: Plan, node: str, row: str) -> tuple[Branch, int]:
-    """The first row whose id begins with `row`, or that was born in a file of that name or from that seed."""
-    branches = _branches(plan, node)
-    for branch in branches:
-        for position, row_id in enumerate(ids.to_bytes(branch.rows.id)):
-            if row_id.hex().startswith(row.lower()):
-                return branch, position
-    for branch in branches:
-        for position in range(len(branch.rows)):
-            place = origin(branch, position)
-            if place == row or place.endswith((f"/{row}", f" seed {row}", f" {row}")):
-                return branch, position
-    raise ConfigError(
-        f"{node} has no row whose id begins with '{row}', and none of a file or seed of that name; `touchstone show "
-        f"{node}` lists rows"
-    )
+    """The first row of that id, file or seed."""
+    found = rows_named(_branches(plan, node), row)
+    if not found:
+        raise ConfigError(no_row(node, row))
+    return found[0]
 
 
 def _value(plan: Plan, branch: Branch, position: int, field: str) -> NDArray[Any]:

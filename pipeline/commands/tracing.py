@@ -16,7 +16,7 @@ from pipeline.chain import Made, follow
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError, StageError
 from pipeline.planning.planned import Plan, Work
-from pipeline.planning.selection import Branch
+from pipeline.planning.selection import Branch, no_row, rows_named
 from pipeline.running.compute import compute
 from pipeline.running.tasks import Facts, ShardTask, rows_of, step_of
 from pipeline.running.works import TaskMaker
@@ -27,7 +27,10 @@ Row = tuple[Branch, int]
 
 
 def find_row(plan: Plan, node: str, prefix: str) -> Row:
-    """The row of a node whose id begins with `prefix`. Raises ConfigError unless there is exactly one."""
+    """The row of a node by the first digits of its id, its file's name or its seed.
+
+    Raises ConfigError unless there is exactly one.
+    """
     branches = [
         one
         for name in plan.nodes
@@ -36,18 +39,15 @@ def find_row(plan: Plan, node: str, prefix: str) -> Row:
     ]
     if not branches:
         raise ConfigError(f"'{node}' makes an artifact, and has no rows; `touchstone explain {node}` tells of it")
-    found = [
-        (one, position)
-        for one in branches
-        for position, row_id in enumerate(ids.to_bytes(one.rows.id))
-        if row_id.hex().startswith(prefix.lower())
-    ]
+    found = rows_named(branches, prefix)
     if not found:
-        raise ConfigError(f"{node} has no row whose id begins with '{prefix}'; `touchstone show {node}` lists ids")
+        raise ConfigError(no_row(node, prefix))
     if len(found) > 1:
         nodes = sorted({one.node for one, _ in found})
         where = f" in {', '.join(nodes)}" if len(nodes) > 1 else ""
-        raise ConfigError(f"{len(found)} rows of {node} begin with '{prefix}'{where}; give more digits, or one node")
+        raise ConfigError(
+            f"{len(found)} rows of {node} are called '{prefix}'{where}; give more of the id or of the path, or one node"
+        )
     return found[0]
 
 

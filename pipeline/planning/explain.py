@@ -15,7 +15,7 @@ from pipeline.errors import OldFormatError
 from pipeline.planning.planned import ArtifactPlan, Plan
 from pipeline.planning.rates import read_rates
 from pipeline.planning.recipes import differences
-from pipeline.planning.selection import Branch, origin
+from pipeline.planning.selection import Branch, origin, rows_named
 from pipeline.planning.sources import changed_content
 from pipeline.storage.sealed import CARD_BYTES, ZARR_BYTES, parse, read_regular, read_sealed
 
@@ -202,23 +202,20 @@ class Explainer:
     def row(self, node: str, prefix: str) -> list[str]:
         """Lines on one row of a node: state, cause, and lineage from the source."""
         lines = []
-        for branch in self.plan.branches.get(node, []):
-            for position, row_id in enumerate(ids.to_bytes(branch.rows.id)):
-                if not row_id.hex().startswith(prefix.lower()):
-                    continue
-                rows = branch.rows
-                state = "computed" if branch.have[position] else "MISSING"
-                lines.append(f"{row_id.hex()}  {state} in {branch.node}, born as {origin(branch, position)}")
-                lines.append(
-                    f"  label {('real', 'fake')[rows.label[position]]}, split "
-                    f"{('train', 'val', 'test')[rows.split[position]]}, group {ids.hex(rows.group[position])[:12]}, "
-                    f"domain {self.plan.names.words[rows.domain[position]] or '-'}, "
-                    f"source {self.plan.names.words[rows.source[position]]}"
-                )
-                lines += [f"  {step}" for step in lineage(branch, position)]
-                if not branch.have[position]:
-                    failure = self.plan.store.failures(branch.stage.name, branch.chain).get(row_id)
-                    lines.append(f"  {'FAILED ' + failure['reason'] if failure else 'computed by no shard yet'}")
+        for branch, position in rows_named(self.plan.branches.get(node, []), prefix):
+            rows, row_id = branch.rows, bytes(branch.rows.id[position])
+            state = "computed" if branch.have[position] else "MISSING"
+            lines.append(f"{row_id.hex()}  {state} in {branch.node}, born as {origin(branch, position)}")
+            lines.append(
+                f"  label {('real', 'fake')[rows.label[position]]}, split "
+                f"{('train', 'val', 'test')[rows.split[position]]}, group {ids.hex(rows.group[position])[:12]}, "
+                f"domain {self.plan.names.words[rows.domain[position]] or '-'}, "
+                f"source {self.plan.names.words[rows.source[position]]}"
+            )
+            lines += [f"  {step}" for step in lineage(branch, position)]
+            if not branch.have[position]:
+                failure = self.plan.store.failures(branch.stage.name, branch.chain).get(row_id)
+                lines.append(f"  {'FAILED ' + failure['reason'] if failure else 'computed by no shard yet'}")
         return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,33 @@ def origin(branch: Branch, position: int) -> str:
                 value = branch.payload[name][np.array([entry])][0]
                 return str(value) if name == "location" else f"{branch.node} {name} {value}"
     return f"{branch.node} {ids.hex(branch.rows.id[position])[:12]}"
+
+
+def rows_named(branches: Iterable[Branch], text: str) -> list[tuple[Branch, int]]:
+    """Rows whose id begins with `text`, as branch and position; if there are none, those of a file or a seed of that
+    name: `photo.png`, the end of a path, or `12`.
+    """
+    known = list(branches)
+    found = [
+        (branch, position)
+        for branch in known
+        for position, row_id in enumerate(ids.to_bytes(branch.rows.id))
+        if row_id.hex().startswith(text.lower())
+    ]
+    return found or [
+        (branch, position)
+        for branch in known
+        for position in range(len(branch.rows))
+        if f" {origin(branch, position)}".endswith((f"/{text}", f" {text}"))
+    ]
+
+
+def no_row(node: str, row: str) -> str:
+    """The sentence for a row that there is not."""
+    return (
+        f"{node} has no row whose id begins with '{row}', and none of a file or seed of that name; `touchstone show "
+        f"{node}` lists rows"
+    )
 
 
 def check_twins(one: Branch, other: Branch) -> str:

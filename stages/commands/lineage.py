@@ -12,7 +12,7 @@ from pipeline.commands.options import PIPELINE_FILE, Assignments, File, Json, gi
 @verb("touchstone lineage images 3f", "touchstone lineage spectra 3f --replay")
 def lineage(
     node: Annotated[str, typer.Argument(help="a node, or an entry of a matrix")],
-    row: Annotated[str, typer.Argument(help="first digits of a row's id")],
+    row: Annotated[str, typer.Argument(help="first digits of a row's id, its file's name or its seed")],
     again: Annotated[bool, typer.Option("--replay", help="compute it again from its origin, compare bytes")] = False,
     file: File = PIPELINE_FILE,
     assignments: Assignments = None,

@@ -95,8 +95,11 @@ def test_bytes_that_are_not_those_of_the_recipe_are_different(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("images", "zz"), "images has no row whose id begins with 'zz'; `touchstone show images` lists ids"),
-        (("images", ""), "rows of images begin with ''; give more digits, or one node"),
+        (
+            ("images", "zz"),
+            "images has no row whose id begins with 'zz', and none of a file or seed of that name; `touchstone show images`",
+        ),
+        (("images", ""), "rows of images are called ''; give more of the id or of the path, or one node"),
         (("svm", "0"), "'svm' makes an artifact, and has no rows"),
         (("nothing", "0"), "nothing"),
     ],
