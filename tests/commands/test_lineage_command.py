@@ -97,7 +97,7 @@ def test_bytes_that_are_not_those_of_the_recipe_are_different(
     [
         (
             ("images", "zz"),
-            "images has no row whose id begins with 'zz', and none of a file or seed of that name; `touchstone show images`",
+            "images has no row whose id begins with 'zz', and none of a file or seed of that name; `touchstone",
         ),
         (("images", ""), "rows of images are called ''; give more of the id or of the path, or one node"),
         (("svm", "0"), "'svm' makes an artifact, and has no rows"),
