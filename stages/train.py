@@ -251,10 +251,10 @@ class Train(Stage):
             name: FeatureRows(in_order(rows), *fields_of(config.detector, members))
             for name, rows in _splits(dataset, config).items()
         }
-        counts = {
+        present = {
             (name, label): int((rows.labels == label).sum()) for name, rows in splits.items() for label in (REAL, FAKE)
         }
-        if lacking := _lacking(counts, _needed(config)):
+        if lacking := _lacking(present, _needed(config)):
             raise StageError(lacking)
         promise = self.promise(config, {"on": dataset.fields, **kept_promises(members)})
         family, runs_network = family_module(config.detector.family), promise["runs_network"]
