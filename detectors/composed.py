@@ -79,7 +79,8 @@ def field_of_a_cell(config: Config, shape: tuple[int, ...], axes: tuple[str, ...
     None: a cell sees all.
     """
     network = without_values(config, shape, axes).network
-    if config.preprocessing.spectrum is not None or not (hasattr(network, "maps") or config.network.has_cells):
+    mapped = getattr(network, "maps", None) is not None or config.network.has_cells
+    if config.preprocessing.spectrum is not None or not mapped:
         return None
     _, (channels, height, width) = preprocessing.layout(shape, axes)
     fields = fields_of(network, channels)

@@ -6,11 +6,19 @@ import gc
 import json
 import os
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process of tests has one core; more threads would wait for others
+
+MEMORY, ENOUGH = Path("/dev/shm"), 6 * 2**30
+"""A file system in memory, and its free bytes that allow all files of the tests (a gibibyte in each of three runs)."""
+
+if "PYTEST_XDIST_WORKER" not in os.environ and MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
+    if shutil.disk_usage(MEMORY).free > ENOUGH:  # a disk makes them wait for a quarter of the time
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 import numpy as np
 import pytest
