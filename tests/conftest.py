@@ -13,19 +13,15 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process of tests has one core; more threads would wait for others
 
-MEMORY, ENOUGH = Path("/dev/shm"), 6 * 2**30
-"""A file system in memory, and its free bytes that allow all files of the tests (a gibibyte in each of three runs)."""
-
-if "PYTEST_XDIST_WORKER" not in os.environ and MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
-    if shutil.disk_usage(MEMORY).free > ENOUGH:  # a disk makes them wait for a quarter of the time
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
-
 import numpy as np
 import pytest
 
 import pipeline  # noqa: F401  (keeps the source of what is imported from here on, toy stages included)
 
 MISSING: list[str] = []
+
+MEMORY, ENOUGH = Path("/dev/shm"), 6 * 2**30
+"""A file system in memory, and its free bytes that allow all files of the tests: a gibibyte in each of three runs."""
 
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ENOUGH:  # a disk makes tests wait
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     gc.disable()  # until all tests are collected
     config.addinivalue_line(
         "markers",
