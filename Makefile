@@ -9,8 +9,6 @@ READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.ve
 
 demo: $(READY)
 	$(BIN)/touchstone run
-	@echo "The report (open it in a browser):"
-	@$(BIN)/touchstone report
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
