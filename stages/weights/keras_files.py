@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -49,7 +50,9 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> ND
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
             raise WeightsError(f"{path} has an array {shown(member.filename)} with a header of version {version}")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a header as Python 2 wrote it is read all the same
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         data = file.read()
     if dtype.kind not in "fiub" or dtype.itemsize * math.prod(shape) != len(data):
         raise WeightsError(f"{path} has an array {shown(member.filename)} of {len(data)} bytes that are no {dtype}s")

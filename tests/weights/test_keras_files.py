@@ -40,6 +40,15 @@ def test_weights_get_the_axes_of_torch(root: str, tmp_path: Path) -> None:
         assert state.tensors["conv2d.weight"][o, i, y, x] == KERNEL[y, x, i, o]
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_array_with_the_header_of_python_2_is_read(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2L,), }".ljust(117) + b"\n"
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + np.array([1, 2], np.float32).tobytes()
+    with zipfile.ZipFile(tmp_path / "some.npz", "w") as archive:
+        archive.writestr("bias.npy", array)
+    assert read_npz(tmp_path / "some.npz")["bias"].tolist() == [1.0, 2.0]
+
+
 def test_a_damaged_header_of_an_npz_is_one_sentence(tmp_path: Path) -> None:
     np.savez(tmp_path / "some.npz", kernel=KERNEL)
     with zipfile.ZipFile(tmp_path / "some.npz") as archive:
