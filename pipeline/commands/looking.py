@@ -53,8 +53,7 @@ def report(
     """Place of the finished HTML report (make it with `run`)."""
     import shutil
 
-    from pipeline.commands.pages import page_of, report_node
-    from pipeline.errors import TouchstoneError
+    from pipeline.commands.pages import open_in_browser, page_of, report_node
 
     pipeline = read(file, assignments)
     name = node or report_node(pipeline)
@@ -63,7 +62,4 @@ def report(
         shutil.copyfile(page, out)
     say(str(out or page))
     if show:
-        import webbrowser
-
-        if not webbrowser.open((out or page).absolute().as_uri()):
-            raise TouchstoneError(f"no browser can be started here; open {out or page} in one")
+        open_in_browser(out or page)

@@ -34,3 +34,11 @@ def page_of(plan: Plan, node: str) -> Path:
     if not artifact.node.stage.page:
         raise ConfigError(f"'{node}' wrote no HTML page; it has {', '.join(artifact.found.info['files'])}")
     return artifact.found.path / artifact.node.stage.page
+
+
+def open_in_browser(page: Path) -> None:
+    """Raises TouchstoneError where there is no browser."""
+    import webbrowser
+
+    if not webbrowser.open(page.absolute().as_uri()):
+        raise TouchstoneError(f"no browser can be started here; open {page} in one")

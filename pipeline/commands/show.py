@@ -56,13 +56,12 @@ def show_sheet(plan: Plan, node: str, count: int, field: str | None, out: Path) 
     Raises ConfigError if none is computed, or if `out` is named like something else.
     """
     _check_out(out)
-    waiting = [(branch, list(np.flatnonzero(branch.have))) for branch in _branches(plan, node)]
-    chosen: list[tuple[Branch, int]] = []
-    while len(chosen) < count and any(positions for _, positions in waiting):
-        chosen += [(branch, int(positions.pop(0))) for branch, positions in waiting if positions]
+    branches = _branches(plan, node)
+    rows = [np.flatnonzero(branch.have)[:count].tolist() for branch in branches]
+    in_turn = sorted((turn, source) for source, positions in enumerate(rows) for turn in range(len(positions)))
+    chosen = [(branches[source], rows[source][turn]) for source, turn in sorted((b, a) for a, b in in_turn[:count])]
     if not chosen:
         raise ConfigError(f"no row of {node} is computed; `touchstone run {node}` does it")
-    chosen = sorted(chosen[:count], key=lambda one: [branch for branch, _ in waiting].index(one[0]))
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

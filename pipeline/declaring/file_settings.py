@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -87,12 +86,12 @@ def file_reference(text: str, place: Place, document: Document, download: bool) 
 
 
 def nearest_file(path: Path) -> str:
-    """`; did you mean 'x'?` where the folder of a missing file, or the one above, has one of much the same name."""
-    for folder in (path.parent, path.parent.parent):
-        with suppress(OSError):
-            names = sorted(entry.name for entry in islice(os.scandir(folder), MOST_NAMES) if entry.is_file())
-            return closest(path.name, names, likeness=0.7)
-    return ""
+    """`; did you mean 'x'?` where the folder of a missing file has one of much the same name."""
+    try:
+        names = sorted(entry.name for entry in islice(os.scandir(path.parent), MOST_NAMES) if entry.is_file())
+    except OSError:
+        return ""
+    return closest(path.name, names, likeness=0.7)
 
 
 def _fetch(facts: Mapping[str, Any], target: Path, entry: str, manifest: Document) -> None:

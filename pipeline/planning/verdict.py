@@ -34,12 +34,7 @@ def verdict(pipeline: Pipeline, failures: Failures) -> str:
     parts = []
     for node in too_many(pipeline, failures):
         lines, allowed = failures[node], pipeline.nodes[node].max_failed_rows
-        distinct = list({line.partition(": ")[2] or line: line for line in reversed(lines)}.values())[::-1]
-        shown = "; ".join(distinct[:SHOWN_ROWS])
-        more = len(lines) - len(distinct[:SHOWN_ROWS])
-        shown += f"; and {more:,} more" if more else ""
-        shown += " for the same reason" if more and len(distinct) == 1 else ""
-        parts.append(f"{node}: {counted(len(lines), 'row')} failed ({allowed} allowed): {shown}")
+        parts.append(f"{node}: {counted(len(lines), 'row')} failed ({allowed} allowed): {_shown(lines)}")
     if not parts:
         return ""
     more = len(parts) - SHOWN_NODES
@@ -47,11 +42,22 @@ def verdict(pipeline: Pipeline, failures: Failures) -> str:
     return f"{'. '.join(parts)}. Mend the inputs and run again, or set max_failed_rows"
 
 
+def _shown(lines: Sequence[str]) -> str:
+    """The first rows that failed for different reasons, and how many there are besides. lines: `place: reason`."""
+    first: dict[str, str] = {}
+    for line in lines:
+        first.setdefault(line.partition(": ")[2] or line, line)
+    shown = list(first.values())[:SHOWN_ROWS]
+    more = len(lines) - len(shown)
+    alike = " for the same reason" if len(first) == 1 else ""
+    return "; ".join([*shown, f"and {more:,} more{alike}"] if more else shown)
+
+
 def allowed_lines(pipeline: Pipeline, failures: Failures) -> list[str]:
     """A line for each node whose failed rows are allowed."""
     beyond = too_many(pipeline, failures)
     return [
-        f"{node}: {len(lines)} failed (allowed): {'; '.join(lines[:SHOWN_ROWS])}"
+        f"{node}: {len(lines)} failed (allowed): {_shown(lines)}"
         for node, lines in failures.items()
         if node not in beyond
     ]

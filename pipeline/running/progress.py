@@ -143,7 +143,6 @@ class Bars:
         """Take the bars away; what they counted stands in lines."""
         with self.lock:
             for bar in self.bars.values():
-                bar.leave = False
                 bar.close()
             self.bars.clear()
             self._close_whole()

@@ -56,7 +56,6 @@ class RunReport:
     failed: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
     pages: list[str] = field(default_factory=list)
 
     def as_data(self) -> dict[str, Any]:
@@ -330,7 +329,6 @@ class _Run:
     def _book(self, plan: Plan, results: Results) -> None:
         for node, count in results.computed.items():
             self.report.computed[node] = self.report.computed.get(node, 0) + count
-            self.report.seconds[node] = self.report.seconds.get(node, 0.0) + results.seconds.get(node, 0.0)
         tasks: dict[str, list[tuple[int, float]]] = {}
         fits: dict[str, tuple[str, float]] = {}
         for node, done in results.tasks.items():

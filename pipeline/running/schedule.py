@@ -35,7 +35,6 @@ class Results:
     damaged: list[DamagedShardError] = field(default_factory=list)
     errors: list[TouchstoneError] = field(default_factory=list)
     computed: dict[str, int] = field(default_factory=dict)  # node -> rows (or artifacts)
-    seconds: dict[str, float] = field(default_factory=dict)
     tasks: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # node -> rows and seconds of each task
     published: list[tuple[Work, str]] = field(default_factory=list)  # names of shards
     interrupted: bool = False
@@ -181,7 +180,6 @@ class Loop:
             results.published.append((work, outcome.shard))
         if outcome.computed:
             results.computed[node] = results.computed.get(node, 0) + outcome.computed
-        results.seconds[node] = results.seconds.get(node, 0.0) + outcome.seconds
         results.tasks.setdefault(node, []).append((outcome.computed, outcome.seconds))
         self.progress.advance(node, done, done - outcome.computed, outcome.seconds)
         if work.branch is not None and (outcome.failed or outcome.skipped):

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import tempfile
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.commands.options import counting
 from pipeline.errors import ConfigError
+from pipeline.stage import RowError
 
-SIDES = (256, 128, 96, 64, 48, 32, 24, 16)
-"""Sizes that are tried, pixels: the first that nearly all images reach."""
-
-LARGEST = 128
-"""Pixels; larger images are reduced, so that a CPU is done in minutes. `--size` says otherwise."""
+SIDES = (128, 96, 64, 48, 32, 24, 16)
+"""Sizes that are tried, pixels: the first that nearly all images reach. Larger images are reduced, so that a CPU is
+done in minutes; `--size` says otherwise."""
 
 SPARED = 0.02
 """Share of images that may be smaller than the size, or broken: they fail, and the run goes on."""
@@ -27,7 +26,10 @@ SPARED = 0.02
 LEAST = 40
 """Images of each class: with fewer, splits hold too few to learn from or to judge by."""
 
-MANIFESTS = (".csv", ".yaml", ".yml")
+HEADERS = 2000
+"""Images of a source at most whose sizes are looked at, spread over all of it."""
+
+PLACES = "a folder of images, an archive or a manifest"
 
 TEXT = """\
 # Written by `touchstone quickstart`. Change what you like and call `touchstone run`: it computes what that changes.
@@ -73,28 +75,30 @@ nodes:
 
 @dataclass(frozen=True)
 class Source:
-    """An `ingest` node: its settings, and what is shown of it in a title."""
+    """An `ingest` node. kind: the setting that names its place; more: further settings, in YAML."""
 
-    settings: Mapping[str, str]
-    shown: str
+    kind: str
+    place: Path
+    more: Mapping[str, str]
 
-    def text(self, out: Path | None) -> str:
-        """In YAML, with paths seen from the folder `out` where they lie below it."""
-        parts = ["stage: ingest"]
-        for name, value in self.settings.items():
-            path = Path(value)
-            if out is not None and path.is_absolute() and path.is_relative_to(out.absolute()):
-                value = os.path.relpath(path, out.absolute())
-            parts.append(f"{name}: {json.dumps(value, ensure_ascii=False) if path.is_absolute() else value}")
-        return "{" + ", ".join(parts) + "}"
+    def text(self, out: Path) -> str:
+        """In YAML, with a path seen from the folder `out` where it lies below it."""
+        below = self.place.is_relative_to(out.absolute())
+        path = self.place.relative_to(out.absolute()) if below else self.place
+        parts = ["stage: ingest", f"{self.kind}: {json.dumps(str(path), ensure_ascii=False)}"]
+        return f"{{{', '.join([*parts, *(f'{name}: {value}' for name, value in self.more.items())])}}}"
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What was found: (n,) labels, and (n,) shorter sides of the images in pixels."""
+    """What was found: (n,) labels of all images, and (m,) shorter sides in pixels of those whose headers were read."""
 
     labels: NDArray[np.uint8]
     sides: NDArray[np.int64]
+
+    def smaller(self, side: int) -> float:
+        """Share of images that are smaller."""
+        return float((self.sides < side).mean())
 
 
 def source(place: Path, **more: str) -> Source:
@@ -102,12 +106,13 @@ def source(place: Path, **more: str) -> Source:
     from stages.images.readers.choosing import kind_of
 
     if not place.exists():
-        raise ConfigError(f"{place}: does not exist; expected a folder of images, an archive or a manifest")
-    manifest = place.is_file() and place.suffix.lower() in MANIFESTS
-    kind = "manifest" if manifest else kind_of(place)
+        raise ConfigError(f"{place}: does not exist; expected {PLACES}")
+    kind = kind_of(place)
     if kind is None:
-        raise ConfigError(f"{place}: holds no images that are known; expected a folder, an archive or a manifest")
-    return Source({kind: str(place.absolute()), **more}, place.absolute().name)
+        raise ConfigError(f"{place}: is no file that images are read from; expected {PLACES}")
+    if not str(place.absolute()).isprintable():
+        raise ConfigError(f"{place}: has letters in its path that a pipeline file cannot hold; rename it")
+    return Source(kind, place.absolute(), more)
 
 
 def both_classes(place: Path, out: Path) -> tuple[Source, Looked]:
@@ -115,14 +120,13 @@ def both_classes(place: Path, out: Path) -> tuple[Source, Looked]:
 
     Raises ConfigError where nothing tells real from fake.
     """
-    plain = source(place)
-    manifest = "manifest" in plain.settings
-    for more in ({},) if manifest else ({"layout": "auto"}, {"label_by": "folder"}):
+    ways = ({},) if source(place).kind == "manifest" else ({"layout": "auto"}, {"label_by": "folder"})
+    for more in ways:
         found = source(place, **more)
         try:
-            looked = look({"found": found}, out)
+            looked = look([found], out)
         except ConfigError:
-            if not more.get("label_by"):
+            if "label_by" not in more:
                 raise
             break
         if len(np.unique(looked.labels)) == 2:
@@ -133,25 +137,30 @@ def both_classes(place: Path, out: Path) -> tuple[Source, Looked]:
     )
 
 
-def look(sources: Mapping[str, Source], out: Path) -> Looked:
-    """Classes and sizes of all images, from their headers; what is learned is kept in the store of `out`."""
-    from pipeline.open import open_node, run_file
+def look(sources: Sequence[Source], out: Path) -> Looked:
+    """Classes of all images, and sizes of some from their headers.
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "sources.yaml")
-        lines = [f"  {name}: {one.text(None)[:-1]}, max_failed_rows: 1000000000}}" for name, one in sources.items()]
-        path.write_text(
-            "\n".join((f"store: {json.dumps(str(out.absolute() / 'store'))}", "nodes:", *lines, "")), "utf-8"
-        )
-        try:
-            run_file(path)
-        except ConfigError as error:  # without a place in a file that nobody wrote
-            raise ConfigError(re.sub(r"^sources\.yaml:\d+ nodes\.\w+ ", "", str(error))) from None
-        rows = [open_node(path, name) for name in sources]
-    return Looked(
-        np.concatenate([one.column("label") for one in rows]),
-        np.concatenate([one.array("native_size")[:].min(axis=1).astype(np.int64) for one in rows]),
-    )
+    The digests of files that this takes are kept in the store of `out` for the run that follows. Raises ConfigError or
+    SourceError where a source cannot be read.
+    """
+    from pipeline.inputs.scan import Scan
+    from stages.images.containers import inspect
+    from stages.ingest import Ingest, IngestConfig
+
+    store, stage = out.absolute() / "store", Ingest()
+    scan = Scan(out, store / ".cache" / "stats", store=store)
+    labels, sides = [], []
+    for one in sources:
+        config = IngestConfig.model_validate({one.kind: str(one.place), **one.more})
+        found = stage.discover(config, scan)
+        good = [row for row in range(len(found.id)) if row not in found.problems]
+        labels.append(np.broadcast_to(np.asarray(found.label, np.uint8), len(found.id))[good])
+        chosen = good[:: len(good) // HEADERS + 1]
+        for row in counting(chosen, f"headers of {one.place.name}", len(chosen)):
+            with suppress(RowError, ValueError):  # such a row fails in the run, and is counted there
+                container = inspect(stage.read(config, str(found.payload["location"][row])))
+                sides.append(min(container.width, container.height))
+    return Looked(np.concatenate(labels), np.array(sides, np.int64))
 
 
 def pipeline_text(sources: Mapping[str, Source], looked: Looked, size: int | None, count: int, out: Path) -> str:
@@ -159,10 +168,12 @@ def pipeline_text(sources: Mapping[str, Source], looked: Looked, size: int | Non
     for label, name in enumerate(("real", "fake")):
         if (found := int((looked.labels == label).sum())) < LEAST:
             raise ConfigError(f"there are {found:,} {name} images, expected at least {LEAST} of each class; add some")
-    chosen = size or next((side for side in SIDES if side <= LARGEST and _smaller(looked, side) <= SPARED), None)
+    if not len(looked.sides):
+        raise ConfigError("no image has a header that can be read; expected JPEG, PNG, WebP and the like")
+    chosen = size or next((side for side in SIDES if looked.smaller(side) <= SPARED), None)
     if chosen is None:
         raise ConfigError(f"many images are smaller than {SIDES[-1]} pixels; expected larger ones")
-    if _smaller(looked, chosen) > SPARED:
+    if looked.smaller(chosen) > SPARED:
         below = int((looked.sides < chosen).sum())
         raise ConfigError(
             f"--size is {chosen}, and {below:,} of {len(looked.sides):,} images are smaller; give a smaller one"
@@ -174,11 +185,8 @@ def pipeline_text(sources: Mapping[str, Source], looked: Looked, size: int | Non
         sources="\n".join(f"  {name}: {one.text(out)}" for name, one in sources.items()),
         view=f"{{of: {union}, take: {count}}}" if rows > count else union,
         size=chosen,
-        spared=int((looked.sides < chosen).sum()) + int(SPARED * rows),
-        title=json.dumps(f"Quickstart: {' against '.join(one.shown for one in sources.values())}", ensure_ascii=False),
+        spared=math.ceil((SPARED + looked.smaller(chosen)) * rows),
+        title=json.dumps(
+            f"Quickstart: {' against '.join(one.place.name for one in sources.values())}", ensure_ascii=False
+        ),
     )
-
-
-def _smaller(looked: Looked, side: int) -> float:
-    """Share of images that are smaller."""
-    return float((looked.sides < side).mean())

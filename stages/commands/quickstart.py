@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.commands.options import Device, say, verb
-from pipeline.errors import ConfigError, TouchstoneError
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from stages.commands.first_pipeline import Looked, Source
@@ -42,6 +43,7 @@ def quickstart(
     """
     from stages.commands.first_pipeline import pipeline_text
 
+    _check_out(out)
     sources, looked = _found(real, fake, data, out)
     text = pipeline_text(sources, looked, size, count, out)
     path = out / FILE
@@ -69,12 +71,24 @@ def _found(real: Path | None, fake: Path | None, data: Path | None, out: Path) -
     if real.exists() and fake.exists() and real.samefile(fake):
         raise ConfigError(f"--real and --fake are both {real}; give the folder of each class")
     sources = {"real": source(real), "fake": source(fake, label="fake")}
-    return sources, look(sources, out)
+    return sources, look(list(sources.values()), out)
+
+
+def _check_out(out: Path) -> None:
+    """Make the folder. Raises ConfigError where nothing can be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(out, os.W_OK | os.X_OK) else "you have no permission to write"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ConfigError(f"--out is {out}, where nothing can be written ({reason}); name a folder of yours")
 
 
 def _run(path: Path, device: str | None, show: bool) -> None:
     """Run the file, with the verdict of the audit as soon as it is there."""
     from pipeline.commands.options import note
+    from pipeline.commands.pages import open_in_browser
     from pipeline.open import open_artifact, run_file
     from stages.evaluation.json_file import read_json
 
@@ -88,7 +102,4 @@ def _run(path: Path, device: str | None, show: bool) -> None:
     (page,) = report.pages
     say(f"the report: {page}", "the same as a table: `touchstone table`; after a change of the file: `touchstone run`")
     if show:
-        import webbrowser
-
-        if not webbrowser.open(Path(page).absolute().as_uri()):
-            raise TouchstoneError(f"no browser can be started here; open {page} in one")
+        open_in_browser(Path(page))

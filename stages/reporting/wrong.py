@@ -1,4 +1,4 @@
-"""The report's section of the twelve images that most detectors get wrong, with their names."""
+"""The report's section of the twelve images that most detectors get wrong, with source and id."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from stages.reporting.section import IMAGES, Given, Section
 from stages.reporting.tables import base_variant
 
 SHOWN, PIXELS = 12, 150
-FILE = "file"
-"""Column of rows that says what file an image came from."""
 
 TEMPLATE = """\
 <p class="soft">Of variant {{ variant }}, ranked by the share of detectors that call them wrong at their own thresholds,
-then by how far the scores are on the wrong side. Detectors that are single numbers are left out.</p>
+then by how far the scores are on the wrong side. Detectors that are single numbers are left out.
+`touchstone explain NODE ID` tells the file of an image.</p>
 <ul class="gallery">{% for one in wrong %}<li>{{ figure(one.picture, one.name, one.about) }}</li>
 {% endfor %}</ul>
 """
@@ -76,8 +75,7 @@ def _places(images: Rows) -> dict[Key, int]:
 
 def _shown(images: Rows, place: int, key: Key, judged: Judged) -> dict[str, Any]:
     label, source, row = key
-    file = str(images.column(FILE)[place]) if FILE in images.columns else ""
-    name = file or f"{source} {row.hex()[:12]}"
+    name = f"{source} {row.hex()[:12]}"
     kind = "fake" if label else "real"
     return {
         "picture": figures.contact_sheet(images.array("image", np.array([place])), 1, PIXELS),

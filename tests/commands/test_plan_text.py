@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from toy_project import Project
 
-from pipeline.commands.plan_text import duration, mermaid, plan_data, plan_lines, stale_lines, status_data, status_lines
+from pipeline.commands.plan_text import mermaid, plan_data, plan_lines, stale_lines, status_data, status_lines
 from pipeline.planning.explain import Explainer, Staleness
+from pipeline.sentences import duration
 
 THREE = """
 nodes:

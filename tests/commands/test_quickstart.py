@@ -42,6 +42,12 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "both" / "list.csv").write_text("\n".join(["file,label", *rows]) + "\n")
     write(place / "few", 2, 5)
     write(place / "tiny", 3, EACH, 12)
+    (place / "note.txt").write_text("no image")
+    write(place / "caf\udce9", 4, 1)
+    for name in ("real", "fake"):
+        (place / "no pictures" / name).mkdir(parents=True)
+        for number in range(EACH):
+            (place / "no pictures" / name / f"{number}.png").write_text(f"{name} {number}")
     return place
 
 
@@ -54,7 +60,8 @@ def call(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     out.mkdir()
 
     def go(*words: str) -> CompletedProcess[str]:
-        return touchstone(project, "quickstart", *words, "--out", str(out))
+        place = () if "--out" in words else ("--out", str(out))
+        return touchstone(project, "quickstart", *words, *place)
 
     return go
 
@@ -81,7 +88,7 @@ def test_what_people_have_becomes_a_file_that_can_be_planned(
     assert (said.returncode, said.stdout) == (0, f"{path}: written, for {2 * EACH} images\n")
     text = path.read_text()
     assert f"nodes:\n{sources.format(pictures)}\n" in text
-    assert "size: 32, max_failed_rows: 1}" in text  # no side is below 40 pixels; two in a hundred may be broken
+    assert "size: 32, max_failed_rows: 2}" in text  # no side is below 40 pixels; two in a hundred may be broken
     nodes = load_pipeline(path).nodes
     assert {"audit", "detectors[profile-svm]", "tables[pixel-cnn]", "report"} < set(nodes)
     again = call(*words, "--no-run")
@@ -105,6 +112,12 @@ def test_the_size_and_the_count_are_what_is_said(call: Callable[..., Any], tmp_p
         (("--data", "both/real"), "both/real: nothing tells real from fake; expected folders called so, a published"),
         (("--real", "few", "--fake", "both/fake"), "there are 5 real images, expected at least 40 of each class; add"),
         (("--real", "tiny", "--fake", "both/fake"), "many images are smaller than 16 pixels; expected larger ones"),
+        (
+            ("--data", "note.txt"),
+            "note.txt: is no file that images are read from; expected a folder of images, an arch",
+        ),
+        (("--data", "caf\udce9"), "caf\\xe9: has letters in its path that a pipeline file cannot hold; rename it"),
+        (("--data", "no pictures"), "no image has a header that can be read; expected JPEG, PNG, WebP and the like"),
         (("--data", "both", "--size", "64"), "--size is 64, and 88 of 88 images are smaller; give a smaller one"),
     ],
 )
@@ -115,6 +128,17 @@ def test_what_does_not_fit_is_one_sentence_and_no_file(
     assert said.returncode == 2
     assert said.stderr.splitlines()[-1].startswith(f"touchstone: {sentence}")
     assert not (tmp_path / "out" / "pipeline.yaml").exists()
+
+
+def test_a_place_where_nothing_can_be_written_is_named(
+    pictures: Path, tmp_path: Path, call: Callable[..., Any]
+) -> None:
+    place = pictures / "both.zip"
+    said = call("--data", "both", "--out", str(place))
+    assert said.returncode == 2
+    assert said.stderr == (
+        f"touchstone: --out is {place}, where nothing can be written (File exists); name a folder of yours\n"
+    )
 
 
 def test_a_file_of_the_user_s_is_left_alone(call: Callable[..., Any], tmp_path: Path) -> None:

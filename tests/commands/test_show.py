@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 from toy_project import Project, touchstone
 
+from pipeline.commands.pages import open_in_browser
 from pipeline.commands.show import MOST_MAPS, draw
+from pipeline.errors import TouchstoneError
 from pipeline.stage import MAPS, Field
 
 
@@ -101,10 +104,18 @@ def test_an_option_that_would_do_nothing_is_refused(
     assert said.stderr.startswith(f"touchstone: {sentence}")
 
 
-def test_the_report_opens_in_a_browser_or_says_where_it_lies(
-    numbers: tuple[Project, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("there", [True, False])
+def test_a_page_opens_in_a_browser_or_the_sentence_says_where_it_lies(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("BROWSER", "/nonexistent/browser")
-    said = touchstone(numbers[0], "report", "--open")
-    assert said.returncode == 2
-    assert said.stderr.startswith("touchstone: pipeline.yaml has no report node; add one")
+    opened: list[str] = []
+
+    def browser(place: str) -> bool:
+        opened.append(place)
+        return there
+
+    monkeypatch.setattr("webbrowser.open", browser)
+    page = tmp_path / "a page.html"
+    with nullcontext() if there else pytest.raises(TouchstoneError, match=f"^no browser .* here; open {page} in one$"):
+        open_in_browser(page)
+    assert opened == [f"file://{tmp_path}/a%20page.html"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from command_line import command
 from PIL import Image
+
+from pipeline.planning.verdict import allowed_lines, verdict
 
 PIPELINE = """
 nodes:
@@ -42,6 +45,24 @@ MISSING = ["0.png,", "1.png,", "gone.png,"]
 VERDICT = (
     "photos: 1 row failed (0 allowed): {folder}/photos/gone.png: the file does not exist ({folder}/photos/list.csv:4)"
 )
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        (["a: small", "b: small"], "a: small; and 1 more for the same reason"),
+        (["a: small", "b: small", "c: broken", "d: broken"], "a: small; c: broken; and 2 more"),
+        (["a: 1", "b: 2", "c: 3", "d: 4"], "a: 1; b: 2; c: 3; and 1 more"),
+        (["a: small"], "a: small"),
+        (["alone", "other"], "alone; other"),
+    ],
+)
+def test_each_reason_is_told_once(lines: list[str], shown: str) -> None:
+    pipeline: Any = SimpleNamespace(nodes={"n": SimpleNamespace(max_failed_rows=0)})
+    told = f"n: {len(lines)} row{'s' * (len(lines) > 1)} failed (0 allowed): {shown}. Mend the inputs"
+    assert verdict(pipeline, {"n": lines}).startswith(told)
+    pipeline.nodes["n"].max_failed_rows = 9
+    assert allowed_lines(pipeline, {"n": lines}) == [f"n: {len(lines)} failed (allowed): {shown}"]
 
 
 def test_a_manifest_that_names_a_missing_file_is_known_to_plan(folder: Path, touchstone: Any) -> None:
