@@ -12,7 +12,7 @@ from PIL import Image
 from toy_project import Project, touchstone
 
 from pipeline.commands.pages import open_in_browser
-from pipeline.commands.show import MOST_MAPS, draw
+from pipeline.commands.show import MOST_MAPS, draw, show_sheet
 from pipeline.errors import TouchstoneError
 from pipeline.stage import MAPS, Field
 
@@ -69,6 +69,22 @@ def test_no_such_row_is_one_sentence(numbers: tuple[Project, str]) -> None:
         "touchstone: b has no row whose id begins with 'nowhere.png', and none of a file or seed of that name; "
         "`touchstone show b` lists rows\n"
     )
+
+
+def test_a_sheet_takes_as_many_rows_of_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = 'nodes:\n  a: {stage: "toy:Numbers", count: 4}\n  c: {stage: "toy:Numbers", first: 500, count: 1}\n'
+    project = Project(tmp_path / "two", monkeypatch, sources + '  b: {stage: "toy:Scale", of: [a, c]}\n')
+    project.run()
+    drawn: list[str] = []
+
+    def short(place: str) -> str:
+        drawn.append(place)
+        return ""
+
+    monkeypatch.setattr("pipeline.commands.show._short", short)
+    said = show_sheet(project.plan(), "b", 3, "vector", tmp_path / "sheet.png")
+    assert said == f"{tmp_path}/sheet.png: 3 rows of b"
+    assert [place.split()[0] for place in drawn] == ["a", "a", "c"]
 
 
 def test_a_sheet_has_a_panel_for_each_of_so_many_rows(numbers: tuple[Project, str]) -> None:
