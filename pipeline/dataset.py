@@ -44,7 +44,7 @@ class Dataset:
     """An ordered selection of rows.
 
     table: columns of the row table, one entry per row: "label" (uint8, 1 = fake), "split", "domain", "source" (str) and
-    "group" (V16), as far as the caller has them.
+    "group" (V16), as far as the caller has them; and texts that are made when asked for (`planning.origins`).
     """
 
     def __init__(self, store: Store | None, parts: Sequence[Part], table: Mapping[str, NDArray[Any]]) -> None:
@@ -53,7 +53,7 @@ class Dataset:
         sizes = [len(part.ids) for part in parts]
         self.ids: NDArray[np.void] = np.concatenate([part.ids for part in parts]) if parts else np.empty(0, ID)
         self._branch = np.repeat(np.arange(len(parts), dtype=np.int32), sizes)
-        self._table = dict(table)
+        self._table: dict[str, Any] = dict(table)
         self._places: _Places | None = None
         self._plans: dict[str, FieldPlan | None] = {}
         for name, column in self._table.items():
@@ -67,7 +67,8 @@ class Dataset:
         return f"Dataset({len(self)} rows, fields {', '.join(self.fields) or 'none'})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_places": None, "_plans": {}}  # another process looks rows up itself
+        table = {name: column for name, column in self._table.items() if isinstance(column, np.ndarray)}
+        return {**self.__dict__, "_places": None, "_plans": {}, "_table": table}  # another process looks rows up itself
 
     @cached_property
     def fields(self) -> dict[str, Field]:
@@ -92,11 +93,15 @@ class Dataset:
     # Rows
 
     def column(self, name: str) -> NDArray[Any]:
-        """One column of the row table, (n,): "label" uint8; "split", "domain", "source" str; "group" V16."""
+        """One column of the row table, (n,): "label" uint8; "split", "domain", "source" str; "group" V16.
+
+        Rows that `open` gives also have "file" ("": they came from none), "licence", "author", "url" and "provenance"
+        as their sources state them, str; a copy of them in another process does not.
+        """
         if name not in self._table:
             known = ", ".join(sorted(self._table)) or "none"
             raise StoreError(f"these rows have no column '{name}'; they have {known}")
-        return self._table[name]
+        return np.asarray(self._table[name])
 
     @property
     def columns(self) -> tuple[str, ...]:

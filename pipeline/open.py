@@ -9,17 +9,20 @@ from pathlib import Path
 
 from pipeline.contents import file_sha256
 from pipeline.dataset import Dataset
-from pipeline.declaring.config import load_pipeline
+from pipeline.declaring.config import Pipeline, load_pipeline
 from pipeline.declaring.document import Document
 from pipeline.declaring.file_settings import FileReference, file_reference
+from pipeline.declaring.views import View, parse
 from pipeline.errors import ConfigError, TouchstoneError
+from pipeline.planning.origins import texts_of
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
-from pipeline.planning.selection import Selection, Side
+from pipeline.planning.selection import Evaluator
 from pipeline.running.progress import Bars
 from pipeline.running.run import RunReport, open_scan, run
 from pipeline.running.works import view_of
 from pipeline.sentences import counted
+from pipeline.stage import Kind
 from pipeline.storage.store import Store
 
 
@@ -30,32 +33,48 @@ def run_file(
     return run(load_pipeline(Path(file), overrides, device=device), list(nodes), bars=Bars())
 
 
-def open_node(file: Path | str, node: str, overrides: list[str] | None = None, missing: bool = False) -> Dataset:
+def open_node(
+    file: Path | str,
+    node: str,
+    overrides: list[str] | None = None,
+    missing: bool = False,
+    where: str | None = None,
+    take: int | None = None,
+) -> Dataset:
     """The rows of a node (or of all instances of a matrix) as a Dataset; nothing is computed or written.
 
-    Rows that failed in the last run are left out where the node has no more of them than `max_failed_rows` allows.
+    Rows that failed in the last run are left out where the node has no more of them than `max_failed_rows` allows; one
+    that two sources have in the same way counts once.
     missing: leave out all rows that are not computed, instead of raising TouchstoneError.
+    where, take: as in a view of the pipeline file, "label = fake and split = test", and so many by rank of a hash.
     """
     pipeline = load_pipeline(Path(file), overrides)
     wanted = pipeline.select([node])
+    view = _view(pipeline, node, where, take)
     scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)
     plan = make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=pins, allowed=True)
-    branches = [
-        branch
-        for name in plan.nodes
-        if node in (name, pipeline.nodes[name].entry)
-        for branch in plan.branches.get(name, [])
-    ]
-    if not branches:
-        raise ConfigError(f"'{node}' gives an artifact, not rows")
-    lacking = sum(int((~branch.have & ~branch.failed).sum()) for branch in branches)
+    evaluator = Evaluator(plan.branches, plan.names, pipeline.settings.seed)
+    found = evaluator.evaluate(view, lambda sentence: ConfigError(f"{node}: the selection {sentence}"))
+    have = [one.sides[0].branch.have[one.sides[0].positions] for one in found]
+    lacking = sum(int((~one).sum()) for one in have)
     if lacking and not missing:
         raise TouchstoneError(
             f"{node} lacks {counted(lacking, 'row')}; `touchstone run {node}` computes what is missing"
         )
-    present = [Selection((Side(branch, branch.have.nonzero()[0]),)) for branch in branches]
+    present = [one.take(there.nonzero()[0]) for one, there in zip(found, have, strict=True)]
     parts, table = view_of(plan, present)
-    return Dataset(plan.store, parts, table)
+    return Dataset(plan.store, parts, {**table, **texts_of(present, plan.names.words, pipeline.base)})
+
+
+def _view(pipeline: Pipeline, node: str, where: str | None, take: int | None) -> View:
+    """A view of all instances of a node. Raises ConfigError where it has no rows, or for a bad condition."""
+    found = [one for one in pipeline.nodes.values() if node in (one.name, one.entry)]
+    names = tuple(one.name for one in found if one.stage.kind not in (Kind.FIT, Kind.REDUCE))
+    if not names:
+        raise ConfigError(f"'{node}' gives an artifact, not rows; `touchstone show {node}` says where its files are")
+    parts = {"of": node, "where": where, "take": take}
+    given = {name: value for name, value in parts.items() if value is not None}
+    return parse(given, (), Document(Path(f"{node}:"), None), lambda name, place: names)
 
 
 def open_artifact(file: Path | str, node: str, overrides: list[str] | None = None) -> Path:

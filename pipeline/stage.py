@@ -201,6 +201,8 @@ class SourceRows:
     problems: Mapping[int, str] = field(default_factory=dict)  # row number -> reason why it cannot be read
     line: Callable[[int], str] | None = None  # row number -> file and line that name the row, for messages
     licence: str = ""  # of the data, as they state it; "": they state none
+    told: Mapping[str, Sequence[str]] = field(default_factory=dict)  # "file" (its path there), "licence", "author",
+    # "url", "provenance" -> what the source says of each row, for those who look at rows or take them away; "": nothing
 
 
 @dataclass(frozen=True)

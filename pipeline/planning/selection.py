@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,7 @@ class Branch:
     files: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     licence: str = ""  # of a source
+    told: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of a source: name -> a text per entry
     have: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     failed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     damaged: list[tuple[Any, str]] = field(default_factory=list)

@@ -31,7 +31,9 @@ COLUMNS = {
     "group": "rows that no split may divide: same product, person or photograph",
     "domain": "a kind of picture, for tables per domain",
     "licence": "SPDX name",
-    "source": "where the image comes from (provenance, not used)",
+    "author": "who made it, for attributions",
+    "url": "where the original can be found, for attributions",
+    "source": "where the image comes from (provenance, for attributions)",
     "native_size": "size before curation, WIDTHxHEIGHT (provenance, not used)",
     "crop": "square cut out of the original: left, top, side (provenance, not used)",
 }

@@ -74,6 +74,7 @@ class Columns:
     domain, group  words; "" in `group`: the row is its own group
     more     further columns by name that a domain may be made of (`domain_by`)
     keep     rows that count, ascending; None: all
+    told     "licence", "author", "url" or "provenance" -> what is said of each row, "": nothing
     """
 
     label: Sequence[str] | None = None
@@ -83,7 +84,7 @@ class Columns:
     more: Mapping[str, Sequence[str]] = field(default_factory=dict)
     keep: Sequence[int] | None = None
     notes: list[str] = field(default_factory=list)
-    licence: str = ""
+    told: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass

@@ -1,17 +1,14 @@
 """FFHQ: folders of a thousand photographs, `images1024x1024/00000/00000.png`; splits and licences by the number.
 
 The first 60,000 are for training and the rest for validation, as its authors say; Chai et al. 2020 part those in
-two. `ffhq-dataset-v2.json` says the licence of each picture; it is read once.
+two. `ffhq-dataset-v2.json` says licence, author and address of each picture; it is read once.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any, Literal
-
-import numpy as np
 
 from pipeline.errors import SourceError
 from pipeline.inputs.scan import decoded, encoded
@@ -23,6 +20,8 @@ PLACE = re.compile(r"(?:.*/)?(?:images1024x1024|thumbnails128x128|in-the-wild-im
 LIST = "ffhq-dataset-v2.json"
 TRAINING, VALIDATION = 60_000, 65_000
 CATEGORIES = {"training": "train", "validation": "val"}
+TOLD = {"licence": "license", "author": "author", "url": "photo_url"}
+"""What attributions say of a row -> where the list has it; the licence must be there."""
 
 SETTINGS: dict[str, tuple[Any, Any]] = {
     "lists": LISTS,
@@ -42,43 +41,45 @@ def _columns(tree: Tree, config: Any) -> Columns:
     odd = next((path for path in tree.paths if not PLACE.fullmatch(path)), None)
     if odd is not None:
         raise SourceError(f"{tree.shown}: {odd!r} is no file of FFHQ; expected images1024x1024/00000/00000.png")
-    stated, licences = _stated(tree, config)
-    split = [stated.get(int(number)) or ("train" if int(number) < TRAINING else "val") for number in numbers]
+    stated = _stated(tree, config)
+    split = [
+        stated.get(int(number), {}).get("split") or ("train" if int(number) < TRAINING else "val") for number in numbers
+    ]
     if config.ffhq_split == "chai2020":
         split = ["train" if int(n) < TRAINING else "val" if int(n) < VALIDATION else "test" for n in numbers]
-    counts = Counter(licences.get(int(number), "not stated") for number in numbers) if licences else {}
+    told = {name: [stated.get(int(number), {}).get(name, "") for number in numbers] for name in TOLD} if stated else {}
     return Columns(
         label=["real"] * len(numbers),
         split=split,
         domain=["ffhq"] * len(numbers),
         group=numbers,
-        licence=", ".join(f"{name} {count}" for name, count in sorted(counts.items())),
+        told=told,
     )
 
 
-def _stated(tree: Tree, config: Any) -> tuple[dict[int, str], dict[int, str]]:
-    """Split and licence by number, from the list if it is there."""
+def _stated(tree: Tree, config: Any) -> dict[int, dict[str, str]]:
+    """Number -> split and what attributions say of it, from the list if it is there."""
     path = found_list(folder_of(tree, config.lists), LIST)
     if path is None:
-        return {}, {}
+        return {}
 
     def compute() -> dict[str, Any]:
-        content = json_file(path, dict)
-        numbers, splits, licences = [], [], []
-        for number, entry in content.items():
+        columns: dict[str, list[str]] = {name: [] for name in ("number", "split", *TOLD)}
+        for number, entry in json_file(path, dict).items():
             try:
-                licence, category = entry["metadata"]["license"], entry["category"]
-                numbers.append(int(number))
-                splits.append(CATEGORIES[category])
-                licences.append(str(licence))
-            except (KeyError, TypeError, ValueError) as error:
+                about = entry["metadata"]
+                found = {name: str(about.get(key, "")) for name, key in TOLD.items()}
+                found |= {"number": str(int(number)), "split": CATEGORIES[entry["category"]]}
+                found["licence"] = str(about["license"])
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise SourceError(f"{path}: entry {number!r} lacks category or metadata.license") from error
-        return {"numbers": np.array(numbers, np.int64), "splits": encoded(splits), "licences": encoded(licences)}
+            for name, column in columns.items():
+                column.append(found[name])
+        return {name: encoded(column) for name, column in columns.items()}
 
-    table = tree.scan.cached(f"ffhq\0{path}", path, compute)
-    numbers = table["numbers"].tolist()
-    splits, licences = decoded(table["splits"]), decoded(table["licences"])
-    return dict(zip(numbers, splits, strict=True)), dict(zip(numbers, licences, strict=True))
+    table = {name: decoded(column) for name, column in tree.scan.cached(f"ffhq list\0{path}", path, compute).items()}
+    numbers = table.pop("number")
+    return {int(number): {name: column[row] for name, column in table.items()} for row, number in enumerate(numbers)}
 
 
 LAYOUT = Layout("ffhq", _fits, _columns, SETTINGS)

@@ -77,7 +77,7 @@ def _columns(manifest: Manifest) -> Columns:
         split=manifest.column("split"),
         domain=manifest.columns.get("domain"),
         group=[group if normal[group] else "" for group in manifest.column("group")],
-        licence=_licences(manifest),
+        told=_told(manifest),
     )
 
 
@@ -91,14 +91,13 @@ def _refuse_idle_settings(config: Any, manifest: Manifest) -> None:
             )
 
 
-def _licences(manifest: Manifest) -> str:
-    """Each with the number of its rows."""
-    fallback = manifest.header.get("licence", "")
-    counts: dict[str, int] = {}
-    for licence in manifest.column("licence"):
-        name = normalized(licence or fallback) or "not stated"
-        counts[name] = counts.get(name, 0) + 1
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+def _told(manifest: Manifest) -> dict[str, list[str]]:
+    """What attributions say of each row; a licence is always among it, stated or not."""
+    fallback = normalized(manifest.header.get("licence", ""))
+    names = {one: normalized(one) or fallback for one in set(manifest.column("licence"))}
+    found = {"licence": [names[one] for one in manifest.column("licence")]}
+    columns = {"author": "author", "url": "url", "provenance": "source"}
+    return found | {name: values for name, column in columns.items() if any(values := manifest.column(column))}
 
 
 def _read(config: Any, location: str) -> bytes:

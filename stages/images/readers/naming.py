@@ -5,6 +5,7 @@ Names decide what is real, numbers never do: in one published data set class 0 i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -54,6 +55,7 @@ def source_rows(config: Any, found: Found, scan: Any) -> SourceRows:
         made = _domains(config, found, columns, names)
         given = domain if domain is not None and columns is found.columns else [""] * len(found.ids)
         domain = [one or other for one, other in zip(given, made, strict=True)]
+    licences = _licences(columns)
     rows = SourceRows(
         id=found.ids,
         label=label,
@@ -63,12 +65,13 @@ def source_rows(config: Any, found: Found, scan: Any) -> SourceRows:
         payload={"location": found.locations},
         splits=config.splits,
         notes=(
-            *([f"{found.title or found.shown}: licences {columns.licence}"] if columns.licence else ()),
+            *([f"{found.title or found.shown}: licences {licences}"] if licences else ()),
             *(f"{found.shown}: {note}" for note in [*notes, *rewritten]),
         ),
         problems=found.problems,
         line=found.line,
-        licence=columns.licence,
+        licence=licences,
+        told=columns.told if found.paths is None else {"file": found.paths, **columns.told},
     )
     return rows if columns.keep is None else _kept(rows, np.asarray(columns.keep, np.int64))
 
@@ -93,7 +96,14 @@ def _kept(rows: SourceRows, keep: NDArray[np.int64]) -> SourceRows:
         problems={place[row]: reason for row, reason in rows.problems.items() if row in place},
         line=None if line is None else lambda number: line(int(keep[number])),
         licence=rows.licence,
+        told={name: some(column) for name, column in rows.told.items()},
     )
+
+
+def _licences(columns: Columns) -> str:
+    """Each with the number of its rows; "" where the source knows of none."""
+    counts = Counter(columns.told.get("licence", ()))
+    return ", ".join(f"{name} {count}" for name, count in sorted((one or "not stated", n) for one, n in counts.items()))
 
 
 def _named(config: Any, paths: Sequence[str] | None) -> tuple[Sequence[str] | None, list[str]]:
