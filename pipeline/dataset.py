@@ -47,7 +47,7 @@ class Dataset:
     "group" (V16), as far as the caller has them; and texts that are made when asked for (`planning.origins`).
     """
 
-    def __init__(self, store: Store | None, parts: Sequence[Part], table: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, store: Store | None, parts: Sequence[Part], table: Mapping[str, Any]) -> None:
         self._store = store
         self._branches = tuple(parts)
         sizes = [len(part.ids) for part in parts]

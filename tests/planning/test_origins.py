@@ -103,7 +103,7 @@ def test_conditions_of_views_select_rows_from_python(tmp_path: Path, monkeypatch
     ):
         with pytest.raises(ConfigError, match=problem):
             open_node(found.file, "images", where=where)
-    with pytest.raises(ConfigError, match="^images: the selection takes 9 rows of a view that has 3$"):
+    with pytest.raises(ConfigError, match=r"^images: the selection takes 9 rows of a view that has 3$"):
         open_node(found.file, "images", take=9)
 
 

@@ -42,12 +42,12 @@ def _columns(tree: Tree, config: Any) -> Columns:
     if odd is not None:
         raise SourceError(f"{tree.shown}: {odd!r} is no file of FFHQ; expected images1024x1024/00000/00000.png")
     stated = _stated(tree, config)
-    split = [
-        stated.get(int(number), {}).get("split") or ("train" if int(number) < TRAINING else "val") for number in numbers
-    ]
+    entries = [stated.get(int(number), {}) for number in numbers]
+    first = ["train" if int(number) < TRAINING else "val" for number in numbers]
+    split = [entry.get("split") or other for entry, other in zip(entries, first, strict=True)]
     if config.ffhq_split == "chai2020":
         split = ["train" if int(n) < TRAINING else "val" if int(n) < VALIDATION else "test" for n in numbers]
-    told = {name: [stated.get(int(number), {}).get(name, "") for number in numbers] for name in TOLD} if stated else {}
+    told = {name: [entry.get(name, "") for entry in entries] for name in TOLD} if stated else {}
     return Columns(
         label=["real"] * len(numbers),
         split=split,
