@@ -48,7 +48,13 @@ def open_node(
     missing: leave out all rows that are not computed, instead of raising TouchstoneError.
     where, take: as in a view of the pipeline file, "label = fake and split = test", and so many by rank of a hash.
     """
-    pipeline = load_pipeline(Path(file), overrides)
+    return rows_of(load_pipeline(Path(file), overrides), node, missing, where, take)
+
+
+def rows_of(
+    pipeline: Pipeline, node: str, missing: bool = False, where: str | None = None, take: int | None = None
+) -> Dataset:
+    """The same of a pipeline that is loaded already."""
     wanted = pipeline.select([node])
     view = _view(pipeline, node, where, take)
     scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)

@@ -76,8 +76,17 @@ COMMANDS = {
     "predict": "stages.commands.predict",
     "lineage": "stages.commands.lineage",
     "bias": "stages.commands.bias",
+    "export": "stages.commands.export",
 }
 """Verb of the command line that knows images -> the module that registers it."""
+
+FORMATS = {
+    "npz": "stages.exporting.npz",
+    "parquet": "stages.exporting.parquet",
+    "imagefolder": "stages.exporting.imagefolder",
+    "webdataset": "stages.exporting.webdataset",
+}
+"""Word behind `touchstone export --to` -> the module that writes such exports."""
 
 READERS = {
     "folder": "stages.images.readers.folder",

@@ -74,6 +74,20 @@ READER = Reader("names of pictures", _rows, lambda config, location: location.en
 '''
 
 
+FORMAT = '''"""Ids, one a line."""
+
+from stages.exporting.contract import Format
+
+
+def _write(given, folder):
+    folder.joinpath("ids.txt").write_text("".join(one.tobytes().hex() + "\\n" for one in given.rows.ids))
+    yield len(given.rows)
+
+
+FORMAT = Format("a text of ids", _write, lambda given, folder: ([], []), "Line by line.")
+'''
+
+
 @dataclass(frozen=True)
 class Addition:
     """A new file, as text or as the twin of another one with other words, and an entry before a line of a registry.
@@ -132,6 +146,11 @@ ADDITIONS = {
         '    "names": "stages.images.readers.names",\n',
         "from stages.ingest import Ingest; one = Ingest(); config = one.Config(names='a b'); "
         "print(one.read(config, one.discover(config, None).payload['location'][1]).decode())", "names:b",
+    ),
+    "format of exports": Addition(
+        "stages/exporting/ids.py", FORMAT, "stages/__init__.py", '    "parquet": "stages.exporting',
+        '    "ids": "stages.exporting.ids",\n',
+        "from stages.exporting.export import form_of; print(form_of('ids').about)", "a text of ids",
     ),
     "verb": Addition(
         "stages/commands/greet.py", VERB, "stages/__init__.py", '    "checkpoint":',

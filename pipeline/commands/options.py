@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -169,13 +170,20 @@ def give(data: Any, indent: int | None = 2) -> None:
 
 def counting(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """The items, with progress on stderr where there are many."""
+    with progress(what, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Progress on stderr where there is much; call what it gives with how many more are done."""
     from pipeline.running.progress import Bars
 
     bars = Bars(quiet=total < WORTH_A_BAR)
     bars.open({what: (total, 0)}, set())
     try:
-        for item in items:
-            yield item
-            bars.advance(what, 1)
+        yield lambda count: bars.advance(what, count)
     finally:
         bars.close()

@@ -119,6 +119,7 @@ def test_every_help_ends_with_two_examples_of_the_verb(verb: tuple[str, ...], to
         ("audit absent absent", 2, "touchstone: absent: does not exist, expected a folder of images, a zip or tar file,"),
         ("table c", 2, "touchstone: pipeline.yaml: 'c' is no node of the stage 'evaluate'"),
         ("quickstart --real absent", 2, "touchstone: give --real DIR and --fake DIR, or --data DIR with both classes in it"),
+        ("export mean --to npz --out taken", 2, "touchstone: 'mean' gives an artifact, not rows; `touchstone show mean` says"),
         ("doctor --nothing", 2, "No such option"),
         ("doctor --file absent.yaml", 1, ""),
         ("rnu", 2, "No such command 'rnu'"),

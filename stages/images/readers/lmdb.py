@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
 from pipeline.inputs.scan import decoded, encoded
+from pipeline.libraries import needed
 from pipeline.sentences import counted
 from pipeline.stage import RowError, row_setting
 from stages.images.readers.contract import Columns, Found, Reader, ids_of
-from stages.images.readers.libraries import needed
 from stages.images.readers.opened import Opened
 
 FOLDER = re.compile(r"(?:(?P<category>.+)_)?(?P<split>train|val|test)_lmdb")

@@ -5,9 +5,10 @@ Names decide what is real, numbers never do: in one published data set class 0 i
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ SPLIT_WORDS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
     "testing": "test",
 }  # fmt: skip
+
+SPLIT_OF_FILE = re.compile(r"(?P<split>\w+?)-\d+(-of-\d+)?")
+"""Stem of one of several files of a split."""
 
 
 def class_table(labels: Mapping[str, str]) -> dict[str, str]:
@@ -220,6 +224,14 @@ def by_folder(
             f"{lost[first]!r}); expected one of {', '.join(sorted(table))} in each path; rename it, or write {asked}"
         )
     return found
+
+
+def split_of_file(path: Path, root: Path) -> str:
+    """Split of a file of many images, by its name, SPLIT-00000-of-00002, or by a folder; "": it says nothing."""
+    match = SPLIT_OF_FILE.fullmatch(path.stem)
+    words = [match["split"] if match else path.stem]
+    words += [] if path == root else list(path.relative_to(root).parts[:-1])
+    return next((SPLIT_WORDS[word.lower()] for word in words if word.lower() in SPLIT_WORDS), "")
 
 
 def _split(config: Any, found: Found, columns: Columns, names: Sequence[str] | None) -> Sequence[str] | None:

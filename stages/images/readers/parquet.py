@@ -7,7 +7,6 @@ metadata, or from a text column, never from numbers.
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,13 +19,12 @@ from numpy.typing import NDArray
 from pipeline.contents import kept_while_same
 from pipeline.errors import ConfigError, SourceError
 from pipeline.inputs.scan import decoded, encoded
+from pipeline.libraries import needed
 from pipeline.sentences import counted
 from pipeline.stage import RowError, row_setting
 from stages.images.readers.contract import Columns, Found, Reader, ids_of
-from stages.images.readers.libraries import needed
-from stages.images.readers.naming import SPLIT_WORDS
+from stages.images.readers.naming import split_of_file
 
-SPLIT = re.compile(r"(?P<split>\w+?)-\d+-of-\d+")
 _LOCK = threading.Lock()
 
 SETTINGS: dict[str, tuple[Any, Any]] = {
@@ -156,14 +154,6 @@ def _listed(path: Path, config: Any, scan: Any) -> dict[str, NDArray[Any]]:
     }
 
 
-def _split(path: Path, root: Path) -> str:
-    """Split of a file by its name, SPLIT-00000-of-00002, or by a folder."""
-    match = SPLIT.fullmatch(path.stem)
-    words = [match["split"] if match else path.stem]
-    words += [] if path == root else list(path.relative_to(root).parts[:-1])
-    return next((SPLIT_WORDS[word.lower()] for word in words if word.lower() in SPLIT_WORDS), "")
-
-
 def _rows(config: Any, scan: Any) -> Found:
     _library()
     place: Path = scan.source(config.parquet)
@@ -183,7 +173,7 @@ def _rows(config: Any, scan: Any) -> Found:
         for group, count in enumerate(table["groups"].tolist()):
             locations += [f"parquet:{path}#{group}.{row}" for row in range(count)]
         count = len(locations) - start
-        split += [_split(path, place)] * count
+        split += [split_of_file(path, place)] * count
         for name, column in words.items():
             column += decoded(table[name]) if name in table else [""] * count
         digests.append(table["digests"])

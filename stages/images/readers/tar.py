@@ -25,6 +25,7 @@ from pipeline.inputs.scan import decoded, encoded
 from pipeline.sentences import counted
 from pipeline.stage import RowError
 from stages.images.readers.contract import Columns, Found, Reader, ids_of
+from stages.images.readers.naming import split_of_file
 from stages.images.readers.opened import Opened
 from stages.images.readers.zip import split_member
 
@@ -150,6 +151,7 @@ def _rows(config: Any, scan: Any) -> Found:
         raise ConfigError(f"{place}: expected a tar file or a folder of them, found none; correct the path")
     paths: list[str] = []
     labels: list[str] = []
+    split: list[str] = []
     locations: list[str] = []
     problems: dict[int, str] = {}
     lacking, digests = 0, []
@@ -159,6 +161,7 @@ def _rows(config: Any, scan: Any) -> Found:
         reasons = decoded(table["reasons"])
         problems |= {len(paths) + int(row): text for row, text in zip(table["bad"], reasons, strict=True)}
         paths += names
+        split += [split_of_file(path, place)] * len(names)
         labels += decoded(table["labels"])
         locations += [f"tar:{path}!{name}" for name in names]
         digests.append(table["digests"])
@@ -170,7 +173,7 @@ def _rows(config: Any, scan: Any) -> Found:
         ids_of(np.concatenate(digests)),
         locations,
         paths,
-        columns=Columns(label=labels if any(labels) else None),
+        columns=Columns(label=labels if any(labels) else None, split=split if any(split) else None),
         problems=problems,
         notes=[f"{counted(lacking, 'sample')} without an image left out"] if lacking else [],
         container=f"members of {counted(len(files), 'tar file')}",

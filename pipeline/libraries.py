@@ -1,4 +1,4 @@
-"""Optional libraries of readers: one sentence where one is missing."""
+"""Optional libraries: one sentence where one is missing."""
 
 from __future__ import annotations
 
