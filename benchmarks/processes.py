@@ -48,7 +48,7 @@ def run_process(command: Sequence[str], folder: Path, environment: Mapping[str, 
 def touchstone(*arguments: str, folder: Path, environment: Mapping[str, str] | None = None) -> Ran:
     """One `touchstone` command as its own process, in the folder of a `pipeline.yaml`."""
     places = {"PYTHONPATH": str(PROJECT)} | dict(environment or {})
-    return run_process([sys.executable, "-m", "pipeline", *arguments], folder, places)
+    return run_process([sys.executable, str(PROJECT / "touchstone.py"), *arguments], folder, places)
 
 
 def write_pipeline(folder: Path, text: str) -> None:
