@@ -10,8 +10,10 @@ READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.ve
 demo: $(READY)
 	$(BIN)/touchstone run
 
+# One process more than there are cores: some tests wait for other processes.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # The report in a headless Chromium of the distribution's packages; CHROMIUM=/path/to/it where it is called otherwise.
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)

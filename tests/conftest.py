@@ -71,8 +71,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What is there before the first test stays until the end: no search for garbage looks through it again."""
-    gc.collect()
+    """What is there before the first test stays until the end: no search for garbage looks through it."""
     gc.freeze()
     gc.enable()
 

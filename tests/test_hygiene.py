@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,7 @@ NEVER_IMPORTED = {"numpy", "torch", "scipy", "sklearn", "PIL", "zarr", "safetens
 NEVER_CALLED = {"open", "read_bytes", "read_text", "eval", "exec"}
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
@@ -226,7 +228,7 @@ def test_a_file_and_a_function_can_be_read_at_once(folder: str) -> None:
     for path in (REPOSITORY / folder).rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         sizes[path.name] = text.count("\n") - MOST_LINES
-        for node in statements(ast.parse(text)):
+        for node in statements(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 sizes[f"{path.name}: {node.name}"] = lines - MOST_OF_A_FUNCTION

@@ -278,7 +278,8 @@ def test_other_torch_files_are_refused(tmp_path: Path) -> None:
 
 def names_of(network: str, batch_norm: bool = False) -> dict[str, Tensor]:
     """The names of a network of torchvision, each with one number: names are compared before shapes."""
-    layers = make_layers(cfgs[network], batch_norm=batch_norm)
+    with torch.device("meta"):
+        layers = make_layers(cfgs[network], batch_norm=batch_norm)
     return {f"features.{name}": torch.zeros(1) for name in layers.state_dict()} | {"classifier.0.bias": torch.zeros(1)}
 
 

@@ -43,7 +43,7 @@ nodes:
 def processes(tmp_path: Path) -> Iterator[DaskProcesses]:
     found = DaskProcesses(tmp_path)
     yield found
-    found.close()
+    found.kill()
 
 
 def start(project: Project, processes: DaskProcesses) -> tuple[str, int, subprocess.Popen[str]]:
