@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test browser stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock clean
+.PHONY: demo test browser croissant stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -20,6 +20,13 @@ CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || comman
 browser: $(READY)
 	@test -n "$(CHROMIUM)" || { echo "make browser needs Chromium: install it (apt-get install chromium), or say where it is: make browser CHROMIUM=/path/to/chromium"; exit 2; }
 	CHROMIUM="$(CHROMIUM)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser --override-ini addopts=-q tests/stages/test_report_browser.py
+
+# Exports read by the libraries of other programs (mlcroissant, pandas), which have an environment of their own.
+OTHERS ?= $(VENV)-others
+croissant: $(READY)
+	test -x $(OTHERS)/bin/python || $(PYTHON) -m venv $(OTHERS)
+	$(OTHERS)/bin/python -m pip install --quiet --disable-pip-version-check "mlcroissant==1.1.*" "pandas>=2.2" pyarrow pillow
+	OTHERS=$(OTHERS)/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m others --override-ini addopts=-q tests/exporting/test_other_programs.py
 
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q

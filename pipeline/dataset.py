@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline import ids as row_ids
 from pipeline.errors import DamagedShardError, StoreError
+from pipeline.libraries import needed
 from pipeline.stage import ID, SPLITS, Field, Part, Schema
 from pipeline.storage.gather import MOST_ROWS, FieldPlan, plan_field
 from pipeline.storage.shard_reader import LARGE_ROW
@@ -195,6 +196,20 @@ class Dataset:
         for start in range(0, len(self), size):
             yield self.array(field, np.arange(start, min(start + size, len(self))))
 
+    def to_pandas(self, *fields: str) -> Any:
+        """The columns and some fields (default: single numbers) as a pandas.DataFrame, indexed by hexadecimal id.
+
+        A field with axes becomes a column of arrays. Raises ConfigError where pandas is not installed.
+        """
+        pandas = needed("pandas", "pandas", "tables of pandas")
+        data = {name: self.column(name) for name in self._table}
+        if "group" in data:
+            data["group"] = _hexadecimal(data["group"])
+        for name in fields or [name for name, kind in self.fields.items() if not kind.shape]:
+            values = self.array(name)
+            data[name if name not in data else f"{name} of the row"] = list(values) if values.ndim > 1 else values
+        return pandas.DataFrame(data, index=pandas.Index(_hexadecimal(self.ids), name="id"))
+
     def to_dask(self, field: str) -> dask.array.Array:
         """One lazy dask array of a field, in the order of the rows, in blocks of about 32 MiB."""
         import dask.array
@@ -272,6 +287,11 @@ class Dataset:
             row[mine] = index.row[found]
             paths += [(index.path(place), number) for place in range(len(index.names))]
         return _Places(tuple(paths), shard, row)
+
+
+def _hexadecimal(values: NDArray[np.void]) -> NDArray[np.str_]:
+    """(n,) texts of 32 digits."""
+    return np.array([one.hex() for one in row_ids.to_bytes(values)], dtype="<U32")
 
 
 def _read_block(dataset: Dataset, field: str, start: int, stop: int) -> NDArray[Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.dataset import Dataset, Part
-from pipeline.errors import DamagedShardError, StoreError
+from pipeline.errors import ConfigError, DamagedShardError, StoreError
 from pipeline.runs import this_run
 from pipeline.stage import Field
 from pipeline.storage import upkeep as care
@@ -193,3 +195,21 @@ def test_an_empty_selection_gives_empty_arrays(dataset: Dataset) -> None:
     assert nothing.to_dask("score").compute(scheduler="sync").shape == (0,)
     shutil.rmtree(dataset._store.root)  # type: ignore[union-attr]
     assert nothing.array("score").shape == (0,)
+
+
+def test_rows_become_a_table_of_pandas(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pandas, which nothing else here needs, is stood in for; `make croissant` makes such a table with the real one."""
+    stand_in = SimpleNamespace(DataFrame=lambda data, index: (data, index), Index=lambda values, name: (name, values))
+    monkeypatch.setitem(sys.modules, "pandas", stand_in)
+    found, (name, index) = dataset.to_pandas()
+    assert list(found) == ["label", "split", "domain", "group", "score"]
+    assert name == "id"
+    assert index.tolist() == [one.tobytes().hex() for one in dataset.ids]
+    assert found["label"].tolist() == [0] * 30 + [1] * 10
+    assert found["group"][2] == found["group"][3] != found["group"][4]
+    np.testing.assert_array_equal(found["score"], expected("score"))
+    np.testing.assert_array_equal(np.stack(dataset.to_pandas("image")[0]["image"]), expected("image"))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    message = r"^tables of pandas need the library 'pandas', which is not installed; install touchstone\[pandas\]$"
+    with pytest.raises(ConfigError, match=message):
+        dataset.to_pandas()

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from command_line import Command, command
+from exported_project import exported_project
 from PIL import Image
-from reader_rows import discover, picture
+from reader_rows import discover
 from toy_project import Project, tree
 
 from pipeline import ids
@@ -29,34 +30,13 @@ from stages.exporting import contract, imagefolder
 from stages.exporting.croissant import Publication
 from stages.exporting.export import export
 
-PIPELINE = """
-nodes:
-  photos: {stage: ingest, manifest: list.yaml}
-  reals: {stage: equalize, of: photos, size: 16}
-  fakes: {stage: upsample, of: reals, method: nearest}
-  images: {stage: equalize, of: [reals, fakes], size: 16}
-  both: {stage: equalize, matrix: {resample: [lanczos, bicubic]}, of: reals, size: 16, resample: "{resample}"}
-  sizes: {stage: equalize, matrix: {size: [8, 16]}, of: reals, size: "{size}"}
-  spectra: {stage: spectrum, of: images, features: [profile, dct2d]}
-"""
-SPLIT_OF = ("train", "train", "val", "test", "train", "train")
 PUBLISHED = Publication("Somebody", "https://example.org", "2026-01-31")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with pytest.MonkeyPatch.context() as patch:
-        found = Project(tmp_path_factory.mktemp("export"), patch, PIPELINE)
-        (found.folder / "photos").mkdir()
-        lines = ["name: six", "licence: CC-BY-4.0", "root: photos", "rows:"]
-        for number, split in enumerate(SPLIT_OF):
-            (found.folder / "photos" / f"{number}.png").write_bytes(picture(f"export {number}", (20, 18)))
-            more = 'licence: MIT, author: "Ann, B.", url: "https://x.org/4"' if number == 4 else "source: album"
-            group = f"g{number // 2}" if number < 2 else f"g{number}"
-            lines.append(f"  - {{file: {number}.png, split: {split}, group: {group}, domain: cats, {more}}}")
-        (found.folder / "list.yaml").write_text("\n".join(lines))
-        found.run()
-        yield found
+        yield exported_project(tmp_path_factory.mktemp("export"), patch)
 
 
 @pytest.fixture(scope="module")
