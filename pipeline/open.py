@@ -1,10 +1,10 @@
-"""A pipeline file from Python: `open_node("pipeline.yaml", "spectra[images]")` gives rows, `open_artifact` the folder
-of a fit or a table, `run_file` computes what is missing.
+"""A pipeline file from Python: `Opened("pipeline.yaml")["spectra[images]"]` gives rows and `artifact` the folder of a
+fit or a table; the functions do the same for one node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.contents import file_sha256
@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, TouchstoneError
 from pipeline.planning.origins import texts_of
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
+from pipeline.planning.planned import Plan
 from pipeline.planning.selection import Evaluator
 from pipeline.running.progress import Bars
 from pipeline.running.run import RunReport, open_scan, run
@@ -24,6 +25,41 @@ from pipeline.running.works import view_of
 from pipeline.sentences import counted
 from pipeline.stage import Kind
 from pipeline.storage.store import Store
+
+
+class Opened:
+    """A pipeline file as it was when it was opened: `opened["spectra"]` gives rows, `list(opened)` the nodes' names."""
+
+    def __init__(self, file: Path | str, overrides: list[str] | None = None, device: str | None = None) -> None:
+        """overrides: settings as behind `--set`, "nodes.images.size=64"; device: cpu or cuda."""
+        self.pipeline = load_pipeline(Path(file), overrides, device=device)
+
+    def __repr__(self) -> str:
+        return f"touchstone.open({str(self.pipeline.path)!r}): {', '.join(self)}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.pipeline.nodes)
+
+    def __len__(self) -> int:
+        return len(self.pipeline.nodes)
+
+    def __getitem__(self, node: str) -> Dataset:
+        """All rows of a node, or of all instances of a matrix; raises TouchstoneError where some are not computed."""
+        return rows_of(self.pipeline, node)
+
+    def rows(self, node: str, where: str | None = None, take: int | None = None, missing: bool = False) -> Dataset:
+        """Some of its rows; arguments as of `open_node`."""
+        return rows_of(self.pipeline, node, missing, where, take)
+
+    def artifact(self, node: str) -> Path:
+        """The folder of a detector, table or report: `touchstone.load` takes that of a detector."""
+        return artifact_of(self.pipeline, node)
+
+    def run(self, *nodes: str, workers: int | None = None) -> RunReport:
+        """Compute what is missing of some nodes (default: of all), with progress on stderr, in threads of this process
+        or, with more than one worker, in so many processes. Raises TouchstoneError; what is done stays.
+        """
+        return run(self.pipeline, list(nodes), workers, bars=Bars())
 
 
 def run_file(
@@ -55,10 +91,9 @@ def rows_of(
     pipeline: Pipeline, node: str, missing: bool = False, where: str | None = None, take: int | None = None
 ) -> Dataset:
     """The same of a pipeline that is loaded already."""
-    wanted = pipeline.select([node])
+    pipeline.select([node])
     view = _view(pipeline, node, where, take)
-    scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)
-    plan = make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=pins, allowed=True)
+    plan = _planned(pipeline, node)
     evaluator = Evaluator(plan.branches, plan.names, pipeline.settings.seed)
     found = evaluator.evaluate(view, lambda sentence: ConfigError(f"{node}: the selection {sentence}"))
     have = [one.sides[0].branch.have[one.sides[0].positions] for one in found]
@@ -70,6 +105,11 @@ def rows_of(
     present = [one.take(there.nonzero()[0]) for one, there in zip(found, have, strict=True)]
     parts, table = view_of(plan, present)
     return Dataset(plan.store, parts, {**table, **texts_of(present, plan.names.words, pipeline.base)})
+
+
+def _planned(pipeline: Pipeline, node: str) -> Plan:
+    scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)
+    return make_plan(pipeline, Store(pipeline.store), scan, pipeline.select([node]), pins=pins, allowed=True)
 
 
 def _view(pipeline: Pipeline, node: str, where: str | None, take: int | None) -> View:
@@ -88,10 +128,12 @@ def open_artifact(file: Path | str, node: str, overrides: list[str] | None = Non
 
     Raises ConfigError where the node gives rows, TouchstoneError where it is not made yet, or stale.
     """
-    pipeline = load_pipeline(Path(file), overrides)
-    wanted = pipeline.select([node])
-    scan, pins = open_scan(pipeline, False), read_pins(pipeline.base)
-    plan = make_plan(pipeline, Store(pipeline.store), scan, wanted, pins=pins, allowed=True)
+    return artifact_of(load_pipeline(Path(file), overrides), node)
+
+
+def artifact_of(pipeline: Pipeline, node: str) -> Path:
+    """The same of a pipeline that is loaded already."""
+    plan = _planned(pipeline, node)
     made = plan.artifacts.get(node)
     if made is None:
         raise ConfigError(f"'{node}' gives rows, or is a matrix; name one node that makes an artifact")
