@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test browser croissant stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock clean
+.PHONY: demo test browser croissant notebook stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -27,6 +27,10 @@ croissant: $(READY)
 	test -x $(OTHERS)/bin/python || $(PYTHON) -m venv $(OTHERS)
 	$(OTHERS)/bin/python -m pip install --quiet --disable-pip-version-check "mlcroissant==1.1.*" "pandas>=2.2" pyarrow pillow
 	OTHERS=$(OTHERS)/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m others --override-ini addopts=-q tests/exporting/test_other_programs.py
+
+# The outputs of docs/notebook.ipynb once more; a test compares them.
+notebook: $(READY)
+	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(BIN)/python tests/notebook.py docs/notebook.ipynb
 
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q
