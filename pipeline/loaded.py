@@ -121,6 +121,12 @@ def source_of(name: str) -> bytes | None:
     return source
 
 
+def wait_for(module: ModuleType) -> None:
+    """Return once a module that another thread is importing is complete: until then it lacks what its source says."""
+    if getattr(module.__spec__, "_initializing", False):
+        importlib.import_module(module.__name__)
+
+
 def is_plain(module: ModuleType) -> bool:
     """Whether a module is compiled from its file as it stands; import hooks of others may rewrite what they load."""
     return type(getattr(module.__spec__, "loader", None)) in (SourceFileLoader, RecordingLoader, type(None))

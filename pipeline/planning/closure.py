@@ -106,6 +106,7 @@ def loaded_digest(module: str) -> str | None:
     found = sys.modules.get(module)
     if found is None:
         return None
+    loaded.wait_for(found)
     source = loaded.source_of(module)
     if source is not None:
         return _facts(source, module)[0]

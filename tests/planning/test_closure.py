@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.planning.closure import closure, functions
+from pipeline import loaded
+from pipeline.planning.closure import closure, functions, loaded_digest, source_digest
 from pipeline.planning.recipes import differences
 
 NUMBERS = itertools.count()
@@ -220,3 +225,34 @@ def test_one_detector_family_does_not_reach_another() -> None:
     families = ("detectors.svm", "detectors.cnn", "detectors.logistic")
     for family in families:
         assert set(families) & set(closure((family,))) == {family}
+
+
+def test_a_module_that_another_thread_is_importing_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known already, and empty: its constants are not there yet."""
+    (tmp_path / "half_imported.py").write_text("NUMBER = 4\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    known, go = threading.Event(), threading.Event()
+    plain, waiting = loaded.RecordingLoader.get_code, importlib.import_module
+
+    def slow(self: Any, name: str) -> Any:
+        known.set()
+        assert go.wait(20)
+        return plain(self, name)
+
+    def waits(name: str) -> Any:
+        go.set()
+        return waiting(name)
+
+    monkeypatch.setattr(loaded.RecordingLoader, "get_code", slow)
+    with ThreadPoolExecutor(1) as pool:
+        importing = pool.submit(waiting, "half_imported")
+        try:
+            assert known.wait(20)
+            monkeypatch.setattr(importlib, "import_module", waits)
+            assert loaded_digest("half_imported") == source_digest("half_imported")
+        finally:
+            go.set()
+            assert importing.result().NUMBER == 4
+            del sys.modules["half_imported"]
