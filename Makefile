@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test browser croissant notebook stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock clean
+.PHONY: demo test browser croissant notebook stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock pages clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -112,6 +112,11 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
+
+# The pages of docs/ that the program writes.
+pages: $(READY)
+	$(BIN)/touchstone config stages > docs/stages.md
+	$(BIN)/python -m stages.weights.detector_page > docs/detectors.md
 
 # Needs uv; resolves for Python 3.11 to 3.13 at once and writes hashes, never addresses.
 lock:

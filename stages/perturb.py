@@ -80,21 +80,21 @@ class Operation(StageConfig):
 class Jpeg(Operation):
     """JPEG at a quality drawn from low to high, whole numbers; 4:2:0 (Yu et al. 2019, arXiv:1811.08180)."""
 
-    op: Literal["jpeg"] = "jpeg"
+    op: Literal["jpeg"] = setting("jpeg", description="compression")
     low: int = setting(10, description="lowest quality", ge=1, le=100)
     high: int = setting(75, description="highest quality, included", ge=1, le=100)
-    unit: Literal["libjpeg quality"] = "libjpeg quality"
-    subsampling: Literal["4:2:0"] = "4:2:0"
+    unit: Literal["libjpeg quality"] = setting("libjpeg quality", description="of low and high")
+    subsampling: Literal["4:2:0"] = setting("4:2:0", description="of the color channels")
     channel_order: Literal["rgb", "bgr"] = setting("rgb", description="order in which the encoder gets the channels")
 
 
 class Blur(Operation):
     """Gaussian blur with a kernel of a drawn odd size in pixels, as OpenCV defines it."""
 
-    op: Literal["blur"] = "blur"
+    op: Literal["blur"] = setting("blur", description="blur as OpenCV defines it")
     kernels: list[int] = setting([1, 3, 5, 7, 9], description="sizes to choose from, odd", min_length=1)
     sigma_px: float | None = setting(None, description="None: OpenCV's fixed kernel of that size", ge=0.01, le=1000)
-    unit: Literal["kernel size in pixels"] = "kernel size in pixels"
+    unit: Literal["kernel size in pixels"] = setting("kernel size in pixels", description="of kernels")
 
     @field_validator("kernels")
     @classmethod
@@ -113,26 +113,26 @@ class Blur(Operation):
 class Gaussian(Operation):
     """Gaussian blur with a sigma in pixels, uniform from low to high (Wang et al. 2020, arXiv:1912.11035)."""
 
-    op: Literal["gaussian"] = "gaussian"
+    op: Literal["gaussian"] = setting("gaussian", description="Gaussian blur")
     low: float = setting(0.0, description="smallest sigma", ge=0)
     high: float = setting(3.0, description="largest sigma", ge=0, le=10)
-    unit: Literal["sigma in pixels"] = "sigma in pixels"
+    unit: Literal["sigma in pixels"] = setting("sigma in pixels", description="of low and high")
 
 
 class Crop(Operation):
     """Cut a drawn part of each side away, at a drawn place, and enlarge to the old size."""
 
-    op: Literal["crop"] = "crop"
+    op: Literal["crop"] = setting("crop", description="crop and enlargement")
     low: float = setting(0.05, description="smallest part of each side that is cut away", ge=0, le=0.9)
     high: float = setting(0.2, description="largest part of each side that is cut away", ge=0, le=0.9)
-    unit: Literal["fraction of the side"] = "fraction of the side"
-    resampler: Literal["cubic, a = -0.75"] = "cubic, a = -0.75"
+    unit: Literal["fraction of the side"] = setting("fraction of the side", description="of low and high")
+    resampler: Literal["cubic, a = -0.75"] = setting("cubic, a = -0.75", description="of the enlargement")
 
 
 class Noise(Operation):
     """Gaussian noise of a drawn strength, independent for each value; results lie in 0..255."""
 
-    op: Literal["noise"] = "noise"
+    op: Literal["noise"] = setting("noise", description="Gaussian noise")
     low: float = setting(5.0, description="least strength", ge=0, le=1e5)
     high: float = setting(20.0, description="greatest strength", ge=0, le=1e5)
     unit: Literal["variance in gray levels squared", "standard deviation in gray levels"] = setting(

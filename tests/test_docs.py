@@ -17,11 +17,46 @@ from detectors.choosing import detector_config
 from pipeline.declaring.config import load_pipeline
 from pipeline.declaring.schema import stages_markdown
 from stages import GENERATORS
+from stages.weights.detector_page import detectors_markdown
 
 
 def test_the_reference_of_stages_is_that_of_the_program() -> None:
     text = (ROOT / "docs" / "stages.md").read_text(encoding="utf-8").rstrip()
-    assert text == stages_markdown(), "docs/stages.md is old; run: touchstone config stages > docs/stages.md"
+    assert text == stages_markdown(), "docs/stages.md is old; run: make pages"
+
+
+def test_the_page_of_detectors_is_that_of_the_manifests() -> None:
+    text = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8").rstrip()
+    assert text == detectors_markdown(), "docs/detectors.md is old; run: make pages"
+
+
+def test_a_card_says_what_its_entry_says() -> None:
+    """Of one entry, by hand."""
+    card = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8").partition("### cnndetection-0.5-nocrop\n")[2]
+    lines = card.partition("\n### ")[0].strip().splitlines()
+    assert lines[0] == "Wang et al. 2020, CNN-generated images are surprisingly easy to spot... for now."
+    assert "- reads: `image`; preprocessing as `cnndetection`, but `crop: null`" in lines
+    assert "- beware: the authors' second protocol: whole pictures, one at a time" in lines
+    assert any("without crop" in line and "stylegan 77.5 / 99.3" in line for line in lines)
+
+
+def test_every_page_is_in_the_index_and_every_link_leads_somewhere() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    assert [page.name for page in pages if page.name != "README.md" and f"]({page.name})" not in index] == []
+    for page in [ROOT / "README.md", *pages]:
+        text = page.read_text(encoding="utf-8")
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", re.sub(r"```.*?```", "", text, flags=re.S)):
+            place = page.parent / target if target else page
+            assert place.exists(), f"{page.name}: {target}"
+            if anchor:
+                assert anchor in anchors(place), f"{page.name}: {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """As a reader of Markdown makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_example_of_the_readme_is_a_valid_pipeline() -> None:

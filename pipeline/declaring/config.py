@@ -27,7 +27,14 @@ from pipeline.stage import SPLITS, Kind, Stage, StageConfig, setting
 
 MOST_LEVELS = 200
 TOO_DEEP = f"stands in a line of more than {MOST_LEVELS} nodes of which each reads the next; shorten it"
-ENGINE_KEYS = ("stage", "matrix", "shard_rows", "max_failed_rows")
+ENGINE_KEYS = {
+    "stage": "kind of work, by name, or `my_module:MyStage` for one of your own",
+    "matrix": "axis -> values: a node for each combination, with {axis} replaced in all other settings",
+    "shard_rows": "rows per shard of this node; no part of any recipe",
+    "max_failed_rows": "how many of the node's own rows may fail before the run fails",
+}
+"""Key of every node -> what it says."""
+
 
 
 class Settings(StageConfig):

@@ -15,13 +15,13 @@ def json_schema() -> dict[str, Any]:
     alternatives = []
     for name in registered():
         stage = load_stage(name)
-        schema = stage.Config.model_json_schema()
-        definitions |= schema.pop("$defs", {})
+        schema = stage.Config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
+        definitions |= {f"{name}.{model}": one for model, one in schema.pop("$defs", {}).items()}
         properties = {
-            "stage": {"const": name},
+            "stage": {"const": name, "description": ENGINE_KEYS["stage"]},
             **{key: {"description": one.description or one.kind} for key, one in stage.inputs.items()},
             **{key: _open(value) for key, value in schema.get("properties", {}).items()},
-            **{key: {} for key in ENGINE_KEYS if key != "stage"},
+            **{key: {"description": text} for key, text in ENGINE_KEYS.items() if key != "stage"},
         }
         required = ["stage", *(key for key, one in stage.inputs.items() if one.required), *schema.get("required", [])]
         alternatives.append(
@@ -35,7 +35,11 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {
             **top["properties"],
-            "nodes": {"type": "object", "additionalProperties": {"oneOf": alternatives}},
+            "nodes": {
+                "type": "object",
+                "additionalProperties": {"oneOf": alternatives},
+                "description": "name -> one use of a stage: its inputs, its settings, and the keys of every node",
+            },
         },
         "required": ["nodes"],
         "additionalProperties": False,
@@ -55,7 +59,7 @@ def stages_markdown() -> str:
     """Reference of all stages: inputs, and settings with type, default and description."""
     about = "Made by `touchstone config stages`. Settings marked * choose rows, or name files that count by content."
     lines = ["# Stages", "", about, ""]
-    listed: dict[str, str] = {}
+    listed: dict[tuple[str, str], str] = {}
     for name in registered():
         stage = load_stage(name)
         lines += [f"## {name}", "", (type(stage).__doc__ or "").strip().splitlines()[0], ""]
@@ -72,8 +76,11 @@ def stages_markdown() -> str:
     return "\n".join(lines).rstrip()
 
 
-def _settings_table(model: Any, stage: str, listed: dict[str, str]) -> list[str]:
-    """Settings of a model as a table, then those of the models inside; `listed`: models by the stage that has them."""
+def _settings_table(model: Any, stage: str, listed: dict[tuple[str, str], str]) -> list[str]:
+    """Settings of a model as a table, then those of the models inside.
+
+    listed: name and schema of a model -> the stage under which it stands; two stages may have unlike ones of one name
+    """
     schema = model.model_json_schema()
     lines: list[str] = []
     before: dict[str, list[str]] = {}
@@ -81,8 +88,9 @@ def _settings_table(model: Any, stage: str, listed: dict[str, str]) -> list[str]
         properties = one.get("properties", {})
         if not properties:
             continue
-        if title and listed.setdefault(title, stage) != stage:
-            before.setdefault(listed[title], []).append(f"`{title}`")
+        known = listed.setdefault((title, json.dumps(one, sort_keys=True)), stage)
+        if title and known != stage:
+            before.setdefault(known, []).append(f"`{title}`")
             continue
         lines += [f"`{title}`:", ""] if title else []
         lines += ["| setting | type | default | what |", "|---|---|---|---|"]

@@ -8,13 +8,17 @@ from pydantic import Field
 
 from stages.generators.training_recipes import (
     NOISE_GAME,
+    AverageBeta,
     Batch,
-    Count,
+    Fused,
+    Group,
     Growing,
-    Positive,
+    Latent,
+    Length,
+    MapsBase,
+    MapsMost,
     Rate,
     Settings,
-    Share,
     Weight,
 )
 
@@ -25,19 +29,19 @@ if TYPE_CHECKING:
 class ProganNetwork(Settings):
     """Widths of ProGAN; fmap_base / 2^stage feature maps, at most fmap_max."""
 
-    z_dim: Count = 512
-    fmap_base: Count = 8192
-    fmap_max: Count = 512
-    fused: bool = False
+    z_dim: Latent = 512
+    fmap_base: MapsBase = 8192
+    fmap_max: MapsMost = 512
+    fused: Fused = False
 
 
 class ProganDiscriminator(Settings):
     """Widths of its discriminator; `group`: images that its minibatch deviation compares."""
 
-    fmap_base: Count = 8192
-    fmap_max: Count = 512
-    fused: bool = False
-    group: Count = 4
+    fmap_base: MapsBase = 8192
+    fmap_max: MapsMost = 512
+    fused: Fused = False
+    group: Group = 4
 
 
 class ProganRecipe(Growing):
@@ -47,13 +51,13 @@ class ProganRecipe(Growing):
     loss_name: ClassVar[str] = "Wasserstein"
     names_classes: ClassVar[bool] = True
 
-    family: Literal["progan"]
-    network: ProganNetwork = ProganNetwork()
-    discriminator: ProganDiscriminator = ProganDiscriminator()
-    kimg: Positive = 12000.0
+    family: Literal["progan"] = Field(description="of the generator")
+    network: ProganNetwork = Field(ProganNetwork(), description="of the generator; what it leaves out is as published")
+    discriminator: ProganDiscriminator = Field(ProganDiscriminator(), description="likewise of the discriminator")
+    kimg: Length = 12000.0
     batch: Batch = Field({4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4})
     learning_rate: Rate = Field({4: 0.001, 1024: 0.0015})
-    average_beta: Share | None = 0.999
+    average_beta: AverageBeta = 0.999
     gradient_penalty: Weight = Field(10.0, description="lambda of WGAN-GP")
     drift: Weight = Field(0.001, description="weight of the squared score of real images")
 

@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from stages.generators.training_recipes import Batch, Count, Positive, Rate, Recipe, Settings, Share, Weight
+from stages.generators.training_recipes import (
+    AverageBeta,
+    Batch,
+    Count,
+    Latent,
+    Length,
+    MappingFeatures,
+    MapsMost,
+    Positive,
+    Rate,
+    Recipe,
+    Settings,
+    Style,
+    Weight,
+)
 
 if TYPE_CHECKING:
     from stages.generators.losses import Loss
@@ -16,18 +30,18 @@ if TYPE_CHECKING:
 class Stargan2Network(Settings):
     """Widths of StarGAN v2; `width` none: 2^14 / resolution as published."""
 
-    z_dim: Count = 16
-    w_dim: Count = 64
-    width: Count | None = None
-    max_width: Count = 512
-    mapping_width: Count = 512
+    z_dim: Latent = 16
+    w_dim: Style = 64
+    width: Count | None = Field(None, description="feature maps at the full side; none: 2^14 / resolution")
+    max_width: MapsMost = 512
+    mapping_width: MappingFeatures = 512
 
 
 class Stargan2Discriminator(Settings):
     """Widths of its discriminator; `width` none: 2^14 / resolution as published."""
 
-    width: Count | None = None
-    max_width: Count = 512
+    width: Count | None = Field(None, description="feature maps at the full side; none: 2^14 / resolution")
+    max_width: MapsMost = 512
 
 
 class Stargan2Recipe(Recipe):
@@ -38,21 +52,23 @@ class Stargan2Recipe(Recipe):
     idle: ClassVar[Mapping[str, str]] = {"diversity_weight": "diversity_kimg"}
     least_side: ClassVar[int] = 32  # its images are halved at least once before the bottleneck of 16
 
-    family: Literal["stargan2"]
-    network: Stargan2Network = Stargan2Network()
-    discriminator: Stargan2Discriminator = Stargan2Discriminator()
-    kimg: Positive = 800.0
+    family: Literal["stargan2"] = Field(description="of the generator")
+    network: Stargan2Network = Field(
+        Stargan2Network(), description="of the generator; what it leaves out is as published"
+    )
+    discriminator: Stargan2Discriminator = Field(Stargan2Discriminator(), description="likewise of the discriminator")
+    kimg: Length = 800.0
     batch: Batch = 8
     learning_rate: Rate = 0.0001
     mapping_rate: Positive = Field(1e-6, description="learning rate of the mapping network")
-    weight_decay: Weight = 0.0001
-    average_beta: Share | None = 0.999
-    conditional: Literal[True] = True
+    weight_decay: Weight = Field(0.0001, description="of Adam")
+    average_beta: AverageBeta = 0.999
+    conditional: Literal[True] = Field(True, description="classes are the rows' domains")
     r1_gamma: Weight = Field(1.0, description="weight of the R1 penalty is gamma / 2")
-    style_weight: Weight = 1.0
+    style_weight: Weight = Field(1.0, description="of the style reconstruction")
     diversity_weight: Weight = Field(1.0, description="falls to 0 over diversity_kimg")
-    diversity_kimg: Positive = 800.0
-    cycle_weight: Weight = 1.0
+    diversity_kimg: Positive = Field(800.0, description="thousands of images until it is 0")
+    cycle_weight: Weight = Field(1.0, description="of the way back to the source")
 
     def loss(self) -> Loss:
         """The family's adversarial loss."""

@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from stages.generators.training_recipes import NOISE_GAME, Batch, Count, Positive, Rate, Recipe, Settings, Share, Weight
+from stages.generators.training_recipes import (
+    NOISE_GAME,
+    AverageKimg,
+    Batch,
+    Count,
+    Form,
+    Group,
+    Latent,
+    Length,
+    MappingLayers,
+    MapsMost,
+    Rate,
+    Recipe,
+    Settings,
+    Share,
+    Style,
+    Weight,
+)
 
 if TYPE_CHECKING:
     from stages.generators.losses import Loss
@@ -16,21 +33,21 @@ if TYPE_CHECKING:
 class Stylegan2Network(Settings):
     """Widths of StyleGAN2's generator; channel_base / resolution feature maps, at most channel_max."""
 
-    z_dim: Count = 512
-    w_dim: Count = 512
-    mapping_layers: Count = 8
-    channel_base: Count = 32768
-    channel_max: Count = 512
-    network: Literal["skip", "resnet", "orig"] = "skip"
+    z_dim: Latent = 512
+    w_dim: Style = 512
+    mapping_layers: MappingLayers = 8
+    channel_base: Count = Field(32768, description="feature maps at a side of N pixels: this / N")
+    channel_max: MapsMost = 512
+    network: Form = "skip"
 
 
 class Stylegan2Discriminator(Settings):
     """Widths and form of its discriminator; `group`: images that its minibatch deviation compares."""
 
-    channel_base: Count = 32768
-    channel_max: Count = 512
-    network: Literal["skip", "resnet", "orig"] = "resnet"
-    group: Count = 4
+    channel_base: Count = Field(32768, description="feature maps at a side of N pixels: this / N")
+    channel_max: MapsMost = 512
+    network: Form = "resnet"
+    group: Group = 4
 
 
 class Stylegan2Recipe(Recipe):
@@ -39,13 +56,15 @@ class Stylegan2Recipe(Recipe):
     game: ClassVar[tuple[str, str]] = NOISE_GAME
     idle: ClassVar[Mapping[str, str]] = {"r1_gamma": "r1_interval", "path_weight": "path_interval"}
 
-    family: Literal["stylegan2"]
-    network: Stylegan2Network = Stylegan2Network()
-    discriminator: Stylegan2Discriminator = Stylegan2Discriminator()
-    kimg: Positive = 25000.0
+    family: Literal["stylegan2"] = Field(description="of the generator")
+    network: Stylegan2Network = Field(
+        Stylegan2Network(), description="of the generator; what it leaves out is as published"
+    )
+    discriminator: Stylegan2Discriminator = Field(Stylegan2Discriminator(), description="likewise of the discriminator")
+    kimg: Length = 25000.0
     batch: Batch = 32
     learning_rate: Rate = 0.002
-    average_kimg: Positive | None = 10.0
+    average_kimg: AverageKimg = 10.0
     r1_gamma: Weight = Field(10.0, description="weight of the R1 penalty is gamma / 2")
     r1_interval: Count = Field(16, description="discriminator steps between penalties")
     path_weight: Weight = Field(2.0, description="weight of the path length penalty; 0: off")

@@ -9,13 +9,22 @@ from pydantic import Field
 
 from stages.generators.training_recipes import (
     NOISE_GAME,
+    AverageKimg,
     Batch,
     Count,
+    Group,
+    GrowFrom,
     Growing,
-    Positive,
+    Latent,
+    Length,
+    MappingFeatures,
+    MappingLayers,
+    MapsBase,
+    MapsMost,
     Rate,
     Settings,
     Share,
+    Style,
     Weight,
 )
 
@@ -26,20 +35,20 @@ if TYPE_CHECKING:
 class StyleganNetwork(Settings):
     """Widths of StyleGAN's generator."""
 
-    z_dim: Count = 512
-    w_dim: Count = 512
-    mapping_layers: Count = 8
-    mapping_features: Count = 512
-    fmap_base: Count = 8192
-    fmap_max: Count = 512
+    z_dim: Latent = 512
+    w_dim: Style = 512
+    mapping_layers: MappingLayers = 8
+    mapping_features: MappingFeatures = 512
+    fmap_base: MapsBase = 8192
+    fmap_max: MapsMost = 512
 
 
 class StyleganDiscriminator(Settings):
     """Widths of its discriminator; `group`: images that its minibatch deviation compares."""
 
-    fmap_base: Count = 8192
-    fmap_max: Count = 512
-    group: Count = 4
+    fmap_base: MapsBase = 8192
+    fmap_max: MapsMost = 512
+    group: Group = 4
 
 
 class StyleganRecipe(Growing):
@@ -48,14 +57,16 @@ class StyleganRecipe(Growing):
     game: ClassVar[tuple[str, str]] = NOISE_GAME
     idle: ClassVar[Mapping[str, str]] = {"r1_gamma": "r1_interval"}
 
-    family: Literal["stylegan"]
-    network: StyleganNetwork = StyleganNetwork()
-    discriminator: StyleganDiscriminator = StyleganDiscriminator()
-    kimg: Positive = 25000.0
+    family: Literal["stylegan"] = Field(description="of the generator")
+    network: StyleganNetwork = Field(
+        StyleganNetwork(), description="of the generator; what it leaves out is as published"
+    )
+    discriminator: StyleganDiscriminator = Field(StyleganDiscriminator(), description="likewise of the discriminator")
+    kimg: Length = 25000.0
     batch: Batch = Field({4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4})
     learning_rate: Rate = Field({4: 0.001, 128: 0.0015, 256: 0.002, 512: 0.003})
-    grow_from: Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024] = 8
-    average_kimg: Positive | None = 10.0
+    grow_from: GrowFrom = 8
+    average_kimg: AverageKimg = 10.0
     r1_gamma: Weight = Field(10.0, description="weight of the R1 penalty is gamma / 2")
     r1_interval: Count = Field(1, description="discriminator steps between penalties")
     mixing: Share = Field(0.9, description="probability of style mixing")

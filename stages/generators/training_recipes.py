@@ -47,8 +47,29 @@ def _two(value: Any) -> Any:
     return tuple(value)
 
 
-Batch = Annotated[Count | dict[int, int], BeforeValidator(_sizes)]
-Rate = Annotated[Positive | dict[int, float], BeforeValidator(_sizes)]
+Length = Annotated[float, Field(gt=0, description="length: thousands of real images shown to the discriminator")]
+Batch = Annotated[
+    Count | dict[int, int], BeforeValidator(_sizes), Field(description="images per step, or {resolution: images}")
+]
+Rate = Annotated[
+    Positive | dict[int, float], BeforeValidator(_sizes), Field(description="of Adam, or {resolution: rate}")
+]
+AverageBeta = Annotated[Share | None, Field(description="share kept of the averaged generator in each step")]
+AverageKimg = Annotated[Positive | None, Field(description="or its half-life in thousands of images")]
+GrowFrom = Annotated[Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024], Field(description="first resolution")]
+
+# Settings of networks: what several families call alike
+Latent = Annotated[int, Field(ge=1, description="numbers in a latent z")]
+Style = Annotated[int, Field(ge=1, description="numbers in a style w")]
+MappingLayers = Annotated[int, Field(ge=1, description="layers of the network that maps z to w")]
+MappingFeatures = Annotated[int, Field(ge=1, description="features of each of these layers")]
+MapsBase = Annotated[int, Field(ge=1, description="feature maps at a side of N pixels: twice this / N")]
+MapsMost = Annotated[int, Field(ge=1, description="most feature maps of a layer")]
+Fused = Annotated[bool, Field(description="resampling is part of the convolution beside it")]
+Group = Annotated[int, Field(ge=1, description="images that the minibatch deviation compares")]
+Form = Annotated[
+    Literal["skip", "resnet", "orig"], Field(description="how its blocks are joined (Karras et al. 2020, figure 7)")
+]
 Betas = Annotated[tuple[Beta, Beta], BeforeValidator(_two)]
 
 
@@ -88,22 +109,22 @@ class Recipe(Settings):
     least_side: ClassVar[int] = 8
     idle: ClassVar[Mapping[str, str]] = {}
 
-    kimg: Positive = Field(description="length: thousands of real images shown to the discriminator")
-    batch: Batch = Field(description="images per step, or {resolution: images}")
-    learning_rate: Rate = Field(description="of Adam, or {resolution: rate}")
+    kimg: Length
+    batch: Batch
+    learning_rate: Rate
     betas: Betas = Field((0.0, 0.99), description="of Adam")
     flips: bool = Field(False, description="mirror half of the real images")
     augment: Augmentation | None = Field(None, description="differentiable augmentation; none: off")
-    average_beta: Share | None = Field(None, description="share kept of the averaged generator in each step")
-    average_kimg: Positive | None = Field(None, description="or its half-life in thousands of images")
+    average_beta: AverageBeta = None
+    average_kimg: AverageKimg = None
     average_ramp: Share | None = Field(None, description="half-life at most this part of the images seen so far")
     conditional: bool = Field(False, description="classes are the rows' domains")
     domains: Annotated[list[str], Field(min_length=2)] | None = Field(
         None, description="classes in this order; none: the domains of the training rows by name"
     )
-    family: str
-    network: Settings
-    discriminator: Settings
+    family: str = Field(description="of the generator")
+    network: Settings = Field(description="of the generator; what it leaves out is as published")
+    discriminator: Settings = Field(description="likewise of the discriminator")
 
     def loss(self) -> Loss:
         """The family's adversarial loss."""
@@ -150,6 +171,6 @@ class Recipe(Settings):
 class Growing(Recipe):
     """Progressive growing: start small, then double, fading each new resolution in."""
 
-    grow_from: Literal[4, 8, 16, 32, 64, 128, 256, 512, 1024] = Field(4, description="first resolution")
+    grow_from: GrowFrom = 4
     grow_kimg: Weight = Field(600.0, description="thousands of images before each fade")
     fade_kimg: Weight = Field(600.0, description="thousands of images of each fade")
