@@ -46,7 +46,9 @@ def test_every_page_is_in_the_index_and_every_link_leads_somewhere() -> None:
     assert [page.name for page in pages if page.name != "README.md" and f"]({page.name})" not in index] == []
     for page in [ROOT / "README.md", *pages]:
         text = page.read_text(encoding="utf-8")
-        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", re.sub(r"```.*?```", "", text, flags=re.S)):
+        for target, anchor in re.findall(
+            r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", re.sub(r"```.*?```", "", text, flags=re.S)
+        ):
             place = page.parent / target if target else page
             assert place.exists(), f"{page.name}: {target}"
             if anchor:

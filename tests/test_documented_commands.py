@@ -1,4 +1,4 @@
-"""Every command of README and docs is one that the program takes; those for which a stand-in exists are typed in order."""
+"""Every command of README and docs is one that the program takes; what a stand-in exists for is typed in order."""
 
 from __future__ import annotations
 

@@ -36,7 +36,6 @@ ENGINE_KEYS = {
 """Key of every node -> what it says."""
 
 
-
 class Settings(StageConfig):
     """Top level of `pipeline.yaml`, beside `nodes`."""
 

@@ -32,7 +32,7 @@ class Stargan2Network(Settings):
 
     z_dim: Latent = 16
     w_dim: Style = 64
-    width: Count | None = Field(None, description="feature maps at the full side; none: 2^14 / resolution")
+    width: Count | None = Field(default=None, description="feature maps at the full side; none: 2^14 / resolution")
     max_width: MapsMost = 512
     mapping_width: MappingFeatures = 512
 
@@ -40,7 +40,7 @@ class Stargan2Network(Settings):
 class Stargan2Discriminator(Settings):
     """Widths of its discriminator; `width` none: 2^14 / resolution as published."""
 
-    width: Count | None = Field(None, description="feature maps at the full side; none: 2^14 / resolution")
+    width: Count | None = Field(default=None, description="feature maps at the full side; none: 2^14 / resolution")
     max_width: MapsMost = 512
 
 

@@ -36,7 +36,7 @@ class Stylegan2Network(Settings):
     z_dim: Latent = 512
     w_dim: Style = 512
     mapping_layers: MappingLayers = 8
-    channel_base: Count = Field(32768, description="feature maps at a side of N pixels: this / N")
+    channel_base: Count = Field(default=32768, description="feature maps at a side of N pixels: this / N")
     channel_max: MapsMost = 512
     network: Form = "skip"
 
@@ -44,7 +44,7 @@ class Stylegan2Network(Settings):
 class Stylegan2Discriminator(Settings):
     """Widths and form of its discriminator; `group`: images that its minibatch deviation compares."""
 
-    channel_base: Count = Field(32768, description="feature maps at a side of N pixels: this / N")
+    channel_base: Count = Field(default=32768, description="feature maps at a side of N pixels: this / N")
     channel_max: MapsMost = 512
     network: Form = "resnet"
     group: Group = 4

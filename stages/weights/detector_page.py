@@ -22,8 +22,9 @@ Made by `make pages`.
 ## By name
 
 `detector: NAME` of a `train` node; `{preset: NAME, SETTING: VALUE}` changes a setting. All settings of a family are in
-[stages](stages.md#train), families of your own in [writing a detector](writing_a_detector.md). What a training leaves beside its
-weights is a card, `card.json`: rows, chains and licences it was trained on, threshold and its rule, figures on validation rows.
+[stages](stages.md#train), families of your own in [writing a detector](writing_a_detector.md). What a training leaves
+beside its weights is a card, `card.json`: rows, chains and licences it was trained on, threshold and its rule, figures
+on validation rows.
 
 | name | family | network | reads |
 |---|---|---|---|"""
@@ -32,7 +33,8 @@ PUBLISHED_HEAD = """
 ## Published
 
 `pretrained: manifests/detectors.yaml#NAME` of a `train` node, once you have the file
-([how](checkpoints.md#published-detectors)). Numbers are those that the source states, in percent, and were not measured here.
+([how](checkpoints.md#published-detectors)). Numbers are those that the source states, in percent, and were not measured
+here.
 
 | name | network | licence | learned from |
 |---|---|---|---|"""
@@ -69,7 +71,7 @@ def _card(entry: Entry) -> Iterator[str]:
         "reads": f"`{entry.feature}`" + (f"; preprocessing as `{entry.network}`, but {changed}" if changed else ""),
         "decision": f"`{entry.decision or known.decision}`",
         "tensors": entry.keys,
-        **{name: value for name, value in entry.arguments.items()},
+        **entry.arguments,
     }
     yield f"{entry.paper}."
     yield ""

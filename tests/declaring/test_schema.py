@@ -51,4 +51,6 @@ def test_the_page_names_every_key_of_the_file_and_of_a_node(schema: dict[str, An
     assert example
     assert set(re.findall(r"^(\w+):", example[1], re.M)) == set(schema["properties"])
     common = set.intersection(*(set(keys) for _, keys in stages(schema)))
-    assert common == set(re.findall(r"^\| `(\w+)` \| [^|]+ \|$", text.partition("## Nodes")[2].partition("## ")[0], re.M))
+    assert common == set(
+        re.findall(r"^\| `(\w+)` \| [^|]+ \|$", text.partition("## Nodes")[2].partition("## ")[0], re.M)
+    )
