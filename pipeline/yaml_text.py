@@ -18,8 +18,10 @@ import yaml
 from pipeline.errors import ConfigError
 
 try:
+    from yaml import CSafeDumper as BaseDumper
     from yaml import CSafeLoader as BaseLoader
 except ImportError:  # libyaml is not everywhere
+    from yaml import SafeDumper as BaseDumper  # type: ignore[assignment]
     from yaml import SafeLoader as BaseLoader  # type: ignore[assignment]
 
 TEXT = "tag:yaml.org,2002:str"
@@ -47,7 +49,7 @@ class Loader(BaseLoader):  # type: ignore[misc, valid-type]
     """Safe loader with the booleans and numbers of YAML 1.2."""
 
 
-class Dumper(yaml.SafeDumper):
+class Dumper(BaseDumper):  # type: ignore[misc, valid-type]
     """Safe dumper that quotes what YAML 1.1 or YAML 1.2 would take for something else than text."""
 
 

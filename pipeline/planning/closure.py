@@ -56,12 +56,18 @@ def closure(modules: tuple[str, ...], declared: bool = False) -> dict[str, str]:
         top = name.partition(".")[0]
         if top not in REGISTRIES and top not in named and not is_followed(top):
             continue
-        path = source_path(name)
+        path = _own_path(name) if top in REGISTRIES else source_path(name)
         if top not in REGISTRIES:
             waiting += parents(name)
-        if path is None or is_apart(name, path) or not (top in named or top in REGISTRIES or _is_users(path)):
+        if path is None or not (top in named or top in REGISTRIES or _is_users(path)):
             continue
-        digest, imported = _facts_of_file(path, name)
+        try:
+            fact = _counted_facts(path, name)
+        except FileNotFoundError:  # removed since it was found
+            fact = None
+        if fact is None:
+            continue
+        digest, imported = fact
         _check_loaded(name, digest)
         found[name] = digest
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
@@ -160,6 +166,18 @@ def use_facts_of(store: Path, learn: bool = False) -> None:
     """Take what earlier runs have found out about sources from a store; with `learn`, add what this process did."""
     reader = b"".join(loaded.source_of(module.__name__) or Path(module.__file__).read_bytes() for module in READERS)
     (source_facts.save if learn else source_facts.load)(store, reader)
+
+
+@cache
+def _own_path(name: str) -> Path | None:
+    """`source_path` of a module of Touchstone's own: no file comes while a process runs."""
+    return source_path(name)
+
+
+@kept_while_same(None)
+def _counted_facts(path: Path, name: str) -> source_facts.Fact | None:
+    """Facts of a file, None if it says that it is part of no recipe: both for one look at the file's stamp."""
+    return None if is_apart(name, path) else _facts_of_file(path, name)
 
 
 @kept_while_same(None)
