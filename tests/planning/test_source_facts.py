@@ -19,11 +19,13 @@ MODULES = ("stages.spectrum", "stages.ingest")
 def anew(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """What makes this process one that has seen no source."""
 
-    plain = closure._facts_of_file.__wrapped__  # type: ignore[attr-defined]
+    kept = ("_facts_of_file", "_counted_facts")
+    plain = {name: getattr(closure, name).__wrapped__ for name in kept}
 
     def forget() -> None:
         closure._facts.cache_clear()
-        monkeypatch.setattr(closure, "_facts_of_file", contents.kept_while_same(None)(plain))
+        for name, function in plain.items():
+            monkeypatch.setattr(closure, name, contents.kept_while_same(None)(function))
         source_facts._known.clear()
         source_facts._used.clear()
 
