@@ -202,7 +202,7 @@ class Dataset:
         A field with axes becomes a column of arrays. Raises ConfigError where pandas is not installed.
         """
         pandas = needed("pandas", "pandas", "tables of pandas")
-        data = {name: self.column(name) for name in self._table}
+        data: dict[str, Any] = {name: self.column(name) for name in self._table}
         if "group" in data:
             data["group"] = _hexadecimal(data["group"])
         for name in fields or [name for name, kind in self.fields.items() if not kind.shape]:
