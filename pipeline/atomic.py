@@ -23,6 +23,9 @@ TEMPORARY = re.compile(r"\..*\.([A-Za-z0-9-]+-\d+-\d+)\.[0-9a-f]{8}\.tmp", re.DO
 NAME_LETTERS = 100
 """Letters of a file's name that its temporary name repeats: names end at 255 bytes."""
 
+MANY = 2000
+"""Files that are flushed one by one, at most: each takes a millisecond, of a disk with other work several."""
+
 FOREIGN_S = 3600.0
 """Temporaries of another host, whose processes cannot be asked, are left alone until they are older than this."""
 
@@ -39,11 +42,13 @@ def flush(path: Path) -> None:
 
 
 def flush_tree(directory: Path) -> None:
-    """fsync every file and folder under a directory, and the directory itself."""
-    for folder, _, names in os.walk(directory, topdown=False):
-        for name in names:
-            flush(Path(folder, name))
-        flush(Path(folder))
+    """fsync every file and folder under a directory, and the directory itself; the whole system where they are many."""
+    paths = [Path(folder, name) for folder, _, names in os.walk(directory, topdown=False) for name in (*names, "")]
+    if len(paths) > MANY:
+        os.sync()
+        return
+    for path in paths:
+        flush(path)
 
 
 def temporary(path: Path) -> Path:

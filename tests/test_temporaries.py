@@ -96,3 +96,18 @@ def test_a_temporary_name_says_whose_it_is_and_fits_whatever_the_name(tmp_path: 
     assert atomic.owner(Path("file.tmp")) is None
     dead = RunRecord(host_name(), os.getpid(), this_run().started - 1)
     assert [atomic.left_over(path, record) for record in (this_run(), dead)] == [False, True]
+
+
+def test_a_folder_is_flushed_from_within_and_many_files_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    monkeypatch.setattr(atomic, "flush", lambda path: flushed.append(path.relative_to(tmp_path).as_posix()))
+    monkeypatch.setattr(os, "sync", lambda: flushed.append("all"))
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "file").touch()
+    atomic.flush_tree(tmp_path)
+    assert flushed == ["inner/file", "inner", "."]
+    monkeypatch.setattr(atomic, "MANY", 2)
+    atomic.flush_tree(tmp_path)
+    assert flushed[3:] == ["all"]

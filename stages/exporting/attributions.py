@@ -6,10 +6,10 @@ import csv
 from collections import Counter
 from pathlib import Path
 
-from stages.exporting.contract import Given
+from stages.exporting.contract import ATTRIBUTED, Given
 
 FILE = "ATTRIBUTION.csv"
-HEAD = ("id", "source", "file", "licence", "author", "url", "provenance")
+HEAD = ("id", "source", "file", "licence", *ATTRIBUTED)
 NOT_STATED = "not stated"
 
 
@@ -20,7 +20,7 @@ def write_attributions(given: Given, folder: Path) -> Counter[str]:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(HEAD)
         for positions in given.blocks(0):
-            told = given.told(positions, *HEAD[4:])
+            told = given.told(positions, HEAD)
             told["licence"] = [text or NOT_STATED for text in told["licence"]]
             table.writerows(zip(*(told[name] for name in HEAD), strict=True))
             counts.update(told["licence"])

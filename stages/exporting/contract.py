@@ -7,7 +7,7 @@ files; what every export has (card, Croissant, attributions) and that it appears
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ COLUMNS = {
     "licence": "as its source states it",
 }
 """What is told of each row."""
+
+ATTRIBUTED = ("author", "url", "provenance")
+"""Columns that attributions have besides."""
 
 BLOCK_BYTES, BLOCK_ROWS = 32 * 2**20, 4096
 """Values in memory at once, at most (or one row), and rows in one."""
@@ -92,22 +95,29 @@ class Given:
         for start in range(0, len(self.rows), step):
             yield np.arange(start, min(start + step, len(self.rows)))
 
-    def told(self, positions: NDArray[np.int64], *more: str) -> dict[str, list[str]]:
-        """`COLUMNS`, and more columns of the rows, as texts that any encoding of UTF-8 takes."""
+    def told(self, positions: NDArray[np.int64], names: Iterable[str] = COLUMNS) -> dict[str, list[str]]:
+        """Columns of some rows as texts that any encoding of UTF-8 takes."""
         some = self.rows.take(positions)
-        chains = [part.chain.hex() for part in some.parts]
-        found = {
-            "id": [one.hex() for one in ids.to_bytes(some.ids)],
-            "label": [LABELS[label] for label in some.column("label").tolist()],
-            "group": [one.hex() for one in ids.to_bytes(some.column("group"))],
-            "chain": [chains[number] for number in some.part_numbers.tolist()],
-        }
-        names = (*COLUMNS, *more)
-        return {name: found[name] if name in found else _texts(some.column(name)) for name in names}
+        return {name: _DIGITS[name](some) if name in _DIGITS else _texts(some.column(name)) for name in names}
+
+
+def _chains(rows: Dataset) -> list[str]:
+    chains = [part.chain.hex() for part in rows.parts]
+    return [chains[number] for number in rows.part_numbers.tolist()]
+
+
+_DIGITS: Mapping[str, Callable[[Dataset], list[str]]] = {
+    "id": lambda rows: [one.hex() for one in ids.to_bytes(rows.ids)],
+    "label": lambda rows: [LABELS[label] for label in rows.column("label").tolist()],
+    "group": lambda rows: [one.hex() for one in ids.to_bytes(rows.column("group"))],
+    "chain": _chains,
+}
+"""Columns that are no texts in the row table."""
 
 
 def _texts(column: NDArray[Any]) -> list[str]:
-    return [text.encode("utf-8", "backslashreplace").decode() for text in column.tolist()]
+    texts = column.tolist()
+    return [one if one.isascii() else one.encode("utf-8", "backslashreplace").decode() for one in texts]
 
 
 @dataclass(frozen=True)

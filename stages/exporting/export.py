@@ -20,7 +20,7 @@ from stages import FORMATS
 from stages.exporting.attributions import write_attributions
 from stages.exporting.card import FILE as CARD
 from stages.exporting.card import card, summary
-from stages.exporting.contract import COLUMNS, Format, Given, is_picture
+from stages.exporting.contract import ATTRIBUTED, COLUMNS, Format, Given, is_picture
 from stages.exporting.croissant import Publication, file_object, metadata
 
 CROISSANT = "croissant.json"
@@ -59,7 +59,7 @@ def chosen_fields(rows: Dataset, node: str, to: str, form: Format, asked: Sequen
     chosen = {name: fields[name] for name in fields if not asked or name in asked}
     if not chosen:
         raise ConfigError(f"the rows of {node} have no common field; name one instance, such as {node}[...]")
-    taken = sorted(set(chosen) & {*COLUMNS, "author", "url", "provenance"})
+    taken = sorted(set(chosen) & {*COLUMNS, *ATTRIBUTED})
     if taken:
         raise ConfigError(f"{node} has a field called '{taken[0]}', as a column is; choose others with --field")
     if not form.pictures:

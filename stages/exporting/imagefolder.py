@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.exporting.contract import Format, Given, png
+from stages.exporting.contract import ATTRIBUTED, COLUMNS, Format, Given, png
 from stages.exporting.croissant import column_fields, file_object, file_set, record_field, record_set
 
 MANIFEST = "manifest.csv"
@@ -21,7 +21,7 @@ def _write(given: Given, folder: Path) -> Iterator[int]:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(HEAD)
         for positions in given.blocks():
-            told = given.told(positions, "author", "url", "provenance")
+            told = given.told(positions, (*COLUMNS, *ATTRIBUTED))
             pictures = given.rows.array(given.picture, positions)
             for number, values in enumerate(pictures):
                 one = {name: texts[number] for name, texts in told.items()}

@@ -51,7 +51,7 @@ def _write_texts(archive: zipfile.ZipFile, given: Given, name: str) -> None:
 
 
 def _column(given: Given, name: str) -> Iterator[list[str]]:
-    return (given.told(positions)[name] for positions in given.blocks(0))
+    return (given.told(positions, [name])[name] for positions in given.blocks(0))
 
 
 def _member(archive: zipfile.ZipFile, name: str, method: int) -> IO[bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.exporting.contract import COLUMNS, Format, Given, png
+from stages.exporting.contract import ATTRIBUTED, COLUMNS, Format, Given, png
 from stages.exporting.croissant import file_object, file_set, record_field, record_set
 
 SAMPLES = 10_000
@@ -27,7 +27,7 @@ def _write(given: Given, folder: Path) -> Iterator[int]:
 def _write_file(given: Given, path: Path) -> Iterator[int]:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for positions in given.blocks():
-            told = given.told(positions, "author", "url", "provenance")
+            told = given.told(positions, (*COLUMNS, *ATTRIBUTED))
             for number, values in enumerate(given.rows.array(given.picture, positions)):
                 about = {name: texts[number] for name, texts in told.items()}
                 text = json.dumps(about, ensure_ascii=False, sort_keys=True)
