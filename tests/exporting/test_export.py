@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,9 @@ from pipeline import ids
 from pipeline.dataset import Dataset
 from pipeline.errors import ConfigError, StoreError
 from pipeline.open import open_node
+from pipeline.stage import Field
 from stages import FORMATS
-from stages.exporting import contract, imagefolder
+from stages.exporting import contract, imagefolder, webdataset
 from stages.exporting.croissant import Publication
 from stages.exporting.export import export
 
@@ -83,6 +86,8 @@ def test_an_npz_holds_all_columns_and_fields_without_a_pickle(project: Project, 
         assert found["group"].tolist() == hexed(rows.column("group"))
         assert sorted(set(found["file"].tolist())) == ["", *(f"photos/{number}.png" for number in range(6))]
         assert set(found["licence"].tolist()) == {"CC-BY-4.0", "MIT"}
+    with zipfile.ZipFile(tmp_path / "out" / "rows.npz") as archive:
+        assert {one.date_time for one in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_an_image_folder_comes_back_with_its_classes_splits_and_groups(images: Dataset, tmp_path: Path) -> None:
@@ -117,6 +122,7 @@ def test_tar_files_come_back_with_their_classes_and_splits(images: Dataset, tmp_
     with tarfile.open(tmp_path / "out" / names[1]) as archive:
         members = archive.getnames()
         assert members == [f"{row}.{end}" for row in members[::2] for row in [row[:-4]] for end in ("png", "json")]
+        assert {(one.mtime, one.uid, one.gid) for one in archive.getmembers()} == {(0, 0, 0)}
         for name in members:
             content = archive.extractfile(name)
             assert content is not None
@@ -128,18 +134,34 @@ def test_tar_files_come_back_with_their_classes_and_splits(images: Dataset, tmp_
                 assert (about["label"], about["split"], about["group"]) == (one["label"], one["split"], one["group"])
 
 
+def test_tar_files_hold_so_many_samples(images: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webdataset, "SAMPLES", 7)
+    export(images, "images", "webdataset", tmp_path / "out")
+    sizes = {}
+    for path in sorted((tmp_path / "out").glob("*.tar")):
+        with tarfile.open(path) as archive:
+            sizes[path.stem] = len(archive.getnames()) / 2
+    assert sizes == {
+        "test-00000-of-00001": 2, "train-00000-of-00002": 7, "train-00001-of-00002": 1, "val-00000-of-00001": 2
+    }  # fmt: skip
+
+
 def test_parquet_files_come_back_and_hold_features_as_lists(project: Project, images: Dataset, tmp_path: Path) -> None:
     export(images, "images", "parquet", tmp_path / "out")
     expected = by_id(images)
     found = discover(tmp_path, parquet="out", domain_by="domain")
     assert sorted(found.split or ()) == sorted(one["split"] for one in expected.values())
     assert found.domain == ["cats"] * 12
+    assert sorted(np.asarray(found.label)) == [0] * 6 + [1] * 6
     table = pyarrow.parquet.read_table(tmp_path / "out" / "train-00000-of-00001.parquet")
     for row in table.to_pylist():
         one = expected[row["id"]]
         assert (("real", "fake")[row["label"]], row["split"], row["group"]) == (one["label"], "train", one["group"])
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row["image"]["bytes"]))), one["image"])
         assert row["image"]["path"] == f"{row['id']}.png"
+    stated = json.loads(table.schema.metadata[b"huggingface"])
+    label = {"names": ["real", "fake"], "_type": "ClassLabel"}  # as the library `datasets` writes it
+    assert stated == {"info": {"features": {"label": label, "image": {"_type": "Image"}}}}
     spectra = open_node(project.file, "spectra").split("val")
     export(spectra, "spectra", "parquet", tmp_path / "features")
     table = pyarrow.parquet.read_table(tmp_path / "features" / "val-00000-of-00001.parquet")
@@ -195,6 +217,7 @@ def test_croissant_has_what_its_specification_requires(to: str, images: Dataset,
             assert one.keys() >= {"@id", "name", "contentUrl", "contentSize", "encodingFormat", "sha256"}
             content = (tmp_path / "out" / one["contentUrl"]).read_bytes()
             assert one["contentSize"] == f"{len(content)} B"
+            assert one["sha256"] == hashlib.sha256(content).hexdigest()
         else:
             assert one["@type"] == "cr:FileSet"
             assert one.keys() >= {"@id", "includes", "encodingFormat"}
@@ -234,6 +257,17 @@ def test_the_card_and_the_attributions_say_whose_the_rows_are(images: Dataset, t
         ("fakes", "MIT", "Ann, B.", "https://x.org/4", ""),
         ("photos", "MIT", "Ann, B.", "https://x.org/4", "photos/4.png"),
     ]
+
+
+def test_what_a_picture_is_the_axes_say() -> None:
+    picture = ("row", "column", "channel")
+    assert contract.is_picture(Field("uint8", (4, 5, 3), axes=picture))
+    assert contract.is_picture(Field("uint8", (4, 5, 1), axes=picture))
+    assert not contract.is_picture(Field("uint8", (4, 5, 3)))
+    assert not contract.is_picture(Field("uint8", (4, 5, 4), axes=picture))
+    assert not contract.is_picture(Field("uint16", (4, 5, 3), axes=picture))
+    gray = np.arange(20, dtype=np.uint8).reshape(4, 5, 1)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(contract.png(gray)))), gray[..., 0])
 
 
 def test_what_cannot_be_finished_leaves_nothing(

@@ -19,12 +19,16 @@ from pipeline.planning.selection import Selection, Side
 
 CHECKPOINT = "manifests/generators.yaml#progan-raw"
 
+TRANSLATOR = "manifests/generators.yaml#stargan2-raw"
+
 PIPELINE = f"""
 nodes:
   listed: {{stage: ingest, manifest: list.yaml}}
   folder: {{stage: ingest, folder: OUTSIDE, label: real}}
   images: {{stage: equalize, of: [listed, folder], size: 8}}
   twice: {{stage: upsample, of: {{of: images, where: source = listed}}, method: nearest}}
+  large: {{stage: equalize, of: listed, size: 64, upsample: true}}
+  turned: {{stage: translate, checkpoint: "{ROOT}/{TRANSLATOR}", of: large}}
   drawn: {{stage: sample, checkpoint: "{ROOT}/{CHECKPOINT}", count: 2}}
 """
 
@@ -33,8 +37,8 @@ name: two
 licence: CC-BY-4.0
 root: photos
 rows:
-  - {file: a.png, author: Ann, url: "https://x.org/a", source: album 1}
-  - {file: sub/b.png, licence: MIT, author: Bob}
+  - {file: a.png, domain: clothing, author: Ann, url: "https://x.org/a", source: album 1}
+  - {file: sub/b.png, domain: grocery, licence: MIT, author: Bob}
 """
 
 
@@ -87,6 +91,16 @@ def test_what_a_checkpoint_draws_owes_what_its_entry_says(tmp_path: Path, monkey
     assert np.asarray(found["licence"]).tolist() == ["Apache-2.0; trained on CC0-1.0 and MIT photographs"] * 2
     assert np.asarray(found["provenance"]).tolist() == ["experiments/generators.yaml"] * 2
     assert np.asarray(found["file"]).tolist() == ["", ""]
+
+
+def test_what_a_checkpoint_makes_of_rows_owes_what_both_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = project(tmp_path, monkeypatch).plan()
+    (branch,) = plan.branches["turned"]
+    found = texts_of([Selection((Side(branch, branch.usable),))], plan.names.words, tmp_path)
+    weights = "Apache-2.0; trained on CC0-1.0 and MIT photographs"
+    assert sorted(np.asarray(found["licence"])) == [f"{weights}; CC-BY-4.0", f"{weights}; MIT"]
+    assert sorted(np.asarray(found["author"])) == ["Ann", "Bob"]
+    assert set(np.asarray(found["file"])) == {""}
 
 
 def test_conditions_of_views_select_rows_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
