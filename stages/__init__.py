@@ -73,6 +73,7 @@ COMMANDS = {
     "audit": "stages.commands.audit",
     "checkpoint": "stages.commands.checkpoint",
     "table": "stages.commands.table",
+    "compare": "stages.commands.compare",
     "predict": "stages.commands.predict",
     "lineage": "stages.commands.lineage",
     "bias": "stages.commands.bias",

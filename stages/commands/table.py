@@ -51,7 +51,7 @@ def table(
     from stages.reporting import matrix_table, table_formats
 
     pipeline = read(file, assignments)
-    found = _evaluations(pipeline, nodes or [])
+    found = finished(pipeline, nodes or [])
     published = None
     if paper is not None:
         data = data_of(paper)
@@ -83,7 +83,7 @@ def table(
         say(str(out))
 
 
-def _evaluations(pipeline: Any, names: list[str]) -> list[tuple[Evaluation, Path]]:
+def finished(pipeline: Any, names: list[str]) -> list[tuple[Evaluation, Path]]:
     """Finished evaluations, all or the named ones, and their folders. Raises ConfigError where one is not made."""
     from pipeline.errors import ConfigError, TouchstoneError
     from stages.evaluation.json_file import read_json

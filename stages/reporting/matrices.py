@@ -10,6 +10,7 @@ import base64
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -136,6 +137,16 @@ def as_csv(evaluations: Sequence[Results], names: Sequence[Name], metrics: Seque
                        for number in (row.get(metric), *(row.get(f"{metric}_interval") or (None, None)))]  # fmt: skip
             writer.writerow([name.detector, name.trained_on, results["model"]["node"], *about, *numbers])
     return _uri("text/csv;charset=utf-8", buffer.getvalue())
+
+
+def embedded(page: str) -> dict[str, Any] | None:
+    """The data of all matrices that a page offers as a download; None where it has none."""
+    found = re.search(r'id="matrices" href="data:application/json;base64,([A-Za-z0-9+/=]+)"', page)
+    try:
+        data = json.loads(base64.b64decode(found[1])) if found else None
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) and {"metrics", "matrices"} <= set(data) else None
 
 
 def _uri(kind: str, text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.evaluation.comparison import made
 from stages.evaluation.intervals import FEW_GROUPS
 from stages.reporting import matrices
 from stages.reporting.matrices import reals_of, sources_of
@@ -102,6 +103,9 @@ def content(given: Given) -> Mapping[str, Any]:
         lines += [one | {"first": number == 0 and bool(lines)}
                   for number, one in enumerate(_lines(result, name, list(metrics.values())))]  # fmt: skip
     data = matrices.data(ordered, names)
+    recipes = [one.info.get("recipe", {}) for one in given.artifacts.get("of", ())]
+    if len(recipes) == len(given.evaluations):
+        data["made"] = made(given.evaluations, recipes)
     return {
         "matrices": matrices.shown(data),
         "switch": list(matrices.METRICS),

@@ -115,6 +115,7 @@ def test_every_help_ends_with_two_examples_of_the_verb(verb: tuple[str, ...], to
         ("predict mean absent.png", 2, "touchstone: absent.png: does not exist; expected an image, a folder of images or a zip file"),
         ("lineage b zz", 2, "touchstone: b has no row whose id begins with 'zz', and none of a file or seed of that name; `touchstone show"),
         ("lineage mean 0", 2, "touchstone: 'mean' makes an artifact, and has no rows; `touchstone explain mean` tells of it"),
+        ("compare absent.html absent.html", 2, "touchstone: absent.html cannot be read (No such file or directory); "),
         ("bias nothing . -f absent.yaml", 2, "touchstone: nothing is no model: expected the folder of a trained model"),
         ("audit absent absent", 2, "touchstone: absent: does not exist, expected a folder of images, a zip or tar file,"),
         ("table c", 2, "touchstone: pipeline.yaml: 'c' is no node of the stage 'evaluate'"),
