@@ -27,6 +27,7 @@ from pipeline import ids
 from pipeline.dataset import Dataset
 from pipeline.errors import ConfigError, StoreError
 from pipeline.open import open_node
+from pipeline.runs import host_name
 from pipeline.stage import Field
 from stages import FORMATS
 from stages.exporting import contract, imagefolder, webdataset
@@ -287,6 +288,9 @@ def test_what_cannot_be_finished_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         export(images, "images", "imagefolder", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / f".out.{host_name()}-{2**22 + 1}-1.0123abcd.tmp" / "test").mkdir(parents=True)  # of a killed one
+    export(images, "images", "npz", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_missing_library_is_told_before_anything_is_written(
