@@ -52,6 +52,10 @@ class DaskProcesses:
         return self._start("worker", address, "--no-nanny", "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard",
                            *options, surroundings=surroundings, versions=versions)  # fmt: skip
 
+    def typed(self, words: list[str]) -> int:
+        """Process id of `dask scheduler ...` or `dask worker ...`, as a user types it."""
+        return self._start(words[1], *words[2:])
+
     def _start(self, kind: str, *arguments: str, **more: Any) -> int:
         self.started += 1
         log = str(self.folder / f"{kind}-{self.started}.log")
