@@ -9,14 +9,18 @@ import pytest
 from command_line import Command, command
 from evaluations import evaluation, row
 
+from pipeline.stage import Artifact
 from stages.evaluation.comparison import made
+from stages.report import ReportConfig
 from stages.reporting import matrices
 from stages.reporting.names import named
+from stages.reporting.results import content
+from stages.reporting.section import Given
 
 
 def report(folder: Path, auc: float, c: float = 1.0, recipes: bool = True) -> Path:
     """A page with two cells, of which the second never moves."""
-    rows = [row("fakes", auc), row("others", 0.9)]
+    rows = [row("fakes", auc, tpr=auc / 2, tpr_interval=[auc / 2 - 0.05, auc / 2 + 0.05]), row("others", 0.9)]
     results = [evaluation("SVM", ["fakes"], rows, "svm", config={"C": c}, counts={})]
     data = matrices.data(results, named(results)) | ({"made": made(results, [{}])} if recipes else {})
     folder.mkdir()
@@ -46,12 +50,27 @@ def test_two_reports_say_what_moved_and_what_changed(call: Command, tmp_path: Pa
     assert call("compare", "old", "old", "--fail-on", "moved").code == 0
     facts: dict[str, Any] = call("compare", "old", "new", "--json", "--metric", "tpr").facts()
     assert [(one["source"], one["moved"], one["new"]) for one in facts["cells"]] == [
-        ("fakes", True, [0.7, 0.65, 0.75]),
+        ("fakes", False, [0.35, 0.3, 0.4]),
         ("others", False, [0.9, 0.85, 0.95]),
     ]
     assert facts["changed"] == [
         {"where": "svm", "cause": "config", "what": "config.C 1.0 -> 2.0", "detectors": ["svm"]}
     ]
+
+
+def test_a_report_embeds_how_its_evaluations_were_made(tmp_path: Path) -> None:
+    """In the order of the pipeline file, not of the page."""
+    results = [
+        evaluation(name, ["fakes"], [row("fakes", 0.9)], name, counts={}, validation=None) for name in ("svm", "forest")
+    ]
+    recipes = {"svm": {"env": {"numpy": "2.0"}}, "forest": {"env": {"numpy": "2.1"}}}
+    artifacts = [Artifact(name, name, tmp_path, {"recipe": recipe}) for name, recipe in recipes.items()]
+    given = Given(ReportConfig(), results, [tmp_path] * 2, {"of": artifacts})
+    shown = content(given)
+    data = matrices.embedded(f'<a download="results.json" id="matrices" href="{shown["json"]}">')
+    assert data is not None
+    assert {name: one["evaluation"] for name, one in data["made"]["nodes"].items()} == recipes
+    assert content(given) == shown
 
 
 def test_an_older_report_is_compared_by_its_cells(call: Command, tmp_path: Path) -> None:
@@ -71,6 +90,10 @@ def test_an_older_report_is_compared_by_its_cells(call: Command, tmp_path: Path)
             "absent.html cannot be read (No such file or directory); expected a report.html, its ",
         ),
         (("old", "note.html"), "note.html is no report of Touchstone; expected a report.html, its folder in the store"),
+        (
+            ("old", "empty.html"),
+            "empty.html is no report of Touchstone; expected a report.html, its folder in the store",
+        ),
         (("old", "new", "--metric", "acc"), "--metric is 'acc', which no report has"),
         (("old", "other"), "old and other have no cell in common: a cell is a detector's node, a variant and a source"),
     ],
@@ -85,6 +108,7 @@ def test_what_cannot_be_compared_is_a_sentence(
     text = matrices.as_json(matrices.data(results, named(results)))
     place.write_text(f'<a id="matrices" href="{text}">JSON</a>', encoding="utf-8")
     (tmp_path / "note.html").write_text("<p>nothing</p>")
+    (tmp_path / "empty.html").write_text('<a id="matrices" href="data:application/json;base64,e30=">JSON</a>')
     said = call("compare", *words)
     assert said.code == 2
     assert said.err.startswith(f"touchstone: {sentence}")

@@ -45,6 +45,8 @@ def test_of_the_same_rows_the_difference_decides(tmp_path: Path) -> None:
     low, high = scored(tmp_path / "low", 0.0), scored(tmp_path / "high", 10.0)
     (found,) = cells_compared(low, high, "auc")
     assert (found.by, found.moved) == (BY_ROWS, True)
+    (found,) = cells_compared(high, low, "auc")
+    assert (found.by, found.moved) == (BY_ROWS, True)
     (found,) = cells_compared(low, low, "auc")
     assert (found.by, found.moved) == (BY_ROWS, False)
     others = scored(tmp_path / "others", 10.0, KEYS[:-1])
