@@ -233,18 +233,19 @@ class Dataset:
         return fields[name]
 
     def _gather(self, field: str, kind: Field, wanted: NDArray[np.int64], some: bool) -> NDArray[Any]:
-        out = np.empty((len(wanted), *kind.shape), dtype=np.dtype(kind.dtype).newbyteorder("<"))
+        dtype = np.dtype(kind.dtype).newbyteorder("<")
         if not len(wanted):
-            return out
+            return np.empty((0, *kind.shape), dtype)
         if self._places is None:
             self._places = self._locate()
         places = self._places
-        if some and len(wanted) <= MOST_ROWS and kind.row_bytes >= LARGE_ROW:
+        if some and (len(wanted) <= MOST_ROWS or kind.row_bytes < LARGE_ROW):
             if field not in self._plans:
                 self._plans[field] = plan_field(self._shard, field, places.shard, places.row)
             plan = self._plans[field]
             if plan is not None:
                 return plan.rows(wanted)
+        out = np.empty((len(wanted), *kind.shape), dtype)
         shard, row = places.shard[wanted], places.row[wanted]
         order = np.argsort(shard, kind="stable")
         ranked = shard[order]

@@ -18,6 +18,7 @@ from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError, DamagedShardError, StoreError
 from pipeline.runs import this_run
 from pipeline.stage import Field
+from pipeline.storage import gather
 from pipeline.storage import upkeep as care
 from pipeline.storage.store import Store
 
@@ -157,15 +158,26 @@ def test_a_damaged_shard_is_named_and_nothing_of_it_is_returned(dataset: Dataset
     assert caught.value.shard == str(file.parents[2])
 
 
-def test_a_damaged_chunk_is_met_by_small_gathers_too(dataset: Dataset) -> None:
+@pytest.mark.parametrize(("field", "chunk"), [("image", "c/0/0/0/0"), ("score", "c/0")])
+def test_a_damaged_chunk_is_met_by_small_gathers_too(dataset: Dataset, field: str, chunk: str) -> None:
     path = dataset._store.chain_dir("spectrum", FAKE)  # type: ignore[union-attr]
-    file = next(path.glob("*.zarr")) / "image" / "c" / "0" / "0" / "0" / "0"
-    file.write_bytes(b"\xff" + file.read_bytes()[1:])
+    file = next(path.glob("*.zarr")) / field / chunk
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 0xFF]) + file.read_bytes()[1:])
     for rows in (np.array([3, 20, 29]), np.arange(30)):  # the first chunks of all other shards are sound
-        np.testing.assert_array_equal(dataset.array("image", rows), expected("image")[rows])
+        np.testing.assert_array_equal(dataset.array(field, rows), expected(field)[rows])
     for _ in range(2):
         with pytest.raises(DamagedShardError, match="inner chunk 0 is damaged"):
-            dataset.array("image", np.array([3, 35]))
+            dataset.array(field, np.array([3, 35]))
+
+
+@pytest.mark.parametrize("field", SCHEMA)
+def test_rows_of_more_shards_than_are_held_at_once_are_the_same(
+    dataset: Dataset, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "MOST_SHARDS", 2)
+    rows = np.array([39, 0, 21, 20, 9, 39])
+    np.testing.assert_array_equal(dataset.array(field, rows), expected(field)[rows])
+    assert dataset._plans == {field: None}
 
 
 def test_rows_are_found_again_after_another_process_compacted_them(dataset: Dataset) -> None:

@@ -1,11 +1,14 @@
-"""Small random gathers of large rows: one copy per row straight out of the memory maps of all shards.
+"""Random gathers straight out of the memory maps of all shards.
 
 Looking rows up shard by shard costs more than copying a batch of 64 rows. Here the place of every row of a dataset is
-worked out once per field (shard, byte offset, inner chunk); a batch is then a list of slices, joined.
+worked out once per field (shard, byte offset, inner chunk). A batch of large rows is then a list of slices, joined; one
+of small rows is one indexing of an array that begins at every byte from the first map to the last, of which only bytes
+inside the maps are ever asked for.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,10 @@ if TYPE_CHECKING:
     from pipeline.storage.shards import Shard
 
 MOST_ROWS = 4096
-"""Rows per gather up to which the list of slices pays."""
+"""Large rows per gather up to which the list of slices pays."""
+
+MOST_SHARDS = 4096
+"""Shards whose maps are held at once: a process may have some 65,000 maps."""
 
 
 class FieldPlan:
@@ -41,11 +47,21 @@ class FieldPlan:
         layout = readers[0].layout
         assert layout is not None
         self._size, self._dtype, self._shape = layout.row_bytes, layout.dtype, layout.shape[1:]
+        if self.small:
+            self._everywhere, begins = _one_array(self._views, self._size)
+            self._start = begins[shard] + start
+
+    @property
+    def small(self) -> bool:
+        """Whether numpy's indexing beats copying row by row."""
+        return self._size < LARGE_ROW
 
     def rows(self, wanted: NDArray[np.int64]) -> NDArray[Any]:
         """The rows at these positions of the dataset: (len(wanted), *shape), a fresh array."""
         if self._some_unverified:
             self._verify(self._chunk[wanted])
+        if self.small:
+            return self._everywhere[self._start[wanted]].view(self._dtype).reshape(len(wanted), *self._shape)
         size, views = self._size, self._views
         places = zip(self._shard[wanted].tolist(), self._start[wanted].tolist(), strict=True)
         data = bytearray().join([views[shard][start : start + size] for shard, start in places])
@@ -65,14 +81,14 @@ class FieldPlan:
 def plan_field(
     open_shard: Callable[[int], Shard], field: str, shard: NDArray[np.int32], row: NDArray[np.int64]
 ) -> FieldPlan | None:
-    """The plan of a field for rows in the shards number `shard`; None where rows are small or not plain bytes."""
+    """The plan of a field for rows in the shards number `shard`; None where they are too many or no plain bytes."""
     used, numbers = np.unique(shard, return_inverse=True)
+    if len(used) > MOST_SHARDS:
+        return None
     readers = [open_shard(number).reader(field) for number in used.tolist()]
     if not readers or not all(reader.complete and reader.layout for reader in readers):
         return None
     layouts = [reader.layout for reader in readers if reader.layout is not None]
-    if layouts[0].row_bytes < LARGE_ROW:
-        return None
     start, chunk = np.empty(len(row), dtype=np.int64), np.empty(len(row), dtype=np.int64)
     firsts = np.cumsum([0, *(layout.chunks for layout in layouts)])
     for number, reader in enumerate(readers):
@@ -80,3 +96,15 @@ def plan_field(
         start[mine], chunk[mine] = reader.spans(row[mine])
         chunk[mine] += firsts[number]
     return FieldPlan(readers, numbers.astype(np.int64), start, chunk, firsts)
+
+
+def _one_array(views: Sequence[memoryview], size: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """An array with a row of `size` bytes at every byte of all views, and the position at which each view begins.
+
+    It holds for as long as the views do; between them is memory of others, or none.
+    """
+    places = np.array([np.frombuffer(view, np.uint8).ctypes.data for view in views])
+    base = int(places.min())
+    span = max(int(place) + len(view) for place, view in zip(places, views, strict=True)) - base
+    memory = (ctypes.c_char * span).from_address(base)
+    return np.ndarray((span - size + 1,), f"V{size}", memory, strides=(1,)), places - base
