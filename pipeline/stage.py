@@ -324,6 +324,8 @@ class FitContext(Context):
     facts: dict[str, Any] = field(default_factory=dict)  # plain data for artifact.json, shown by `show` and the report
     report: Callable[[int, int], None] = lambda done, total: None  # progress: (done, total) steps
     stopping: Callable[[], bool] = lambda: False  # true after Ctrl-C: save to scratch and raise Interrupted
+    earlier: Callable[[], Iterator[Artifact]] = lambda: iter(())  # sound artifacts of the same recipe that were made of
+    # other rows, newest first: what they say of rows that are still the same (`Rows.digests`) need not be made again
 
 
 class Stage:

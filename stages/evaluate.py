@@ -42,17 +42,18 @@ from pipeline.steps import measured_step, unlike
 from stages.evaluation.detector_file import Detector, load_detector
 from stages.evaluation.halves import null_result
 from stages.evaluation.intervals import summary
+from stages.evaluation.known_scores import SCORES, KnownScores
 from stages.evaluation.metrics import wilson
 from stages.training.feature_fields import check_feature, fields_read
 from stages.training.networks import prepare
 
 FORMAT = 1
-RESULTS, SCORES = "results.json", "scores.npz"
+RESULTS = "results.json"
 POOLED = "all"
 """Source name of the row that pools all fakes of a variant."""
 
 BLOCK_ROWS = 512
-KEPT_COLUMNS = ("id", "group", "chain", "label", "score", "source", "variant")
+KEPT_COLUMNS = ("id", "digest", "group", "chain", "label", "score", "source", "variant")
 
 
 class EvaluateConfig(StageConfig):
@@ -218,16 +219,24 @@ def named_views(view: Rows | Mapping[str, Rows]) -> dict[str, Rows]:
 
 
 def score_all(detector: Detector, variants: Mapping[str, Rows], ctx: FitContext) -> dict[str, NDArray[np.float32]]:
-    """Scores (n,) of each variant's rows, with progress over all of them."""
+    """Scores (n,) of each variant's rows, with progress over all of them; each row that is not known is scored once."""
     total, done = sum(len(view) for view in variants.values()), 0
+    known = KnownScores(one.path for one in ctx.earlier())
     result = {}
     for name, view in variants.items():
+        scores, unknown = known.of(view)
+        done += len(view) - len(unknown)
+        ctx.report(done, total)
+        fresh = view.take(unknown)
         parts = []
-        for block in detector.rows(view).blocks(BLOCK_ROWS):
+        for block in detector.rows(fresh).blocks(BLOCK_ROWS):
             parts.append(detector.scores([block], ctx.device))
             done += len(block)
             ctx.report(done, total)
-        result[name] = np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+        if parts:
+            scores[unknown] = np.concatenate(parts)
+            known.add(fresh, scores[unknown])
+        result[name] = scores
     return result
 
 
@@ -307,13 +316,14 @@ def _chains(variants: Mapping[str, Rows]) -> tuple[list[str], dict[str, Any]]:
 def _save_scores(
     ctx: FitContext, variants: Mapping[str, Rows], scores: Mapping[str, NDArray[np.float32]], chains: list[str]
 ) -> None:
-    """id, group V16, chain (index into `chains`), label, score, source, variant (index into `sources`, `variants`)."""
+    """id, digest of the values, group V16, chain (index into `chains`), label, score, source, variant (index into `sources`, `variants`)."""
     names = list(variants)
     sources = sorted({source for view in variants.values() for source in view.column("source").tolist()})
     columns: dict[str, list[NDArray[Any]]] = {k: [] for k in KEPT_COLUMNS}
     for number, (name, view) in enumerate(variants.items()):
         of_part = np.array([chains.index(bytes(part.chain).hex()) for part in view.parts], dtype=np.int32)
         columns["id"].append(view.ids)
+        columns["digest"].append(view.digests())
         columns["group"].append(view.column("group"))
         columns["chain"].append(of_part[view.part_numbers])
         columns["label"].append(view.column("label").astype(np.uint8))

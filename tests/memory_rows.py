@@ -43,6 +43,11 @@ class MemoryRows(Dataset):
         places = self.places if rows is None else self.places[np.asarray(rows)]
         return self.values[field][places]
 
+    def digests(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.void]:
+        places = self.places if rows is None else self.places[np.asarray(rows)]
+        texts = (b"".join(self.values[name][place].tobytes() for name in sorted(self.values)) for place in places)
+        return np.frombuffer(b"".join(hashlib.sha256(text).digest()[:16] for text in texts), dtype="V16")
+
 
 def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()[:16]

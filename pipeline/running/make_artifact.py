@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from pipeline.errors import Interrupted, StageError, StoreError, TouchstoneError
+from pipeline.running.earlier import earlier
 from pipeline.running.proof import NOTHING, Claim
 from pipeline.running.tasks import Facts, Outcome, open_store, repaired
 from pipeline.stage import Artifact, FitContext, Kind, Stage
@@ -63,6 +64,7 @@ def make_artifact(
         context = FitContext(
             facts.seed, task.stage.name, facts.device, facts.threads, task.claim.places(), task.artifacts,
             task.stage.random, out=out, scratch=store.scratch(task.key), report=report, stopping=stop,
+            earlier=lambda: earlier(store, task.stage.name, task.recipe, task.artifacts),
         )  # fmt: skip
         views: dict[str, Any] = {}
         consumed: dict[str, Dataset] = {}
