@@ -44,7 +44,7 @@ def earlier(
 
 @lru_cache(maxsize=2**14)
 def _made_of(path: Path, stage: str, changed_ns: int) -> Made | None:
-    """What an artifact was made with; None if its card cannot be used. A card never changes: its time is for the cache."""
+    """What an artifact was made with; None if its card cannot be used. The time of the card is for the cache."""
     try:
         card = read_card(path.parent)
     except TouchstoneError:

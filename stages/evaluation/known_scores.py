@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.stage import Rows
 
-
 SCORES = "scores.npz"
 """File of an evaluation with an entry per scored row."""
 

@@ -53,7 +53,11 @@ def test_a_row_is_known_where_chain_id_and_values_are_the_same(tmp_path: Path) -
     folder = saved(tmp_path / "one", rows, scores)
     for asked in (union(FAKES, REALS), REALS, rows, OTHER_CHAIN, OTHER_VALUES, union(OTHER_CHAIN, FAKES)):
         check(KnownScores(iter([folder])), asked, expected)
-    assert len(KnownScores(iter([folder])).of(OTHER_VALUES)[1]) == len(KnownScores(iter([folder])).of(OTHER_CHAIN)[1]) == 12
+    assert (
+        len(KnownScores(iter([folder])).of(OTHER_VALUES)[1])
+        == len(KnownScores(iter([folder])).of(OTHER_CHAIN)[1])
+        == 12
+    )
 
 
 def test_evaluations_are_opened_as_long_as_a_score_is_wanted_and_one_that_is_gone_is_passed_over(

@@ -1,4 +1,4 @@
-"""Which artifacts of a store are earlier ones of a recipe: those made in the same way and with the same, newest first."""
+"""Which artifacts of a store are earlier ones of a recipe: made in the same way with the same, newest first."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_those_of_the_same_recipe_come_newest_first(store: Store) -> None:
         made(store, number, recipe)
     assert found(store) == ["node 5", "node 3", "node 1"]
     assert found(store, OTHER) == ["node 4", "node 2"]
-    assert [one.path for one in earlier(store, "mean", RECIPE, {})][0] == store.artifact_dir("mean", bytes([5]) * 16)
+    assert next(one.path for one in earlier(store, "mean", RECIPE, {})) == store.artifact_dir("mean", bytes([5]) * 16)
 
 
 def test_what_accept_maps_to_one_recipe_is_one(store: Store) -> None:

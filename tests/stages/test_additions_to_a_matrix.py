@@ -49,7 +49,9 @@ def variant(project: Project) -> None:
 
 
 def variant_of_fakes(project: Project) -> None:
-    twisted(project, "split = test and label = fake", "['spectra[twisted]', {of: 'spectra[images]', where: label = real}]")
+    twisted(
+        project, "split = test and label = fake", "['spectra[twisted]', {of: 'spectra[images]', where: label = real}]"
+    )
 
 
 def variant_of_old_rows(project: Project) -> None:
