@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
+import threading
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +58,52 @@ def check_whole(path: Path) -> None:
         )
 
 
+class Database:
+    """An open database; each thread reads in a transaction of its own, which lasts until the file is touched."""
+
+    def __init__(self, path: str) -> None:
+        """Raises SourceError where the file is damaged, ConfigError where the library is missing."""
+        library = needed("lmdb", "lsun", "LMDB databases")
+        data = _data_file(path)
+        check_whole(Path(data))
+        self.path, self.error = path, library.Error
+        try:
+            self.environment = library.open(
+                path, subdir=data != path, readonly=True, lock=False, readahead=False, max_readers=1024
+            )
+            self.entries: int = self.environment.stat()["entries"]
+        except library.Error as error:
+            raise SourceError(f"{path}: cannot be opened as an LMDB database ({error})") from error
+        self._transactions = threading.local()
+
+    def keys(self, most: int | None) -> list[str]:
+        """The first `most` keys in their order. Raises SourceError where a page is damaged."""
+        try:
+            with self.environment.begin() as transaction:
+                keys = transaction.cursor().iternext(keys=True, values=False)
+                return [_shown(key) for key in islice(keys, most)]
+        except self.error as error:
+            raise SourceError(f"{self.path}: its keys cannot be read ({error}); download it again") from error
+
+    def value(self, key: str) -> bytes:
+        """Raises RowError where there is none, or its page is damaged."""
+        transaction = getattr(self._transactions, "open", None)
+        try:
+            if transaction is None:
+                transaction = self._transactions.open = self.environment.begin()
+            found: bytes | None = transaction.get(_key(key))
+        except self.error as error:
+            raise RowError(f"the entry {key} of {self.path} cannot be read ({error})") from error
+        if found is None:
+            raise RowError(f"{self.path} has no entry {key}")
+        return found
+
+
 def _data_file(path: str) -> str:
     return f"{path}/data.mdb" if os.path.isdir(path) else path
 
 
-def _opened(path: str) -> Any:
-    library = needed("lmdb", "lsun", "LMDB databases")
-    data = _data_file(path)
-    check_whole(Path(data))
-    try:
-        return library.open(path, subdir=data != path, readonly=True, lock=False, readahead=False, max_readers=1024)
-    except library.Error as error:
-        raise SourceError(f"{path}: cannot be opened as an LMDB database ({error})") from error
-
-
-ENVIRONMENTS = Opened(_opened, most=1024, file=_data_file, close=lambda environment: environment.close())
+DATABASES = Opened(Database, most=1024, file=_data_file, close=lambda database: database.environment.close())
 
 
 def _shown(key: bytes) -> str:
@@ -85,29 +117,20 @@ def _key(shown: str) -> bytes:
     return bytes.fromhex(shown.removeprefix(HEXADECIMAL)) if shown.startswith(HEXADECIMAL) else shown.encode()
 
 
-def _keys(environment: Any, most: int | None) -> Iterator[str]:
-    with environment.begin() as transaction:
-        for number, key in enumerate(transaction.cursor().iternext(keys=True, values=False)):
-            if most is not None and number == most:
-                return
-            yield _shown(key)
-
-
 def _listed(path: str, most: int | None, scan: Any) -> dict[str, NDArray[Any]]:
-    environment = ENVIRONMENTS.get(path)
-    keys = list(_keys(environment, most))
-    entries = environment.stat()["entries"]
-    if most is None and entries != len(keys):
-        raise SourceError(f"{path}: says that it has {entries:,} entries, its pages hold {len(keys):,}; get it again")
-    digests, _ = scan.digests(f"reading {Path(path).name}", len(keys), lambda row: _value(path, keys[row]))
-    return {"keys": encoded(keys), "digests": digests}
-
-
-def _value(path: str, key: str) -> bytes:
-    found: bytes | None = ENVIRONMENTS.get(path).begin().get(_key(key))
-    if found is None:
-        raise RowError(f"{path} has no entry {key}")
-    return found
+    database = DATABASES.get(path)
+    keys = database.keys(most)
+    if most is None and database.entries != len(keys):
+        raise SourceError(
+            f"{path}: says that it has {database.entries:,} entries, its pages hold {len(keys):,}; get it again"
+        )
+    digests, reasons = scan.digests(f"reading {Path(path).name}", len(keys), lambda row: database.value(keys[row]))
+    return {
+        "keys": encoded(keys),
+        "digests": digests,
+        "bad": np.array(list(reasons), np.int64),
+        "reasons": encoded(list(reasons.values())),
+    }
 
 
 def _databases(place: Path) -> list[Path]:
@@ -125,13 +148,15 @@ def _rows(config: Any, scan: Any) -> Found:
     locations: list[str] = []
     split: list[str] = []
     domain: list[str] = []
+    problems: dict[int, str] = {}
     digests = []
     for path in databases:
         data = path / "data.mdb" if path.is_dir() else path
         check_whole(data)
-        key = f"lmdb\0{path}\0{config.first}"
+        key = f"lmdb entries\0{path}\0{config.first}"
         table = scan.cached(key, data, lambda path=path: _listed(str(path), config.first, scan))
-        keys = decoded(table["keys"])
+        keys, reasons = decoded(table["keys"]), decoded(table["reasons"])
+        problems |= {len(locations) + int(row): text for row, text in zip(table["bad"], reasons, strict=True)}
         named = FOLDER.fullmatch(path.name)
         locations += [f"lmdb:{path}#{key}" for key in keys]
         split += [named["split"] if named else ""] * len(keys)
@@ -144,6 +169,7 @@ def _rows(config: Any, scan: Any) -> Found:
         ids_of(np.concatenate(digests)),
         locations,
         columns=Columns(split=split, domain=domain),
+        problems=problems,
         notes=[f"the first {config.first:,} entries of each database at most"] if config.first else [],
         container=f"encoded images in {counted(len(databases), 'LMDB database')}",
     )
@@ -152,7 +178,7 @@ def _rows(config: Any, scan: Any) -> Found:
 def _read(config: Any, location: str) -> bytes:
     path, _, key = location[len("lmdb:") :].rpartition("#")
     try:
-        return _value(path, key)
+        return DATABASES.get(path).value(key)
     except SourceError as error:
         raise RowError(str(error)) from error
 
