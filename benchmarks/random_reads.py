@@ -124,7 +124,7 @@ def _tar(folder: Path, images: list[bytes]) -> Read:
             entry = tarfile.TarInfo(f"{number:08d}.png")
             entry.size = len(content)
             archive.addfile(entry, BytesIO(content))
-    bare = tarfile.open(path)
+    bare = tarfile.open(path)  # noqa: SIM115
     members = bare.getmembers()
 
     def read(row: int) -> bytes:

@@ -30,6 +30,7 @@ MAGIC, VERSION = 0xBEEFC0DE, 1
 META = struct.Struct("<16xII16xI92xQQ")
 """Behind the header of a page: magic, version, page size, last page, number of the transaction."""
 HEXADECIMAL = "0x"
+BEFORE = len("lmdb:")
 
 SETTINGS: dict[str, tuple[Any, Any]] = {
     "first": (int | None, row_setting(None, description="entries at most, in the order of their keys", ge=1)),
@@ -58,6 +59,12 @@ def check_whole(path: Path) -> None:
         )
 
 
+class _Transaction(threading.local):
+    """Each thread's own way to get a value; its transaction lives as long as this."""
+
+    get: Any = None
+
+
 class Database:
     """An open database; each thread reads in a transaction of its own, which lasts until the file is touched."""
 
@@ -74,7 +81,7 @@ class Database:
             self.entries: int = self.environment.stat()["entries"]
         except library.Error as error:
             raise SourceError(f"{path}: cannot be opened as an LMDB database ({error})") from error
-        self._transactions = threading.local()
+        self._local = _Transaction()
 
     def keys(self, most: int | None) -> list[str]:
         """The first `most` keys in their order. Raises SourceError where a page is damaged."""
@@ -87,11 +94,11 @@ class Database:
 
     def value(self, key: str) -> bytes:
         """Raises RowError where there is none, or its page is damaged."""
-        transaction = getattr(self._transactions, "open", None)
+        local = self._local
         try:
-            if transaction is None:
-                transaction = self._transactions.open = self.environment.begin()
-            found: bytes | None = transaction.get(_key(key))
+            if local.get is None:
+                local.get = self.environment.begin().get
+            found: bytes | None = local.get(_key(key))
         except self.error as error:
             raise RowError(f"the entry {key} of {self.path} cannot be read ({error})") from error
         if found is None:
@@ -114,7 +121,7 @@ def _shown(key: bytes) -> str:
 
 
 def _key(shown: str) -> bytes:
-    return bytes.fromhex(shown.removeprefix(HEXADECIMAL)) if shown.startswith(HEXADECIMAL) else shown.encode()
+    return shown.encode() if shown[:2] != HEXADECIMAL else bytes.fromhex(shown[2:])
 
 
 def _listed(path: str, most: int | None, scan: Any) -> dict[str, NDArray[Any]]:
@@ -176,7 +183,8 @@ def _rows(config: Any, scan: Any) -> Found:
 
 
 def _read(config: Any, location: str) -> bytes:
-    path, _, key = location[len("lmdb:") :].rpartition("#")
+    mark = location.rfind("#")
+    path, key = location[BEFORE:mark], location[mark + 1 :]
     try:
         return DATABASES.get(path).value(key)
     except SourceError as error:

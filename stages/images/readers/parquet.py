@@ -96,7 +96,7 @@ class Table:
         """Values of the images of a row group."""
         try:
             with _LOCK:
-                return self.file.read_row_group(number, columns=[self.image])[self.image].combine_chunks()
+                return self.file.read_row_group(number, columns=[self.image])[self.image]
         except (OSError, ValueError) as error:
             raise RowError(f"row group {number} of {self.path} is damaged ({error})") from error
 
