@@ -33,7 +33,7 @@ def bias(
         list[Path],
         typer.Argument(
             metavar="DIR...|NODE",
-            help="REAL FAKE: two folders or zips; or one with real and fake; or a node, whose test rows count",
+            help="REAL FAKE: two folders, zips or alike; or one with real and fake; or a node, whose test rows count",
         ),
     ],
     count: Annotated[int, typer.Option(min=2, help="images of each class at most")] = 100,
@@ -136,9 +136,13 @@ def _images(places: tuple[Path, Path], count: int, notes: list[str]) -> tuple[li
 
 
 def _groups(place: Path, found: Sequence[ImageFile]) -> list[str]:
-    """The group of each image, as a table inside or beside a folder or zip file says; "" where none says anything."""
+    """The group of each image, as a manifest, or a table inside or beside what holds the images, says; "" where none
+    says anything.
+    """
     from stages.auditing.reading import described, table_of
 
+    if any(one.group for one in found):
+        return [one.group for one in found]
     table = table_of(place)
     if table is None:
         return [""] * len(found)

@@ -25,7 +25,7 @@ def predict(
         str,
         typer.Argument(help="a 'train' node that has run, a model's folder, or MANIFEST.yaml#ENTRY of published ones"),
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR|ZIP...", help="files, folders, zip files")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR|ZIP...", help="or tar, Parquet, LMDB, a manifest")],
     band: Annotated[
         bool, typer.Option("--band/--no-band", help="the probability's range under changes that nobody sees")
     ] = True,

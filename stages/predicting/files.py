@@ -1,4 +1,4 @@
-"""Images that a user names: files, folders, zip files. None of them stops another one.
+"""Images that a user names: files, folders, and whatever a reader of `ingest` knows. None of them stops another one.
 
 Folders and zip files are walked as `ingest` walks them (suffixes, hidden files, results of pipelines), but a link may
 lead to a regular file elsewhere, as nothing here enters a corpus.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import ConfigError, TouchstoneError
@@ -18,10 +19,10 @@ from pipeline.inputs.walk import Walk
 from pipeline.stage import RowError
 from stages.images.readers.contract import SUFFIXES
 
-ABSENT = "does not exist; expected an image, a folder of images or a zip file"
+ABSENT = "does not exist; expected an image, a folder of images or a zip, tar, Parquet or LMDB file"
 
 INSIDE = "!"
-"""Between the name of a zip file and that of its member."""
+"""Between the name of a file that holds images and that of one of them."""
 
 PACKED = (b"PK\x03\x04", b"PK\x05\x06")
 """First bytes of a zip file."""
@@ -29,22 +30,29 @@ PACKED = (b"PK\x03\x04", b"PK\x05\x06")
 
 @dataclass(frozen=True)
 class File:
-    """An image. name: as the user is told; place: the file, or its zip file; problem: why it cannot be read, or ""."""
+    """An image.
+
+    name     as the user is told
+    place    the file, or what holds the image
+    problem  why it cannot be read, or ""
+    content  gives its bytes, or raises RowError or OSError; None: those of the file
+    member   its name in what holds it
+    group    as a manifest says; "": it says nothing
+    """
 
     name: str
     place: Path
     problem: str = ""
-    archive: Archive | None = None
+    content: Callable[[], bytes] | None = None
     member: str = ""
+    group: str = ""
 
     def read(self) -> bytes:
         """Its bytes. Raises RowError with the reason why there are none."""
         if self.problem:
             raise RowError(self.problem)
-        if self.archive is not None:
-            return self.archive.read(self.member)
         try:
-            return self.place.read_bytes()
+            return self.place.read_bytes() if self.content is None else self.content()
         except OSError as error:
             raise RowError(f"cannot be read: {error.strerror or error}") from None
 
@@ -71,16 +79,47 @@ def files_of(place: Path, notes: list[str]) -> Iterator[File]:
             yield File(str(place), place, ABSENT)
         elif place.is_dir():
             yield from _in_folder(place, notes)
+        elif problem := _unfit(place):
+            yield File(str(place), place, problem)
         elif _is_packed(place):
             yield from _in_archive(place, notes)
+        elif place.name.lower().endswith(SUFFIXES) or (kind := _kind(place)) is None:
+            yield File(str(place), place)
         else:
-            yield File(str(place), place, _unfit(place))
+            yield from _as_read(place, kind, notes)
     except TouchstoneError as error:
-        yield File(str(place), place, str(error).removeprefix(f"{place}: "))
+        yield File(str(place), place, str(error).removeprefix(f"{place.absolute()}: ").removeprefix(f"{place}: "))
+    except OSError as error:
+        yield File(str(place), place, f"cannot be read: {error.strerror or error}")
+
+
+def _kind(place: Path) -> str | None:
+    """The reader of a place that holds no files of images by themselves; None: it is such a file, or a folder of
+    such.
+    """
+    from stages.images.readers.choosing import FILES, kind_of
+
+    kind = kind_of(place)
+    return None if kind == FILES else kind
+
+
+def _as_read(place: Path, kind: str, notes: list[str]) -> Iterator[File]:
+    from stages.images.readers.named import named
+
+    rows = named(place, kind)
+    notes += [f"{place}: {note}" for note in rows.found.notes]
+    groups = rows.found.columns.group
+    for row, name in enumerate(rows.names):
+        problem = rows.found.problems.get(row, "")
+        group = groups[row] if groups is not None else ""
+        yield File(f"{place}{INSIDE}{name}", place, problem, partial(rows.read, row), name, group)
 
 
 def _in_folder(folder: Path, notes: list[str]) -> Iterator[File]:
     found = Walk(folder, SUFFIXES, follow_links=True).found
+    if not found.paths and (kind := _kind(folder)) is not None:
+        yield from _as_read(folder, kind, notes)
+        return
     notes += [f"{folder}: {note}" for note in found.notes()]
     for path in sorted(found.paths):
         yield File(str(folder / path), folder / path, found.problems.get(path, ""))
@@ -91,12 +130,10 @@ def _in_archive(place: Path, notes: list[str]) -> Iterator[File]:
     notes += [f"{place}: {note}" for note in archive.notes]
     for member in archive.members:
         if member.lower().endswith(SUFFIXES):
-            yield File(f"{place}{INSIDE}{member}", place, archive=archive, member=member)
+            yield File(f"{place}{INSIDE}{member}", place, content=partial(archive.read, member), member=member)
 
 
 def _is_packed(place: Path) -> bool:
-    if _unfit(place):
-        return False
     with place.open("rb") as file:
         return place.suffix.lower() == ".zip" or file.read(4) in PACKED
 

@@ -6,7 +6,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Generic, TypeVar
+
+from pipeline.errors import ConfigError
+from pipeline.inputs.walk import left_out
 
 Container = TypeVar("Container")
 
@@ -54,3 +58,20 @@ class Opened(Generic[Container]):
                 self._known.pop(next(iter(self._known)))
             self._known[path] = time.monotonic(), stamp, container
             return container
+
+
+def files_ending(place: Path, endings: tuple[str, ...], what: str) -> list[Path]:
+    """The file itself, or those of a folder and of all its folders that end so in lower case, without hidden ones.
+
+    Raises ConfigError where there is none, or one that is no regular file: reading a pipe would never end.
+    """
+    found = [place]
+    if place.is_dir():
+        inside = (one for one in place.rglob("*") if one.name.lower().endswith(endings))
+        found = sorted(one for one in inside if not any(map(left_out, one.relative_to(place).parts)))
+    if not found:
+        raise ConfigError(f"{place}: expected {what} or a folder of them, found none; correct the path")
+    odd = next((one for one in found if not one.is_file()), None)
+    if odd is not None:
+        raise ConfigError(f"{odd}: expected {what}, found no regular file; correct the path or remove it")
+    return found

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contents import kept_while_same
-from pipeline.errors import ConfigError, SourceError
+from pipeline.errors import SourceError
 from pipeline.inputs.scan import decoded, encoded
 from pipeline.libraries import needed
 from pipeline.sentences import counted
 from pipeline.stage import RowError, row_setting
 from stages.images.readers.contract import Columns, Found, Reader, ids_of
 from stages.images.readers.naming import split_of_file
+from stages.images.readers.opened import files_ending
 
 _LOCK = threading.Lock()
 
@@ -157,9 +158,7 @@ def _listed(path: Path, config: Any, scan: Any) -> dict[str, NDArray[Any]]:
 def _rows(config: Any, scan: Any) -> Found:
     _library()
     place: Path = scan.source(config.parquet)
-    files = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
-    if not files or not files[0].is_file():
-        raise ConfigError(f"{place}: expected a Parquet file or a folder of them, found none; correct the path")
+    files = files_ending(place, (".parquet",), "a Parquet file")
     locations: list[str] = []
     split: list[str] = []
     words: dict[str, list[str]] = {"labels": [], "domains": []}

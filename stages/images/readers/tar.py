@@ -26,11 +26,13 @@ from pipeline.sentences import counted
 from pipeline.stage import RowError
 from stages.images.readers.contract import Columns, Found, Reader, ids_of
 from stages.images.readers.naming import split_of_file
-from stages.images.readers.opened import Opened
+from stages.images.readers.opened import Opened, files_ending
 from stages.images.readers.zip import split_member
 
 IMAGES = ("png", "jpg", "jpeg", "webp", "ppm", "pgm")
 CLASSES = ("cls", "cls.txt")
+ENDINGS = (".tar", ".tgz", *(f".tar.{packed}" for packed in ("gz", "bz2", "xz", "zst")))
+"""Of tar files; packed ones are told what to do."""
 BLOCK, TEXT_BYTES = 512, 2**20
 
 
@@ -146,9 +148,7 @@ def _listed(path: Path, scan: Any) -> dict[str, NDArray[Any]]:
 
 def _rows(config: Any, scan: Any) -> Found:
     place: Path = scan.source(config.tar)
-    files = sorted(place.rglob("*.tar")) if place.is_dir() else [place]
-    if not files or not files[0].is_file():
-        raise ConfigError(f"{place}: expected a tar file or a folder of them, found none; correct the path")
+    files = files_ending(place, ENDINGS, "a tar file")
     paths: list[str] = []
     labels: list[str] = []
     split: list[str] = []
@@ -197,5 +197,5 @@ def _member(place: Path, name: str) -> bytes | None:
 
 READER = Reader(
     "a tar file of samples as WebDataset packs them, or a folder of such files", _rows, _read,
-    suffixes=(".tar", ".tar.gz", ".tgz"), folders=True, member=_member,
+    suffixes=ENDINGS, folders=True, member=_member,
 )  # fmt: skip
