@@ -102,7 +102,9 @@ def test_a_damaged_place_or_row_is_named_and_stops_no_other(tmp_path: Path) -> N
         archive.addfile(entry)
     sentences = {
         "cut.tar": "unexpected end of data", "packed.tgz": "is a compressed tar file",
-        "text.parquet": "is no whole Parquet file", "list.csv": "expected commas", "cut_lmdb": "is cut off", "piped": "found no regular file",
+        "text.parquet": "is no whole Parquet file",
+        "list.csv": "expected commas",
+        "cut_lmdb": "is cut off", "piped": "found no regular file",
         "link.tar": "is a link, expected a file", "null.parquet": "the image is empty; nothing outside",
     }  # fmt: skip
     found = files([tmp_path / name for name in sentences], [])
