@@ -316,7 +316,7 @@ def _chains(variants: Mapping[str, Rows]) -> tuple[list[str], dict[str, Any]]:
 def _save_scores(
     ctx: FitContext, variants: Mapping[str, Rows], scores: Mapping[str, NDArray[np.float32]], chains: list[str]
 ) -> None:
-    """id, digest of the values and group V16, chain (index into `chains`), label, score; source and variant likewise."""
+    """id, digest of the values and group V16, chain (index into `chains`), label, score, source and variant."""
     names = list(variants)
     sources = sorted({source for view in variants.values() for source in view.column("source").tolist()})
     columns: dict[str, list[NDArray[Any]]] = {k: [] for k in KEPT_COLUMNS}

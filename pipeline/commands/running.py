@@ -16,7 +16,6 @@ from pipeline.commands.options import (
     Json,
     Nodes,
     Paranoid,
-    app,
     give,
     note,
     planned,
@@ -146,8 +145,7 @@ def explain(
         lines = [line for name in names for line in explainer.row(name, row)]
         if not lines:
             raise ConfigError(no_row(node, row))
-        if any("lineage" in (one.name, getattr(one.callback, "__name__", "")) for one in app.registered_commands):
-            lines.append(f"touchstone lineage {node} {row}: every step of the row with its settings and files")
+        lines.append(f"touchstone lineage {node} {row}: every step of the row with its settings and files")
         give(lines) if json else say(*lines)
         return
     states = [state for name in names for state in explainer.of(name)]

@@ -68,8 +68,11 @@ def table(
     if published is not None:
         for line in matrix_table.beside(made, published):
             note(line)
+    absent = _lacking(pipeline, found)
+    for one in absent:
+        note(one)
     if json or format == "json":
-        cells = table_formats.as_data(made, published)
+        cells = table_formats.as_data(made, published) | {"lacking": absent}
         if out is None:
             give(cells)
             return
@@ -108,6 +111,23 @@ def finished(pipeline: Any, names: list[str]) -> list[tuple[Evaluation, Path]]:
         words = Evaluation(one.name, about, one.config.called, detector.entry, detector.matrix)
         result.append((words, made.path))
     return result
+
+
+def _lacking(pipeline: Any, found: list[tuple[Evaluation, Path]]) -> list[str]:
+    """A sentence for each set of single numbers that does not stand beside detectors of the table."""
+    from stages.reporting.baselines import lacking
+
+    sentences = []
+    for numbers, nodes in lacking({one.node: one.results for one, _ in found}).items():
+        entries: dict[str, dict[str, None]] = {}
+        for node, variants in nodes.items():
+            entries.setdefault(pipeline.nodes[node].entry, {}).update(dict.fromkeys(variants))
+        places = "; ".join(f"{entry} in {', '.join(variants)}" for entry, variants in entries.items())
+        sentences.append(
+            f"no {', '.join(numbers)} beside {places}: add the stage measure of the same images, a train node of these "
+            "detectors on it and its evaluation, or name that one too (docs/tables.md)"
+        )
+    return sentences
 
 
 def _table(found: list[tuple[Evaluation, Path]], metric: str, against: str | None) -> Table:

@@ -15,6 +15,8 @@ from stages.reporting.section import Given, Results, Section
 
 MEASURE = "measure"
 """Stage whose fields are such numbers."""
+OF_IMAGES, OF_FILES = ("clipped", "border-step", "spectral-slope"), "bytes-per-pixel"
+"""Detectors that are single numbers: of all images, and of files as they came."""
 
 TEMPLATE = """\
 {% if lines %}<p class="alarm"><b>A single number of an image separates the classes as well as
@@ -60,6 +62,34 @@ def is_baseline(results: Results) -> bool:
     """Whether a detector reads nothing but single numbers of the stage `measure`."""
     made_from = results["model"]["made_from"]
     return bool(made_from) and all(step["stage"] == MEASURE for step in made_from)
+
+
+def lacking(evaluations: Mapping[str, Results]) -> dict[tuple[str, ...], dict[str, list[str]]]:
+    """Single numbers that do not stand beside detectors: those -> name of the evaluation -> variants that lack them.
+
+    A number stands beside a detector where it was evaluated in the same variant on the fakes of the same source.
+    """
+    covered = {
+        (results["model"]["config"]["feature"].replace("_", "-"), line["variant"], line["source"])
+        for results in evaluations.values() if is_baseline(results) for line in _lines_of(results)
+    }  # fmt: skip
+    found: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for name, results in evaluations.items():
+        if is_baseline(results):
+            continue
+        for variant in dict.fromkeys(line["variant"] for line in _lines_of(results)):
+            sources = [line["source"] for line in _lines_of(results) if line["variant"] == variant]
+            wanted = (*OF_IMAGES, OF_FILES) if _of_files(results, variant) else OF_IMAGES
+            absent = tuple(one for one in wanted if any((one, variant, source) not in covered for source in sources))
+            if absent:
+                found.setdefault(absent, {}).setdefault(name, []).append(variant)
+    return found
+
+
+def _of_files(results: Results, variant: str) -> bool:
+    """Whether all rows of a variant were files once, and nothing was done to them on purpose since."""
+    steps = [results["steps"][part["chain"]] for part in results["variants"][variant]["parts"]]
+    return all(chain[0].get("content") and not any(step.get("variant") for step in chain) for chain in steps if chain)
 
 
 def _lines_of(results: Results) -> Iterator[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ from toy_project import Project
 from pipeline.errors import ConfigError
 from stages.evaluation.pairing import Scored, compared
 from stages.reporting import table_formats
+from stages.reporting.baselines import lacking
 from stages.reporting.matrix_table import Cell, Column, Evaluation, Table, beside, from_paper, short, tabulated
 
 PIPELINE = """
@@ -147,6 +148,45 @@ def test_differences_are_those_of_the_same_images(call: Command, project: Projec
     assert (cell["value"], cell["interval"]) == (found.differences["auc"][0], list(found.differences["auc"][1]))
     turned = compared(one, two, "raw", "fakes[200]", turned=True)
     assert turned.differences["auc"][0] == pytest.approx(rows[0]["auc"] - (1 - rows[1]["auc"]))
+
+
+def test_single_numbers_that_do_not_stand_beside_a_detector_are_named_with_the_way_to_add_them(
+    call: Command, project: Project
+) -> None:
+    said = call("table", "--json")
+    (sentence,) = [line for line in said.err.splitlines() if line.startswith("no ")]
+    assert sentence.startswith("no border-step, spectral-slope beside tables in raw: add the stage measure of the same")
+    assert said.facts()["lacking"] == [sentence]
+    results = {name: results_of(project, f"tables[{name}]")
+               for name in ("detectors-100-profile-logistic", "detectors-100-clipped")}  # fmt: skip
+    assert lacking({"svm": results["detectors-100-profile-logistic"]}) == {
+        ("clipped", "border-step", "spectral-slope"): {"svm": ["raw"]}
+    }
+    assert lacking({"clipped": results["detectors-100-clipped"]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        ([{"content": True}], True),
+        ([{"content": True}, {"variant": False}], True),
+        ([{"content": True}, {"variant": True}], False),
+        ([{"content": False}], False),
+    ],
+)
+def test_bytes_per_pixel_are_wanted_where_all_rows_were_files(steps: list[dict[str, bool]], wanted: bool) -> None:
+    one = results("raw", "web", 0.9)
+    one["model"] = {"made_from": [{"stage": "spectrum"}]}
+    one |= {"steps": {"aa": [{"content": True}], "bb": steps}}
+    one["variants"] = {"raw": {"parts": [{"chain": "aa"}, {"chain": "bb"}]}}
+    ((absent, where),) = lacking({"svm": one}).items()
+    assert where == {"svm": ["raw"]}
+    assert ("bytes-per-pixel" in absent) is wanted
+    number = {**one, "model": {"made_from": [{"stage": "measure"}], "config": {"feature": "border_step"}}}
+    ((left, _),) = lacking({"svm": one, "number": number}).items()
+    assert set(absent) - set(left) == {"border-step"}
+    elsewhere = {**number, "rows": [{**number["rows"][0], "source": "other"}]}
+    assert list(lacking({"svm": one, "number": elsewhere})) == [absent]
 
 
 def test_the_table_is_written_where_one_says(call: Command, project: Project) -> None:
