@@ -187,6 +187,8 @@ def test_bytes_per_pixel_are_wanted_where_all_rows_were_files(steps: list[dict[s
     assert set(absent) - set(left) == {"border-step"}
     elsewhere = {**number, "rows": [{**number["rows"][0], "source": "other"}]}
     assert list(lacking({"svm": one, "number": elsewhere})) == [absent]
+    two = {**one, "rows": [*one["rows"], *elsewhere["rows"]]}
+    assert list(lacking({"svm": two, "number": number})) == [absent], "one of two sources is not enough"
 
 
 def test_the_table_is_written_where_one_says(call: Command, project: Project) -> None:
