@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import re
 import shutil
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process of tests has one c
 
 import numpy as np
 import pytest
+from golden_files import MISSING, Golden, GoldenDocument, document
 
 import pipeline  # noqa: F401  (keeps the source of what is imported from here on, toy stages included)
-
-MISSING: list[str] = []
 
 MEMORY, ENOUGH = Path("/dev/shm"), 6 * 2**30
 """A file system in memory, and its free bytes that allow all files of the tests: a gibibyte in each of three runs."""
@@ -82,59 +79,6 @@ def lacks(config: pytest.Config, folder: str) -> bool:
         return False
     MISSING.append(f"{folder}/ (whole folder)")
     return True
-
-
-class Golden:
-    """One .npz file of reference vectors; keys that it lacks are reported at the end of the run."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with np.load(path, allow_pickle=False) as file:
-            self.arrays: dict[str, np.ndarray[Any, Any]] = {key: file[key] for key in file.files}
-
-    def __contains__(self, key: str) -> bool:
-        if key in self.arrays:
-            return True
-        MISSING.append(f"{self.path.name}: {key}")
-        return False
-
-    def __getitem__(self, key: str) -> np.ndarray[Any, Any]:
-        return self.arrays[key]
-
-    def keys(self) -> list[str]:
-        return list(self.arrays)
-
-    def matches(self, pattern: str) -> list[re.Match[str]]:
-        """Of all keys that match as a whole, so that numbers in them may be others; a file without any fails."""
-        found = [match for match in (re.fullmatch(pattern, key) for key in self.arrays) if match]
-        assert found, f"{self.path.name} has no key {pattern}"
-        return found
-
-
-class GoldenDocument:
-    """One .json file of reference values, and the arrays that lie beside it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.content = path, document(path)
-
-    def __contains__(self, key: str) -> bool:
-        if key in self.content:
-            return True
-        MISSING.append(f"{self.path.name}: {key}")
-        return False
-
-    def __getitem__(self, key: str) -> Any:
-        return self.content[key]
-
-    def beside(self, name: str) -> dict[str, np.ndarray[Any, Any]]:
-        """Arrays of an .npz file of the same folder."""
-        return Golden(self.path.parent / name).arrays
-
-
-@cache
-def document(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -112,7 +112,7 @@ def test_every_help_ends_with_two_examples_of_the_verb(verb: tuple[str, ...], to
         ("checkpoint pipeline.yaml", 1, "touchstone: pipeline.yaml is no checkpoint: it begins with b'\\nnodes:\\n'; expected"),
         ("checkpoint pipeline.yaml --to safetensors", 2, "touchstone: a conversion needs both --to safetensors and --out FILE"),
         ("predict nothing pipeline.yaml -f absent.yaml", 2, "touchstone: nothing is no model: expected the folder of a trained model"),
-        ("predict mean absent.png", 2, "touchstone: absent.png: does not exist; expected an image, a folder of images or a zip file"),
+        ("predict mean absent.png", 2, "touchstone: absent.png: does not exist; expected an image, a folder of images or a zip, tar, Parquet or LMDB file"),
         ("lineage b zz", 2, "touchstone: b has no row whose id begins with 'zz', and none of a file or seed of that name; `touchstone show"),
         ("lineage mean 0", 2, "touchstone: 'mean' makes an artifact, and has no rows; `touchstone explain mean` tells of it"),
         ("compare absent.html absent.html", 2, "touchstone: absent.html cannot be read (No such file or directory); "),

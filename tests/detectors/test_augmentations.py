@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Golden
 from detector_examples import Killed, maps
+from golden_files import Golden
 from PIL import Image
 from scipy import ndimage
 

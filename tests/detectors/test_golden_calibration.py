@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 from rule_weights import check, load, torch_entry
 from scipy.special import softmax
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 from rule_weights import keras_entry, torch_entry, values_digest
 
 from detectors.networks.keras_tensors import of_keras

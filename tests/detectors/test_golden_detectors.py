@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 from rule_weights import Arrays, check, keys_digest, load, parameters, torch_entry, values_digest, z
 from scipy.special import softmax
 from torch import nn

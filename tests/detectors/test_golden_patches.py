@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 from rule_weights import keys_digest, load, parameters
 from torch import nn
 

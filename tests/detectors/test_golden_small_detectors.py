@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 from rule_weights import Arrays, check, keras_entry, load, parameters, torch_entry, z
 from scipy.special import softmax
 

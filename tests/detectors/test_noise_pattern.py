@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Golden
+from golden_files import Golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 
 from detectors.choosing import detector_config
 from detectors.composition import Config

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Golden
+from golden_files import Golden
 from small_games import photos, recipe_of
 from torch import Tensor
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Golden
+from golden_files import Golden
 from torch import Tensor
 
 from stages.generators import progan, progan_official

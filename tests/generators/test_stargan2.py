@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Golden
+from golden_files import Golden
 from PIL import Image
 from torchvision.utils import save_image
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import Golden
+from golden_files import Golden
 from small_stylegan import (
     BINOMIAL,
     ROSINALITY,

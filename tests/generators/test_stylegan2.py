@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from conftest import Golden
+from golden_files import Golden
 
 from stages.generators import stylegan2
 from stages.generators.layers import parameters

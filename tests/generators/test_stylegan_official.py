@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Golden
+from golden_files import Golden
 from small_stylegan import (
     BINOMIAL,
     ROSINALITY,

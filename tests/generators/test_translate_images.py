@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Golden
+from golden_files import Golden
 from toy_photos import ARCHITECTURE, expanded, identity, photo, save
 
 from pipeline.errors import StageError

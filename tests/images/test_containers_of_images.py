@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 from reader_rows import STAGE, discover, example, mask, picture, plant, record, table
 
 from pipeline.errors import ConfigError, SourceError, TouchstoneError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 from pydantic import ValidationError
 from reader_rows import STAGE, discover, example, picture, plant, record, table, tabulated
 

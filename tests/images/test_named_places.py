@@ -11,10 +11,11 @@ import lmdb
 import pyarrow
 import pyarrow.parquet
 import pytest
-from reader_rows import picture
+from reader_rows import discover, picture
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SourceError
 from pipeline.stage import RowError
+from stages.images.readers.lmdb import Database
 from stages.predicting.files import File, files
 
 PICTURES = {name: picture(name) for name in ("0", "1", "2")}
@@ -124,3 +125,46 @@ def test_a_folder_of_pictures_is_no_archive_and_an_empty_one_is_told(tmp_path: P
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="found no image"):
         files([tmp_path / "empty"], [])
+
+
+@pytest.mark.parametrize("ending", ["tgz", "tar.gz", "tar.bz2", "tar.xz", "tar.zst"])
+def test_a_compressed_tar_file_of_a_folder_is_told_to_be_unpacked(ending: str, tmp_path: Path) -> None:
+    head = {"bz2": b"BZh9", "xz": b"\xfd7zXZ\0", "zst": b"\x28\xb5\x2f\xfd"}.get(ending.rpartition(".")[2], b"\x1f\x8b")
+    (tmp_path / f"a.{ending}").write_bytes(head + bytes(600))
+    (only,) = files([tmp_path], [])
+    assert "unpack it to a .tar file" in _reason(only)
+
+
+def test_an_error_of_the_library_names_the_entry_and_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack_lmdb(tmp_path / "a_lmdb")
+    database = Database(str(tmp_path / "a_lmdb"))
+
+    class Broken:
+        def begin(self) -> None:
+            raise lmdb.CorruptedError("page 7")
+
+    monkeypatch.setattr(database, "environment", Broken())
+    with pytest.raises(RowError, match=r"the entry 1 of .*a_lmdb cannot be read \(page 7\)"):
+        database.value("1")
+    with pytest.raises(SourceError, match=r"a_lmdb: its keys cannot be read \(page 7\); download it again"):
+        database.keys(None)
+
+
+def test_an_entry_that_cannot_be_read_while_listing_is_a_failed_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack_lmdb(tmp_path / "a_lmdb")
+    plain = Database.value
+
+    def value(self: Database, key: str) -> bytes:
+        if key == "1":
+            raise RowError("page 7 is damaged")
+        return plain(self, key)
+
+    monkeypatch.setattr(Database, "value", value)
+    good, bad, other = files([tmp_path / "a_lmdb"], [])
+    assert (good.read(), other.read()) == (PICTURES["0"], PICTURES["2"])
+    assert _reason(bad) == "page 7 is damaged"
+    assert discover(tmp_path, lmdb="a_lmdb").problems == {1: "page 7 is damaged"}

@@ -405,6 +405,7 @@ class Copy:
             return folder / found.relative_to(ROOT) if found and name.partition(".")[0] == "stages" else found
 
         patch.setattr(closure, "source_path", source_path)
+        patch.setattr(closure, "_own_path", source_path)
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.folder / "stages" / file

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Golden, GoldenDocument
+from golden_files import Golden, GoldenDocument
 from PIL import Image
 from pydantic import ValidationError
 from reader_rows import picture

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 
 from pipeline.declaring.config import load_pipeline
 from pipeline.open import open_node

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import GoldenDocument
+from golden_files import GoldenDocument
 from PIL import Image
 from rule_weights import torch_entry, z
 from toy_project import ROOT, Project

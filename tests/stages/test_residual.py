@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from conftest import Golden
+from golden_files import Golden
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st

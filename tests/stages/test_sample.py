@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Golden
+from golden_files import Golden
 from toy_project import Project
 
 from pipeline.errors import StageError
