@@ -28,7 +28,7 @@ def evaluation(
     """Results of a detector; `more` goes to what they say of it."""
     model: dict[str, Any] = {"detector": detector, "trained_on": list(trained_on), "node": node, "chains": []}
     model |= {"key": node.encode().hex().ljust(32, "0"), "threshold_rule": "best", "threshold": 0.5, "family": "svm"}
-    model |= {"config": {"feature": "profile"}, "made_from": []} | more
+    model |= {"config": {"feature": "profile"}, "made_from": [], "counts": {}} | more
     variants = {one["variant"]: {"reals_from": "raw", "other_features": "", "parts": []} for one in rows}
     return {"model": model, "rows": list(rows), "variants": variants, "null": [], "split": "test", "steps": {}}
 

@@ -106,6 +106,6 @@ def _one_array(views: Sequence[memoryview], size: int) -> tuple[NDArray[np.void]
     places = np.array([np.frombuffer(view, np.uint8).ctypes.data for view in views], dtype=np.int64)
     base = int(places.min())
     span = max(int(place) + len(view) for place, view in zip(places, views, strict=True)) - base
-    memory = (ctypes.c_char * span).from_address(base)
+    memory: Any = (ctypes.c_char * span).from_address(base)
     rows: NDArray[np.void] = np.ndarray((span - size + 1,), f"V{size}", memory, strides=(1,))
     return rows, places - base
