@@ -29,7 +29,11 @@ class Cells(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    node: str = setting("*", description="the detector's node, e.g. detectors[stylegan,*]")
+    node: str = setting(
+        "*",
+        description="the detector's node, e.g. detectors[stylegan,*]; a pattern that fits detectors leaves out single "
+        "numbers (`measure`)",
+    )
     variant: str = setting("raw", description="variant of the test rows")
     source: str = setting("all", description="source of the fakes; all: the row that pools them")
 

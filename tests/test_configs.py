@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.declaring.config import load_pipeline
+from pipeline.declaring.config import Pipeline, load_pipeline
 from pipeline.declaring.document import load
 from pipeline.declaring.missing import missing_files
 from pipeline.inputs.scan import Scan
@@ -88,6 +88,25 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml") if path
 TWINS = sorted(path.stem for path in (ROOT / "configs" / "twins").glob("*.yaml") if not path.stem.startswith("half"))
 
 
+def check_single_numbers(pipeline: Pipeline) -> None:
+    """Beside detectors stand three numbers of images in each variant, and the bytes where rows were files."""
+    beside: dict[str, set[str]] = {}
+    wanted: set[str] = set()
+    for node in pipeline.nodes.values():
+        if node.stage.name == "evaluate":
+            (model,) = node.artifacts["model"]
+            feature = getattr(pipeline.nodes[model].config.detector, "feature", None)
+            if feature in ("clipped", "border_step", "spectral_slope", "bytes_per_pixel"):
+                beside.setdefault(feature, set()).update(node.views["test"])
+            else:
+                wanted |= set(node.views["test"])
+    of_images = {"clipped", "border_step", "spectral_slope"}
+    assert {name: beside.get(name) for name in of_images} == dict.fromkeys(of_images, wanted)
+    if not {"sample", "translate"} & {node.stage.name for node in pipeline.nodes.values()}:
+        plain = {name for name in wanted if not name.startswith(("blur", "jpeg", "before", "after"))}
+        assert beside["bytes_per_pixel"] == plain
+
+
 def test_each_config_has_a_twin_and_each_twin_a_config() -> None:
     assert sorted([*CONFIGS, TABLE.stem]) == TWINS
     for name in TWINS:
@@ -106,6 +125,7 @@ def test_a_twin_is_planned_with_all_its_claims(name: str) -> None:
     if tables:
         assert {one for node in pipeline.nodes.values() if node.stage.name == "claims"
                 for one in node.artifacts["of"]} == {node.name for node in tables}  # fmt: skip
+        check_single_numbers(pipeline)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -133,4 +153,6 @@ def test_a_config_is_valid_once_its_data_are_there(name: str, tmp_path: Path) ->
         found = re.search(r"names \.\./data/(\S+),", path)
         assert found, path
         (data / found[1]).write_text("file\n" if found[1].endswith(".csv") else "rows: [{file: a.png}]\n")
-    assert load_pipeline(folder / f"{name}.yaml").nodes
+    pipeline = load_pipeline(folder / f"{name}.yaml")
+    if "mean_spectra" not in {node.stage.name for node in pipeline.nodes.values()}:
+        check_single_numbers(pipeline)

@@ -3,7 +3,8 @@
 A cell is one detector on the fakes of one source in one variant, against the reals of that variant. A claim says that
 the mean (or the least) of a metric over some cells exceeds that over others, or a number. Its interval is that of the
 difference under resamples of whole groups (`stages.evaluation.intervals`) that all cells share: what makes a
-photograph hard for both sides is no difference between them.
+photograph hard for both sides is no difference between them. Single numbers that stand beside detectors (`measure`) are
+cells, too, and no claim about detectors means them: a pattern chooses them where it fits no detector.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline import ids
 from pipeline.sentences import closest
 from pipeline.stage import FAKE, REAL
 from stages.evaluation.intervals import FEW_GROUPS, Resamples, values
+from stages.evaluation.single_numbers import is_baseline
 
 Verdict = Literal["holds", "does not hold", "cannot tell"]
 POOLED = "all"
@@ -31,7 +33,8 @@ POOLED = "all"
 class Cell:
     """Scores of one detector in one variant against one source of fakes.
 
-    scores (n,), labels (n,) of 0 real and 1 fake, groups (n,) V16; threshold: that of validation
+    scores (n,), labels (n,) of 0 real and 1 fake, groups (n,) V16; threshold: that of validation; baseline: whether
+    the detector is a single number
     """
 
     node: str
@@ -41,6 +44,7 @@ class Cell:
     labels: NDArray[np.uint8]
     groups: NDArray[np.void]
     threshold: float
+    baseline: bool = False
 
     @property
     def name(self) -> str:
@@ -62,16 +66,24 @@ class Chosen:
         for part in ("node", "variant", "source"):
             pattern = getattr(self, part)
             known = sorted({getattr(cell, part) for cell in found})
-            found = [cell for cell in found if _fits(getattr(cell, part), pattern)]
+            found = _fitting(found, part, pattern)
             if not found:
                 meant = closest(pattern, known) or f"; there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
                 raise ValueError(f"no evaluated cell has the {part} '{pattern}'{meant}")
         return found
 
 
-def _fits(name: str, pattern: str) -> bool:
-    """Whether a name fits one of the patterns; brackets of a node's name stand for themselves."""
-    return any(fnmatchcase(name, one.replace("[", "[[]")) for one in pattern.split("|"))
+def _fitting(cells: Sequence[Cell], part: str, pattern: str) -> list[Cell]:
+    """Cells whose part fits one of the patterns; a node's pattern leaves out single numbers where it fits a detector.
+
+    Brackets of a node's name stand for themselves.
+    """
+    chosen: set[str] = set()
+    for one in pattern.split("|"):
+        fit = [cell for cell in cells if fnmatchcase(getattr(cell, part), one.replace("[", "[[]"))]
+        detectors = [cell for cell in fit if part != "node" or not cell.baseline]
+        chosen.update(getattr(cell, part) for cell in detectors or fit)
+    return [cell for cell in cells if getattr(cell, part) in chosen]
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ def read_cells(results: dict[str, Any], place: Path) -> list[Cell]:
     with np.load(place / "scores.npz", allow_pickle=False) as file:
         kept = {name: file[name] for name in ("label", "score", "group")}
         source, variant = file["sources"][file["source"]], file["variants"][file["variant"]]
-    threshold, node = float(results["model"]["threshold"]), results["model"]["node"]
+    threshold, node, baseline = float(results["model"]["threshold"]), results["model"]["node"], is_baseline(results)
     found = []
     for row in results["rows"]:
         reals = (kept["label"] == REAL) & (variant == row["reals_from"])
@@ -100,7 +112,9 @@ def read_cells(results: dict[str, Any], place: Path) -> list[Cell]:
             fakes &= source == row["source"]
         chosen = np.concatenate([np.flatnonzero(reals), np.flatnonzero(fakes)])
         one = {name: values[chosen] for name, values in kept.items()}
-        found.append(Cell(node, row["variant"], row["source"], one["score"], one["label"], one["group"], threshold))
+        found.append(
+            Cell(node, row["variant"], row["source"], one["score"], one["label"], one["group"], threshold, baseline)
+        )
     return found
 
 

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages.evaluation.pairing import POOLED, Scored, compared
+from stages.evaluation.single_numbers import is_baseline
 from stages.reporting.section import Given, Results, Section
 
-MEASURE = "measure"
-"""Stage whose fields are such numbers."""
 OF_IMAGES, OF_FILES = ("clipped", "border-step", "spectral-slope"), "bytes-per-pixel"
 """Detectors that are single numbers: of all images, and of files as they came."""
 
@@ -56,12 +55,6 @@ def content(given: Given) -> Mapping[str, Any]:
     lacking = list(dict.fromkeys(variant for variant, source in wanted if (variant, source) not in covered))
     missing = "" if not lacking else f" in {', '.join(lacking)}"
     return {"lines": found, "missing": missing} if found or missing else {}
-
-
-def is_baseline(results: Results) -> bool:
-    """Whether a detector reads nothing but single numbers of the stage `measure`."""
-    made_from = results["model"]["made_from"]
-    return bool(made_from) and all(step["stage"] == MEASURE for step in made_from)
 
 
 def lacking(evaluations: Mapping[str, Results]) -> dict[tuple[str, ...], dict[str, list[str]]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.evaluation.pairing import Rows, Scored
-from stages.reporting.baselines import is_baseline
+from stages.evaluation.single_numbers import is_baseline
 from stages.reporting.figures import Picture, draw, wrapped
 from stages.reporting.names import Name, named
 from stages.reporting.section import Given, Results

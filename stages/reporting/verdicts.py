@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from stages.reporting.baselines import is_baseline
+from stages.evaluation.single_numbers import is_baseline
 from stages.reporting.names import Name, named
 from stages.reporting.section import Results, Tile
 from stages.reporting.tables import POOLED, base_variant

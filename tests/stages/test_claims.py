@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pipeline.errors import StageError
 from pipeline.stage import Artifact
 from stages.claims import Claims, ClaimsConfig, line
-from stages.evaluation.claims import Cell, Chosen, judge
+from stages.evaluation.claims import Cell, Chosen, judge, read_cells
 from stages.report import Report, ReportConfig
 
 ROWS, OF_GROUP = 400, 4
@@ -126,6 +126,25 @@ CELLS = [
 def test_patterns_choose_cells_and_brackets_stand_for_themselves(chosen: Chosen, count: int, nodes: set[str]) -> None:
     found = chosen.of(CELLS)
     assert (len(found), {one.node for one in found}) == (count, nodes)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "nodes"),
+    [
+        ("*", {"cnn", "svm"}), ("c*", {"cnn"}), ("clipped", {"clipped"}), ("*clip*|svm", {"clipped", "svm"}),
+        ("cl*", {"clipped"}),
+    ],
+)  # fmt: skip
+def test_a_star_means_detectors_where_it_fits_some_and_a_single_number_is_named(
+    pattern: str, nodes: set[str], tmp_path: Path
+) -> None:
+    cells = []
+    for node, stage in (("svm", "spectrum"), ("cnn", "equalize"), ("clipped", "measure")):
+        made = evaluation(tmp_path / node, node, 1.0, 1)
+        results = json.loads((made.path / "results.json").read_text())
+        results["model"]["made_from"] = [{"stage": stage}]
+        cells += read_cells(results, made.path)
+    assert {one.node for one in Chosen(node=pattern).of(cells)} == nodes
 
 
 @pytest.mark.parametrize(
