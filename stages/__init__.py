@@ -15,6 +15,7 @@ STAGES = {
     "train_generator": "stages.train_generator:TrainGenerator",
     "finetune_generator": "stages.finetune_generator:FinetuneGenerator",
     "translate": "stages.translate:Translate",
+    "simulate": "stages.simulate:Simulate",
     "perturb": "stages.perturb:Perturb",
     "fit_equalization": "stages.fit_equalization:FitEqualization",
     "equalize_spectrum": "stages.equalize_spectrum:EqualizeSpectrum",
@@ -36,8 +37,8 @@ STAGES = {
     "report": "stages.report:Report",
 }
 
-GENERATORS = ("progan", "stylegan", "stylegan2", "stargan2")
-"""Modules of `stages.generators`; beside each stand its discriminator and the conversion of its official files."""
+GENERATORS = ("progan", "stylegan", "stylegan2", "stargan2", "sngan", "dcgan", "autogan")
+"""Modules of `stages.generators`; beside each stand its discriminator and, if any, the conversion of official files."""
 
 WEIGHTS = {
     "generator": "stages.generators.weights",

@@ -196,13 +196,14 @@ class FinetuneGenerator(Stage):
         game.warm_up_rate = config.warm_up_learning_rate
         before = profile_distance_of(game, images)  # of the weights given, also after a kill: progress comes later
         warm_up = config.warm_up_kimg if config.warm_up_kimg is not None else WARM_UP_KIMG * fresh
+        game.warm_up_images = round(warm_up * 1000)
         log = train(
             game,
-            recipe.kimg + warm_up,
+            recipe.length(images.side) + warm_up,
             ctx.scratch,
             save_images=round(config.save_kimg * 1000),
             pictures=config.pictures,
-            warm_up=round(warm_up * 1000),
+            warm_up=game.warm_up_images,
             report=ctx.report,
             stopping=ctx.stopping,
         )
@@ -290,7 +291,7 @@ def _term(config: FinetuneGeneratorConfig, recipe: Any, side: int, target: Any, 
         return Regularization(target, side, config.weight, config.gradient_ratio, of_batch, config.loss, config.damping)
     if config.method == "adversarial":
         rate = config.spectral_learning_rate or float(by_size(recipe.learning_rate, side))
-        loss = recipe.loss()
+        loss = recipe.adversarial()
         if config.spectral_r1_gamma is not None and isinstance(loss, Logistic):
             loss = dataclasses.replace(loss, gamma=config.spectral_r1_gamma)
         return Adversary(loss, side, rate, recipe.betas, config.share, device, config.damping)

@@ -65,9 +65,9 @@ class TrainGenerator(Stage):
                 raise ValueError(f"grow_from is {recipe.grow_from}, but the images of 'on' have {side} pixels")
             levels = (side // recipe.grow_from).bit_length() - 1
             needed = levels * (recipe.grow_kimg + recipe.fade_kimg)
-            if recipe.kimg < needed:
+            if recipe.length(side) < needed:
                 raise ValueError(
-                    f"kimg is {recipe.kimg:g}, but growing from {recipe.grow_from} to {side} pixels takes {needed:g}; "
+                    f"kimg is {recipe.length(side):g}, but growing from {recipe.grow_from} to {side} pixels takes {needed:g}; "
                     "raise kimg or lower grow_kimg and fade_kimg"
                 )
         return {}
@@ -106,7 +106,7 @@ class TrainGenerator(Stage):
         game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision)
         log = train(
             game,
-            recipe.kimg,
+            recipe.length(images.side),
             ctx.scratch,
             save_images=round(config.save_kimg * 1000),
             pictures=config.pictures,
@@ -155,18 +155,12 @@ def real_rows(view: Any) -> Rows:
 
 def generator_architecture(recipe: Recipe, side: int, classes: int | None) -> dict[str, Any]:
     """Arguments of the family's Generator."""
-    given: dict[str, Any] = recipe.network.model_dump()
-    if given.get("width", 0) is None:
-        given["width"] = (1 << 14) // side
-    return {**given, "c_dim": classes, "resolution": side}
+    return recipe.arguments("generator", side, classes)
 
 
 def discriminator_architecture(recipe: Recipe, side: int, classes: int) -> dict[str, Any]:
     """Arguments of the family's Discriminator."""
-    given: dict[str, Any] = recipe.discriminator.model_dump()
-    if given.get("width", 0) is None:
-        given["width"] = (1 << 14) // side
-    return {**given, "c_dim": classes, "resolution": side}
+    return recipe.arguments("discriminator", side, classes)
 
 
 def new_players(family: str, architectures: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, nn.Module]:
@@ -266,11 +260,11 @@ def publish(
         "discriminator": architectures["discriminator"],
         "parameters": parameters(game.average),
         "steps": game.steps,
-        "kimg": config.recipe.kimg,
+        "kimg": config.recipe.length(images.side),
         "photographs": len(rows),
         "data_fingerprint": fingerprint(rows),
         "figures": figures,
         **more,
     }
     publish_training(ctx, card, TrainGenerator.libraries, log)
-    ctx.facts.update({"family": family, "kimg": config.recipe.kimg})
+    ctx.facts.update({"family": family, "kimg": card["kimg"]})

@@ -22,7 +22,7 @@ from stages.train_generator import (
 )
 from stages.training.networks import prepare
 
-SIDES = {"progan": 8, "stylegan": 8, "stylegan2": 8, "stargan2": 32}
+SIDES = {"progan": 8, "stylegan": 8, "stylegan2": 8, "stargan2": 32, "sngan": 8, "dcgan": 8, "autogan": 32}
 NAMES = tuple(FAMILIES)
 GROWING = ("progan", "stylegan")
 STYLED = ("stylegan", "stylegan2")
@@ -41,6 +41,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "network": {"z_dim": 4, "w_dim": 6, "width": 4, "max_width": 8, "mapping_width": 8},
         "discriminator": {"width": 4, "max_width": 8},
     },
+    "sngan": {"network": {"z_dim": 4, "ch": 4}, "discriminator": {"ch": 4}, "discriminator_steps": 1},
+    "dcgan": {"network": {"z_dim": 4, "width": 4}, "discriminator": {"width": 4}},
+    "autogan": {"network": {"width": 4, "blocks": 1}, "discriminator": {"width": 4}, "pool": 3},
 }
 
 

@@ -67,6 +67,8 @@ class Game:
         self.rates: dict[str, float] = {}  # factor of each optimizer on the learning rate
         self.steps = 0
         self.warm_up_rate: float | None = None  # learning rate while the discriminator learns alone; none: the recipe's
+        self.warm_up_images = 0  # by which a training is longer than its recipe says
+        self.fall = 1.0  # factor on all learning rates, see `set_fall`
 
     @property
     def generator(self) -> Any:
@@ -126,12 +128,20 @@ class Game:
     def augmented(self, x: Tensor) -> Tensor:
         return x if self.recipe.augment is None else augment(x, self.recipe.augment, self.random)
 
+    def set_fall(self, seen: int) -> None:
+        """Rates fall to 0 over the last part of the training, if the recipe says which: `decay`."""
+        share: Any = getattr(self.recipe, "decay", None)
+        if share is not None:
+            side = self.generator.resolution
+            left = 1 - max(seen - self.warm_up_images, 0) / (self.recipe.length(side) * 1000)
+            self.fall = min(max(left, 0.0) / by_size(share, side), 1.0)
+
     def set_rates(self, side: int, warm_up: bool = False) -> None:
         """Learning rates for the resolution that is being trained."""
         rate = self.warm_up_rate if warm_up else None
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = (rate or float(by_size(self.recipe.learning_rate, side))) * self.rates[name]
+                group["lr"] = (rate or float(by_size(self.recipe.learning_rate, side))) * self.rates[name] * self.fall
 
     def adam(self, name: str, network: nn.Module, interval: int = 1, **more: Any) -> None:
         """An optimizer; one that includes a lazy penalty is slowed down by it (Karras et al. 2020, appendix B)."""
@@ -171,7 +181,7 @@ class NoiseGame(Game):
         self, recipe: Recipe, players: Mapping[str, nn.Module], images: TrainingImages, *rest: Any, **more: Any
     ):
         super().__init__(recipe, players, images, *rest, **more)
-        self.loss = recipe.loss()
+        self.loss = recipe.adversarial()
         self.level = -1.0
         self.path_weight: float = getattr(recipe, "path_weight", 0.0)
         self.path_interval: int = getattr(recipe, "path_interval", 1) if self.path_weight else 1
@@ -234,8 +244,12 @@ class NoiseGame(Game):
         more = {"lod": lod} if isinstance(self.recipe, Growing) else {}
         return lambda images: self.discriminator(self.augmented(images), label, **more)
 
+    def photographs(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Real images and their classes."""
+        return self.images.draw(batch)
+
     def _discriminator_step(self, batch: int, lod: float, side: int) -> dict[str, float]:
-        reals, classes = self.images.draw(batch)
+        reals, classes = self.photographs(batch)
         label = self.images.one_hot(classes)
         with torch.no_grad():
             fakes = self.fakes(batch, label, lod)

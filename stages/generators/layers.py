@@ -92,6 +92,36 @@ class Convolution(nn.Module):
         return x if self.bias is None else x + self.bias[:, None, None]
 
 
+class BatchNorm(nn.Module):
+    """Batch normalization; with classes, gain and bias are those of an image's class (Dumoulin et al. 2017).
+
+    Unlike torch's it counts no batches, so that all it keeps are floating-point numbers.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int, classes: int = 0, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        shape = (classes, features) if classes else (features,)
+        self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        if self.weight.ndim == 1:
+            return self._normalized(x, self.weight, self.bias)
+        if label is None:
+            raise ValueError(f"this network is conditional: it needs a label of width {len(self.weight)}")
+        gain, bias = ((label @ one)[:, :, None, None] for one in (self.weight, self.bias))
+        return self._normalized(x, None, None) * gain + bias
+
+    def _normalized(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        running = self.running_mean, self.running_var
+        return F.batch_norm(x, *running, weight, bias, self.training, momentum=0.1, eps=self.epsilon)
+
+
 class MinibatchDeviation(nn.Module):
     """More feature maps: standard deviation over groups of images (Karras et al. 2018, section 3).
 
@@ -110,6 +140,11 @@ class MinibatchDeviation(nn.Module):
         y = x.reshape(group, n // group, self.features, c // self.features, h, w)
         deviation = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(2, 3, 4))
         return torch.cat([x, deviation[:, :, None, None].repeat(group, 1, h, w)], dim=1)
+
+
+def flooring_uint8(images: Tensor) -> Tensor:
+    """(N, 3, H, W) float to (N, H, W, 3) uint8 by the rule of SNGAN and others: clip 127.5 x + 127.5 and truncate."""
+    return (images * 127.5 + 127.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def truncating_uint8(images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ last is used on the user's word alone.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +44,12 @@ def discriminator(path: Path) -> Converted | None:
     return judge(path, contents)
 
 
+def converters() -> dict[str, ModuleType]:
+    """By family, the modules that convert published files: a family of which there are none has no such module."""
+    names = {family: f"stages.generators.{family}_official" for family in GENERATORS}
+    return {family: import_module(name) for family, name in names.items() if find_spec(name) is not None}
+
+
 def recognize(path: Path, contents: Contents) -> tuple[ModuleType, str, str]:
     """Module that converts a checkpoint, name of its family, name of its form; raises WeightsError."""
     for network in contents.networks.values():
@@ -51,8 +58,8 @@ def recognize(path: Path, contents: Contents) -> tuple[ModuleType, str, str]:
                 raise WeightsError(
                     f"{path} is refused: its tensor {shown(name)} has shape {array.shape}, as no layer has"
                 )
-    for family in GENERATORS:
-        module = import_module(f"stages.generators.{family}_official")
+    known = converters()
+    for family, module in known.items():
         form = module.recognize(contents)
         if form is not None:
             return module, family, form
@@ -62,7 +69,7 @@ def recognize(path: Path, contents: Contents) -> tuple[ModuleType, str, str]:
     alone = contents.networks.keys() == {""}
     what = "it is a state dict" if alone else f"its networks are {listed(contents.networks)}"
     raise WeightsError(
-        f"{path} holds networks of no known family ({', '.join(GENERATORS)}): {what} with {found}; take a checkpoint "
+        f"{path} holds networks of no known family ({', '.join(known)}): {what} with {found}; take a checkpoint "
         "of one of these (docs/checkpoints.md), or make images with its own program and read them with the stage ingest"
     )
 

@@ -61,7 +61,7 @@ class ProganRecipe(Growing):
     gradient_penalty: Weight = Field(10.0, description="lambda of WGAN-GP")
     drift: Weight = Field(0.001, description="weight of the squared score of real images")
 
-    def loss(self) -> Loss:
+    def adversarial(self) -> Loss:
         """The family's adversarial loss."""
         from stages.generators.losses import Wasserstein
 

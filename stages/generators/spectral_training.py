@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.generators.losses import Logistic, Loss
+from stages.generators.losses import Loss, Wasserstein
 from stages.generators.spectral import (
     CHUNK,
     Profile,
@@ -152,15 +152,15 @@ class Adversary:
     def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
         """One step on profiles of real and generated images.
 
-        R1 is taken with respect to the profiles. A log spectrum changes by 1 / |F| with the pixels: the penalty on
+        R1 and other penalties are taken with respect to the profiles (of ProGAN's loss: to the images). A log spectrum changes by 1 / |F| with the pixels: the penalty on
         pixels was near 1,000 at 64 pixels, and the discriminator learned nothing.
         """
         with torch.autocast(reals.device.type, enabled=False):
-            if isinstance(self.loss, Logistic):
+            if isinstance(self.loss, Wasserstein):
+                loss, log = self.loss.discriminator(self.network, reals.float(), fakes.float(), step, random)
+            else:
                 seen = [self.network.profile(images.float())[:, :, None, None] for images in (reals, fakes.detach())]
                 loss, log = self.loss.discriminator(self._of_profiles, seen[0], seen[1], step, random)
-            else:
-                loss, log = self.loss.discriminator(self.network, reals.float(), fakes.float(), step, random)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

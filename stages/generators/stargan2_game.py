@@ -32,7 +32,7 @@ class TranslationGame(Game):
         self, recipe: Stargan2Recipe, players: Mapping[str, nn.Module], images: TrainingImages, *rest: Any, **more: Any
     ):
         super().__init__(recipe, players, images, *rest, **more)
-        self.loss = recipe.loss()
+        self.loss = recipe.adversarial()
         self.parts: dict[str, nn.Module] = {name: self.generator.get_submodule(name) for name in PARTS}
         for name, network in {**self.parts, "discriminator": self.discriminator}.items():
             self.adam(name, network, weight_decay=recipe.weight_decay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,9 @@ from stages.generators.training_recipes import (
 
 if TYPE_CHECKING:
     from stages.generators.losses import Loss
+
+
+WIDTH_TIMES_SIDE = 1 << 14
 
 
 class Stargan2Network(Settings):
@@ -70,11 +73,18 @@ class Stargan2Recipe(Recipe):
     diversity_kimg: Positive = Field(800.0, description="thousands of images until it is 0")
     cycle_weight: Weight = Field(1.0, description="of the way back to the source")
 
-    def loss(self) -> Loss:
+    def adversarial(self) -> Loss:
         """The family's adversarial loss."""
         from stages.generators.losses import Logistic
 
         return Logistic(self.r1_gamma)
+
+    def arguments(
+        self, player: Literal["generator", "discriminator"], side: int, classes: int | None
+    ) -> dict[str, Any]:
+        """Of both networks, the width filled in."""
+        given = super().arguments(player, side, classes)
+        return given if given["width"] is not None else {**given, "width": WIDTH_TIMES_SIDE // side}
 
 
 RECIPE = Stargan2Recipe

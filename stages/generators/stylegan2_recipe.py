@@ -71,7 +71,7 @@ class Stylegan2Recipe(Recipe):
     path_interval: Count = Field(4, description="generator steps between path length penalties")
     mixing: Share = Field(0.9, description="probability of style mixing")
 
-    def loss(self) -> Loss:
+    def adversarial(self) -> Loss:
         """The family's adversarial loss."""
         from stages.generators.losses import Logistic
 

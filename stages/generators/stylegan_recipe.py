@@ -71,7 +71,7 @@ class StyleganRecipe(Growing):
     r1_interval: Count = Field(1, description="discriminator steps between penalties")
     mixing: Share = Field(0.9, description="probability of style mixing")
 
-    def loss(self) -> Loss:
+    def adversarial(self) -> Loss:
         """The family's adversarial loss."""
         from stages.generators.losses import Logistic
 

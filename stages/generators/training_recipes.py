@@ -31,7 +31,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-def _sizes(value: Any) -> Any:
+def sizes(value: Any) -> Any:
     """A mapping with whole keys, which are text in YAML and JSON; refuses others in one sentence about the whole."""
     if not isinstance(value, Mapping):
         return value
@@ -48,11 +48,23 @@ def _two(value: Any) -> Any:
 
 
 Length = Annotated[float, Field(gt=0, description="length: thousands of real images shown to the discriminator")]
+Lengths = Annotated[
+    Positive | dict[int, float],
+    BeforeValidator(sizes),
+    Field(description="length: thousands of real images shown to the discriminator, or {resolution: thousands}"),
+]
 Batch = Annotated[
-    Count | dict[int, int], BeforeValidator(_sizes), Field(description="images per step, or {resolution: images}")
+    Count | dict[int, int], BeforeValidator(sizes), Field(description="images per step, or {resolution: images}")
 ]
 Rate = Annotated[
-    Positive | dict[int, float], BeforeValidator(_sizes), Field(description="of Adam, or {resolution: rate}")
+    Positive | dict[int, float], BeforeValidator(sizes), Field(description="of Adam, or {resolution: rate}")
+]
+Decay = Annotated[
+    Annotated[float, Field(gt=0, le=1)] | dict[int, float] | None,
+    BeforeValidator(sizes),
+    Field(
+        description="last share of the training, over which the rates fall to 0, or {resolution: share}; none: never"
+    ),
 ]
 AverageBeta = Annotated[Share | None, Field(description="share kept of the averaged generator in each step")]
 AverageKimg = Annotated[Positive | None, Field(description="or its half-life in thousands of images")]
@@ -109,7 +121,7 @@ class Recipe(Settings):
     least_side: ClassVar[int] = 8
     idle: ClassVar[Mapping[str, str]] = {}
 
-    kimg: Length
+    kimg: Lengths
     batch: Batch
     learning_rate: Rate
     betas: Betas = Field((0.0, 0.99), description="of Adam")
@@ -126,9 +138,20 @@ class Recipe(Settings):
     network: Settings = Field(description="of the generator; what it leaves out is as published")
     discriminator: Settings = Field(description="likewise of the discriminator")
 
-    def loss(self) -> Loss:
+    def adversarial(self) -> Loss:
         """The family's adversarial loss."""
         raise NotImplementedError
+
+    def length(self, side: int) -> float:
+        """Thousands of real images shown to the discriminator of images of this side."""
+        return float(by_size(self.kimg, side))
+
+    def arguments(
+        self, player: Literal["generator", "discriminator"], side: int, classes: int | None
+    ) -> dict[str, Any]:
+        """Arguments of the family's Generator or Discriminator, for images of a side and so many classes."""
+        given: Settings = self.network if player == "generator" else self.discriminator
+        return {**given.model_dump(), "c_dim": classes, "resolution": side}
 
     @model_validator(mode="after")
     def _one_average(self) -> Recipe:

@@ -22,7 +22,7 @@ from stages.training.course import GRID, grid, train
 
 PROGRESS = progress.FILE
 
-KIMG = {"progan": 0.024, "stylegan": 0.024, "stylegan2": 0.024, "stargan2": 0.016}  # growth ends after 4 steps
+KIMG = dict.fromkeys(NAMES, 0.016) | dict.fromkeys(("progan", "stylegan", "stylegan2"), 0.024)  # growth: 4 steps
 BATCH = 4
 
 
