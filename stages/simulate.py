@@ -67,8 +67,8 @@ class Simulate(Stage):
         found = image_size(inputs["of"], self.name)
         if found != (side, side):
             raise ValueError(
-                f"simulate needs images of {side} x {side} px, those of 'of' have {found[0]} x {found[1]}; put equalize "
-                f"with size: {side} before it"
+                f"simulate needs images of {side} x {side} px, those of 'of' have {found[0]} x {found[1]}; put "
+                f"equalize with size: {side} before it"
             )
         return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE)}
 

@@ -55,7 +55,7 @@ class TrainGenerator(Stage):
     def schema(self, config: TrainGeneratorConfig, inputs: Mapping[str, Schema]) -> Schema:
         """No rows come out; raises ValueError where the inputs are no square images of a fitting size."""
         side = side_of(inputs["on"])
-        recipe = config.recipe
+        recipe, kimg = config.recipe, config.recipe.length(side)
         if side < recipe.least_side:
             raise ValueError(
                 f"{recipe.family} learns images of {recipe.least_side} pixels or more, those of 'on' have {side}"
@@ -65,9 +65,9 @@ class TrainGenerator(Stage):
                 raise ValueError(f"grow_from is {recipe.grow_from}, but the images of 'on' have {side} pixels")
             levels = (side // recipe.grow_from).bit_length() - 1
             needed = levels * (recipe.grow_kimg + recipe.fade_kimg)
-            if recipe.length(side) < needed:
+            if kimg < needed:
                 raise ValueError(
-                    f"kimg is {recipe.length(side):g}, but growing from {recipe.grow_from} to {side} pixels takes {needed:g}; "
+                    f"kimg is {kimg:g}, but growing from {recipe.grow_from} to {side} pixels takes {needed:g}; "
                     "raise kimg or lower grow_kimg and fade_kimg"
                 )
         return {}

@@ -48,7 +48,7 @@ class ReconstructionGame(Game):
 
     def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
         side = self.generator.resolution
-        batch = int(by_size(self.recipe.batch, side))
+        batch = int(by_size(self.recipe.batch, side))  # type: ignore[arg-type]
         self.set_fall(seen)
         self.set_rates(side, not train_generator)
         with self.precision():

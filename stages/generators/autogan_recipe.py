@@ -1,4 +1,4 @@
-"""Settings by which AutoGAN's simulator is trained; defaults of its authors' program (Zhang et al. 2019, arXiv:1907.06515).
+"""Settings by which AutoGAN's simulator is trained; defaults of its program (Zhang et al. 2019, arXiv:1907.06515).
 
 A generator learns to give photographs back. What its upsampling leaves in them stands for what any generator of that
 structure leaves, so that a detector can be trained without one.
@@ -32,18 +32,18 @@ Upsampling = Literal["transposed", "nearest"]
 class AutoganNetwork(Settings):
     """Widths of the generator, and how it doubles."""
 
-    width: Count = Field(64, description="feature maps at the full side; twice and four times as many behind it")
-    blocks: Count = Field(9, description="residual blocks at a quarter of the side")
+    width: Count = Field(default=64, description="feature maps at the full side; twice as many behind each halving")
+    blocks: Count = Field(default=9, description="residual blocks at a quarter of the side")
     upsampling: Upsampling = Field(
-        "transposed", description="a transposed 3x3 convolution, or values repeated before two convolutions"
+        default="transposed", description="a transposed 3x3 convolution, or values repeated before two convolutions"
     )
 
 
 class AutoganDiscriminator(Settings):
     """Widths of the discriminator of patches."""
 
-    width: Count = Field(64, description="feature maps of the first layer")
-    layers: Annotated[int, Field(ge=1, le=5)] = Field(3, description="layers that halve; 3: patches of 70 pixels")
+    width: Count = Field(default=64, description="feature maps of the first layer")
+    layers: Annotated[int, Field(ge=1, le=5)] = Field(default=3, description="halving layers; 3: patches of 70 pixels")
 
 
 class AutoganRecipe(Recipe):

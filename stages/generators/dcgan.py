@@ -2,8 +2,8 @@
 
 `plain` ends in a transposed convolution, whose spectrum it cannot repair. `stacked` repeats values and has three 5x5
 convolutions behind, without rectifiers between, so one linear filter (Durall et al. 2020); `large_stacked` has an 8x8
-transposed convolution, then convolutions with rectifiers (Jung and Keuper 2021). Tensors of the first two have the names
-of LynnHo's program, from which the widths come.
+transposed convolution, then convolutions with rectifiers (Jung and Keuper 2021). Names of the first two's tensors, and
+widths, are those of LynnHo's program.
 
 Notation: images are (N, 3, H, W) float32, -1..1, RGB; z is (N, z_dim).
 """
@@ -11,9 +11,9 @@ Notation: images are (N, 3, H, W) float32, -1..1, RGB; z is (N, z_dim).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, get_args
 
-import torch
 from torch import Tensor, nn
 
 from stages.generators.dcgan_recipe import Last
@@ -63,7 +63,7 @@ class Generator(nn.Module):
         base = 2 * width if last == "large_stacked" else width
         maps = [min(base << k, max_width) for k in reversed(range(len(sides) - 1))]
         layers: list[nn.Module] = [up(z_dim, maps[0], stride=1)]
-        layers += [up(before, after) for before, after in zip(maps, maps[1:], strict=False)]
+        layers += [up(before, after) for before, after in pairwise(maps)]
         if last == "plain":
             layers.append(nn.ConvTranspose2d(maps[-1], 3, 4, stride=2, padding=1))
         elif last == "stacked":

@@ -5,6 +5,8 @@ Where the loss penalizes the gradient of single images, features are normalized 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from stages.generators.layers import SLOPE, BatchNorm, resolutions
@@ -29,7 +31,7 @@ class Discriminator(nn.Module):
         self.c_dim, self.resolution = 0, resolution
         maps = [min(width << k, max_width) for k in range(len(resolutions(resolution)) - 1)]
         layers: list[nn.Module] = [nn.Conv2d(3, maps[0], 4, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
-        for before, after in zip(maps, maps[1:], strict=False):
+        for before, after in pairwise(maps):
             normalization = BatchNorm(after) if norm == "batch" else nn.GroupNorm(1, after)
             convolution = nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False)
             layers.append(nn.Sequential(convolution, normalization, nn.LeakyReLU(SLOPE)))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DcganLoss = Literal["gan", "lsgan", "wgan-gp", "dragan", "hinge"]
 Last = Literal["plain", "stacked", "large_stacked"]
 PENALIZED = ("wgan-gp", "dragan")
-CELEBA_KIMG = 25 * 202.599
+CELEBA_KIMG = 25 * 202_599 / 1000
 
 Width = Annotated[
     Count | None, Field(description="feature maps beside the full side; none: 64, or 32 in a generator not plain")
@@ -45,7 +45,7 @@ class DcganNetwork(Settings):
     width: Width = None
     max_width: MapsMost = 512
     last: Last = Field(
-        "plain",
+        default="plain",
         description="plain: a transposed convolution; stacked: repeated values and three 5x5 convolutions without "
         "rectifiers between; large_stacked: an 8x8 transposed convolution, then three of 5x5 with rectifiers",
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, get_args
 
 import torch
@@ -111,8 +112,7 @@ class Generator(nn.Module):
         self.z_dim, self.c_dim, self.w_dim, self.resolution = z_dim, c_dim, 0, resolution
         widths = generator_widths(resolution, ch)
         self.l1 = nn.Linear(z_dim, widths[0] * 16)
-        pairs = zip(widths, widths[1:], strict=False)
-        self.blocks = nn.ModuleList([Block(before, after, upsampling, c_dim) for before, after in pairs])
+        self.blocks = nn.ModuleList([Block(before, after, upsampling, c_dim) for before, after in pairwise(widths)])
         self.b = BatchNorm(widths[-1], epsilon=EPSILON)
         self.c = nn.Conv2d(widths[-1], 3, 3, padding=1)
         initialize(self)

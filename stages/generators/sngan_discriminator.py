@@ -7,8 +7,6 @@ one adds the inner product of its features with a vector of the class (Miyato an
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,8 +48,10 @@ class Normalized(nn.Module):
 
 
 class Convolution(nn.Conv2d, Normalized):
-    def __init__(self, *sizes: int, **more: Any) -> None:
-        super().__init__(*sizes, **more)
+    """A convolution that keeps the side."""
+
+    def __init__(self, inputs: int, outputs: int, size: int) -> None:
+        super().__init__(inputs, outputs, size, padding=size // 2)
         self.start()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,8 +59,10 @@ class Convolution(nn.Conv2d, Normalized):
 
 
 class Dense(nn.Linear, Normalized):
-    def __init__(self, *sizes: int, **more: Any) -> None:
-        super().__init__(*sizes, **more)
+    """A fully connected layer."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
+        super().__init__(inputs, outputs, bias=bias)
         self.start()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ class Block(nn.Module):
         super().__init__()
         self.down, self.first = down, first
         inside = outputs if first else inputs
-        self.c1, self.c2 = Convolution(inputs, inside, 3, padding=1), Convolution(inside, outputs, 3, padding=1)
+        self.c1, self.c2 = Convolution(inputs, inside, 3), Convolution(inside, outputs, 3)
         self.c_sc = Convolution(inputs, outputs, 1) if down or inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -46,7 +47,7 @@ def generator_parameters(side: int, ch: int, upsampling: str, z_dim: int, classe
     kernel, shortcut, times = PARTS.get(upsampling, (9, 1, 1))
     gains = max(classes, 1)
     total = (z_dim + 1) * 16 * widths[0] + 2 * widths[-1] + 27 * widths[-1] + 3
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         total += before * after * times * (kernel + shortcut) + 2 * after * times + after * after * 9 + after
         total += 2 * gains * (before + after)
     return total
@@ -65,9 +66,9 @@ class SnganNetwork(Settings):
 
     z_dim: Latent = 128
     ch: Widths = None
-    upsampling: Upsampling = Field("nearest", description="how images are doubled; published is nearest")
+    upsampling: Upsampling = Field(default="nearest", description="how images are doubled; published is nearest")
     match_parameters: bool = Field(
-        False, description="lower ch until there are about as many weights as with an interpolation"
+        default=False, description="lower ch until there are about as many weights as with an interpolation"
     )
 
 

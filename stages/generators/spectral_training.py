@@ -152,8 +152,9 @@ class Adversary:
     def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
         """One step on profiles of real and generated images.
 
-        R1 and other penalties are taken with respect to the profiles (of ProGAN's loss: to the images). A log spectrum changes by 1 / |F| with the pixels: the penalty on
-        pixels was near 1,000 at 64 pixels, and the discriminator learned nothing.
+        R1 and other penalties are taken with respect to the profiles, that of ProGAN's loss to the images. A log
+        spectrum changes by 1 / |F| with the pixels: the penalty on pixels was near 1,000 at 64 pixels, and the
+        discriminator learned nothing.
         """
         with torch.autocast(reals.device.type, enabled=False):
             if isinstance(self.loss, Wasserstein):

@@ -232,7 +232,7 @@ def test_photographs_are_scaled_to_128_levels_with_noise_below_one() -> None:
 
 
 def test_networks_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ValueError, match="a SNGAN doubles images by nearest, bilinear, .*, not by 'lanczos'"):
+    with pytest.raises(ValueError, match=r"a SNGAN doubles images by nearest, bilinear, .*, not by 'lanczos'"):
         sngan.Generator(z_dim=4, c_dim=0, resolution=8, ch=2, upsampling="lanczos")
     with pytest.raises(ValueError, match="a SNGAN has ch and z_dim of at least 1, not 0 and 4"):
         sngan.Generator(z_dim=4, c_dim=0, resolution=8, ch=0)

@@ -245,6 +245,7 @@ def test_images_that_no_generator_makes_are_refused(field: Field | None, sentenc
         ("progan", {"kimg": 0.015}, 16, r"kimg is 0\.015, but growing from 4 to 16 pixels takes 0\.016; raise kimg"),
         ("stylegan", {"grow_from": 16}, 8, "grow_from is 16, but the images of 'on' have 8 pixels"),
         ("stargan2", {}, 16, "stargan2 learns images of 32 pixels or more, those of 'on' have 16"),
+        ("autogan", {}, 16, "autogan learns images of 32 pixels or more, those of 'on' have 16"),
     ],
 )
 def test_recipes_that_do_not_fit_the_images_are_refused(
@@ -263,7 +264,7 @@ RECIPE = "^pipeline.yaml:4 nodes.generator.recipe"
     ("recipe", "sentence"),
     [
         ("stylegan2", " is 'stylegan2'; expected a mapping with 'family' "),
-        ("{kimg: 3.0}", " is a mapping; lacks 'family', one of progan, stylegan, stylegan2, stargan2$"),
+        ("{kimg: 3.0}", " is a mapping; lacks 'family', one of progan, stylegan, stylegan2, stargan2"),
         ("{family: stylgan2}", "its family is 'stylgan2'; expected one of progan.*; did you mean 'stylegan2'?"),
         ("{family: stylegan2, path_wieght: 3.0}", ".path_wieght is not a setting .*; did you mean 'path_weight'?"),
         ("{family: progan, mixing: 0.5}", "'mixing' is a setting of stylegan and stylegan2, not of progan; drop it$"),
@@ -289,6 +290,14 @@ RECIPE = "^pipeline.yaml:4 nodes.generator.recipe"
         ("{family: progan, domains: [a, b]}", "domains has no effect without conditional: true; drop it$"),
         ("{family: stargan2, conditional: false}", ".conditional is False; expected True$"),
         ("{family: progan, grow_from: 5}", ".grow_from is 5; expected 4, 8, 16, "),
+        ("{family: sngan, network: {upsampling: cubic}}", ".network.upsampling is 'cubic'; expected 'nearest', 'bil"),
+        ("{family: sngan, decay: 1.5}", ".decay is 1.5; expected less than or equal to 1$"),
+        ("{family: sngan, discriminator_steps: 0}", ".discriminator_steps is 0; expected greater than or equal to 1$"),
+        ("{family: dcgan, loss: wgan}", ".loss is 'wgan'; expected 'gan', 'lsgan', 'wgan-gp', 'dragan' or 'hinge'"),
+        ("{family: dcgan, gradient_penalty: 1.0}", "gradient_penalty has no effect with loss: gan; drop it$"),
+        ("{family: dcgan, conditional: true}", ".conditional is True; expected False$"),
+        ("{family: dcgan, pool: 3}", "'pool' is a setting of autogan, not of dcgan; drop it$"),
+        ("{family: autogan, enlarged: 0.5}", ".enlarged is 0.5; expected greater than or equal to 1$"),
     ],
 )
 def test_a_wrong_recipe_is_one_sentence_with_its_place(
@@ -326,6 +335,21 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "kimg": 100_000 * 8 / 1000, "batch": (8,) * 9, "learning_rate": (0.0001,) * 9, "mapping_rate": 1e-6,
         "weight_decay": 0.0001, "average_beta": 0.999, "average_kimg": None, "r1_gamma": 1, "style_weight": 1,
         "diversity_weight": 1, "diversity_kimg": 100_000 * 8 / 1000, "cycle_weight": 1, "conditional": True,
+    },
+    "sngan": {
+        "kimg": {8: 50_000 * 5 * 64 / 1000, 64: 250_000 * 5 * 64 / 1000}, "batch": (64,) * 9,
+        "learning_rate": (0.0002,) * 9, "betas": (0.0, 0.9), "decay": {8: 1.0, 64: 50_000 / 250_000},
+        "discriminator_steps": 5, "generator_batches": {8: 2, 64: 1}, "average_beta": 0, "average_kimg": None,
+    },
+    "dcgan": {
+        "loss": "gan", "kimg": 25 * 202_599 / 1000, "batch": (64,) * 9, "learning_rate": (0.0002,) * 9,
+        "betas": (0.5, 0.999), "discriminator_steps": 1, "gradient_penalty": 10, "average_beta": 0,
+        "average_kimg": None,
+    },
+    "autogan": {
+        "kimg": 200, "batch": (1,) * 9, "learning_rate": (0.0002,) * 9, "betas": (0.5, 0.999), "decay": 0.5,
+        "flips": True, "enlarged": 286 / 256, "identity_weight": 0.5, "pool": 50, "average_beta": 0,
+        "average_kimg": None,
     },
 }  # fmt: skip
 SHARED = {"betas": (0.0, 0.99), "augment": None, "average_ramp": None, "flips": False, "domains": None}
@@ -375,6 +399,9 @@ def test_the_code_of_one_family_is_no_part_of_another_ones_recipe() -> None:
         "stylegan": {"stylegan", "stylegan_discriminator", "stylegan_recipe"},
         "stylegan2": {"stylegan2", "stylegan2_discriminator", "stylegan2_recipe"},
         "stargan2": {"stargan2", *(f"stargan2_{part}" for part in ("discriminator", "game", "masks", "recipe"))},
+        "sngan": {"sngan", "sngan_discriminator", "sngan_recipe"},
+        "dcgan": {"dcgan", "dcgan_discriminator", "dcgan_recipe"},
+        "autogan": {"autogan", *(f"autogan_{part}" for part in ("discriminator", "game", "recipe"))},
     }
     for family, expected in own.items():
         code = closure(("stages.train_generator", *TrainGenerator().modules(plain(family))))

@@ -10,7 +10,6 @@ import struct
 import subprocess
 import sys
 import zipfile
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ from checkpoint_files import (
 )
 from stress.fuzz_checkpoints import made_files
 
-from stages import GENERATORS
 from stages.generators import official, weights
 from stages.generators.weights import WeightsError
 from stages.weights.checkpoints import Contents, read_bytes
@@ -73,7 +71,7 @@ def test_a_golden_file_is_read_and_is_of_one_family(golden_data: bytes, tmp_path
         for array in network.tensors.values():
             assert array.dtype.kind in "fiub"
             assert array.dtype.isnative
-    forms = {family: import_module(f"stages.generators.{family}_official").recognize(contents) for family in GENERATORS}
+    forms = {family: module.recognize(contents) for family, module in official.converters().items()}
     assert len([form for form in forms.values() if form]) == 1
     path = write(tmp_path / "file", golden_data)
     _, family, form = official.recognize(path, contents)
