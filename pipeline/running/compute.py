@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,15 +84,28 @@ class Values:
     failures: Mapping[int, str]
 
 
-def compute(step: Step, rows: Rows) -> Values:
+class Pace(Protocol):
+    """Says how many rows are computed at once, and hears of those that are done."""
+
+    def rows(self, most: int, least: int) -> int:
+        """Rows of the next block: at most `most`, and a multiple of `least`."""
+
+    def done(self, rows: int, values: Values, last: bool) -> None:
+        """Called after each block. rows: of the block; values: all so far."""
+
+
+def compute(step: Step, rows: Rows, pace: Pace | None = None) -> Values:
     """Values of all rows. Raises StageError where all rows of a block fail, StoreError on a full disk."""
     arrays = {name: np.empty((len(rows), *one.shape), dtype=one.dtype) for name, one in step.schema.items()}
     done = np.empty(len(rows), dtype=np.int64)
     count = 0
     failures: dict[int, str] = {}
-    size = block_rows(step, rows.schemas)
-    for start in range(0, len(rows), size):
-        block = np.arange(start, min(start + size, len(rows)))
+    found = Values(done[:0], {name: array[:0] for name, array in arrays.items()}, failures)
+    most, least = block_rows(step, rows.schemas), step.stage.least_rows(step.config)
+    stop = 0
+    while stop < len(rows):
+        block = np.arange(stop, min(stop + (pace.rows(most, least) if pace else most), len(rows)))
+        stop += len(block)
         try:
             values, failed = _compute_block(step, rows, block)
         except _Raised as error:  # a block of one row
@@ -104,7 +117,10 @@ def compute(step: Step, rows: Rows) -> Values:
         for name, array in arrays.items():
             array[place] = values[name] if len(kept) == len(block) else values[name][kept]
         count += len(kept)
-    return Values(done[:count], {name: array[:count] for name, array in arrays.items()}, failures)
+        found = Values(done[:count], {name: array[:count] for name, array in arrays.items()}, failures)
+        if pace:
+            pace.done(len(block), found, stop == len(rows))
+    return found
 
 
 def block_rows(step: Step, inputs: Iterable[Schema]) -> int:

@@ -71,7 +71,7 @@ def _leave() -> None:
             stream.flush()
     with suppress(OSError):
         os.write(
-            2, b"\ntouchstone: what was in flight is dropped; published shards are kept, the same command goes on\n"
+            2, b"\ntouchstone: what was in flight is dropped, but for rows kept so far; the same command goes on\n"
         )
     os._exit(130)
 

@@ -35,6 +35,7 @@ from pipeline.running.schedule import Loop, Results, on_device
 from pipeline.running.tasks import Facts
 from pipeline.running.works import TaskMaker, works_of
 from pipeline.sentences import counted, describe
+from pipeline.storage.kept_rows import forget
 from pipeline.yaml_text import dump
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ class _Run:
                 self.store.finish_run(self.record)
         if self.report.computed:
             remember_sources(plan)
+        self._forget_begun(plan)
         self._judge(plan)
         made = [(one.found, one.node.stage.page) for one in plan.artifacts.values()]
         self.report.pages = [str(found.path / page) for found, page in made if found is not None and page]
@@ -273,6 +275,8 @@ class _Run:
             self.bars.say(f"worker {address} had loaded other code or libraries and was restarted")
         results = Loop(works, maker, self.executors, self.bars, self.stop, self._touch).run()
         self._book(plan, results)
+        for node, count in results.begun.items():
+            self.bars.say(f"{node}: {counted(count, 'row')} of a run that did not end were taken up")
         for work, shard in results.published:
             assert work.branch is not None
             place = self.store.chain_dir(work.branch.stage.name, work.branch.chain)
@@ -289,6 +293,13 @@ class _Run:
         return bool(results.damaged) or (
             bool(results.failed or results.skipped) and not too_many(self.pipeline, self.failures(plan))
         )
+
+    def _forget_begun(self, plan: Plan) -> None:
+        """Remove what is kept of unfinished tasks of these chains: all that is wanted of them is published."""
+        used = self.store.in_use()
+        for branch in plan.all_branches() if (self.store.root / "scratch").exists() else ():
+            if self.store.relative(self.store.chain_dir(branch.stage.name, branch.chain)) not in used:
+                forget(self.store.root, branch.chain)
 
     def _start(self) -> Executors:
         if self.scheduler or (self.workers is not None and self.workers > 1):

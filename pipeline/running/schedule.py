@@ -36,6 +36,7 @@ class Results:
     errors: list[TouchstoneError] = field(default_factory=list)
     computed: dict[str, int] = field(default_factory=dict)  # node -> rows (or artifacts)
     tasks: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # node -> rows and seconds of each task
+    begun: dict[str, int] = field(default_factory=dict)  # node -> rows that an earlier run had computed
     published: list[tuple[Work, str]] = field(default_factory=list)  # names of shards
     interrupted: bool = False
     wanted: int = 0  # rows of the works that were not blocked by a failure
@@ -180,7 +181,9 @@ class Loop:
             results.published.append((work, outcome.shard))
         if outcome.computed:
             results.computed[node] = results.computed.get(node, 0) + outcome.computed
-        results.tasks.setdefault(node, []).append((outcome.computed, outcome.seconds))
+        results.tasks.setdefault(node, []).append((outcome.computed - outcome.begun, outcome.seconds))
+        if outcome.begun:
+            results.begun[node] = results.begun.get(node, 0) + outcome.begun
         self.progress.advance(node, done, done - outcome.computed, outcome.seconds)
         if work.branch is not None and (outcome.failed or outcome.skipped):
             results.failed.setdefault(work.branch.chain, []).extend(outcome.failed)

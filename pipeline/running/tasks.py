@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.errors import StageError
+from pipeline.running.begun import NOT_BEGUN, Keeper, take_up
 from pipeline.running.compute import Rows, Step, compute
 from pipeline.running.proof import NOTHING, Claim, Stamp
 from pipeline.stage import Artifact, RowError, Schema, Stage
@@ -119,6 +120,7 @@ class Outcome:
     skipped: tuple[bytes, ...] = ()
     seconds: float = 0.0
     shard: str = ""  # name of the shard that was published
+    begun: int = 0  # of the computed rows, those that an earlier attempt had computed
 
 
 class LazyArrays(Mapping[str, NDArray[Any]]):
@@ -158,10 +160,12 @@ class Computed:
     skipped: tuple[bytes, ...]
     stamps: Mapping[str, Stamp]  # of the files that it read
     parents: NDArray[np.void] | None = None  # digest of what each row was computed from
+    begun: int = 0  # of `done`, those that an earlier attempt had computed
+    files: tuple[Path, ...] = ()  # where rows of the task were kept until it ends
 
 
 def compute_rows(task: ShardTask) -> Computed:
-    """Compute the rows of a task; nothing is written."""
+    """Compute the rows of a task, but for those that an earlier attempt has kept; nothing is published."""
     stamps = task.claim.prove(task.node, task.stage, task.config)
     store = open_store(task.facts.store, writable=task.facts.run is not None)
     present = _present(store, task)
@@ -169,13 +173,32 @@ def compute_rows(task: ShardTask) -> Computed:
     task = task.take(present) if lacking else task
     datasets = _datasets(store, task)
     digests = _input_digests(task, datasets)
-    found = compute(step_of(task), rows_of(task, datasets))
-    if any((one != other).any() for one, other in zip(digests, _input_digests(task, datasets), strict=True)):
-        raise repaired(task.node)
     used = [bytes.fromhex(one) for _, many in sorted(contents(task.artifacts).items()) for one in many]
-    parents = parent_digests([one[found.done] for one in digests], used, len(found.done))
-    failed = tuple((bytes(task.ids[row]), reason) for row, reason in found.failures.items())
-    return Computed(present[found.done], found.arrays, failed, lacking, stamps, parents)
+    parents = parent_digests(digests, used, len(task.ids))
+    place = store.root, task.chain, task.schema
+    begun = NOT_BEGUN if task.facts.run is None else take_up(*place, task.ids, parents)
+    rest = np.delete(np.arange(len(task.ids)), begun.rows)
+    left, inputs = (task.take(rest), [data.take(rest) for data in datasets]) if len(begun.rows) else (task, datasets)
+
+    def check_inputs() -> None:
+        if any((one != other).any() for one, other in zip(digests, _input_digests(task, datasets), strict=True)):
+            raise repaired(task.node)
+
+    def prove() -> None:
+        task.claim.prove_again(task.node, task.stage, task.config, stamps)
+        check_inputs()
+
+    keeper = Keeper(*place, left.ids, None if parents is None else parents[rest], prove)
+    found = compute(step_of(left), rows_of(left, inputs), None if task.facts.run is None else keeper)
+    check_inputs()
+    failed = tuple((bytes(left.ids[row]), reason) for row, reason in found.failures.items())
+    done, arrays = rest[found.done], found.arrays
+    if len(begun.rows):
+        done = np.concatenate([begun.rows, done])
+        arrays = {name: np.concatenate([begun.arrays[name], values]) for name, values in arrays.items()}
+    parents = None if parents is None else parents[done]
+    files = (*begun.files, *keeper.files)
+    return Computed(present[done], arrays, failed, lacking, stamps, parents, len(begun.rows), files)
 
 
 def step_of(task: ShardTask) -> Step:
@@ -231,7 +254,10 @@ def publish_rows(task: ShardTask, found: Computed, started: float) -> Outcome:
         store.clear_failures(stage, chain, task.ids[found.done])
     for row_id, reason in found.failed:
         store.record_failure(stage, chain, row_id, reason)
-    return Outcome(len(found.done), found.failed, found.skipped, time.perf_counter() - started, shard)
+    for path in found.files:
+        path.unlink(missing_ok=True)
+    seconds = time.perf_counter() - started
+    return Outcome(len(found.done), found.failed, found.skipped, seconds, shard, found.begun)
 
 
 def _present(store: Store, task: ShardTask) -> NDArray[np.int64]:

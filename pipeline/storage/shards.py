@@ -69,7 +69,7 @@ def row_digests(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> NDArray[n
     """
     parts = []
     for name in sorted(schema):
-        values = _as_stored(arrays[name], schema[name])
+        values = as_stored(arrays[name], schema[name])
         flat = values.reshape(len(values), -1).view(np.uint8)
         parts.append((flat.shape[1].to_bytes(8, "little"), memoryview(flat)))  # type: ignore[arg-type]
     digests = []
@@ -117,7 +117,7 @@ def write_shard(
     """
     _check_rows(directory, ids, arrays, schema)
     order = row_ids.order(ids)
-    stored = {name: _as_stored(arrays[name], schema[name]) for name in sorted(schema)}
+    stored = {name: as_stored(arrays[name], schema[name]) for name in sorted(schema)}
     if (order != np.arange(len(ids))).any():
         ids = ids[order]
         stored = {name: values[order] for name, values in stored.items()}
@@ -374,8 +374,8 @@ def environment() -> Mapping[str, str]:
     return {name: version(name) for name in VERSIONS}
 
 
-def _as_stored(values: NDArray[Any], field: Field) -> NDArray[Any]:
-    """C order, little endian."""
+def as_stored(values: NDArray[Any], field: Field) -> NDArray[Any]:
+    """The values in the order and the bytes in which they are written: C order, little endian."""
     return np.ascontiguousarray(values, dtype=np.dtype(field.dtype).newbyteorder("<"))
 
 

@@ -140,7 +140,7 @@ def gc(
     grace_s: float = GRACE_S,
     others: Mapping[Path, str] | None = None,
 ) -> list[Garbage]:
-    """What nothing refers to: directories of chains and artifacts, and scratch of artifacts; removed with `apply`.
+    """What nothing refers to: directories of chains and artifacts, and scratch of both; removed with `apply`.
 
     keep: directories that the plan or a frozen manifest refers to; others: directories that someone else wants, and the
     reason to give. Those that a live run names, or that changed in the last `grace_s` seconds, stay as well.
@@ -164,7 +164,7 @@ def gc(
         elif name in used:
             reason = "a live run uses it"
         elif path.parent.name == "scratch" and path.name in scratch_of - finished:
-            reason = "an artifact that is wanted may go on from it"
+            reason = "what is wanted may go on from it"
         elif now - newest < grace_s:
             reason = f"changed less than {grace_s / 60:.0f} minutes ago"
         result.append(Garbage(path, size, reason))

@@ -189,7 +189,7 @@ def test_a_second_interrupt_ends_the_process_at_once(tmp_path: Path, monkeypatch
             process.kill()
     assert process.returncode == 130
     assert rest.strip() == (
-        "touchstone: what was in flight is dropped; published shards are kept, the same command goes on"
+        "touchstone: what was in flight is dropped, but for rows kept so far; the same command goes on"
     )
     project.computed()
     assert int(project.plan().branches["a"][0].have.sum()) == 24

@@ -186,7 +186,7 @@ def test_gc_removes_only_what_nobody_refers_to_and_only_when_told(store: Store) 
     assert seen[used].kept == "a live run uses it"
     assert seen[unused].kept == ""
     assert seen[unused].size == sum(one.stat().st_size for one in unused.iterdir())
-    assert seen[store.scratch(b"y" * 16)].kept == "an artifact that is wanted may go on from it"
+    assert seen[store.scratch(b"y" * 16)].kept == "what is wanted may go on from it"
     assert seen[store.scratch(bytes(16))].kept == ""
     assert unused.exists()
     young = care.gc(store, {chain}, apply=True)

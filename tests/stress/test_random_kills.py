@@ -83,20 +83,23 @@ def test_a_hundred_random_kills_cost_the_shards_in_flight_only(
     began = time.monotonic()
     assert server.run(killed_run, case) == 0
     whole_s = time.monotonic() - began
-    kills = builds = lost = worst = computed = 0
+    kills = builds = lost = worst = computed = taken_up = 0
     project.remove_store()
     project.computed()
     while kills < KILLS:
-        status = server.run(killed_run, {**case, "delay_s": rng.uniform(0.0, 0.7 * whole_s)})
+        keeping = {"lost_s": 0.0} if rng.random() < 0.5 else {}  # rows are kept after every block, or never
+        status = server.run(killed_run, {**case, **keeping, "delay_s": rng.uniform(0.0, 0.7 * whole_s)})
         assert status in (0, -signal.SIGKILL), "the run ended by itself, and not well"
         computed += sum(project.computed().values())
         lost_now = computed - published(project)
-        assert 0 <= lost_now - lost <= IN_FLIGHT
+        assert lost_now - lost <= IN_FLIGHT  # fewer than before where kept rows were taken up
+        taken_up += lost_now < lost
         worst, lost = max(worst, lost_now - lost), lost_now
         assert verify(project.store) == []
         kills += status != 0
         if status == 0:
             builds += 1
+            assert lost_now >= 0
             assert project.rows() == expected
             assert not list((project.folder / "store").glob("*/*/.*.zarr.*.tmp")), "a dead run left a shard"
             shutil.rmtree(project.folder / "store")
@@ -104,7 +107,7 @@ def test_a_hundred_random_kills_cost_the_shards_in_flight_only(
             SUMMARY["rows_recomputed"] = SUMMARY.get("rows_recomputed", 0) + lost_now
         SUMMARY["random_kills"] = {
             "kills": kills, "complete_builds": builds, "rows_recomputed_at_most_after_a_kill": worst,
-            "rows_in_flight": IN_FLIGHT, "unlock_steps": 0, "conflicts": 0,
+            "rows_in_flight": IN_FLIGHT, "runs_that_went_on_from_kept_rows": taken_up, "unlock_steps": 0, "conflicts": 0,
         }  # fmt: skip
     assert server.run(killed_run, case) == 0
     assert project.rows() == expected
@@ -115,10 +118,11 @@ def test_two_simultaneous_runs_one_of_them_killed(
 ) -> None:
     rng = random.Random(21)
     project = Project(tmp_path, monkeypatch, PIPELINE)
-    case = {"file": str(project.file), "log": str(project.log), "threads": 2}
+    case: dict[str, Any] = {"file": str(project.file), "log": str(project.log), "threads": 2}
     rounds, statuses = 12, []
     for number in range(rounds):
         delays = [None, rng.uniform(0.1, 1.0) if number % 2 else None]
+        case["lost_s"] = 0.0 if number % 3 else 4.0
         found: dict[int, int] = {}
 
         def go(k: int, found: dict[int, int] = found, delays: list[float | None] = delays) -> None:
