@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test browser croissant notebook stress coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock pages clean
+.PHONY: demo test browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock pages clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -34,6 +34,10 @@ notebook: $(READY)
 
 stress: $(READY)
 	$(BIN)/python -m pytest -m stress --override-ini addopts=-q
+
+# Power cuts on a journaled file system, a minute; needs root and loop devices.
+power_cuts: $(READY)
+	PYTHONPATH=tests nice -n 10 $(BIN)/python -m stress.power_cuts
 
 # Whether 95 % intervals hold the truth in 95 of 100 samples, minutes; the result is kept in benchmarks/results.
 coverage: $(READY)

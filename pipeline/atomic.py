@@ -41,9 +41,14 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def flush_tree(directory: Path) -> None:
-    """fsync every file and folder under a directory, and the directory itself; the whole system where they are many."""
-    paths = [Path(folder, name) for folder, _, names in os.walk(directory, topdown=False) for name in (*names, "")]
+def flush_tree(directory: Path, folders: bool = True) -> None:
+    """fsync every file under a directory, and every folder with itself; the whole system where they are many.
+
+    folders  False where the directory is about to be renamed and its parent flushed: a journaled file system then has
+             all that was named before (`tests/stress/power_cuts.py`), and on others whoever opens it must see what lacks
+    """
+    inner = ("",) if folders else ()
+    paths = [Path(folder, name) for folder, _, names in os.walk(directory, topdown=False) for name in (*names, *inner)]
     if len(paths) > MANY:
         os.sync()
         return

@@ -108,6 +108,8 @@ def test_a_folder_is_flushed_from_within_and_many_files_at_once(
     (tmp_path / "inner" / "file").touch()
     atomic.flush_tree(tmp_path)
     assert flushed == ["inner/file", "inner", "."]
+    atomic.flush_tree(tmp_path, folders=False)
+    assert flushed[3:] == ["inner/file"]
     monkeypatch.setattr(atomic, "MANY", 2)
     atomic.flush_tree(tmp_path)
-    assert flushed[3:] == ["all"]
+    assert flushed[4:] == ["all"]

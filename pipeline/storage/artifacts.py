@@ -60,7 +60,7 @@ def complete(
     text = seal(card)
     if len(text) > CARD_BYTES:
         raise StoreError(f"{stage} says too much of its artifact: {len(text):,} bytes, at most {CARD_BYTES:,}")
-    atomic.flush_tree(directory)
+    atomic.flush_tree(directory, folders=False)
     atomic.write_bytes(directory / CARD, text)
 
 

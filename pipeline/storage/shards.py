@@ -140,7 +140,7 @@ def write_shard(
     text = seal({"attributes": root, "zarr_format": 3, "node_type": "group"}, "attributes")
     (directory / "zarr.json").write_bytes(text)
     kill("before fsync")
-    atomic.flush_tree(directory)
+    atomic.flush_tree(directory, folders=False)
     kill("after fsync")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,26 @@ def test_a_full_disk_leaves_the_store_as_it_was(store: Store, point: str) -> Non
     with pytest.raises(StoreError, match=r"the disk is full: .* could not be written .*free some space and run again"):
         put(store, 5, 9, lambda reached: no_space() if reached == point else None)
     assert snapshot(store.root) == before
+
+
+def test_a_shard_of_one_field_costs_eight_flushes_one_per_file_and_one_of_the_directory(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, arrays = make_rows(0, 5)
+    flushed: list[str] = []
+    plain = os.fsync
+
+    def counted(descriptor: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    store.stage_shard("spectrum", CHAIN, ids, {"image": arrays["image"]}, {"image": SCHEMA["image"]}, this_run())
+    *files, last = flushed
+    inside = sorted(re.sub(r"^.*\.tmp/", "", path) for path in files)
+    assert inside == ["digest/c/0/0", "digest/zarr.json", "id/c/0/0", "id/zarr.json", "image/c/0/0/0",
+                      "image/zarr.json", "zarr.json"]  # fmt: skip
+    assert last == str(store.chain_dir("spectrum", CHAIN))
 
 
 def test_a_failure_that_cannot_be_recorded_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

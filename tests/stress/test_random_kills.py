@@ -107,7 +107,8 @@ def test_a_hundred_random_kills_cost_the_shards_in_flight_only(
             SUMMARY["rows_recomputed"] = SUMMARY.get("rows_recomputed", 0) + lost_now
         SUMMARY["random_kills"] = {
             "kills": kills, "complete_builds": builds, "rows_recomputed_at_most_after_a_kill": worst,
-            "rows_in_flight": IN_FLIGHT, "runs_that_went_on_from_kept_rows": taken_up, "unlock_steps": 0, "conflicts": 0,
+            "rows_in_flight": IN_FLIGHT, "runs_that_went_on_from_kept_rows": taken_up,
+            "unlock_steps": 0, "conflicts": 0,
         }  # fmt: skip
     assert server.run(killed_run, case) == 0
     assert project.rows() == expected
