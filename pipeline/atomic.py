@@ -45,7 +45,7 @@ def flush_tree(directory: Path, folders: bool = True) -> None:
     """fsync every file under a directory, and every folder with itself; the whole system where they are many.
 
     folders  False where the directory is about to be renamed and its parent flushed: a journaled file system then has
-             all that was named before (`tests/stress/power_cuts.py`), and on others whoever opens it must see what lacks
+             all that was named before (`tests/stress/power_cuts.py`); on others, who opens it must see what lacks
     """
     inner = ("",) if folders else ()
     paths = [Path(folder, name) for folder, _, names in os.walk(directory, topdown=False) for name in (*names, *inner)]
