@@ -44,6 +44,36 @@ class NamedFiles:
         return whole.hexdigest()
 
 
+class SmallFiles:
+    """Bytes of files by their digest: who has hashed a small file spares others to open it. Threads may share it."""
+
+    def __init__(self, most: int) -> None:
+        """most: bytes that are kept; what comes later is not."""
+        self._room = self._most = most
+        self._data: dict[bytes, bytes] = {}
+
+    def keep(self, digest: bytes, data: bytes) -> None:
+        """digest: SHA-256 of the data."""
+        if len(data) + FILE_COST <= self._room and digest[:16] not in self._data:
+            self._room -= len(data) + FILE_COST
+            self._data[digest[:16]] = data
+
+    def get(self, row_id: bytes) -> bytes | None:
+        """The bytes whose SHA-256 begins with these 16, if they are kept."""
+        return self._data.get(row_id)
+
+    def clear(self) -> None:
+        self._data.clear()
+        self._room = self._most
+
+
+FILE_COST = 150
+"""Bytes of memory that an entry of `SmallFiles` takes besides the data."""
+
+SMALL_FILES = SmallFiles(2**26)
+"""Of the run that this process is in."""
+
+
 def kept_while_same(
     most: int | None,
 ) -> Callable[[Callable[Concatenate[Path, More], Result]], Callable[Concatenate[Path, More], Result]]:

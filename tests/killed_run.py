@@ -22,7 +22,7 @@ from pipeline.storage.store import Store
 
 
 def killed_run(case: dict[str, Any]) -> None:
-    """case: file and log; perhaps point (name, occurrence), rows and row_s, lost_s, delay_s, threads, workers."""
+    """case: file and log; perhaps point (name, occurrence), rows and row_s, row_by_row, delay_s, threads, workers."""
     os.environ["TOY_LOG"] = case["log"]
     pipeline.running.run.default_workers = lambda: case.get("threads", 1)
     pipeline.atomic.flush = lambda path: None  # SIGKILL does not lose what the kernel has
@@ -34,7 +34,8 @@ def killed_run(case: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
         threading.Thread(target=kill_later, daemon=True).start()
-    begun.LOST_S = case.get("lost_s", begun.LOST_S)
+    if case.get("row_by_row"):  # each row is a block, and is kept
+        begun.LOST_S, begun.FIRST_ROWS = 0.0, 1
     if case.get("rows"):
         kill_after(case["rows"], case["row_s"])
     if case.get("point"):

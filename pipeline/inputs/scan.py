@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.contents import SMALL_FILES
 from pipeline.errors import ConfigError, SourceError
 from pipeline.inputs.archives import Archive
 from pipeline.inputs.statcache import StatCache, Table
@@ -34,7 +35,10 @@ PORTION = 1024
 """Files handed to the reading threads at once."""
 
 JOB = 32
-"""Rows of a container that one thread reads before it says so."""
+"""Files, or rows of a container, that one thread reads before it says so."""
+
+SMALL = 16384
+"""Bytes of a file up to which those that were hashed are kept for who computes with them."""
 
 SCRATCH = "scratch"
 """Folder beside pipeline.yaml for what long jobs leave; a folder above it does not count its pictures."""
@@ -98,6 +102,7 @@ class Scan:
         self.hashed = 0
         """Files read by this object so far."""
         self._cache = StatCache(cache, read_only=read_only)
+        self._keeps = not read_only
         self._progress = progress or (lambda text, count: None)
         self._clock = clock
         self._done: dict[tuple[Any, ...], Any] = {}
@@ -266,8 +271,9 @@ class Scan:
         def place(path: str) -> str:
             return found.spelled.get(path, path)
 
+        before = os.path.join(root, "")
         try:
-            for row, result in self._hash_all(text, [(int(row), str(root / place(paths[row]))) for row in stale]):
+            for row, result in self._hash_all(text, [(row, before + place(paths[row])) for row in stale.tolist()]):
                 if isinstance(result, str):
                     problems[row] = result
                     continue
@@ -289,12 +295,18 @@ class Scan:
         """(row, (digest, stat) or reason) of each job; SHA-256 and reading release the interpreter lock."""
         if not jobs:
             return
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        threads = min(8, os.cpu_count() or 1)
+        size = min(JOB, max(1, len(jobs) // (4 * threads)))
+
+        def some(jobs: list[tuple[int, str]]) -> list[tuple[int, tuple[bytes, tuple[int, int, int, int]] | str]]:
+            return [(row, _hash_file(path, self._keeps)) for row, path in jobs]
+
+        with ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(jobs), PORTION):
-                portion = jobs[start : start + PORTION]
-                for job, result in zip(portion, pool.map(_hash_file, [path for _, path in portion]), strict=True):
-                    self.hashed += 1
-                    yield job[0], result
+                portion = range(start, min(start + PORTION, len(jobs)), size)
+                for found in pool.map(some, [jobs[first : first + size] for first in portion]):
+                    self.hashed += len(found)
+                    yield from found
                 self._progress(text, self.hashed)
 
     def _archive(self, path: Path, suffixes: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
@@ -340,15 +352,18 @@ def _racy(four: tuple[int, int, int, int], now: int) -> bool:
     return four[2] > now - RACY_NS or abs(four[1] - now) < RACY_NS
 
 
-def _hash_file(path: str) -> tuple[bytes, tuple[int, int, int, int]] | str:
-    """Digest of a file and the stat that belongs to it, or why there is none."""
+def _hash_file(path: str, keep: bool) -> tuple[bytes, tuple[int, int, int, int]] | str:
+    """Digest of a file and the stat that belongs to it, or why there is none; `keep` its bytes if they are few."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             before = four(os.fstat(file.fileno()))
-            digest = hashlib.file_digest(file, "sha256").digest()
-            if four(os.fstat(file.fileno())) != before:
+            data = file.read(before[0] + 1) if before[0] <= SMALL else None
+            digest = hashlib.file_digest(file, "sha256") if data is None else hashlib.sha256(data)
+            if four(os.fstat(file.fileno())) != before or (data is not None and len(data) != before[0]):
                 return "changes while it is read; wait until its writer is done"
-            return digest, before
+            if keep and data is not None:
+                SMALL_FILES.keep(digest.digest(), data)
+            return digest.digest(), before
     except FileNotFoundError:
         return MISSING
     except OSError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic, ids
+from pipeline.contents import SMALL_FILES
 from pipeline.declaring.config import Pipeline
 from pipeline.errors import FailedRowsError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.planning import wanted
@@ -101,6 +102,7 @@ def run(
             return _Run(pipeline, store, wanted, workers, scheduler, paranoid, bars, stop).go()
     finally:
         bars.close()
+        SMALL_FILES.clear()
 
 
 def save_config(store: Store, record: Any, plan: Plan, uses: set[Path]) -> None:

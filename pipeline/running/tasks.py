@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
+from pipeline.contents import SMALL_FILES
 from pipeline.errors import StageError
 from pipeline.running.begun import NOT_BEGUN, Keeper, take_up
 from pipeline.running.compute import Rows, Step, compute
@@ -45,6 +46,9 @@ class Content:
 
     def read(self, row: int, expected: bytes) -> bytes:
         """Bytes of a row's file. Raises RowError if it is gone or not what it was."""
+        known = SMALL_FILES.get(expected)
+        if known is not None:
+            return known
         try:
             data = self.stage.read(self.config, self.locations[row])
         except OSError as error:

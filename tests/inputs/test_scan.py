@@ -173,8 +173,8 @@ def test_interrupted_reading_keeps_what_was_read(root: Path, monkeypatch: pytest
 
 
 def test_unreadable_file_is_a_problem_of_its_row(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: str) -> object:
-        return "cannot be read (Permission denied)" if path.endswith("b.png") else hash_file(path)
+    def refuse(path: str, keep: bool) -> object:
+        return "cannot be read (Permission denied)" if path.endswith("b.png") else hash_file(path, keep)
 
     hash_file = scan_module._hash_file
     monkeypatch.setattr(scan_module, "_hash_file", refuse)
@@ -190,7 +190,7 @@ def test_permission_error_of_the_system_becomes_a_sentence(root: Path, monkeypat
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    assert scan_module._hash_file(str(root / "b.png")) == "cannot be read (Permission denied)"
+    assert scan_module._hash_file(str(root / "b.png"), False) == "cannot be read (Permission denied)"
 
 
 def test_folder_and_pipe_with_the_name_of_an_image_are_problems(root: Path) -> None:

@@ -87,8 +87,8 @@ def test_a_hundred_random_kills_cost_the_shards_in_flight_only(
     project.remove_store()
     project.computed()
     while kills < KILLS:
-        keeping = {"lost_s": 0.0} if rng.random() < 0.5 else {}  # rows are kept after every block, or never
-        status = server.run(killed_run, {**case, **keeping, "delay_s": rng.uniform(0.0, 0.7 * whole_s)})
+        keeping = rng.random() < 0.5
+        status = server.run(killed_run, {**case, "row_by_row": keeping, "delay_s": rng.uniform(0.0, 0.7 * whole_s)})
         assert status in (0, -signal.SIGKILL), "the run ended by itself, and not well"
         computed += sum(project.computed().values())
         lost_now = computed - published(project)
@@ -123,7 +123,7 @@ def test_two_simultaneous_runs_one_of_them_killed(
     rounds, statuses = 12, []
     for number in range(rounds):
         delays = [None, rng.uniform(0.1, 1.0) if number % 2 else None]
-        case["lost_s"] = 0.0 if number % 3 else 4.0
+        case["row_by_row"] = number % 3 > 0
         found: dict[int, int] = {}
 
         def go(k: int, found: dict[int, int] = found, delays: list[float | None] = delays) -> None:

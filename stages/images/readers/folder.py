@@ -50,7 +50,8 @@ def listed(
 
 
 def _read(config: Any, location: str) -> bytes:
-    return Path(location).read_bytes()
+    with open(location, "rb", buffering=0) as file:
+        return file.readall()
 
 
 READER = Reader(
