@@ -186,7 +186,7 @@ def test_unreadable_file_is_a_problem_of_its_row(root: Path, monkeypatch: pytest
 
 
 def test_permission_error_of_the_system_becomes_a_sentence(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object) -> object:
+    def refuse(*args: object, **options: object) -> object:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
