@@ -8,12 +8,14 @@ share their first eight bytes are compared further. The order is that of the byt
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stage import ID
+
+Numbers = TypeVar("Numbers", bound=np.integer[Any])
 
 
 def words(values: NDArray[np.void]) -> NDArray[np.uint64]:
@@ -47,6 +49,14 @@ def unique(values: NDArray[np.void]) -> NDArray[np.void]:
     """The distinct ids, sorted."""
     ranked = sort(values)
     return ranked[_first_of_equal(ranked)]
+
+
+def distinct(numbers: NDArray[Numbers]) -> NDArray[Numbers]:
+    """The distinct numbers, ascending: `np.unique`, which would import numpy.ma for longer than many plans take."""
+    ranked = np.sort(numbers, kind="stable")
+    first = np.ones(len(ranked), dtype=bool)
+    first[1:] = ranked[1:] != ranked[:-1]
+    return ranked[first]
 
 
 def lookup(ranked: NDArray[np.void], wanted: NDArray[np.void]) -> NDArray[np.int64]:

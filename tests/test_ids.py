@@ -49,6 +49,11 @@ def test_random_ids_of_a_larger_set_are_found_where_they_lie() -> None:
     assert ids.lookup(ranked, array).tolist() == [expected[value] for value in ids.to_bytes(array)]
 
 
+@given(st.lists(st.integers(0, 20)))
+def test_distinct_numbers_are_a_sorted_set(values: list[int]) -> None:
+    assert ids.distinct(np.array(values, dtype=np.int64)).tolist() == sorted(set(values))
+
+
 def test_hexadecimal_digits_lead_there_and_back() -> None:
     value = bytes(range(15)) + b"\0"
     assert ids.hex(value) == "000102030405060708090a0b0c0d0e00"

@@ -164,7 +164,7 @@ class _Look:
         except DamagedShardError as error:
             self.damaged.append((Path(error.shard), str(error)))
             return
-        for number in np.unique(index.shard[stale]).tolist():
+        for number in ids.distinct(index.shard[stale]).tolist():
             count = int((index.shard[stale] == number).sum())
             path = index.path(number)
             branch.damaged.append((path, f"{path}: {count} of its rows were {AGAIN}"))

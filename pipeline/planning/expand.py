@@ -50,7 +50,7 @@ def expanded(
                 yield _born(selection.take(made.parent), made, slice(None), node, names, problem)
             continue
         of_branch = np.searchsorted(ends, made.partner, side="right")
-        for number in np.unique(of_branch).tolist():
+        for number in ids.distinct(of_branch).tolist():
             which = np.flatnonzero(of_branch == number)
             side = partners[number].sides[0]  # type: ignore[index]
             chosen = side.positions[made.partner[which] - (ends[number] - len(side.positions))]

@@ -432,7 +432,7 @@ class _Planner:
         Raises ConfigError where a fit would learn from a split that it must not see.
         """
         selections = [one for named in views.values() for found in named.values() for one in found]
-        own = {SPLITS[code] for one in selections for code in np.unique(one.table().split)}
+        own = {SPLITS[code] for one in selections for code in ids.distinct(one.table().split)}
         used = [artifact for found in inputs.values() for artifact in found]
         used += [artifact for one in selections for side in one.sides for artifact in artifacts_of(side.branch)]
         if node.stage.kind is Kind.FIT:

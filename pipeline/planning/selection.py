@@ -171,7 +171,7 @@ def _covers(some: list[Selection], found: list[Selection]) -> bool:
     if not some or len(some) == len(found):
         return len(some) == len(found)
     kept, dropped = ([one.table() for one in found if (one in some) is which] for which in (True, False))
-    for source in {int(number) for table in dropped for number in np.unique(table.source)}:
+    for source in {int(number) for table in dropped for number in ids.distinct(table.source)}:
         there, wanted = ([table.id[table.source == source] for table in tables] for tables in (kept, dropped))
         if not there or not ids.isin(np.concatenate(wanted), np.concatenate(there)).all():
             return False
@@ -299,7 +299,7 @@ class Evaluator:
         label, split = (np.concatenate([getattr(table, name) for table in tables]) for name in ("label", "split"))
         ranks = np.concatenate([hash_rank(table.id, "balance", self.seed) for table in tables])
         kept = np.ones(len(label), dtype=bool)
-        for code in np.unique(split).tolist():
+        for code in ids.distinct(split).tolist():
             members = [np.flatnonzero((split == code) & (label == one)) for one in (REAL, FAKE)]
             count = min(map(len, members))
             if not count:
@@ -360,10 +360,18 @@ def _merged(found: list[Selection]) -> list[Selection]:
             by_branch[one.key] = one
         else:
             columns = [np.concatenate([a.positions, b.positions]) for a, b in zip(other.sides, one.sides, strict=True)]
-            both = np.unique(np.stack(columns), axis=1)
+            both = _distinct(np.stack(columns))
             sides = zip(one.sides, both, strict=True)
             by_branch[one.key] = Selection(tuple(Side(side.branch, positions) for side, positions in sides))
     return _without_twins(list(by_branch.values()))
+
+
+def _distinct(columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The distinct columns of a matrix, sorted by their first number, then the next."""
+    ranked = columns[:, np.lexsort(columns[::-1])]
+    first = np.ones(ranked.shape[1], dtype=bool)
+    first[1:] = (ranked[:, 1:] != ranked[:, :-1]).any(axis=0)
+    return ranked[:, first]
 
 
 def _without_twins(found: list[Selection]) -> list[Selection]:

@@ -92,7 +92,7 @@ def _makers_of(
         return set()
     ranked, numbers = makers[chain]
     places = ids.lookup(ranked, wanted)
-    return set(np.unique(numbers[places[places >= 0]]).tolist())
+    return set(ids.distinct(numbers[places[places >= 0]]).tolist())
 
 
 def _waits(branch: Branch, positions: NDArray[np.int64], makers: Mapping[bytes, Any]) -> set[int]:

@@ -279,7 +279,7 @@ def _without_twins(index: ChainIndex) -> ChainIndex:
 
 def _compare_twins(index: ChainIndex, seconds: NDArray[np.int64]) -> None:
     """Rows that lie in two shards must have the same digest in both."""
-    wanted = np.unique(index.shard[np.concatenate([seconds - 1, seconds])])
+    wanted = row_ids.distinct(index.shard[np.concatenate([seconds - 1, seconds])])
     digests = {number: Shard.open(index.path(number)).digests for number in wanted.tolist()}
     for second in seconds.tolist():
         places = [(int(index.shard[k]), int(index.row[k])) for k in (second - 1, second)]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.ids import distinct
 from pipeline.storage.shard_reader import LARGE_ROW, ArrayReader
 
 if TYPE_CHECKING:
@@ -68,11 +69,11 @@ class FieldPlan:
         return np.frombuffer(data, dtype=self._dtype).reshape(len(wanted), *self._shape)
 
     def _verify(self, chunks: NDArray[np.int64]) -> None:
-        fresh = np.unique(chunks[self._unverified[chunks]])
+        fresh = distinct(chunks[self._unverified[chunks]])
         if not len(fresh):
             return
         owners = np.searchsorted(self._firsts, fresh, side="right") - 1
-        for owner in np.unique(owners).tolist():
+        for owner in distinct(owners).tolist():
             self._readers[owner].verify_chunks(fresh[owners == owner] - self._firsts[owner])
         self._unverified[fresh] = False
         self._some_unverified = bool(self._unverified.any())

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DamagedShardError
+from pipeline.ids import distinct
 from pipeline.storage.files import map_file, reading_error
 from pipeline.storage.sealed import ZARR_BYTES, parse, read_regular
 
@@ -160,7 +161,7 @@ class ArrayReader:
             return
         start, chunk = self.spans(rows)
         if self._unverified:
-            self.verify_chunks(np.unique(chunk))
+            self.verify_chunks(distinct(chunk))
         if self._all_present:
             self._copy(start, out, places)
             return

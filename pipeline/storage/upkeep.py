@@ -104,7 +104,7 @@ def _collect(
     }
     digests = np.empty(len(places), dtype=index.ids.dtype)
     parents = np.empty(len(places), dtype=index.ids.dtype) if first.has_parents else None
-    for number in np.unique(numbers).tolist():
+    for number in row_ids.distinct(numbers).tolist():
         shard = store.shard(index.path(number), chain, schema)
         mine = np.flatnonzero(numbers == number)
         digests[mine] = shard.digests[rows[mine]]

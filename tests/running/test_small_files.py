@@ -45,7 +45,7 @@ def test_a_run_opens_each_small_file_once_and_keeps_nothing_afterwards(
     OPENED.clear()
     report = project.run()
     assert report.computed == {"photos": 41, "sizes": 41}
-    assert OPENED == {**{f"{number}.png": 1 for number in range(40)}, "large.png": 3}
+    assert {**{f"{number}.png": 1 for number in range(40)}, "large.png": 3} == OPENED
     assert SMALL_FILES.get(hashlib.sha256(png(7)).digest()[:16]) is None
 
 
