@@ -55,7 +55,8 @@ def keep(root: Path, chain: bytes, schema: Schema, rows: KeptRows) -> Path | Non
 
     header = {"chain": chain.hex(), "rows": len(rows.ids), "schema": schema_as_data(schema)}
     header["parents"] = rows.parents is not None
-    parts = [MAGIC, json.dumps(header, sort_keys=True).encode() + b"\n", _plain(rows.ids)]
+    first = MAGIC + json.dumps(header, sort_keys=True).encode() + b"\n"
+    parts = [np.frombuffer(first, np.uint8), _plain(rows.ids)]
     parts += [] if rows.parents is None else [_plain(rows.parents)]
     parts += [_plain(as_stored(rows.arrays[name], schema[name])) for name in sorted(schema)]
     path = folder(root, chain) / f"{shard_name(rows.ids)}{SUFFIX}"
@@ -64,7 +65,7 @@ def keep(root: Path, chain: bytes, schema: Schema, rows: KeptRows) -> Path | Non
         with atomic.replacing(path, durable=False) as file:
             for part in parts:
                 check = google_crc32c.extend(check, part)
-                file.write(part)
+                file.write(part.data)
             file.write(check.to_bytes(4, "little"))
     except OSError:
         return None
