@@ -203,6 +203,7 @@ class SourceRows:
     licence: str = ""  # of the data, as they state it; "": they state none
     told: Mapping[str, Sequence[str]] = field(default_factory=dict)  # "file" (its path there), "licence", "author",
     # "url", "provenance" -> what the source says of each row, for those who look at rows or take them away; "": nothing
+    verified: str = ""  # how many rows agree with digests that their publisher states; "": nobody compared
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pipeline.commands.options import (
 
 @verb("touchstone doctor", "touchstone doctor --json")
 def doctor(file: File = PIPELINE_FILE, json: Json = False) -> None:
-    """Check the installation, the config and the disk, and say how to mend what is wrong."""
+    """Check the installation, the config, its sources and the disk, and say how to mend what is wrong."""
     from pipeline.commands.doctor import examine
 
     findings = examine(file)
@@ -28,7 +28,10 @@ def doctor(file: File = PIPELINE_FILE, json: Json = False) -> None:
         give(findings)
     else:
         for finding in findings:
-            say(f"{'ok  ' if finding['ok'] else 'FAIL'}  {finding['what']}: {finding['found']}")
+            mark = "ok  " if finding["ok"] else "FAIL"
+            say(
+                f"note  {finding['found']}" if finding.get("note") else f"{mark}  {finding['what']}: {finding['found']}"
+            )
     raise typer.Exit(0 if all(finding["ok"] for finding in findings) else 1)
 
 

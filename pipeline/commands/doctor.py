@@ -7,8 +7,12 @@ import importlib.metadata
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.declaring.config import Pipeline
 
 LIBRARIES = ("numpy", "pillow", "torch", "torchvision", "zarr", "dask", "distributed", "pydantic", "scikit-learn",
              "safetensors", "matplotlib", "jinja2")  # fmt: skip
@@ -16,7 +20,7 @@ LEAST_FREE = 2**30
 
 
 def examine(file: Path) -> list[dict[str, Any]]:
-    """Findings in order: {"what", "found", "ok"}."""
+    """Findings in order: {"what", "found", "ok"}; "note": true where nothing can be wrong."""
     findings = [_finding("python", sys.version.split()[0], (3, 11) <= sys.version_info[:2] < (3, 14))]
     for name in LIBRARIES:
         try:
@@ -64,4 +68,29 @@ def _config(file: Path) -> tuple[list[dict[str, Any]], Path]:
     except ConfigError as error:
         return [_finding("pipeline file", str(error), False)], file.parent / "store"
     found = f"{file} is valid: {counted(len(pipeline.nodes), 'node')}"
-    return [_finding("pipeline file", found, True)], pipeline.store
+    return [_finding("pipeline file", found, True), *_sources(pipeline)], pipeline.store
+
+
+def _sources(pipeline: Pipeline) -> Iterator[dict[str, Any]]:
+    """What each source of files holds, by names alone: counts beside the expected ones, files that cannot be read."""
+    from pipeline.errors import TouchstoneError
+    from pipeline.inputs.names_alone import NamesAlone
+    from pipeline.planning.rows import place
+    from pipeline.sentences import counted
+    from pipeline.stage import Kind
+
+    scan = NamesAlone(pipeline.base, pipeline.store)
+    for node in pipeline.nodes.values():
+        if node.stage.kind is not Kind.SOURCE or not node.stage.content:
+            continue
+        try:
+            found = node.stage.discover(node.config, scan)
+        except (TouchstoneError, ValueError, OSError) as error:
+            yield _finding(node.name, str(error), False)
+            continue
+        yield _finding(node.name, counted(len(found.id), "image"), True)
+        yield from ({**_finding(node.name, note, True), "note": True} for note in found.notes)
+        if found.problems:
+            first = place(found, row := min(found.problems)), found.problems[row]
+            said = f"{counted(len(found.problems), 'image')} cannot be read, e.g. {': '.join(first)}"
+            yield _finding(node.name, said, False)

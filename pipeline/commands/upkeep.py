@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -238,8 +238,17 @@ def _frozen_branch(plan: Plan, branch: Branch) -> dict[str, Any]:
         "real": int((stored.label == REAL).sum()),
         "fake": int((stored.label != REAL).sum()),
         "digest": total.hexdigest(),
+        **({"verified": said} if (said := dict(_verified(branch))) else {}),
         "shards": names,
     }
+
+
+def _verified(branch: Branch) -> Iterator[tuple[str, str]]:
+    """Each source of a branch whose rows were compared with published digests, and how many agreed."""
+    if branch.verified:
+        yield branch.node, branch.verified
+    for side in branch.sides:
+        yield from _verified(side.branch)
 
 
 def pin_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:

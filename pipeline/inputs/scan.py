@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,9 @@ class Scan:
     clock      nanoseconds since 1970, comparable with the time stamps of files
     store      folder of results, which is never read as a source
     """
+
+    reads: ClassVar[bool] = True
+    """Whether files are read; else all digests are zeros."""
 
     def __init__(
         self,
@@ -309,6 +312,16 @@ class Scan:
                     yield from found
                 self._progress(text, self.hashed)
 
+    def _hash_member(self, archive: Archive, name: str) -> tuple[bytes, str]:
+        """(digest, "") of a member, or (zeros, reason)."""
+        digest = hashlib.sha256()
+        try:
+            for piece in archive.pieces(name):
+                digest.update(piece)
+        except RowError as error:
+            return bytes(32), str(error)
+        return digest.digest(), ""
+
     def _archive(self, path: Path, suffixes: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
         names, sizes, digests, reasons, ignored = [], [], [], [], 0
         archive = Archive(path)
@@ -316,7 +329,7 @@ class Scan:
             if not name.lower().endswith(suffixes):
                 ignored += 1
                 continue
-            digest, reason = _hash_member(archive, name)
+            digest, reason = self._hash_member(archive, name)
             names.append(name)
             sizes.append(entries[-1].file_size)
             digests.append(np.frombuffer(digest, np.uint8))
@@ -368,17 +381,6 @@ def _hash_file(path: str, keep: bool) -> tuple[bytes, tuple[int, int, int, int]]
         return MISSING
     except OSError as error:
         return reason_of(error)
-
-
-def _hash_member(archive: Archive, name: str) -> tuple[bytes, str]:
-    """(digest, "") of a member, or (zeros, reason)."""
-    digest = hashlib.sha256()
-    try:
-        for piece in archive.pieces(name):
-            digest.update(piece)
-    except RowError as error:
-        return bytes(32), str(error)
-    return digest.digest(), ""
 
 
 def _tree_mark(path: Path) -> tuple[bytes, int]:

@@ -286,7 +286,7 @@ class _Planner:
             node.name, node.stage, node.config, chain_of(accepted, []), recipe, schema, source.rows,
             payload=source.payload, positions=source.positions, steps=(self._step(node, recipe, accepted),),
             files=node.files, problems=source.problems, artifacts=self._artifact_inputs(node), licence=found.licence,
-            told=found.told,
+            told=found.told, verified=found.verified,
         )  # fmt: skip
 
     def _selected(self, node: Node, name: str) -> list[Selection]:

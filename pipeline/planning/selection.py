@@ -42,6 +42,7 @@ class Branch:
     problems: tuple[str, ...] = ()
     licence: str = ""  # of a source
     told: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of a source: name -> a text per entry
+    verified: str = ""  # of a source
     have: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     failed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     damaged: list[tuple[Any, str]] = field(default_factory=list)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import command
 from golden_files import GoldenDocument
 from pydantic import ValidationError
 from reader_rows import STAGE, discover, example, picture, plant, record, table, tabulated
@@ -301,3 +302,79 @@ def test_a_setting_without_effect_is_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             IngestConfig.model_validate(settings)
+
+
+# What is known of published data sets
+
+
+def test_each_entry_says_where_files_lie_and_their_digests_or_that_there_are_none() -> None:
+    from stages.images.readers.benchmarks import datasets
+
+    assert len(datasets()["forensynths"]["sets"]) == 13 == len(datasets()["forensynths"]["about"])
+    nested = {name for name, about in datasets()["forensynths"]["about"].items() if about["classes"]}
+    assert nested == {"progan", "stylegan", "stylegan2", "cyclegan"}
+    for name, entry in datasets().items():
+        assert {"title", "sets", "mirrors", "digests"} <= set(entry), name
+        for text in [entry["title"], *entry["mirrors"], *entry.get("traps", ())]:
+            assert isinstance(text, str), name
+            assert not text.startswith(("whose", "although", "by ", "doi")), name  # cut at a comma
+        for digest in (entry["digests"] or {}).values():
+            assert len(bytes.fromhex(digest)) == 32
+
+
+@pytest.mark.parametrize(
+    ("paths", "settings", "notes"),
+    [
+        (["images1024x1024/00000/00000.png"], {}, ["ffhq expected 70,000, found 1"]),
+        (
+            ["100KFake/1.png", "celebA-HQ_10K/1.png", "thispersondoesntexists/1.png"],
+            {"layout": "plain", "label_by": "folder", "domain_by": "folder",
+             "labels": {"100KFake": "fake", "celebA-HQ_10K": "real", "thispersondoesntexists": "fake"}},
+            ["benchmark: faceshq, by the names of its sets", "1 set missing: Flickr-Faces-HQ2_",
+             "100KFake expected 10,000, found 1", "get it from its authors; digests: not published"],
+        ),
+        (["train/n02086240/1.JPEG", "val/n02115641/2.JPEG"], {},
+         ["benchmark: imagewoof, by the names", "8 sets missing: n02087394,"]),
+        (["images/val/imagenet/adm/1.png", "images/val/imagenet/real/2.png"], {},
+         ["2 sets missing: lsun_bedroom, celebahq"]),
+        (["original_sequences/youtube/c23/videos/000.mp4", "manipulated_sequences/FaceSwap/c23/videos/000_001.mp4"],
+         {"allow_unlisted": True}, ["youtube expected 1,000, found 1; FaceSwap expected 1,000, found 1"]),
+    ],
+)  # fmt: skip
+def test_counts_of_other_layouts_are_compared(
+    paths: list[str], settings: dict[str, Any], notes: list[str], tmp_path: Path
+) -> None:
+    plant(tmp_path / "a", *paths)
+    found = "\n".join(discover(tmp_path, **{"folder": "a", "layout": "auto", **settings}).notes)
+    for note in notes:
+        assert note in found
+
+
+def test_doctor_compares_counts_by_names_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path / "a", "seeingdark/0_real/1.png", "crn/1_fake/1.png")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.write(tmp_path / "a/crn/1_fake/1.png", "BigGAN/train/ai/1.png")
+        archive.write(tmp_path / "a/seeingdark/0_real/1.png", "BigGAN/train/nature/n01440764_1.JPEG")
+    (tmp_path / "m.csv").write_text("file,size\na/crn/1_fake/1.png,7\n")
+    (tmp_path / "pipeline.yaml").write_text(
+        "nodes:\n  a: {stage: ingest, folder: a, layout: auto}\n  b: {stage: ingest, zip: b.zip, layout: auto}\n"
+        "  m: {stage: ingest, manifest: m.csv}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("doctor reads an image")
+
+    torch = {"what": "torch", "found": "not asked here", "ok": True}
+    monkeypatch.setattr("pipeline.commands.doctor._torch_pair", lambda: torch)
+    monkeypatch.setattr("pipeline.inputs.scan._hash_file", refuse)
+    monkeypatch.setattr("pipeline.inputs.archives.Archive.pieces", refuse)
+    said = command(monkeypatch, capsys)("doctor")
+    assert said.code == 1
+    assert "ok    a: 2 images\n" in said.out
+    assert "crn expected 12,800, found 1; seeingdark expected 360, found 1" in said.out
+    assert "note  b.zip: genimage: 1 count not as expected (as published, not verified): BigGAN expected" in said.out
+    size = (tmp_path / "a/crn/1_fake/1.png").stat().st_size
+    assert f"FAIL  m: 1 image cannot be read, e.g. {tmp_path}/a/crn/1_fake/1.png: has {size} bytes, expec" in said.out

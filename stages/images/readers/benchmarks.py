@@ -1,4 +1,4 @@
-"""What is known of published benchmark sets (`manifests/datasets.yaml`): names of their sets, counts, damaged files."""
+"""What is known of published data sets (`manifests/datasets.yaml`): names of their sets, counts, damaged files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.sentences import counted
-from stages.images.readers.contract import Columns
 
 DATASETS = Path(__file__).parents[3] / "manifests" / "datasets.yaml"
 
@@ -22,13 +21,15 @@ def datasets() -> Mapping[str, Mapping[str, Any]]:
     return yaml.safe_load(DATASETS.read_text(encoding="utf-8")) if DATASETS.is_file() else {}
 
 
-def benchmark_notes(asked: str, paths: Sequence[str], columns: Columns, splits: set[str]) -> list[str]:
-    """Which benchmark it is, how its counts differ from the known ones, and which files are known to be damaged.
+def benchmark_notes(
+    asked: str, paths: Sequence[str], domains: Sequence[str] | None, splits: frozenset[str] = frozenset()
+) -> list[str]:
+    """Which data set it is, how its counts differ from the known ones, and which files are known to be damaged.
 
-    asked: name of the benchmark, or `auto`: the one whose sets have the names of the domains that were found.
+    asked: name of the data set, or of none: the one whose sets have the names of the domains that were found, `splits`
+    left out. domains: of all images, SET or SET/CLASS.
     """
-    domains = list(columns.domain or ())
-    found = Counter(domain.partition("/")[0] for domain in domains)
+    found = Counter(domain.partition("/")[0] for domain in domains or ())
     names = set(found) - splits - {"."}
     if asked in datasets():
         return [*_counts(asked, found), *_damaged(asked, paths)]
@@ -43,7 +44,7 @@ def benchmark_notes(asked: str, paths: Sequence[str], columns: Columns, splits: 
 
 
 def _counts(name: str, found: Mapping[str, int]) -> list[str]:
-    """One sentence on sets that are missing or of another size than is known, and one on files known to be damaged."""
+    """One sentence each on sets that are missing and of another size than is known, and where the files lie."""
     entry = datasets()[name]
     expected: Mapping[str, int | None] = entry.get("sets", {})
     wrong = [
@@ -52,13 +53,23 @@ def _counts(name: str, found: Mapping[str, int]) -> list[str]:
         if number is not None and one in found and found[one] != number
     ]
     missing = [one for one in expected if one not in found]
+    total, all_found = entry.get("images"), sum(found.values())
+    if total is not None and not missing and total != all_found:
+        wrong.append(f"all together expected {total:,}, found {all_found:,}")
     told = []
     if wrong:
         doubt = "" if entry.get("counts") == "verified" else " (as published, not verified)"
-        told.append(f"{counted(len(wrong), 'set')} of other sizes{doubt}: {'; '.join(wrong)}")
+        told.append(f"{counted(len(wrong), 'count')} not as expected{doubt}: {'; '.join(wrong)}")
     if missing and len(missing) < len(expected):
         told.append(f"{counted(len(missing), 'set')} missing: {', '.join(missing)}")
+    if told:
+        told.append(f"get it from {'; '.join(entry['mirrors']) or 'its authors'}; digests: {_digests(entry)}")
     return [f"{name}: {text}" for text in told]
+
+
+def _digests(entry: Mapping[str, Any]) -> str:
+    """SHA-256 of each file, or that there are none."""
+    return ", ".join(f"{file} {digest}" for file, digest in (entry["digests"] or {}).items()) or "not published"
 
 
 def _damaged(name: str, paths: Sequence[str]) -> list[str]:

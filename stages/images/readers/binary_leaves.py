@@ -36,8 +36,7 @@ def _columns(tree: Tree, config: Any) -> Columns:
         return Place(words[folder], joined(rest[by_split:]), split_of(rest[:by_split]))
 
     columns = columns_of(tree, place)
-    assert columns.domain is not None
-    columns.notes += benchmark_notes(config.layout, tree.paths, columns, set(SPLIT_WORDS))
+    columns.notes += benchmark_notes(config.layout, tree.paths, columns.domain, frozenset(SPLIT_WORDS))
     return columns
 
 

@@ -9,13 +9,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import ConfigError, SourceError
-from stages.images.readers.contract import Columns, Layout, Tree
+from stages.images.readers.benchmarks import benchmark_notes
+from stages.images.readers.contract import Columns, Layout, Pixels, Tree
 from stages.images.readers.lists import LISTS, folder_of, found_list, missing_list, text_rows
+from stages.images.readers.verifying import VERIFY
 
 PARTITION = ("list_eval_partition.txt", "list_eval_partition.csv")
 IDENTITY = ("identity_CelebA.txt", "identity_CelebA.csv")
 ATTRIBUTES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 HIGH_QUALITY = ("image_list.txt",)
+DIGEST = "final_md5"
 SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
@@ -31,7 +34,9 @@ def _columns(tree: Tree, config: Any) -> Columns:
     splits, stems = _pairs(partition), [PurePosixPath(path).name for path in tree.paths]
     persons = {} if identity is None else _pairs(identity)
     high_quality = found_list(lists, *HIGH_QUALITY)
-    names = stems if high_quality is None or stems[0] in splits else _originals(tree, high_quality, stems)
+    names, pixels = stems, None
+    if high_quality is not None and stems[0] not in splits:
+        names, pixels = _originals(tree, high_quality, stems, config.verify != "none")
     lost = [name for name in names if name not in splits or splits[name] not in SPLITS]
     if lost:
         raise ConfigError(
@@ -40,15 +45,18 @@ def _columns(tree: Tree, config: Any) -> Columns:
     more = {}
     if config.domain_by not in ("none", "folder"):
         more = _attribute(lists, config.domain_by, names, tree)
+    domain = "celeba" if names is stems else "celebahq"
+    notes = benchmark_notes(domain, tree.paths, [domain] * len(names))
+    if not persons:
+        notes.append(f"no {IDENTITY[0]}: each image is its own group, and one person may be in two splits")
     return Columns(
         label=["real"] * len(names),
         split=[SPLITS[splits[name]] for name in names],
-        domain=["celeba" if names is stems else "celebahq"] * len(names),
+        domain=[domain] * len(names),
         group=[f"identity {persons[name]}" if name in persons else "" for name in names],
         more=more,
-        notes=[]
-        if persons
-        else [f"no {IDENTITY[0]}: each image is its own group, and one person may be in two splits"],
+        pixels=pixels,
+        notes=notes,
     )
 
 
@@ -63,14 +71,15 @@ def _pairs(path: Path) -> dict[str, str]:
     return found
 
 
-def _originals(tree: Tree, path: Path, names: list[str]) -> list[str]:
-    """File of CelebA for each file of CelebA-HQ."""
+def _originals(tree: Tree, path: Path, names: list[str], verify: bool) -> tuple[list[str], Pixels | None]:
+    """File of CelebA for each file of CelebA-HQ; with `verify` also what its pixels are."""
     rows = text_rows(path)
     _, heading = next(rows, (1, []))
-    if not {"idx", "orig_file"} <= set(heading):
-        raise SourceError(f"{path}:1 has the columns {heading}, expected idx and orig_file among them")
-    number, file = heading.index("idx"), heading.index("orig_file")
-    known = {words[number]: words[file] for _, words in rows if len(words) == len(heading)}
+    wanted = ["idx", "orig_file", *([DIGEST] if verify else [])]
+    if not set(wanted) <= set(heading):
+        raise SourceError(f"{path}:1 has the columns {heading}, expected {', '.join(wanted)} among them")
+    number, *places = (heading.index(column) for column in wanted)
+    known = {words[number]: [words[place] for place in places] for _, words in rows if len(words) == len(heading)}
     found = []
     for name in names:
         stem = PurePosixPath(name).stem
@@ -78,7 +87,8 @@ def _originals(tree: Tree, path: Path, names: list[str]) -> list[str]:
         if original is None:
             raise ConfigError(f"{tree.shown}: {path.name} has no image of the number {stem!r} ({name})")
         found.append(original)
-    return found
+    md5 = [digest.lower() for _, *digests in found for digest in digests]
+    return [original for original, *_ in found], Pixels(DIGEST, path, md5, planes=True) if verify else None
 
 
 def _attribute(lists: Path | None, wanted: str, names: list[str], tree: Tree) -> dict[str, list[str]]:
@@ -100,4 +110,4 @@ def _attribute(lists: Path | None, wanted: str, names: list[str], tree: Tree) ->
     return {wanted: [wanted if values[name] else f"not {wanted}" for name in names]}
 
 
-LAYOUT = Layout("celeba", _fits, _columns, {"lists": LISTS})
+LAYOUT = Layout("celeba", _fits, _columns, {"lists": LISTS, "verify": VERIFY})

@@ -65,6 +65,22 @@ def ids_of(digests: NDArray[np.uint8]) -> NDArray[np.void]:
     return np.ascontiguousarray(digests[:, : ID.itemsize]).view(ID)[:, 0]
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """Digests of pixels that a list of a data set states.
+
+    name    what the list calls them
+    list    the file
+    md5     one per row, 32 hexadecimal digits in lower case; "": none is stated
+    planes  of (3, H, W) uint8 RGB; else of (H, W, 3)
+    """
+
+    name: str
+    list: Path
+    md5: Sequence[str]
+    planes: bool
+
+
 @dataclass
 class Columns:
     """What a source says of its rows, one entry per row; None: nothing.
@@ -75,6 +91,7 @@ class Columns:
     more     further columns by name that a domain may be made of (`domain_by`)
     keep     rows that count, ascending; None: all
     told     "licence", "author", "url" or "provenance" -> what is said of each row, "": nothing
+    pixels   digests of pixels, where `verify` asks for them and a list states them
     """
 
     label: Sequence[str] | None = None
@@ -85,6 +102,7 @@ class Columns:
     keep: Sequence[int] | None = None
     notes: list[str] = field(default_factory=list)
     told: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    pixels: Pixels | None = None
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stages.images.readers.benchmarks import benchmark_notes
 from stages.images.readers.contract import Columns, Layout, Tree
 from stages.images.readers.naming import SPLIT_WORDS
 from stages.images.readers.places import Place, columns_of, joined, parts_of
@@ -35,7 +36,11 @@ def _columns(tree: Tree, config: Any) -> Columns:
         real = parts[2].lower() == "real"
         return Place("real" if real else "fake", joined(parts[1:2] if real else parts[1:3]), SPLIT_WORDS[parts[0]])
 
-    return columns_of(tree, place)
+    columns = columns_of(tree, place)
+    kept = columns.keep if columns.keep is not None else range(len(tree.paths))
+    assert columns.domain is not None
+    columns.notes += benchmark_notes("diffusionforensics", tree.paths, [columns.domain[row] for row in kept])
+    return columns
 
 
 LAYOUT = Layout("diffusionforensics", _fits, _columns)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pipeline.errors import ConfigError
 from pipeline.sentences import counted
 from pipeline.stage import row_setting
+from stages.images.readers.benchmarks import benchmark_notes
 from stages.images.readers.contract import VIDEO_SUFFIXES, Columns, Layout, Tree
 from stages.images.readers.lists import LISTS, folder_of, found_list, json_file, missing_list
 
@@ -79,7 +80,10 @@ def _columns(tree: Tree, config: Any) -> Columns:
     if not keep:
         raise ConfigError(f"{tree.shown}: has no video that counts; correct `compression` or `pairs`")
     label, split, domain, group = zip(*columns, strict=True)
-    return Columns(label, split, domain, group, keep=keep)
+    counted_here = [match["method"] for match in matches if match and match["kind"] == "videos"
+                    and config.compression in (None, match["compression"])]  # fmt: skip
+    notes = benchmark_notes("faceforensics", tree.paths, counted_here) if counted_here else []
+    return Columns(label, split, domain, group, keep=keep, notes=notes)
 
 
 @dataclass(frozen=True)

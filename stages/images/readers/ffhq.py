@@ -13,10 +13,15 @@ from typing import Any, Literal
 from pipeline.errors import SourceError
 from pipeline.inputs.scan import decoded, encoded
 from pipeline.stage import row_setting
-from stages.images.readers.contract import Columns, Layout, Tree
-from stages.images.readers.lists import LISTS, folder_of, found_list, json_file
+from stages.images.readers.benchmarks import benchmark_notes
+from stages.images.readers.contract import Columns, Layout, Pixels, Tree
+from stages.images.readers.lists import LISTS, folder_of, found_list, json_file, missing_list
+from stages.images.readers.verifying import VERIFY
 
-PLACE = re.compile(r"(?:.*/)?(?:images1024x1024|thumbnails128x128|in-the-wild-images)/\d{5}/\d{5}\.\w+")
+KINDS = {"images1024x1024": "image", "thumbnails128x128": "thumbnail", "in-the-wild-images": "in_the_wild"}
+"""Folder -> what the list calls its pictures."""
+PLACE = re.compile(rf"(?:.*/)?(?:{'|'.join(KINDS)})/\d{{5}}/\d{{5}}\.\w+")
+DIGEST = "pixel_md5"
 LIST = "ffhq-dataset-v2.json"
 TRAINING, VALIDATION = 60_000, 65_000
 CATEGORIES = {"training": "train", "validation": "val"}
@@ -25,6 +30,7 @@ TOLD = {"licence": "license", "author": "author", "url": "photo_url"}
 
 SETTINGS: dict[str, tuple[Any, Any]] = {
     "lists": LISTS,
+    "verify": VERIFY,
     "ffhq_split": (
         Literal["category", "chai2020"],
         row_setting("category", description="category: 60,000 train, 10,000 val; chai2020: 60,000, 5,000, 5,000 test"),
@@ -48,12 +54,15 @@ def _columns(tree: Tree, config: Any) -> Columns:
     if config.ffhq_split == "chai2020":
         split = ["train" if int(n) < TRAINING else "val" if int(n) < VALIDATION else "test" for n in numbers]
     told = {name: [entry.get(name, "") for entry in entries] for name in TOLD} if stated else {}
+    domain = ["ffhq"] * len(numbers)
     return Columns(
         label=["real"] * len(numbers),
         split=split,
-        domain=["ffhq"] * len(numbers),
+        domain=domain,
+        notes=benchmark_notes("ffhq", tree.paths, domain),
         group=numbers,
         told=told,
+        pixels=None if config.verify == "none" else _pixels(tree, config),
     )
 
 
@@ -80,6 +89,31 @@ def _stated(tree: Tree, config: Any) -> dict[int, dict[str, str]]:
     table = {name: decoded(column) for name, column in tree.scan.cached(f"ffhq list\0{path}", path, compute).items()}
     numbers = table.pop("number")
     return {int(number): {name: column[row] for name, column in table.items()} for row, number in enumerate(numbers)}
+
+
+def _pixels(tree: Tree, config: Any) -> Pixels:
+    """Digests of all rows, by folder and number. Raises ConfigError without the list."""
+    path = found_list(folder_of(tree, config.lists), LIST)
+    if path is None:
+        raise missing_list(tree, LIST)
+
+    def compute() -> dict[str, Any]:
+        numbers, digests = [], dict[str, list[str]]({key: [] for key in KINDS.values()})
+        for number, entry in json_file(path, dict).items():
+            numbers.append(str(number))
+            for key, column in digests.items():
+                about = entry.get(key) if isinstance(entry, dict) else None
+                column.append(str(about.get(DIGEST, "")) if isinstance(about, dict) else "")
+        return {"number": encoded(numbers), **{key: encoded(column) for key, column in digests.items()}}
+
+    table = {name: decoded(column) for name, column in tree.scan.cached(f"ffhq pixels\0{path}", path, compute).items()}
+    places = {int(number): row for row, number in enumerate(table.pop("number")) if number.isdigit()}
+    md5 = []
+    for one in tree.paths:
+        *_, kind, _, name = one.split("/")
+        row = places.get(int(PurePosixPath(name).stem))
+        md5.append("" if row is None else table[KINDS[kind]][row].lower())
+    return Pixels(DIGEST, path, md5, planes=False)
 
 
 LAYOUT = Layout("ffhq", _fits, _columns, SETTINGS)

@@ -37,7 +37,7 @@ def _columns(tree: Tree, config: Any) -> Columns:
         return Place(words[folder], joined(above[-1:]), split_of(parts))
 
     columns = columns_of(tree, place)
-    columns.notes += benchmark_notes("genimage", tree.paths, columns, set(SPLIT_WORDS))
+    columns.notes += benchmark_notes("genimage", tree.paths, columns.domain)
     return columns
 
 

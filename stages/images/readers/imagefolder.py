@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stages.images.readers.benchmarks import benchmark_notes
 from stages.images.readers.contract import Columns, Layout, Tree
 from stages.images.readers.naming import SPLIT_WORDS
 from stages.images.readers.places import Place, columns_of, joined, parts_of, split_of
@@ -20,7 +21,9 @@ def _columns(tree: Tree, config: Any) -> Columns:
         at = next((number for number, part in enumerate(parts) if part.lower() in SPLIT_WORDS), -1)
         return Place("", joined(parts[at + 1 :]), split_of(parts))
 
-    return columns_of(tree, place)
+    columns = columns_of(tree, place)
+    columns.notes += benchmark_notes(config.layout, tree.paths, columns.domain)
+    return columns
 
 
 LAYOUT = Layout("imagefolder", _fits, _columns)

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.inputs.scan import Scan
+from pipeline.inputs.names_alone import NamesAlone
 from stages.images.readers.choosing import ingest_config, reader_of, readers
 from stages.images.readers.contract import Found
-
-
-class NamesAlone(Scan):
-    """A look at inputs for those who ask for no ids: of containers and manifests nothing is read to make a digest."""
-
-    def __init__(self, base: Path) -> None:
-        super().__init__(base, None)
-
-    def digests(self, text: str, count: int, read: Callable[[int], bytes]) -> tuple[NDArray[np.uint8], dict[int, str]]:
-        """Zeros, and no reasons: who reads a row learns them."""
-        return np.zeros((count, 32), np.uint8), {}
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from pipeline.sentences import counted
 from pipeline.spelling import normalized, spellings, usual
 from pipeline.stage import FAKE, REAL, SourceRows
 from stages.images import grouping
+from stages.images.readers.benchmarks import benchmark_notes
 from stages.images.readers.choosing import layouts
 from stages.images.readers.contract import Columns, Found, Layout, Tree
+from stages.images.readers.verifying import verified
 
 REAL_WORDS = frozenset({"real", "0_real", "nature", "original", "youtube", "actors", "human", "authentic"})
 FAKE_WORDS = frozenset({"fake", "1_fake", "ai", "manipulated", "generated", "synthetic"})
@@ -55,10 +57,14 @@ def source_rows(config: Any, found: Found, scan: Any) -> SourceRows:
         notes += _both_classes(config, found)
     label = _labels(config, found, columns, names)
     split, domain = _split(config, found, columns, names), columns.domain
+    if names is not None and columns is found.columns and config.label_by == config.domain_by == "folder":
+        notes += benchmark_notes("", names, first_folders(names))
     if config.domain_by != "none":
         made = _domains(config, found, columns, names)
         given = domain if domain is not None and columns is found.columns else [""] * len(found.ids)
         domain = [one or other for one, other in zip(given, made, strict=True)]
+    problems, said = _compared(config, found, columns, scan)
+    notes += [f"verified: {said}"] if said else []
     licences = _licences(columns)
     rows = SourceRows(
         id=found.ids,
@@ -72,10 +78,11 @@ def source_rows(config: Any, found: Found, scan: Any) -> SourceRows:
             *([f"{found.title or found.shown}: licences {licences}"] if licences else ()),
             *(f"{found.shown}: {note}" for note in [*notes, *rewritten]),
         ),
-        problems=found.problems,
+        problems=problems,
         line=found.line,
         licence=licences,
         told=columns.told if found.paths is None else {"file": found.paths, **columns.told},
+        verified=said,
     )
     return rows if columns.keep is None else _kept(rows, np.asarray(columns.keep, np.int64))
 
@@ -101,7 +108,21 @@ def _kept(rows: SourceRows, keep: NDArray[np.int64]) -> SourceRows:
         line=None if line is None else lambda number: line(int(keep[number])),
         licence=rows.licence,
         told={name: some(column) for name, column in rows.told.items()},
+        verified=rows.verified,
     )
+
+
+def _compared(config: Any, found: Found, columns: Columns, scan: Any) -> tuple[Mapping[int, str], str]:
+    """Problems of all rows, and what was verified of pixels; "": nothing. Raises ConfigError where nothing can be."""
+    if config.verify == "none" or not scan.reads:
+        return found.problems, ""
+    if columns.pixels is None:
+        raise ConfigError(
+            f"{found.shown}: verify: pixels has no effect, since only FFHQ (pixel_md5 of ffhq-dataset-v2.json) and "
+            "CelebA-HQ (final_md5 of image_list.txt) have lists of their pixels; remove it"
+        )
+    one = verified(config, found, columns.pixels, scan)
+    return dict(sorted({**found.problems, **one.problems}.items())), one.says
 
 
 def _licences(columns: Columns) -> str:
