@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from detectors.networks.initial_weights import normal
+
 
 class UnivFD(nn.Linear):
     """(N, width) projected image features, not scaled to length 1, to a logit (N, 1); the published width is 768."""
@@ -25,7 +27,7 @@ class RINE(nn.Module):
 
     def __init__(self, depth: int, width: int, blocks: int = 24, inputs: int = 1024) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.randn(1, blocks, width))
+        self.alpha = nn.Parameter(normal(1, blocks, width))
         self.proj1 = _projection(depth, inputs, width)
         self.proj2 = _projection(depth, width, width)
         self.head = nn.Sequential(

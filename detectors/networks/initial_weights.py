@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+
+def normal(*shape: int, rate: float = 1) -> Tensor:
+    """Standard normal values over `rate`, float32, from torch's generator.
+
+    On the meta device nothing is drawn: torch would load its compiler for that, which takes seconds.
+    """
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_() / rate
 
 
 def kaiming(network: nn.Module) -> None:

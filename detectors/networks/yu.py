@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detectors.networks import layers
+from detectors.networks.initial_weights import normal
 
 BASE, WIDEST = 1024, 512
 """A map of side s has min(WIDEST, 2 BASE / s) channels before it is halved."""
@@ -23,7 +24,7 @@ class Scaled(nn.Module):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.randn(shape)), nn.Parameter(torch.zeros(shape[0]))
+        self.weight, self.bias = nn.Parameter(normal(*shape)), nn.Parameter(torch.zeros(shape[0]))
 
 
 class ImageClassifier(nn.Module):

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectors.networks.initial_weights import normal
+
 SLOPE = 0.2  # of the leaky rectifier
 
 
@@ -44,7 +46,7 @@ class Linear(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.rate = gain / math.sqrt(inputs) * rate, rate
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
+        self.weight = nn.Parameter(normal(outputs, inputs, rate=rate))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         self.scale, self.resample, self.fused = gain / math.sqrt(inputs * size * size), resample, fused
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
+        self.weight = nn.Parameter(normal(outputs, inputs, size, size))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:

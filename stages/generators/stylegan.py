@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detectors.networks.initial_weights import normal
 from stages.generators.growing import level_of, upsample, widths
 from stages.generators.layers import SLOPE, Convolution, Linear, normalize, resolutions, truncating_uint8
 
@@ -104,7 +105,7 @@ class Epilogue(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.affine = Linear(w_dim, 2 * channels, gain=1)
         if stored:
-            self.register_buffer("noise_const", torch.randn(side, side))
+            self.register_buffer("noise_const", normal(side, side))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, *, bias: bool = True) -> Tensor:
         if noise is not None:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detectors.networks.initial_weights import normal
 from stages.generators import layers as shared
 from stages.generators.layers import SLOPE, normalize, resolutions, truncating_uint8
 
@@ -91,7 +92,7 @@ class Linear(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, linear: bool = True, rate: float = 1, bias: float = 0) -> None:
         super().__init__()
         self.linear, self.rate = linear, rate
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
+        self.weight = nn.Parameter(normal(outputs, inputs, rate=rate))
         self.bias = nn.Parameter(torch.full((outputs,), float(bias)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,7 +116,7 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         self.resample, self.linear, self.clamp = resample, linear, clamp
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
+        self.weight = nn.Parameter(normal(outputs, inputs, size, size))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor, gain: float = 1) -> Tensor:
@@ -218,8 +219,8 @@ class SynthesisLayer(nn.Module):
         super().__init__()
         self.up, self.clamp = up, clamp
         self.affine = Linear(w_dim, inputs, bias=1)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
-        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.weight = nn.Parameter(normal(outputs, inputs, 3, 3))
+        self.register_buffer("noise_const", normal(resolution, resolution))
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
@@ -237,7 +238,7 @@ class ToRGB(nn.Module):
         super().__init__()
         self.clamp = clamp
         self.affine = Linear(w_dim, inputs, bias=1)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, 1, 1))
+        self.weight = nn.Parameter(normal(outputs, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
@@ -265,7 +266,7 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         self.first, self.residual = inputs == 0, network == "resnet" and inputs > 0
         if self.first:
-            self.const = nn.Parameter(torch.randn(outputs, resolution, resolution))
+            self.const = nn.Parameter(normal(outputs, resolution, resolution))
         else:
             self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=True, clamp=clamp)
         self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, clamp=clamp)
