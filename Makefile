@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock pages clean
+.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock pages clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -14,6 +14,10 @@ demo: $(READY)
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+# What people come for, done from the documents alone, and the notebook: a minute.
+jobs: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m jobs --override-ini addopts=-q
 
 # The report in a headless Chromium of the distribution's packages; CHROMIUM=/path/to/it where it is called otherwise.
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)

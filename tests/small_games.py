@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from memory_rows import MemoryRows, rows_of
 
@@ -24,6 +25,12 @@ from stages.training.networks import prepare
 
 SIDES = {"progan": 8, "stylegan": 8, "stylegan2": 8, "stargan2": 32, "sngan": 8, "dcgan": 8, "autogan": 32}
 NAMES = tuple(FAMILIES)
+KINDS = [
+    pytest.param(name, marks=() if name in ("progan", "stargan2", "sngan") else pytest.mark.stress) for name in NAMES
+]
+"""One loop trains them all: a family that grows, one that translates and one with several steps of the discriminator
+stand for the others, which `make stress` tries too.
+"""
 GROWING = ("progan", "stylegan")
 STYLED = ("stylegan", "stylegan2")
 FEATURES = {"fmap_base": 64, "fmap_max": 8}

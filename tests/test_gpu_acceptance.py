@@ -65,7 +65,14 @@ def test_distance_is_relative_to_the_largest_value() -> None:
     assert paths.distance(a, b) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("name", ["cnn pixels", "sample progan", "game stylegan2 +R bf16", "joint stage5 compact"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cnn pixels",
+        "sample progan",
+        *(pytest.param(name, marks=pytest.mark.stress) for name in ("game stylegan2 +R bf16", "joint stage5 compact")),
+    ],
+)
 def test_paths_repeat_on_the_cpu(name: str, tmp_path: Path) -> None:
     entry = paths.paths(Acceptance("cpu", tmp_path, quick=True, only=name))[name]
     assert entry.get("repeats"), entry

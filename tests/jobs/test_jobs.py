@@ -14,6 +14,7 @@ from documented import ROOT, pictures
 from PIL import Image
 from user_at_work import UserAtWork
 
+pytestmark = pytest.mark.jobs
 GOLDEN = ROOT / "tests" / "golden" / "generators" / "progan_tf_32_nofuse.pkl"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_games import NAMES, SIDES, game_of, photos, recipe_of, settings_of, state_of
+from small_games import KINDS, SIDES, game_of, photos, recipe_of, settings_of, state_of
 from torch import nn
 from toy_project import Project
 
@@ -207,7 +207,7 @@ def test_the_mean_profile_is_that_of_all_training_images() -> None:
 
 
 @pytest.mark.parametrize("method", ["regularization", "adversarial"])
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("family", KINDS)
 def test_an_interrupted_finetuning_ends_with_the_same_bytes(family: str, method: str, tmp_path: Path) -> None:
     """All families, both terms: stopped after the second step and continued in a new game."""
 

@@ -28,7 +28,7 @@ from stages.fit_equalization import FitEqualization, FitEqualizationConfig
 from stages.images.containers import packed
 from stages.mean_spectra import MeanSpectra, MeanSpectraConfig
 from stages.report import Report, ReportConfig
-from stages.reporting import figures
+from stages.reporting import equalizations, figures, generators, panels
 from stages.reporting.compared import gaps, resampled
 from stages.reporting.series import series
 from stages.train import Train, TrainConfig
@@ -94,9 +94,8 @@ def page_of(
     ctx = context(folder, "report", artifacts={"of": evaluations})
     with pytest.MonkeyPatch.context() as patch:
         if not drawn:
-            patch.setattr(Figure, "savefig", lambda self, file, **more: file.write(b"a figure"))
-            patch.setattr(Figure, "draw_without_rendering", lambda self: None)
-            patch.setattr(Figure, "get_tightbbox", lambda self: self.bbox_inches)
+            for module in (figures, panels, equalizations, generators):
+                patch.setattr(module, "draw", lambda *_, **more: figures.Picture("data:image/png;base64,", 100, 100))
         Report().fit(ReportConfig(**settings), {name: view.seen_by(Report) for name, view in views.items()}, ctx)
     return (ctx.out / "report.html").read_text(encoding="utf-8"), ctx.facts
 
@@ -116,8 +115,18 @@ DECLARED = {
 }
 
 
-def test_the_page_is_one_offline_file_with_one_named_script(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
-    page, _, _ = report(tmp_path, evaluations, drawn=True, notice="Demonstration & no evidence.")
+@pytest.fixture(scope="module")
+def drawn(evaluations: tuple[Artifact, ...], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Page, table and facts with all figures."""
+    return whole(evaluations, tmp_path_factory.mktemp("drawn"))
+
+
+def whole(evaluations: tuple[Artifact, ...], folder: Path) -> Any:
+    return report(folder, evaluations, drawn=True, notice="Demonstration & no evidence.", declared=DECLARED)
+
+
+def test_the_page_is_one_offline_file_with_one_named_script(drawn: Any) -> None:
+    page, _, _ = drawn
     words = Words(page)
     assert (words.tags.count("script"), words.tags.count("style")) == (1, 1)
     assert not re.search(r"<[^>]* (?:style|on[a-z]+)=", page)  # the policy would refuse both
@@ -138,10 +147,10 @@ def test_the_page_is_one_offline_file_with_one_named_script(evaluations: tuple[A
     assert "progan <raw>" in words.words  # names are escaped
 
 
-def test_the_same_inputs_give_the_same_bytes(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
-    one, two = (report(tmp_path / name, evaluations, drawn=True, declared=DECLARED) for name in ("one", "two"))
-    assert one[0] == two[0]
-    assert one[1] == two[1]
+def test_the_same_inputs_give_the_same_bytes(drawn: Any, evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
+    again = whole(evaluations, tmp_path)
+    assert again[0] == drawn[0]
+    assert again[1] == drawn[1]
 
 
 def test_a_difference_that_nobody_declared_is_flagged(evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:

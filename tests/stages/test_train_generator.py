@@ -14,7 +14,7 @@ import pytest
 import torch
 from memory_rows import context, union
 from PIL import Image
-from small_games import NAMES, SIDES, photos, settings_of
+from small_games import KINDS, NAMES, SIDES, photos, settings_of
 from toy_project import Project
 
 from pipeline.errors import ConfigError, Interrupted, StageError
@@ -182,7 +182,7 @@ def test_fakes_are_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.M
 # The stage alone
 
 
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("family", KINDS)
 def test_stopping_and_the_order_of_rows_change_no_byte_and_the_seed_does(family: str, tmp_path: Path) -> None:
     settings, rows = config(family, {"kimg": 0.008, "grow_kimg": 0.002, "fade_kimg": 0.002} if family in
                             ("progan", "stylegan") else {"kimg": 0.008}), photos(SIDES[family])  # fmt: skip

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_games import NAMES, game_of, state_of, watched
+from small_games import KINDS, NAMES, game_of, state_of, watched
 from torch import nn
 
 from pipeline.errors import Interrupted, StageError
@@ -37,17 +39,23 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize("family", NAMES)
+@cache
+def whole_training(family: str) -> dict[str, Any]:
+    """What a training leaves that nothing interrupts."""
+    with TemporaryDirectory() as folder:
+        return trained(Path(folder), game_of(family), KIMG[family])
+
+
+@pytest.mark.parametrize("family", KINDS)
 def test_a_training_stopped_after_each_step_ends_with_the_same_bytes(family: str, tmp_path: Path) -> None:
-    kimg = KIMG[family]
-    whole = trained(tmp_path / "whole", game_of(family), kimg)
+    kimg, whole = KIMG[family], whole_training(family)
     steps = round(kimg * 1000) // BATCH
     for _ in range(steps - 1):
         with pytest.raises(Interrupted, match="what was learned so far is kept and the same command goes on"):
             trained(tmp_path / "stopped", game_of(family), kimg, stopping=lambda: True)
     assert trained(tmp_path / "stopped", game_of(family), kimg, stopping=lambda: True) == whole
     assert whole["steps"] == steps
-    assert sorted(files(tmp_path / "whole")) == [PROGRESS, f"samples-{round(kimg * 1000):09d}.png"]
+    assert sorted(files(tmp_path / "stopped")) == [PROGRESS, f"samples-{round(kimg * 1000):09d}.png"]
     other = game_of(family, seed=1)
     other.step(0)
     assert not [name for name, value in state_of(other).items() if name.endswith(".weight") and value == whole[name]]
@@ -65,10 +73,9 @@ def crash_at(images: int) -> Callable[[int, int], None]:
     return report
 
 
-@pytest.mark.parametrize("family", NAMES)
+@pytest.mark.parametrize("family", KINDS)
 def test_a_training_that_crashed_goes_on_from_the_last_saving_with_the_same_bytes(family: str, tmp_path: Path) -> None:
-    kimg = KIMG[family]
-    whole = trained(tmp_path / "whole", game_of(family), kimg)
+    kimg, whole = KIMG[family], whole_training(family)
     for images in (8, 12):  # before anything was saved, then one step after a saving
         with pytest.raises(Crash):
             trained(tmp_path / "crashed", game_of(family), kimg, save_images=8, report=crash_at(images))

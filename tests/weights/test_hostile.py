@@ -244,6 +244,6 @@ def test_a_network_inside_itself_is_refused() -> None:
 def test_mutated_files_are_read_or_refused_and_nothing_else(request: pytest.FixtureRequest) -> None:
     invoked = request.config.invocation_params.dir
     fuzzer = Fuzzer(golden_files(invoked / request.config.getoption("--golden") / "generators", largest=2 * MEBIBYTE))
-    outcome = fuzzer.run(seed=20, count=100, seconds_per_case=5)
+    outcome = fuzzer.run(seed=20, count=40, seconds_per_case=5)
     assert outcome["other_errors"] == []
-    assert outcome["refused"] > 30
+    assert outcome["refused"] > 12
