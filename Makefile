@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench lint lock pages clean
+.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench peers lint lock pages clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -107,6 +107,13 @@ spectral_gradients: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run_all
+
+# The same work by other tools, each in an environment of its own below PEERS: half an hour with nothing else on the
+# machine. BUSY: a sentence for the results if there was.
+PEERS ?= $(VENV)-peers
+BUSY ?=
+peers: $(READY)
+	$(BIN)/python -m benchmarks.peers --environments $(PEERS) --busy "$(BUSY)"
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

@@ -13,7 +13,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,23 @@ RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", Path(__file__).parent / "resu
 
 def alternate(a: Work, b: Work, rounds: int = 7) -> tuple[float, float]:
     """Median seconds of `a` and of `b`, run turn by turn after one warm-up of each; the order flips every round."""
+    ours, theirs = in_turn([a, b], rounds)
+    return ours, theirs
+
+
+def in_turn(works: Sequence[Work], rounds: int = 7) -> list[float]:
+    """Median seconds of each work, as `alternate` has them."""
     if rounds < 5:
         raise ValueError(f"{rounds} rounds are too few for a median; expected at least 5")
-    a()
-    b()
-    seconds: dict[Work, list[float]] = {a: [], b: []}
+    for work in works:
+        work()
+    seconds: list[list[float]] = [[] for _ in works]
     for turn in range(rounds):
-        for work in (a, b) if turn % 2 == 0 else (b, a):
+        for number in range(len(works)) if turn % 2 == 0 else reversed(range(len(works))):
             start = time.perf_counter()
-            work()
-            seconds[work].append(time.perf_counter() - start)
-    return statistics.median(seconds[a]), statistics.median(seconds[b])
+            works[number]()
+            seconds[number].append(time.perf_counter() - start)
+    return [statistics.median(found) for found in seconds]
 
 
 def machine() -> str:

@@ -1,13 +1,13 @@
 """Stages of the engine's benchmarks: work of a known cost, so that what is left over is the engine.
 
-Nothing here is a feature. `Seeds` gives many rows without files, `Size` reads each file once, and `Wait` takes as long
-per row as a small feature does.
+Nothing here is a feature. `Seeds` gives many rows without files, `Size` reads each file once, and `Work` and `Pictured`
+keep a processor as busy per row as a small feature does: nothing can hide behind a pause.
 """
 
 from __future__ import annotations
 
+import io
 import os
-import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -31,7 +31,11 @@ from pipeline.stage import (
 )
 
 ROW_BYTES = 352
-"""What `Wait` keeps of a row: as much as a profile of 88 float32 values."""
+"""What `Work` keeps of a row: as much as a profile of 88 float32 values."""
+
+SIDE = 128
+TRANSFORMS = 14
+"""Fourier transforms of SIDE x SIDE values per row: about 2 ms of a core of 2020; what they took is told."""
 
 
 class SeedsConfig(StageConfig):
@@ -99,30 +103,52 @@ class Size(Stage):
         return {"size": sizes}
 
 
-class WaitConfig(StageConfig):
-    seconds: float = setting(0.002, ge=0, description="pause per row")
+class Work(Stage):
+    """2 ms of work per row and a profile's worth of bytes; COUNT_FILE, if set, gets one byte per computed row."""
 
-
-class Wait(Stage):
-    """A pause per row and a profile's worth of bytes; COUNT_FILE, if set, gets one byte per computed row."""
-
-    name: ClassVar[str] = "wait"
+    name: ClassVar[str] = "work"
     kind: ClassVar[Kind] = Kind.MAP
-    Config: ClassVar[type[StageConfig]] = WaitConfig
+    Config: ClassVar[type[StageConfig]] = StageConfig
     inputs: ClassVar[Mapping[str, Input]] = {"of": Input("rows")}
 
-    def schema(self, config: WaitConfig, inputs: Mapping[str, Schema]) -> Schema:
+    def schema(self, config: StageConfig, inputs: Mapping[str, Schema]) -> Schema:
         return {"profile": Field("<f4", (ROW_BYTES // 4,), "1")}
 
-    def compute(self, config: WaitConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
-        profiles = np.stack([profile_after(config.seconds, int(number)) for number in batch.inputs[0]["number"]])
+    def compute(self, config: StageConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
+        profiles = np.stack([profile_of(int(number)) for number in batch.inputs[0]["number"]])
         if os.environ.get("COUNT_FILE"):
             with open(os.environ["COUNT_FILE"], "ab") as file:
                 file.write(b"." * len(batch))
         return {"profile": profiles}
 
 
-def profile_after(seconds: float, number: int) -> NDArray[np.float32]:
-    """The stand-in of a feature: wait, then give ROW_BYTES bytes that depend on the number."""
-    time.sleep(seconds)
-    return np.full(ROW_BYTES // 4, number, np.float32)
+class Pictured(Stage):
+    """The same after decoding the PNG file of each row."""
+
+    name: ClassVar[str] = "pictured"
+    kind: ClassVar[Kind] = Kind.MAP
+    Config: ClassVar[type[StageConfig]] = StageConfig
+    inputs: ClassVar[Mapping[str, Input]] = {"of": Input("rows")}
+
+    def schema(self, config: StageConfig, inputs: Mapping[str, Schema]) -> Schema:
+        if CONTENT not in inputs["of"]:
+            raise ValueError("decodes files, but its input has none")
+        return {"profile": Field("<f4", (ROW_BYTES // 4,), "1")}
+
+    def compute(self, config: StageConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
+        return {"profile": np.stack([profile_of(decoded_sum(batch.read(row))) for row in range(len(batch))])}
+
+
+def profile_of(number: int) -> NDArray[np.float32]:
+    """The stand-in of a feature: TRANSFORMS transforms, then ROW_BYTES bytes that depend on the number."""
+    values = np.add.outer(np.arange(SIDE, dtype=np.float64), np.arange(SIDE) * (number % 7))
+    total = sum(abs(np.fft.rfft2(values)[0, 0]) for _ in range(TRANSFORMS))
+    return np.full(ROW_BYTES // 4, number + 0 * total, np.float32)
+
+
+def decoded_sum(data: bytes) -> int:
+    """Sum of all values of an encoded picture."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as picture:
+        return int(np.asarray(picture.convert("RGB")).sum())

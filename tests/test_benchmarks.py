@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 MODULES = sorted(
     ".".join(path.relative_to(BENCHMARKS.parent).with_suffix("").parts)
     for path in BENCHMARKS.rglob("*.py")
-    if path.stem not in ("__init__", "__main__")
+    if path.stem not in ("__init__", "__main__") and path.parent.name != "programs"  # of other tools' environments
 )
 
 
