@@ -350,6 +350,7 @@ class Stage:
     makes_variant: ClassVar[bool] = False  # changes rows on purpose (+E, +P, a mirror image): no step of a plain image
     moves: ClassVar[tuple[str, ...]] = ()  # checks of an audit, or groups of them, that a declaration of it covers
     keeps_lineage: ClassVar[bool] = False  # of a fit: each part of its rows has its `lineage`
+    shares_rows: ClassVar[bool] = False  # of a fit or reduce: it has `fit_together`
 
     named_in: str = ""  # set by the engine: the module that the pipeline file names for the stage
 
@@ -467,4 +468,14 @@ class Stage:
 
     def fit(self, config: Any, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write the artifact's files to `ctx.out` (fit and reduce stages)."""
+        raise NotImplementedError
+
+    def fit_together(
+        self, configs: Sequence[Any], views: Mapping[str, Rows | Mapping[str, Rows]], contexts: Sequence[FitContext]
+    ) -> None:
+        """What `fit` would write for each config and context, with each row read once (`shares_rows`).
+
+        The engine gives it nodes that are ready at one moment, with equal settings, rows and `reads`. If it raises,
+        whatever the reason, each of them is given to `fit` by itself.
+        """
         raise NotImplementedError

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
@@ -39,11 +39,12 @@ from pipeline.stage import (
     setting,
 )
 from pipeline.steps import measured_step, unlike
-from stages.evaluation.detector_file import Detector, load_detector
+from stages.evaluation.detector_file import load_detector
 from stages.evaluation.halves import null_result
 from stages.evaluation.intervals import summary
-from stages.evaluation.known_scores import SCORES, KnownScores
+from stages.evaluation.known_scores import SCORES
 from stages.evaluation.metrics import wilson
+from stages.evaluation.scoring import Scorer, score_all
 from stages.training.feature_fields import check_feature, fields_read
 from stages.training.networks import prepare
 
@@ -52,7 +53,6 @@ RESULTS = "results.json"
 POOLED = "all"
 """Source name of the row that pools all fakes of a variant."""
 
-BLOCK_ROWS = 512
 KEPT_COLUMNS = ("id", "digest", "group", "chain", "label", "score", "source", "variant")
 
 
@@ -87,6 +87,7 @@ class Evaluate(Stage):
     network: ClassVar[bool] = True
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source", "group")
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    shares_rows: ClassVar[bool] = True
 
     def on_device(self, config: EvaluateConfig, models: Mapping[str, Promise] = MappingProxyType({})) -> bool:
         """Whether the detector is a network, as its training promises; without a promise it may be one."""
@@ -114,40 +115,58 @@ class Evaluate(Stage):
 
     def fit(self, config: EvaluateConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write `results.json` and `scores.npz` (one entry per scored row of each variant)."""
+        self.fit_together([config], views, [ctx])
+
+    def fit_together(
+        self,
+        configs: Sequence[EvaluateConfig],
+        views: Mapping[str, Rows | Mapping[str, Rows]],
+        contexts: Sequence[FitContext],
+    ) -> None:
+        """The same for detectors that read the same fields of the same rows, each of which is read once."""
+        split = configs[0].split
         written = _as_written(views["test"])
-        if lacking := _lacking(config.split, {name: _counts(view) for name, view in written.items()}):
+        if lacking := _lacking(split, {name: _counts(view) for name, view in written.items()}):
             raise StageError(lacking)
-        model = _only(ctx.artifacts["model"])
-        detector = load_detector(model.path)
-        if detector.on_device:
-            prepare(ctx.device, ctx.threads)
-        variants = {name: view.split(config.split) for name, view in named_views(views["test"]).items()}
-        scores = score_all(detector, variants, ctx)
-        tested = {name: _Tested.of(view, scores[name]) for name, view in variants.items()}
-        rows, facts, halves = [], {}, []
-        for name, view in variants.items():
-            reals_from = _reals_from(name, variants)
-            found = _rows(name, tested[name], tested[reals_from], detector.card)
-            rows += [row | {"reals_from": reals_from} for row in found]
-            facts[name] = {
-                "reals_from": reals_from,
-                "parts": _parts(view),
-                "feature_shape": list(detector.rows(view).shape),
-                "other_features": other_features(view, model.info.get("made_from", {})),
-            }
-            if reals_from == name:
-                halves.append({"variant": name, **tested[name].halves()})
-        chains, steps = _chains(variants)
-        results = {
-            "format": FORMAT, "model": _about(detector.card, model), "split": config.split, "rows": rows,
-            "variants": facts, "chains": chains, "steps": steps, "null": halves,
-        }  # fmt: skip
-        text = json.dumps(without_nan(results), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-        (ctx.out / RESULTS).write_text(text, encoding="utf-8", errors="backslashreplace")
-        _save_scores(ctx, variants, scores, chains)
-        shown = ("variant", "source", "n_real", "n_fake", "ap", "auc", "balanced_accuracy", "accuracy", "tpr", "tnr")
-        ctx.facts["rows"] = without_nan([{name: row[name] for name in shown} for row in rows])
-        ctx.facts["detector"] = detector.card["detector"]
+        scorers = [Scorer(load_detector(_only(ctx.artifacts["model"]).path), ctx) for ctx in contexts]
+        for one in scorers:
+            if one.detector.on_device:
+                prepare(one.ctx.device, one.ctx.threads)
+        variants = {name: view.split(split) for name, view in named_views(views["test"]).items()}
+        score_all(scorers, variants)
+        for one in scorers:
+            _write(split, variants, one)
+
+
+def _write(split: str, variants: Mapping[str, Rows], scored: Scorer) -> None:
+    """Results and scores of one detector."""
+    detector, ctx, scores = scored.detector, scored.ctx, scored.scores
+    model = _only(ctx.artifacts["model"])
+    tested = {name: _Tested.of(view, scores[name]) for name, view in variants.items()}
+    rows, facts, halves = [], {}, []
+    for name, view in variants.items():
+        reals_from = _reals_from(name, variants)
+        found = _rows(name, tested[name], tested[reals_from], detector.card)
+        rows += [row | {"reals_from": reals_from} for row in found]
+        facts[name] = {
+            "reals_from": reals_from,
+            "parts": _parts(view),
+            "feature_shape": list(detector.rows(view).shape),
+            "other_features": other_features(view, model.info.get("made_from", {})),
+        }
+        if reals_from == name:
+            halves.append({"variant": name, **tested[name].halves()})
+    chains, steps = _chains(variants)
+    results = {
+        "format": FORMAT, "model": _about(detector.card, model), "split": split, "rows": rows,
+        "variants": facts, "chains": chains, "steps": steps, "null": halves,
+    }  # fmt: skip
+    text = json.dumps(without_nan(results), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    (ctx.out / RESULTS).write_text(text, encoding="utf-8", errors="backslashreplace")
+    _save_scores(ctx, variants, scores, chains)
+    shown = ("variant", "source", "n_real", "n_fake", "ap", "auc", "balanced_accuracy", "accuracy", "tpr", "tnr")
+    ctx.facts["rows"] = without_nan([{name: row[name] for name in shown} for row in rows])
+    ctx.facts["detector"] = detector.card["detector"]
 
 
 def _about(card: Mapping[str, Any], model: Artifact) -> dict[str, Any]:
@@ -216,28 +235,6 @@ def _as_written(view: Rows | Mapping[str, Rows]) -> Mapping[str, Rows]:
 def named_views(view: Rows | Mapping[str, Rows]) -> dict[str, Rows]:
     """Variant name -> rows; a single view is called 'raw'."""
     return {name or "raw": rows for name, rows in _as_written(view).items()}
-
-
-def score_all(detector: Detector, variants: Mapping[str, Rows], ctx: FitContext) -> dict[str, NDArray[np.float32]]:
-    """Scores (n,) of each variant's rows, with progress over all of them; each row that is not known is scored once."""
-    total, done = sum(len(view) for view in variants.values()), 0
-    known = KnownScores(one.path for one in ctx.earlier())
-    result = {}
-    for name, view in variants.items():
-        scores, unknown = known.of(view)
-        done += len(view) - len(unknown)
-        ctx.report(done, total)
-        fresh = view.take(unknown)
-        parts = []
-        for block in detector.rows(fresh).blocks(BLOCK_ROWS):
-            parts.append(detector.scores([block], ctx.device))
-            done += len(block)
-            ctx.report(done, total)
-        if parts:
-            scores[unknown] = np.concatenate(parts)
-            known.add(fresh, scores[unknown])
-        result[name] = scores
-    return result
 
 
 def _reals_from(name: str, variants: Mapping[str, Rows]) -> str:

@@ -34,6 +34,8 @@ stages:
     outs: [curves.npy]
 """
 
+STOP_SERVER = "import os, signal; os.kill(int(open('home/pgdata/postmaster.pid').readline()), signal.SIGTERM)"
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -45,6 +47,7 @@ class Tool:
     command: tuple[str, ...]
     files: Mapping[str, str] = field(default_factory=dict)
     first: tuple[tuple[str, ...], ...] = ()  # commands that prepare the folder
+    last: tuple[str, ...] = ()  # a command that ends what the others have left running
     variables: Mapping[str, str] = field(default_factory=dict)
     remark: str = ""
 
@@ -90,8 +93,9 @@ TOOLS = (
         remark="`delta` compares files, never code or parameters",
     ),
     Tool(
-        "Pixeltable", ("pixeltable==0.7.21",), "pixeltable_program.py", _script("pixeltable"),
-        variables={"PIXELTABLE_HOME": "home"},
+        "Pixeltable", ("pixeltable==0.7.21",), "pixeltable_program.py",
+        ("python", "-c", "import pixeltable_program as one; one.main()", "{gain}"),
+        last=("python", "-c", STOP_SERVER), variables={"PIXELTABLE_HOME": "home"},
         remark="a parameter is a further column; the time of its database server is not counted",
     ),
 )  # fmt: skip

@@ -401,8 +401,9 @@ class _Planner:
         pin = self.pins.get(node.name)
         made_from = {step["recipe"]: step for step in measured_steps(views)}
         result = ArtifactPlan(
-            node, key, recipe, views, inputs, files, seen, pin=pin, promise=promise, made_from=made_from
-        )
+            node, key, recipe, views, inputs, files, seen, pin=pin, promise=promise, made_from=made_from,
+            rows_key=artifact_key(digest("reads", recipe.components["config"], reads), consumed),
+        )  # fmt: skip
         if result.pin:
             result.key = result.pin.key
             result.found = result.pin.artifact(self.scan)

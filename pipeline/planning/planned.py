@@ -38,6 +38,7 @@ class ArtifactPlan:
     pin: Pin | None = None
     promise: Mapping[str, Any] = field(default_factory=dict)
     made_from: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # recipe -> step that gave its rows values
+    rows_key: bytes = b""  # digest of what it reads, field by field and row by row, and of its settings
 
     @property
     def rows(self) -> int:

@@ -11,16 +11,20 @@ import heapq
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.errors import ClusterError, DamagedShardError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.planning.planned import Work
 from pipeline.running.executors import Executors, Progress, Stop, wants_device
+from pipeline.running.make_artifact import together
 from pipeline.running.tasks import Outcome
 from pipeline.running.works import TaskMaker
 
 TOUCH_S = 60.0
 """A run shows that it is alive this often."""
+
+MOST_TOGETHER = 8
+"""Artifacts that one task makes at most, so that a long list of them still has work for several workers."""
 
 STOP_S = 1.0
 """A run that stops cancels this often what no worker has: a worker may be lost with its tasks meanwhile."""
@@ -58,6 +62,13 @@ class Lane:
     running: int = 0
 
 
+def _share(outcome: Outcome, count: int) -> Future[Outcome]:
+    """What became of one of several artifacts of a task."""
+    future: Future[Outcome] = Future()
+    future.set_result(replace(outcome, computed=outcome.computed // count, seconds=outcome.seconds / count))
+    return future
+
+
 class Loop:
     """Hands works to the executors as they become ready, and books what became of them.
 
@@ -81,6 +92,7 @@ class Loop:
         self.alive = alive
         self.results = Results()
         self.dead: set[int] = set()
+        self.alone: set[int] = set()  # failed as one of several that were made in one pass
         self.lanes = {False: Lane(executors.bound), True: Lane(executors.device_bound)}
         self.waiting = {work.number: set(work.waits) for work in works}
         self.dependants: dict[int, list[int]] = {}
@@ -105,7 +117,7 @@ class Loop:
         self.results.interrupted |= self.stop() and not store_failed
         return self.results
 
-    def work_off(self, running: dict[Future[Outcome], Work]) -> None:
+    def work_off(self, running: dict[Future[Outcome], list[Work]]) -> None:
         """Keep the lanes full until nothing is ready or in flight. Raises ClusterError."""
         touched, told = time.monotonic(), -STOP_S
         while running or (any(lane.ready for lane in self.lanes.values()) and not self.stop()):
@@ -129,29 +141,59 @@ class Loop:
     def push(self, work: Work) -> None:
         heapq.heappush(self.lane(work).ready, work.number)
 
-    def submit(self, lane: Lane, running: dict[Future[Outcome], Work]) -> None:
+    def submit(self, lane: Lane, running: dict[Future[Outcome], list[Work]]) -> None:
         """Fill a lane with works that are ready."""
         while lane.ready and not self.stop() and lane.running < lane.bound:
-            work = self.works[heapq.heappop(lane.ready)]
-            if work.number in self.dead:
-                continue
-            try:
-                task = self.maker.make(work)
-            except TouchstoneError as error:
-                self.fail(work, error)
-                continue
-            running[self.executors.submit(work.node, task, self.progress, self.stop)] = work
-            lane.running += 1
+            works, tasks = [], []
+            for work in self.take(lane):
+                try:
+                    tasks.append(self.maker.make(work))
+                    works.append(work)
+                except TouchstoneError as error:
+                    self.fail(work, error)
+            if works:
+                task = tasks[0] if len(tasks) == 1 else together(tasks)
+                running[self.executors.submit(works[0].node, task, self.progress, self.stop)] = works
+                lane.running += 1
 
-    def finish(self, work: Work, future: Future[Outcome]) -> None:
-        """Book a finished task; what waited for it becomes ready."""
-        self.lane(work).running -= 1
-        if not self.settle(work, future):
-            return
-        for number in self.dependants.get(work.number, []):
-            self.waiting[number].discard(work.number)
-            if not self.waiting[number]:
-                self.push(self.works[number])
+    def take(self, lane: Lane) -> list[Work]:
+        """The next ready work of a lane, with others that one task makes with it; none where it is blocked."""
+        first = self.works[heapq.heappop(lane.ready)]
+        if first.number in self.dead:
+            return []
+        key = self.sharing(first)
+        if key is None:
+            return [first]
+        alike = [number for number in sorted(lane.ready) if self.sharing(self.works[number]) == key]
+        for number in alike[: MOST_TOGETHER - 1]:
+            lane.ready.remove(number)
+        heapq.heapify(lane.ready)
+        return [first, *(self.works[number] for number in alike[: MOST_TOGETHER - 1])]
+
+    def sharing(self, work: Work) -> tuple[str, bytes] | None:
+        """What works that one task may make have in common; None: this one is made by itself."""
+        artifact = work.artifact
+        if artifact is None or not artifact.node.stage.shares_rows or work.number in self.alone | self.dead:
+            return None
+        return artifact.node.stage.name, artifact.rows_key
+
+    def finish(self, works: list[Work], future: Future[Outcome]) -> None:
+        """Book a finished task; what waited for it becomes ready. Works that failed together are tried one by one."""
+        self.lane(works[0]).running -= 1
+        if len(works) > 1:
+            if future.cancelled() or future.exception() is not None:
+                self.alone |= {work.number for work in works}
+                for work in works:
+                    self.push(work)
+                return
+            future = _share(future.result(), len(works))
+        for work in works:
+            if not self.settle(work, future):
+                continue
+            for number in self.dependants.get(work.number, []):
+                self.waiting[number].discard(work.number)
+                if not self.waiting[number]:
+                    self.push(self.works[number])
 
     def settle(self, work: Work, future: Future[Outcome]) -> bool:
         """Book one finished task; true if what waits for it may go on."""

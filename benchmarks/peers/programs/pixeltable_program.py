@@ -1,4 +1,7 @@
-"""Pixeltable: a table of files with two computed columns; rows are inserted, and a column of another gain is added."""
+"""Pixeltable: a table of files with two computed columns; rows are inserted, and a column of another gain is added.
+
+It refuses functions of a script, so `main` is called by `python -c`.
+"""
 
 import sys
 from pathlib import Path
@@ -31,7 +34,3 @@ def main() -> None:
     fresh = [{"path": str(path)} for path in sorted(Path("photos").absolute().iterdir()) if str(path) not in known]
     if fresh:
         table.insert(fresh)
-
-
-if __name__ == "__main__":
-    main()
