@@ -114,6 +114,56 @@ def test_every_score_is_kept_with_its_row(model: Artifact, tmp_path: Path) -> No
     assert [one["stage"] for one in results["steps"][chain]] == ["sample", "equalize", "perturb"]
 
 
+@pytest.fixture(scope="module")
+def models(model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
+    """Detectors of two families that read one field."""
+    ctx = context(tmp_path_factory.mktemp("other"), "train")
+    Train().fit(TrainConfig.model_validate({"detector": "profile-kmeans"}), {"on": union(PHOTOS, PROGAN)}, ctx)
+    return [model, Artifact("other", digest("other").hex(), ctx.out)]
+
+
+def test_detectors_over_the_same_rows_read_each_once_and_write_what_each_would_alone(
+    models: list[Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second detector has scored some of the rows before."""
+    views = {"raw": union(PHOTOS, PROGAN), "P": PERTURBED, "both": union(PHOTOS, STYLEGAN)}
+    apart = [evaluate(tmp_path / f"apart {number}", model, views) for number, model in enumerate(models)]
+    ready = [context(tmp_path / f"together {number}", "evaluate", artifacts={"model": (model,)})
+             for number, model in enumerate(models)]  # fmt: skip
+    before = evaluate(tmp_path / "before", models[1], union(PHOTOS, PROGAN.take(np.arange(20))))
+    ready[1].earlier = lambda: iter([Artifact("before", "", before)])
+    read: list[bytes] = []
+    plain = MemoryRows.array
+
+    def counting(self: MemoryRows, field: str, rows: Any = None) -> Any:
+        read.extend(self.parts[number].chain + bytes(one) for one, number in
+                    zip(self.ids if rows is None else self.ids[rows], self.part_numbers if rows is None else
+                        self.part_numbers[rows], strict=True))  # fmt: skip
+        return plain(self, field, rows)
+
+    monkeypatch.setattr(MemoryRows, "array", counting)
+    Evaluate().fit_together([EvaluateConfig()] * 2, {"test": views}, ready)
+    wanted = {view.parts[number].chain + bytes(one) for view in (one.split("test") for one in views.values())
+              for one, number in zip(view.ids, view.part_numbers, strict=True)}  # fmt: skip
+    assert len(read) == len(set(read)) == 15 + 10 + 10 + 12
+    assert set(read) == wanted
+    for ctx, folder in zip(ready, apart, strict=True):
+        for name in ("results.json", "scores.npz"):
+            assert (ctx.out / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_detectors_that_read_other_fields_share_no_rows(models: list[Artifact], tmp_path: Path) -> None:
+    ctx = context(tmp_path / "train", "train")
+    values = {"profile": PHOTOS.array("profile"), "curve": PHOTOS.array("profile")}
+    rows = union(rows_of("photos", 0, values), rows_of("fakes", 1, {name: one + 9 for name, one in values.items()}))
+    config = {"detector": {"family": "logistic", "feature": "curve"}}
+    Train().fit(TrainConfig.model_validate(config), {"on": rows}, ctx)
+    other = Artifact("other", digest("other").hex(), ctx.out)
+    ready = [context(tmp_path / one.node, "evaluate", artifacts={"model": (one,)}) for one in (models[0], other)]
+    with pytest.raises(StageError, match=r"detectors that read \('curve',\) and \('profile',\) cannot share rows"):
+        Evaluate().fit_together([EvaluateConfig()] * 2, {"test": rows}, ready)
+
+
 def test_the_same_inputs_give_the_same_bytes(model: Artifact, tmp_path: Path) -> None:
     views = {"raw": union(PHOTOS, PROGAN), "P": PERTURBED}
     one, two = (evaluate(tmp_path / name, model, views) for name in ("one", "two"))
