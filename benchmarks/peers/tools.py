@@ -72,7 +72,8 @@ TOOLS = (
         "DVC", ("dvc==3.67.1",), "dvc_program.py", ("dvc", "repro", "--quiet"),
         {"dvc.yaml": DVC, "params.yaml": "gain: GAIN\n"},
         (("dvc", "init", "--no-scm", "--quiet"), ("dvc", "config", "core.analytics", "false")),
-        variables={"DVC_NO_ANALYTICS": "1"}, remark="a helper is seen where its file is listed by hand; then all rows run",
+        variables={"DVC_NO_ANALYTICS": "1"},
+        remark="a helper is seen where its file is listed by hand; then all rows run",
     ),
     Tool(
         "Metaxy", ("metaxy[delta]==0.1.11",), "metaxy_program.py", _script("metaxy"),

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from pipeline.errors import ClusterError, DamagedShardError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.planning.planned import Work
 from pipeline.running.executors import Executors, Progress, Stop, wants_device
-from pipeline.running.make_artifact import together
+from pipeline.running.make_artifact import ArtifactTask, together
 from pipeline.running.tasks import Outcome
 from pipeline.running.works import TaskMaker
 
@@ -152,7 +153,7 @@ class Loop:
                 except TouchstoneError as error:
                     self.fail(work, error)
             if works:
-                task = tasks[0] if len(tasks) == 1 else together(tasks)
+                task = tasks[0] if len(tasks) == 1 else together(cast("list[ArtifactTask]", tasks))
                 running[self.executors.submit(works[0].node, task, self.progress, self.stop)] = works
                 lane.running += 1
 
