@@ -25,6 +25,7 @@ from reader_rows import STAGE, discover, example, mask, picture, plant, record, 
 from pipeline.errors import ConfigError, SourceError, TouchstoneError
 from pipeline.inputs.scan import Scan
 from pipeline.stage import RowError
+from stages.frames import Frames, FramesConfig
 from stages.images.decoding import decode
 from stages.images.readers.crc32c import crc32c as checksum
 from stages.images.readers.crc32c import masked, slow_crc32c
@@ -382,6 +383,32 @@ def test_a_missing_library_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setitem(sys.modules, library, None)
         with pytest.raises(ConfigError, match=rf"'{library}', which is not installed; install touchstone\[{extra}\]"):
             discover(tmp_path, **settings)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match=r"'av', which is not installed; install touchstone\[video\]"):
+        Frames().check(FramesConfig(width=8, height=8, limit=1), {})
+
+
+def test_without_the_quick_checksum_a_note_says_what_is_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = example((3, 4, 4), bytes(48))
+    (tmp_path / "a.tfrecords").write_bytes(record(data) + record(data)[:-1] + b"?")
+    assert list(discover(tmp_path, tfrecord="a.tfrecords").problems) == [1]
+    for module in ("crc32c", "tfrecord"):
+        monkeypatch.setattr(f"stages.images.readers.{module}.is_quick", lambda: False)
+    found = discover(tmp_path, tfrecord="a.tfrecords")
+    assert dict(found.problems) == {}
+    assert "a.tfrecords: checksums of the data of all records but the first are not checked" in " ".join(found.notes)
+    (tmp_path / "b.tfrecords").write_bytes(record(data)[:-1] + b"?")
+    assert list(discover(tmp_path, tfrecord="b.tfrecords").problems) == [0]
+
+
+def test_readers_write_nothing_beside_the_data(tmp_path: Path) -> None:
+    places = pack(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for kind, place in places.items():
+        contents(tmp_path, **{kind: place})
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_lists_of_containers_are_remembered(tmp_path: Path) -> None:

@@ -56,6 +56,19 @@ def test_persons_and_splits_of_celeba(golden: GoldenDocument, tmp_path: Path) ->
         discover(tmp_path, tfrecord=".", **lists)
 
 
+def test_lists_of_celeba_in_the_form_of_kaggle(tmp_path: Path) -> None:
+    plant(tmp_path / "a", "img_align_celeba/000001.jpg", "img_align_celeba/000002.jpg")
+    for name, column, values in (("list_eval_partition", "partition", "02"), ("identity_CelebA", "identity", "78")):
+        lines = [f"00000{number}.jpg,{value}\n" for number, value in enumerate(values, 1)]
+        (tmp_path / f"a/{name}.csv").write_text(f"image_id,{column}\n" + "".join(lines))
+    attributes = "image_id,Smiling,Male\n000001.jpg,1,-1\n000002.jpg,-1,1\n"
+    (tmp_path / "a/list_attr_celeba.csv").write_text(attributes)
+    rows = table(tmp_path, folder="a", layout="auto", domain_by="Male")
+    assert [(row["split"], row["group"], row["domain"]) for row in rows] == [
+        ("train", "identity 7", "not Male"), ("test", "identity 8", "Male")
+    ]  # fmt: skip
+
+
 @pytest.mark.golden("layouts", "ffhq_expected.json")
 def test_splits_and_licences_of_ffhq(golden: GoldenDocument, tmp_path: Path) -> None:
     rows = list(golden.content.values())

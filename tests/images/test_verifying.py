@@ -77,6 +77,25 @@ def test_photographs_of_celebahq_are_compared_by_planes_in_a_folder_and_in_recor
         discover(tmp_path, folder="a", **settings)
 
 
+def test_the_order_of_records_of_ffhq_is_proved_by_their_pixels(tmp_path: Path) -> None:
+    arrays = [np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8) for number in range(9)]
+    entries = {str(number): {"category": "training", "metadata": {"license": "CC0"},
+                             "image": {"pixel_md5": hashlib.md5(array.tobytes()).hexdigest()}}
+               for number, array in enumerate(arrays)}  # fmt: skip
+    (tmp_path / "ffhq-dataset-v2.json").write_text(json.dumps(entries))
+    order = np.arange(9)
+    np.random.RandomState(123).shuffle(order)  # as the published exporter does
+    for name, numbers in (("source", range(9)), ("shuffled", order)):
+        planes = [arrays[number].transpose(2, 0, 1).tobytes() for number in numbers]
+        (tmp_path / f"{name}-r02.tfrecords").write_bytes(b"".join(record(example((3, 4, 4), one)) for one in planes))
+        for asked in ("source", "shuffled"):
+            settings = {"layout": "ffhq", "lists": ".", "verify": "pixels", "order": asked}
+            found = discover(tmp_path, tfrecord=f"{name}-r02.tfrecords", **settings)
+            agree = sum(a == b for a, b in zip(numbers, range(9) if asked == "source" else order, strict=True))
+            assert len(found.problems) == 9 - agree
+            assert (agree == 9) == (asked == name)
+
+
 def test_a_damaged_image_is_told_as_such_and_what_was_compared_is_remembered(tmp_path: Path) -> None:
     broken = ffhq(tmp_path / "a") / "images1024x1024/00000/00003.png"
     broken.write_bytes(broken.read_bytes()[:-30])

@@ -21,6 +21,8 @@ from stages.images.readers.verifying import VERIFY
 KINDS = {"images1024x1024": "image", "thumbnails128x128": "thumbnail", "in-the-wild-images": "in_the_wild"}
 """Folder -> what the list calls its pictures."""
 PLACE = re.compile(rf"(?:.*/)?(?:{'|'.join(KINDS)})/\d{{5}}/\d{{5}}\.\w+")
+NUMBER = re.compile(r"\d{5}\.\w+")
+"""A record of a TFRecord file has no folder; it is a photograph of 1024 pixels, or made of one."""
 DIGEST = "pixel_md5"
 LIST = "ffhq-dataset-v2.json"
 TRAINING, VALIDATION = 60_000, 65_000
@@ -44,7 +46,7 @@ def _fits(tree: Tree) -> bool:
 
 def _columns(tree: Tree, config: Any) -> Columns:
     numbers = [PurePosixPath(path).stem for path in tree.paths]
-    odd = next((path for path in tree.paths if not PLACE.fullmatch(path)), None)
+    odd = next((path for path in tree.paths if not (PLACE.fullmatch(path) or NUMBER.fullmatch(path))), None)
     if odd is not None:
         raise SourceError(f"{tree.shown}: {odd!r} is no file of FFHQ; expected images1024x1024/00000/00000.png")
     stated = _stated(tree, config)
@@ -110,7 +112,7 @@ def _pixels(tree: Tree, config: Any) -> Pixels:
     places = {int(number): row for row, number in enumerate(table.pop("number")) if number.isdigit()}
     md5 = []
     for one in tree.paths:
-        *_, kind, _, name = one.split("/")
+        *_, kind, _, name = ["images1024x1024", "", *one.split("/")]
         row = places.get(int(PurePosixPath(name).stem))
         md5.append("" if row is None else table[KINDS[kind]][row].lower())
     return Pixels(DIGEST, path, md5, planes=False)

@@ -45,6 +45,8 @@ def _rows(config: Any, scan: Any) -> Found:
         import hashlib
 
         dataset = _torchvision(source, root)
+        if not scan.reads:
+            return {"digests": np.zeros((len(dataset), 32), np.uint8)}
         digests = [hashlib.sha256(_netpbm(dataset, row, source.dataset)).digest() for row in range(len(dataset))]
         return {"digests": np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)}
 
