@@ -344,6 +344,7 @@ class Stage:
     block_rows: ClassVar[int] = 256  # rows per call of `compute` at most
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split")  # row table columns that a fit or reduce depends on
     splits: ClassVar[tuple[str, ...]] = ("train", "val")  # splits that a fit may read
+    splits_through: ClassVar[tuple[str, ...]] = ()  # splits that artifacts which a fit uses may have seen; (): `splits`
     origin: ClassVar[bool] = False  # gives rows values of their own: what came before is no processing of them
     makes: ClassVar[str] = ""  # what the artifact of a fit or reduce is, for inputs that take no other
     page: ClassVar[str] = ""  # the HTML page among its files, for `touchstone report`

@@ -1,15 +1,15 @@
-"""Finetune a generator so that the spectra of its images resemble those of photographs: variants +R and +A.
+"""Finetune a generator: towards the spectra of photographs (variants +R and +A), or away from what a detector knows.
 
 Starts from a file of any supported form or from a generator trained in the same pipeline, goes on with the family's own
-losses and adds one term (see `stages.generators.spectral_training`). The card tells the distance of the mean spectral
-profiles from that of the training photographs before and after, the log the ratio of the gradients.
+losses and adds one term (see `stages.generators.spectral_training` and `evasion`). The card tells the distance of the
+mean spectral profiles from that of the training photographs before and after, the log the ratio of the gradients.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,7 +18,19 @@ from pydantic import model_validator
 
 from pipeline.contents import file_sha256
 from pipeline.errors import StageError
-from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, file_setting, row_setting, setting
+from pipeline.stage import (
+    FitContext,
+    Input,
+    Kind,
+    Promise,
+    Rows,
+    Schema,
+    Stage,
+    StageConfig,
+    file_setting,
+    row_setting,
+    setting,
+)
 from stages.generators import families, generator_file
 from stages.generators.families import AnyRecipe
 from stages.generators.training_recipes import Growing, Recipe, by_size
@@ -44,6 +56,9 @@ WARM_UP_KIMG = 10.0
 FINISHED = {"network", "grow_from", "grow_kimg", "fade_kimg"}
 """Settings of a recipe that make a generator or let it grow."""
 
+EVADING = {"kimg": 100.0, "learning_rate": 1e-4}
+"""Of a recipe, where a classifier is evaded."""
+
 
 class FinetuneGeneratorConfig(StageConfig):
     """From which weights, with which term, for how long."""
@@ -51,15 +66,19 @@ class FinetuneGeneratorConfig(StageConfig):
     checkpoint: str = file_setting(
         description="a node that trains a generator, a weights file of any supported form, or MANIFEST.yaml#ENTRY"
     )
-    method: Literal["regularization", "adversarial", "none"] = setting(
-        description="regularization: +R; adversarial: +A; none: only go on, for comparison"
+    method: Literal["regularization", "adversarial", "evade", "none"] = setting(
+        description="regularization: +R; adversarial: +A; evade: against the input `classifier`; none: only go on, for "
+        "comparison"
     )
     recipe: AnyRecipe = setting(
         description="as in train_generator, of the checkpoint's family, without network and growing; widths of the "
-        "discriminator count for a new one only"
+        "discriminator count for a new one only. With evade kimg is 100 and learning_rate 0.0001, if left out"
     )
     weight: float | None = setting(
-        None, gt=0, description="+R: weight of the spectral loss; none: chosen in the first steps by gradient_ratio"
+        None,
+        ge=0,
+        description="+R: weight of the spectral loss; none: chosen in the first steps by gradient_ratio. evade: of the "
+        "classifier's loss; none: 1",
     )
     gradient_ratio: float = setting(
         0.1,
@@ -82,6 +101,14 @@ class FinetuneGeneratorConfig(StageConfig):
     damping: float = setting(
         0.0, ge=0, description="of the pull of weak coefficients, see stages.generators.spectral; 0: exact gradients"
     )
+    stop_below: float = setting(
+        0.65,
+        ge=0,
+        le=1,
+        description="evade: ends when the classifier calls less than this share of images fake; 0: never",
+    )
+    stop_kimg: float = setting(5.0, gt=0, description="evade: thousands of images between two looks at that share")
+    stop_images: int = setting(1024, ge=1, description="evade: fresh images of such a look")
     warm_up_kimg: float | None = setting(
         None,
         ge=0,
@@ -95,10 +122,19 @@ class FinetuneGeneratorConfig(StageConfig):
     save_kimg: float = row_setting(50.0, gt=0, description="thousands of images between two savings of the progress")
     pictures: int = setting(4, ge=1, le=64, description="pictures of samples made on the way")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        """A short training at a small rate where a classifier is evaded (Chai et al. 2020 name none)."""
+        if isinstance(data, dict) and data.get("method") == "evade" and isinstance(data.get("recipe"), Mapping):
+            return data | {"recipe": {**EVADING, **data["recipe"]}}
+        return data
+
     @model_validator(mode="after")
     def _without_effect(self) -> FinetuneGeneratorConfig:
         given = self.model_fields_set
-        of = {"weight": "regularization", "gradient_ratio": "regularization", "share": "adversarial"}
+        of = {"gradient_ratio": "regularization", "share": "adversarial"}
+        of |= dict.fromkeys(("stop_below", "stop_kimg", "stop_images"), "evade")
         of |= {
             "spectral_learning_rate": "adversarial",
             "spectral_r1_gamma": "adversarial",
@@ -108,12 +144,16 @@ class FinetuneGeneratorConfig(StageConfig):
         for name, method in of.items():
             if name in given and self.method != method:
                 raise ValueError(f"{name} has no effect with method {self.method}; drop it")
+        if self.weight is not None and self.method not in ("regularization", "evade"):
+            raise ValueError(f"weight has no effect with method {self.method}; drop it")
+        if self.weight == 0 and self.method == "regularization":
+            raise ValueError("weight: 0 leaves nothing of method regularization; choose method none")
         recipe = self.recipe
         if self.spectral_r1_gamma is not None and "r1_gamma" not in type(recipe).model_fields:
             whose = f"the {recipe.loss_name} loss of {recipe.family}"
             raise ValueError(f"spectral_r1_gamma has no effect with {whose}; drop it")
-        if self.damping and self.method == "none":
-            raise ValueError("damping has no effect with method none; drop it")
+        if self.damping and self.method in ("none", "evade"):
+            raise ValueError(f"damping has no effect with method {self.method}; drop it")
         if self.warm_up_kimg == 0 and self.warm_up_learning_rate is not None:
             raise ValueError("warm_up_learning_rate has no effect with warm_up_kimg: 0; drop it")
         for name in sorted(FINISHED & self.recipe.model_fields_set):
@@ -133,15 +173,33 @@ class FinetuneGenerator(Stage):
     inputs: ClassVar[Mapping[str, Input]] = {
         "on": Input("rows", description="real images of the generator's size; only train rows are read"),
         "checkpoint": Input("artifact", required=False, takes="generator", description="where to start"),
+        "classifier": Input(
+            "artifact", required=False, takes="detector", description="evade: a 'train' node of a network on pictures"
+        ),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow", "torch", "safetensors")
     network: ClassVar[bool] = True
     uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "domain")
     splits: ClassVar[tuple[str, ...]] = ("train",)
+    splits_through: ClassVar[tuple[str, ...]] = ("train", "val")  # a classifier was selected on validation rows
+
+    def libraries_of(
+        self, config: FinetuneGeneratorConfig, models: Mapping[str, Promise] = MappingProxyType({})
+    ) -> tuple[str, ...]:
+        """Those of the training, and the classifier's."""
+        classifier = models.get("classifier")
+        return (*self.libraries, *(classifier.facts["libraries"] if classifier is not None else ()))
 
     def schema(self, config: FinetuneGeneratorConfig, inputs: Mapping[str, Any]) -> Schema:
         """No rows come out; raises ValueError where the inputs are no square images of a fitting size."""
         side_of(inputs["on"])
+        classifier = inputs.get("classifier")
+        if (config.method == "evade") != (classifier is not None):
+            advice = "name a 'train' node" if classifier is None else "drop it"
+            found = "needs one" if classifier is None else "makes no use of it"
+            raise ValueError(f"finetune_generator: method {config.method} {found} as `classifier`; {advice}")
+        if classifier is not None and ("members" in classifier.facts or not classifier.facts["runs_network"]):
+            raise ValueError(f"finetune_generator: the detector of {classifier} is no network; name one on pictures")
         return {}
 
     def promise(self, config: FinetuneGeneratorConfig, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -155,7 +213,8 @@ class FinetuneGenerator(Stage):
     ) -> tuple[str, ...]:
         """The family's networks, its game, the spectral terms, and the readers of the checkpoint."""
         readers = generator_file.modules(files["checkpoint"])
-        return (*families.modules(config.recipe.family), "stages.generators.spectral_training", *readers)
+        term = "evasion" if config.method == "evade" else "spectral_training"
+        return (*families.modules(config.recipe.family), f"stages.generators.{term}", *readers)
 
     def check(self, config: FinetuneGeneratorConfig, files: Mapping[str, Path]) -> None:
         """The family of the file is the recipe's."""
@@ -175,7 +234,7 @@ class FinetuneGenerator(Stage):
         import torch
 
         from detectors.seeding import seeded
-        from stages.generators.generator_metrics import profile_distance_of
+        from stages.generators.generator_metrics import profile_distance_of, swd_of
         from stages.generators.spectral_training import mean_profile
         from stages.training.course import train
         from stages.training.networks import prepare
@@ -191,10 +250,16 @@ class FinetuneGenerator(Stage):
         target = mean_profile(images) if config.method == "regularization" else None
         with seeded(config.seed):
             architectures, players, fresh = opened(start, artifact, recipe, images)
-            spectral = _term(config, recipe, images.side, target, ctx.device)
-        game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision, spectral)
+            term = _term(config, recipe, images.side, target, ctx.device)
+        watched = None
+        if config.method == "evade":
+            term, watched = _evasion(config, ctx)
+        game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision, term)
         game.warm_up_rate = config.warm_up_learning_rate
         before = profile_distance_of(game, images)  # of the weights given, also after a kill: progress comes later
+        evaded: dict[str, float] = {}
+        if watched is not None:
+            evaded |= {"called_fake_before": watched.called_fake(game), "swd_before": swd_of(game, images)}
         warm_up = config.warm_up_kimg if config.warm_up_kimg is not None else WARM_UP_KIMG * fresh
         game.warm_up_images = round(warm_up * 1000)
         log = train(
@@ -204,10 +269,14 @@ class FinetuneGenerator(Stage):
             save_images=round(config.save_kimg * 1000),
             pictures=config.pictures,
             warm_up=game.warm_up_images,
+            watch=_watch(config, game, watched),
+            ended=lambda: term is not None and term.numbers.get("called_fake", 1.0) < config.stop_below,
             report=ctx.report,
             stopping=ctx.stopping,
         )
-        numbers = spectral.numbers if spectral is not None else {}
+        if watched is not None:
+            evaded |= {"called_fake": watched.called_fake(game), "kimg": log[-1]["kimg"]}
+        numbers = term.numbers if term is not None else {}
         publish(
             ctx, config, architectures, game, log, rows, images,
             method=config.method,
@@ -215,7 +284,35 @@ class FinetuneGenerator(Stage):
             started_from={"file": start.name, "sha256": file_sha256(start), "new_discriminator": fresh},
             profile_distance_before=before,
             spectral={name: number for name, number in numbers.items() if name == "weight"},
+            **({"evasion": evaded} if evaded else {}),
         )  # fmt: skip
+
+
+def _evasion(config: FinetuneGeneratorConfig, ctx: FitContext) -> tuple[Any, Any]:
+    """The term of a classifier, and what watches it."""
+    from detectors.gradients import Judge
+    from stages.evaluation.detector_file import load_detector
+    from stages.generators.evasion import Evasion, Watched
+
+    (model,) = ctx.artifacts["classifier"]
+    detector = load_detector(model.path)
+    try:
+        judge = Judge(detector.config, detector.state, ctx.device)
+    except ValueError as error:
+        raise StageError(f"the detector of '{model.node}' cannot lead a generator: {error}") from None
+    weight = 1.0 if config.weight is None else config.weight
+    return Evasion(judge.fake_logits, weight), Watched(model.path, config.stop_images, ctx.device)
+
+
+def _watch(config: FinetuneGeneratorConfig, game: Any, watched: Any) -> Callable[[int, int], None]:
+    """Notes, every so many images, how many of the generator's images the classifier calls fake."""
+    every = round(config.stop_kimg * 1000)
+
+    def watch(before: int, after: int) -> None:
+        if watched is not None and config.stop_below and before // every < after // every:
+            game.spectral.numbers["called_fake"] = watched.called_fake(game)
+
+    return watch
 
 
 def grown(recipe: Recipe) -> Any:

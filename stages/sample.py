@@ -42,7 +42,7 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
-from stages.generators import generator_file
+from stages.generators import generator_file, latent_shifts
 from stages.generators.families import check_maker
 from stages.generators.weights import Header
 from stages.training.networks import prepare
@@ -74,6 +74,9 @@ class SampleConfig(StageConfig):
         description="noise maps, if the generator has any: drawn for each seed, those of the checkpoint, or none",
     )
     label_index: int | None = setting(None, ge=0, description="class of a conditional generator")
+    shift_scale: float = setting(
+        1.0, description="of `shift`: 1 exaggerates what makes images look fake, -1 suppresses it"
+    )
     micro_batch: int = setting(8, ge=1, le=1024, description="images per run of the network")
 
     @model_validator(mode="after")
@@ -100,14 +103,22 @@ class Sample(Stage):
     kind = Kind.SOURCE
     Config = SampleConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "checkpoint": Input("artifact", required=False, takes="generator", description="the generator")
+        "checkpoint": Input("artifact", required=False, takes="generator", description="the generator"),
+        "shift": Input(
+            "artifact", required=False, takes="latent shift", description="a 'latent_shift' of the generator"
+        ),
     }
     libraries = ("numpy", "torch", "safetensors")
     network = True
     block_rows = 64
 
     def schema(self, config: SampleConfig, inputs: Mapping[str, Any]) -> Schema:
-        side = generator_file.read_header(inputs["checkpoint"]).resolution
+        header = generator_file.read_header(inputs["checkpoint"])
+        side = header.resolution
+        if "shift" in inputs:
+            latent_shifts.check_fits(self.name, inputs["shift"], header)
+        elif "shift_scale" in config.model_fields_set:
+            raise ValueError("sample: shift_scale has no effect without shift; name a 'latent_shift' node, or drop it")
         return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE)}
 
     def modules(self, config: SampleConfig, files: Mapping[str, Path] = MappingProxyType({})) -> tuple[str, ...]:
@@ -161,6 +172,7 @@ class Sample(Stage):
         path = generator_file.place(ctx)
         family, generator, header = generator_file.load(path, ctx.device)
         psi, cutoff = truncation(config, header)
+        shift = latent_shifts.shift_of(ctx, config.shift_scale)
         label = torch.zeros((config.micro_batch, header.dimensions["c_dim"]), device=ctx.device)
         if config.label_index is not None:
             label[:, config.label_index] = 1
@@ -171,7 +183,8 @@ class Sample(Stage):
         images, sums, waiting = [], [], None
         for rows in drawn_ahead(draw, batch.payload["seed"], config.micro_batch, ctx.device):
             inputs = {name: values.to(ctx.device, non_blocking=True) for name, values in rows.items()}
-            made = family.render(generator, {**inputs, "label": label}, psi=psi, cutoff=cutoff, noise=config.noise)
+            with latent_shifts.moved(shift, generator, {**inputs, "label": label}) as given:
+                made = family.render(generator, given, psi=psi, cutoff=cutoff, noise=config.noise)
             sums.append(made.sum())
             if waiting is not None:  # fetched after the next micro-batch has been queued: the device never waits
                 images.append(waiting.cpu().numpy())

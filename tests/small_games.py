@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 from memory_rows import MemoryRows, rows_of
 
+from detectors.training import tensors_of
+from stages.generators import weights
 from stages.generators.families import FAMILIES
 from stages.generators.training_recipes import Recipe
 from stages.train_generator import (
@@ -119,3 +122,12 @@ def watched(function: Callable[..., Any], calls: list[tuple[Any, Any]]) -> Calla
         return calls[-1][1]
 
     return inner
+
+
+def generator_file_of(family: str, folder: Path, side: int = 8) -> Path:
+    """The generator of a game at its beginning, as a file of weights."""
+    game = game_of(family, side=side)
+    path = folder / f"{family}.safetensors"
+    architecture = {**SMALL[family]["network"], "c_dim": 0, "resolution": side}
+    weights.save(path, family, architecture, tensors_of(game.average), network="generator")
+    return path

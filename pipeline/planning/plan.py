@@ -437,12 +437,13 @@ class _Planner:
         used = [artifact for found in inputs.values() for artifact in found]
         used += [artifact for one in selections for side in one.sides for artifact in artifacts_of(side.branch)]
         if node.stage.kind is Kind.FIT:
+            allowed = node.stage.splits_through or node.stage.splits
             for artifact in used:
-                foreign = sorted(artifact.splits_seen - set(node.stage.splits))
+                foreign = sorted(artifact.splits_seen - set(allowed))
                 if foreign:
                     raise self._problem(
                         f"would learn from {' and '.join(foreign)} rows through '{artifact.node.name}'; make that one "
-                        f"from {' and '.join(node.stage.splits)} rows only"
+                        f"from {' and '.join(allowed)} rows only"
                     )
         return frozenset(own).union(*(artifact.splits_seen for artifact in used))
 

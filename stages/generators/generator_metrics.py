@@ -46,6 +46,12 @@ def profile_distance_of(game: Any, images: Any) -> float:
     return mean_profile_distance(*_both(game, images))
 
 
+def swd_of(game: Any, images: Any) -> float:
+    """The `swd` of `card_figures` alone."""
+    distances = sliced_wasserstein(*_both(game, images))
+    return sum(distances.values()) / len(distances)
+
+
 def _both(game: Any, images: Any) -> tuple[Images, Images]:
     """Training images, evenly spaced, and samples, equally many."""
     count = min(SAMPLES, len(images))

@@ -87,7 +87,7 @@ class Logistic:
         return loss, log
 
     def generator(self, scores: Tensor) -> Tensor:
-        return F.softplus(-scores.float()).mean()
+        return F.softplus(-_full(scores)).mean()
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Wasserstein:
         return loss, log
 
     def generator(self, scores: Tensor) -> Tensor:
-        return -scores.float().mean()
+        return -_full(scores).mean()
 
 
 PARTS: Mapping[str, tuple[Scores, Scores, Scores]] = {

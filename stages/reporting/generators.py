@@ -23,7 +23,7 @@ of samples and of training photographs. Samples: the last picture of the average
 {% for one in generators %}<h3>{{ one.node }} <span class="tag plain">{{ one.family }}, {{ one.method }}</span></h3>
 <p class="soft">{{ one.about }}.
 {% for name, value in one.figures %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}{% if one.before %};
-profile distance before {{ one.before }}{% endif %}</p>
+profile distance before {{ one.before }}{% endif %}{% if one.evasion %}; {{ one.evasion }}{% endif %}</p>
 {{ figure(one.curves, "losses of " ~ one.node, "Losses and figures of " ~ one.node ~ " by thousand images.") }}
 {% if one.samples %}{{ figure(one.samples, "samples of " ~ one.node,
 "Samples of " ~ one.node ~ ", the last picture of its training.") }}{% endif %}
@@ -49,9 +49,21 @@ def _section(artifact: Artifact) -> dict[str, Any]:
         f"{card['parameters']:,} parameters, on {card['device']}",
         "figures": [(name.replace("_", " "), f"{value:.4g}") for name, value in sorted(card["figures"].items())],
         "before": _text(card.get("profile_distance_before")),
+        "evasion": _evasion(card.get("evasion")),
         "curves": curves(log),
         "samples": png_picture((artifact.path / pictures[-1]).read_bytes()) if pictures else None,
     }
+
+
+def _evasion(found: Mapping[str, float] | None) -> str:
+    """What a classifier said before and after, of a generator that was finetuned against it."""
+    if found is None:
+        return ""
+    return (
+        f"the classifier calls {found['called_fake']:.0%} of its images fake, before "
+        f"{found['called_fake_before']:.0%}; swd before {found['swd_before']:.4g}; ended after "
+        f"{found['kimg']:g} thousand images"
+    )
 
 
 def _text(value: float | None) -> str:

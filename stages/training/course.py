@@ -43,13 +43,14 @@ class Game(Learner, Protocol):
 
 @dataclass(frozen=True)
 class Images:
-    """A pace (`detectors.training.Pace`) to `total` images, with LOG_ENTRIES entries of the log."""
+    """A pace (`detectors.training.Pace`) to `total` images or an earlier end, with LOG_ENTRIES entries of the log."""
 
     total: int
     save_images: int
+    ended: Callable[[], bool] = lambda: False
 
     def finished(self, course: Course) -> bool:
-        return course.seen >= self.total
+        return course.seen >= self.total or self.ended()
 
     def place(self, course: Course) -> dict[str, float]:
         return {"kimg": course.seen / 1000}
@@ -79,6 +80,8 @@ def train(
     save_images: int,
     pictures: int = 4,
     warm_up: int = 0,
+    watch: Callable[[int, int], None] = lambda before, after: None,
+    ended: Callable[[], bool] = lambda: False,
     report: Callable[[int, int], None] = lambda done, total: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> list[dict[str, float]]:
@@ -87,9 +90,11 @@ def train(
     save_images  images between two savings of the progress
     pictures     pictures of samples, evenly spaced; `scratch`/samples-IMAGES.png
     warm_up      first images during which only the discriminator learns
+    watch        called after each step, with the images seen before and after it
+    ended        whether the training ends before `kimg`; asked after each step, and at the beginning
     Raises Interrupted (progress is saved) when asked to stop, StageError when a loss is not finite.
     """
-    path, pace = scratch / progress.FILE, Images(round(kimg * 1000), save_images)
+    path, pace = scratch / progress.FILE, Images(round(kimg * 1000), save_images, ended)
 
     def save(state: State) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +103,8 @@ def train(
     def interrupt() -> None:
         raise Interrupted("training stopped; what was learned so far is kept and the same command goes on")
 
-    def picture(before: int, course: Course) -> None:
+    def after_step(before: int, course: Course) -> None:
+        watch(before, course.seen)
         if pace.passes(before, course.seen, pictures):
             write_picture(scratch / f"samples-{min(course.seen, pace.total):09d}.png", game)
 
@@ -106,9 +112,7 @@ def train(
         restore=lambda: progress.restore(path), save=save, stopping=stopping, interrupt=interrupt, report=report
     )
     try:
-        course = follow(
-            game, lambda course: game.step(course.seen, course.seen >= warm_up), pace, control, after_step=picture
-        )
+        course = follow(game, lambda course: game.step(course.seen, course.seen >= warm_up), pace, control, after_step)
     except Diverged as error:
         raise StageError(str(error)) from None
     game.finish(course.seen)

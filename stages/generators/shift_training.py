@@ -1,0 +1,167 @@
+"""The course in which a shift of a latent space is found, and what it does to a detector (Chai et al. 2020, Eq. 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.errors import StageError
+from pipeline.stage import Artifact
+from stages.evaluation.score_shifts import mean_interval
+from stages.generators.latent_shifts import Shift, Space
+
+SCALES = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""At which a card tells what the detector says."""
+
+FRESH = 1 << 24
+"""First seed of the latents that a card is about; trainings draw theirs in another way."""
+
+BLOCK = 32
+
+Generate = Callable[[Tensor, Shift | None], Tensor]
+Judge = Callable[[Tensor], Tensor]
+"""Images to logits of fake (N, cells)."""
+
+
+class Vector(nn.Module):
+    """The shift that is learned."""
+
+    def __init__(self, size: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(size, dtype=dtype))
+
+
+class Shifting:
+    """A shift in training (`stages.training.course.Game`).
+
+    generate  latents (N, z_dim) to images, moved by a shift or not; distance: of images to others, (N,)
+    """
+
+    advice = "lower learning_rate"
+
+    def __init__(
+        self,
+        generate: Any,
+        judge: Judge,
+        distance: Callable[[Tensor, Tensor], Tensor],
+        *,
+        space: Space,
+        size: int,
+        weight: float,
+        rate: float,
+        batch: int,
+        random: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.generate, self.judge, self.distance = generate, judge, distance
+        self.space, self.size, self.weight, self.batch = space, size, weight, batch
+        self.random: torch.Generator | None = random
+        self.device = random.device
+        self.shift = Vector(size, dtype).to(random.device)
+        self.optimizer = torch.optim.Adam(self.shift.parameters(), lr=rate)
+        self.steps = 0
+        self.numbers: dict[str, float] = {}
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"shift": self.shift}
+
+    def all_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"shift": self.optimizer}
+
+    def more(self) -> dict[str, Any]:
+        return {}
+
+    def take_back(self, plain: Mapping[str, Any]) -> None:
+        """There is nothing more."""
+
+    def moved(self, scale: float) -> Shift:
+        """The shift as it is now, times `scale`."""
+        return Shift(self.shift.shift * scale, self.space)
+
+    def drawn(self) -> Tensor:
+        """Latents of a step, (batch, z_dim)."""
+        return torch.randn((self.batch, self.generate.z_dim), generator=self.random, device=self.device)
+
+    def loss(self, z: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Equation 3 for some latents, and its parts."""
+        with torch.no_grad():
+            plain = self.generate(z, None)
+        moved = self.generate(z, self.moved(1.0))
+        logits = self.judge(moved)
+        fake, apart = F.softplus(-logits).mean(), self.distance(plain, moved).mean()
+        shares = logits.detach().sigmoid().mean(dim=1)
+        numbers = {"probability_of_fake": shares.mean(), "called_fake": (shares > 0.5).float().mean()}
+        parts = {"classifier": fake, "distance": apart, **numbers}
+        return fake + self.weight * apart, {name: float(value.detach()) for name, value in parts.items()}
+
+    def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
+        """One step of Adam."""
+        loss, numbers = self.loss(self.drawn())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.steps += 1
+        return self.batch, {"loss": loss.item(), **numbers}
+
+    def finish(self, seen: int) -> None:
+        """Nothing changes at the end."""
+
+    @torch.no_grad()
+    def sample(self, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Lines of one latent each, moved by -3 to 3 times the shift: image k has latent k // 7 and scale k % 7 - 3."""
+        found = []
+        for seed in seeds.tolist():
+            z = self.generate.latents(np.array([FRESH + seed // 7]))
+            found.append(self.generate.pixels(self.generate(z, self.moved(float(seed % 7 - 3)))))
+        return np.concatenate(found)
+
+
+@torch.no_grad()
+def measured(game: Shifting, model: Artifact, count: int, device: str) -> dict[str, Any]:
+    """What a detector says, by its own way from a picture to a score, of fresh latents moved by several scales.
+
+    by_scale  scale -> mean probability of fake and its 95 % interval, share that is called fake, mean distance to the
+              images as they are
+    rises     mean change of the probability from one scale to the next, -1 to 0 and 0 to 1, with its interval
+    relative_size  length of the shift over that of a latent of its dimension on average
+
+    Raises StageError where the detector has no way from a picture to its score.
+    """
+    from stages.predict import load
+
+    asked = load(model.path, device=device, as_class="fake")
+    seeds = np.arange(FRESH, FRESH + count)
+    blocks = [seeds[start : start + BLOCK] for start in range(0, count, BLOCK)]
+    scores, apart = {}, {}
+    for scale in SCALES:
+        pictures, distances = [], []
+        for block in blocks:
+            z = game.generate.latents(block)
+            images = game.generate(z, game.moved(scale))
+            distances.append(game.distance(game.generate(z, None), images).cpu().numpy())
+            pictures += list(game.generate.pixels(images))
+        said = list(asked.scored(pictures))
+        if wrong := [one.error for one in said if one.error]:
+            raise StageError(f"images of the generator cannot be scored by '{model.node}': {wrong[0]}")
+        scores[scale] = np.array([one.scores[0] for one in said], np.float64)
+        apart[scale] = float(np.concatenate(distances).mean())
+    groups, threshold = np.arange(count), asked.threshold()
+    by_scale = {}
+    for scale, values in scores.items():
+        mean, low, high = mean_interval(values, groups)
+        by_scale[f"{scale:g}"] = {
+            "probability_of_fake": mean, "interval": [low, high], "called_fake": float((values >= threshold).mean()),
+            "distance": apart[scale],
+        }  # fmt: skip
+    rises = {
+        f"{before:g} to {after:g}": list(mean_interval(scores[after] - scores[before], groups))
+        for before, after in ((-1.0, 0.0), (0.0, 1.0))
+    }
+    length = float(game.shift.shift.double().norm())
+    return {"images": count, "by_scale": by_scale, "rises": rises, "relative_size": length / game.size**0.5}

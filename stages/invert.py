@@ -1,0 +1,203 @@
+"""Stage `invert`: of each real photograph the image that a generator comes nearest to it, as a fake of the same group.
+
+Chai et al. 2020 (section 4.1) train on samples together with such reprojections, whose content is that of the reals;
+how theirs were made is not published. Here a latent is found by gradient descent from the best of some random ones, so
+that each image is in the generator's range. Nothing is fitted across rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import model_validator
+
+from pipeline.stage import (
+    FAKE,
+    PICTURE,
+    Batch,
+    Children,
+    Context,
+    Field,
+    Input,
+    Kind,
+    Parents,
+    Schema,
+    Stage,
+    StageConfig,
+    file_setting,
+    setting,
+)
+from stages.generators import frozen, generator_file
+from stages.images.image_field import image_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INVERSION = "stages.generators.inversion"
+PERCEPTUAL = "stages.resynthesis.perceptual"
+EMBEDDED = "manifests/networks.yaml#perceptual-small"
+
+
+class InvertConfig(StageConfig):
+    """Which generator, which error, for how long."""
+
+    checkpoint: str = file_setting(
+        description="the generator: a training node, a weights file of any supported form, or MANIFEST.yaml#ENTRY"
+    )
+    label_index: int | None = setting(None, ge=0, description="class of a conditional generator")
+    error: Literal["absolute", "squared"] = setting(
+        "absolute", description="of pixels (-1 to 1): mean absolute or mean squared difference"
+    )
+    perceptual_weight: float = setting(1.0, ge=0, description="of the relative distance in a perceptual network")
+    perceptual: str | None = file_setting(
+        None, description=f"that network: VGG-19, or the small one, {EMBEDDED}, if left out"
+    )
+    latent_weight: float = setting(0.001, ge=0, description="of the mean square of the latent")
+    steps: int = setting(500, ge=1, description="steps of Adam")
+    learning_rate: float = setting(0.05, gt=0, description="of Adam at the start; it falls to 0 along a cosine")
+    starts: int = setting(32, ge=1, description="random latents of which the best is the start")
+    micro_batch: int = setting(8, ge=1, le=1024, description="images per run of the networks")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        """The small network where one is needed."""
+        if isinstance(data, dict) and data.get("perceptual_weight", 1.0):
+            return data | {"perceptual": data.get("perceptual") or EMBEDDED}
+        return data
+
+    @model_validator(mode="after")
+    def _no_idle_key(self) -> InvertConfig:
+        if self.perceptual is not None and not self.perceptual_weight:
+            raise ValueError("perceptual has no effect with perceptual_weight: 0; drop it")
+        return self
+
+
+class Invert(Stage):
+    """Rows with an `image` in; `image`, `latent`, `loss`, `steps`, `psnr` and `distance` of their inversions out."""
+
+    name: ClassVar[str] = "invert"
+    kind: ClassVar[Kind] = Kind.EXPAND
+    origin: ClassVar[bool] = True
+    Config: ClassVar[type[StageConfig]] = InvertConfig
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "of": Input("rows", description="real rows with an `image` of the generator's size"),
+        "checkpoint": Input("artifact", required=False, takes="generator", description="the generator"),
+    }
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "safetensors")
+    random: ClassVar[bool] = True
+    network: ClassVar[bool] = True
+    block_rows: ClassVar[int] = 64
+
+    def schema(self, config: InvertConfig, inputs: Mapping[str, Any]) -> Schema:
+        """Raises ValueError where the images are not of the generator's size."""
+        header = generator_file.read_header(inputs["checkpoint"])
+        side, sides = header.resolution, image_size(inputs["of"], self.name)
+        if sides != (side, side):
+            raise ValueError(
+                f"invert needs images of {side} x {side} px, as the generator makes them, found {sides[0]} x "
+                f"{sides[1]}; put equalize with size: {side} before it"
+            )
+        return {
+            "image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE),
+            "latent": Field("float32", (header.dimensions["z_dim"],), "the latent of the image"),
+            "loss": Field("float32", (), "what was minimized"),
+            "steps": Field("int32", (), "steps of the descent"),
+            "psnr": Field("float32", (), "dB, of the image against its photograph"),
+            "distance": Field("float32", (), "relative distance in the perceptual network; 0 without one"),
+        }
+
+    def modules(self, config: InvertConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
+        """The generator's, the descent's, and those of the distance."""
+        from importlib import import_module
+
+        found: tuple[str, ...] = (INVERSION, *generator_file.modules(files["checkpoint"]))
+        if config.perceptual is not None and "perceptual" in files:
+            found += (PERCEPTUAL, *import_module(PERCEPTUAL).modules(files["perceptual"]))
+        return found
+
+    def least_rows(self, config: InvertConfig) -> int:
+        return config.micro_batch
+
+    def check(self, config: InvertConfig, files: Mapping[str, Path]) -> None:
+        """The file holds a generator with a latent."""
+        path = files["checkpoint"]
+        frozen.check_latent(self.name, path, generator_file.read_header(path), config.label_index)
+
+    def children(
+        self,
+        config: InvertConfig,
+        files: Mapping[str, Path],
+        parents: Parents,
+        partners: Parents | None,
+        seed: int,
+    ) -> Children:
+        """One fake per row. Raises ValueError where a row is a fake."""
+        del files, partners, seed
+        if fakes := int((parents.label == FAKE).sum()):
+            raise ValueError(f"invert: {fakes} rows of 'of' are fake; photographs are wanted: add where: label = real")
+        return Children(np.arange(len(parents)), np.zeros(len(parents), np.int64), label=FAKE)
+
+    def compute(self, config: InvertConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
+        """A row whose loss is not finite fails."""
+        from stages.resynthesis.perceptual_distance import distance_of
+        from stages.training.networks import in_micro_batches, prepare
+
+        prepare(ctx.device, ctx.threads)
+        generator = frozen.FrozenGenerator(generator_file.place(ctx), ctx.device, config.label_index)
+        apart = None if config.perceptual is None else distance_of(Path(ctx.files["perceptual"]), ctx.device)
+        drawn = [ctx.rng(one, "latent").standard_normal((config.starts, generator.z_dim)) for one in batch.ids]
+        side = generator.header.resolution
+        kinds = np.dtype([
+            ("image", np.uint8, (side, side, 3)), ("latent", np.float32, generator.z_dim), ("loss", np.float32),
+            ("steps", np.int32), ("psnr", np.float32), ("distance", np.float32),
+        ])  # fmt: skip
+
+        def inverted(rows: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+            return _inverted(config, generator, apart, rows["image"], rows["starts"], kinds)
+
+        arrays = {"image": batch.inputs[0]["image"], "starts": np.stack(drawn).astype(np.float32)}
+        found = in_micro_batches(inverted, arrays, config.micro_batch)
+        for row in np.flatnonzero(~np.isfinite(found["loss"])).tolist():
+            ctx.fail(row, f"its loss is {found['loss'][row]} after {config.steps} steps; lower learning_rate")
+        return {name: np.ascontiguousarray(found[name]) for name in kinds.names or ()}
+
+
+def _inverted(
+    config: InvertConfig,
+    generator: frozen.FrozenGenerator,
+    apart: Any,
+    images: NDArray[np.uint8],
+    starts: NDArray[np.float32],
+    kinds: np.dtype[Any],
+) -> NDArray[Any]:
+    """Entries (n,) of a micro-batch of photographs (n, side, side, 3) from latents (n, starts, z_dim)."""
+    import torch
+
+    from stages.generators.inversion import descended, penalized
+    from stages.resynthesis.fidelity import psnr
+
+    wanted = torch.from_numpy(images).to(generator.device).movedim(3, 1).float() / 127.5 - 1
+
+    def objective(z: Tensor) -> Tensor:
+        made = generator(z)
+        error = (made - wanted).abs() if config.error == "absolute" else (made - wanted).square()
+        total = error.flatten(1).mean(dim=1)
+        if apart is not None:
+            total = total + config.perceptual_weight * apart(wanted, made)
+        return penalized(total, z, config.latent_weight)
+
+    z, losses = descended(objective, torch.from_numpy(starts).to(generator.device), config.steps, config.learning_rate)
+    found = np.zeros(len(images), kinds)
+    with torch.no_grad():
+        made = generator(z)
+        found["image"] = generator.pixels(made)
+        found["distance"] = 0 if apart is None else apart(wanted, made).cpu().numpy()
+    found["latent"], found["loss"], found["steps"] = z.cpu().numpy(), losses.cpu().numpy(), config.steps
+    found["psnr"] = psnr(torch.from_numpy(found["image"].copy()), torch.from_numpy(images)).numpy()
+    return found
