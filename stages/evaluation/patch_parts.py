@@ -1,9 +1,9 @@
 """What lies under the cells of a patch network: the class of each cell's window, and which cell says most.
 
 A window is what a cell sees (`detectors.networks.receptive_field`), cut at the border of the picture: padding counts
-for nothing. By the rule of Chai et al. 2020 (section 4.2) it shows the class of which it holds the largest share, not the
-one with most of its pixels, so that small classes win; both rules are here. Of equal classes the one counts that is met
-first, row by row.
+for nothing. By the rule of Chai et al. 2020 (section 4.2) it shows the class of which it holds the largest share, not
+the one with most of its pixels, so that small classes win; both rules are here. Of equal classes the one counts that is
+met first, row by row.
 """
 
 from __future__ import annotations

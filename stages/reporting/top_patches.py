@@ -107,9 +107,8 @@ def _bars(found: Mapping[str, Any]) -> Picture:
             for column, what in enumerate(("top", "expected")):
                 heights = [one["share"][name][what] / one["images"] for name in names]
                 place = places + (2 * number + column - len(found) + 0.5) * width
-                fill: dict[str, Any] = (
-                    {"color": COLORS[kind]} if what == "top" else {"color": "white", "edgecolor": COLORS[kind]}
-                )
+                color = COLORS[kind]
+                fill: dict[str, Any] = {"color": color if what == "top" else "white", "edgecolor": color}
                 label = f"{kind}, {'best' if what == 'top' else 'random'} patch"
                 axis.bar(place, heights, width, label=label, linewidth=0.8, **fill)
         axis.set_xticks(places, names, rotation=30, ha="right")
