@@ -13,8 +13,10 @@ from predicted_project import artifact, predicted_project
 from small_games import generator_file_of
 from toy_project import Project
 
+import touchstone
 from pipeline.errors import ConfigError
 from pipeline.open import open_node
+from stages.generators.evasion import FRESH
 from stages.generators.frozen import FrozenGenerator
 from stages.generators.latent_shifts import read_shift
 from stages.reporting import generators, inversions, latent_shifts
@@ -100,6 +102,12 @@ def test_inversions_are_fakes_of_the_group_of_their_photographs(project: Project
         error = ((image.astype(float) - by_group[bytes(group)]) ** 2).mean()
         assert psnr == pytest.approx(10 * np.log10(255**2 / error), rel=1e-5)
     assert (rows.array("distance") > 0).all()
+    latents = rows.array("latent")
+    images = generator(torch.from_numpy(latents)).numpy().transpose(0, 2, 3, 1)
+    wanted = np.stack([by_group[bytes(group)] for group in rows.column("group")]) / 127.5 - 1
+    pixels = np.abs(images - wanted).mean(axis=(1, 2, 3))
+    loss = pixels + rows.array("distance") + 0.001 * (latents**2).mean(axis=1)
+    assert rows.array("loss") == pytest.approx(loss, rel=1e-4)
 
 
 def test_a_generator_is_finetuned_against_a_classifier(project: Project) -> None:
@@ -110,6 +118,11 @@ def test_a_generator_is_finetuned_against_a_classifier(project: Project) -> None
     assert evasion["kimg"] == (0.064 if evasion["called_fake"] == 1.0 else 0.016)
     assert {"called_fake_before", "swd_before"} <= set(evasion)
     assert found["spectral"] == {"weight": 1.0}
+    made = FrozenGenerator(artifact(project, "evading") / "generator.safetensors", "cpu")
+    pictures = made.pixels(made(made.latents(np.arange(FRESH, FRESH + 4))))
+    model = touchstone.load(artifact(project, "patches"))
+    said = [one.score >= one.threshold for one in model.predict(list(pictures), band=False)]
+    assert evasion["called_fake"] == np.mean(said)
     assert {"classifier", "probability_of_fake"} <= set(card(project, "evading", "log.json")[-1])
 
 
