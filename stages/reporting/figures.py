@@ -202,6 +202,27 @@ def profile_figure(
     return draw(10.4, 3.4 + 0.2 * -(-len(means) // 4), "svg", paint)
 
 
+def min_max(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A curve from 0 to 1; a flat one is 0."""
+    spread = curve.max() - curve.min()
+    return (curve - curve.min()) / spread if spread > 0 else np.zeros_like(curve)
+
+
+def projection_figure(means: Mapping[str, NDArray[np.float64]], labels: Mapping[str, int], what: str) -> Picture:
+    """Mean projections (length,) of log spectra, zero frequency in the middle, each from 0 to 1; reals dashed."""
+    shades = colors(labels)
+
+    def paint(figure: Figure) -> None:
+        axis = figure.subplots()
+        for source, mean in means.items():
+            places = (np.arange(len(mean)) - len(mean) // 2) / len(mean)
+            axis.plot(places, min_max(mean), "-" if labels[source] else "--", color=shades[source][0], label=source)
+        _dress(axis, what, "cycles per pixel", "mean log magnitude, from 0 to 1")
+        figure.legend(loc="outside lower center", ncols=min(4, len(means)))
+
+    return draw(10.4, 3.4 + 0.2 * -(-len(means) // 4), "svg", paint)
+
+
 def map_figure(
     means: Mapping[str, NDArray[np.float64]], labels: Mapping[str, int], shifted: bool, columns: int = 6
 ) -> Picture:

@@ -13,6 +13,9 @@ from stages.reporting.series import series
 MAPS = {"fft2d": ("Mean log FFT magnitude, zero frequency in the middle", True),
         "dct2d": ("Mean log DCT magnitude, zero frequency top left", False)}  # fmt: skip
 
+PROJECTIONS = {"column_profile": "Horizontal frequencies, means over the vertical ones",
+               "row_profile": "Vertical frequencies, means over the horizontal ones"}  # fmt: skip
+
 BELOW = "Below each map: its distance to the mean of the reals; colors end at percentiles of all maps."
 
 TEMPLATE = """\
@@ -37,6 +40,11 @@ def _spectra(rows: Rows) -> list[dict[str, Any]]:
         means = {name: figures.moments(mine, "profile") for name, mine in parts.items()}
         picture = figures.profile_figure(means, labels, rows.fields["profile"].units)
         found.append({"title": "Azimuthal profiles", "picture": picture, "about": f"Means over {counts}."})
+    for field, title in PROJECTIONS.items():
+        if field in rows.fields:
+            curves = {name: figures.moments(mine, field)[0] for name, mine in parts.items()}
+            picture = figures.projection_figure(curves, labels, title)
+            found.append({"title": title, "picture": picture, "about": f"Reals dashed. Means over {counts}."})
     for field, (title, shifted) in MAPS.items():
         if field in rows.fields:
             maps = {name: figures.moments(mine, field)[0] for name, mine in parts.items()}
@@ -52,7 +60,7 @@ SECTION = Section(
     content=content,
     link="Spectra",
     inputs={
-        "spectra": Input("rows", required=False, description="rows with profile, dct2d or fft2d, for mean spectra")
+        "spectra": Input("rows", required=False, description="rows with profile, projections, dct2d or fft2d, for mean spectra")
     },
-    fields={"spectra": ("profile", "dct2d", "fft2d")},
+    fields={"spectra": ("profile", "row_profile", "column_profile", "dct2d", "fft2d")},
 )
