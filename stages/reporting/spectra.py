@@ -44,7 +44,8 @@ def _spectra(rows: Rows) -> list[dict[str, Any]]:
         if field in rows.fields:
             curves = {name: figures.moments(mine, field)[0] for name, mine in parts.items()}
             picture = figures.projection_figure(curves, labels, title)
-            found.append({"title": title, "picture": picture, "about": f"Reals dashed. Means over {counts}."})
+            about = f"Reals dashed. Means over {counts}."
+            found.append({"title": title, "picture": picture, "about": about})
     for field, (title, shifted) in MAPS.items():
         if field in rows.fields:
             maps = {name: figures.moments(mine, field)[0] for name, mine in parts.items()}
@@ -60,7 +61,9 @@ SECTION = Section(
     content=content,
     link="Spectra",
     inputs={
-        "spectra": Input("rows", required=False, description="rows with profile, projections, dct2d or fft2d, for mean spectra")
+        "spectra": Input(
+            "rows", required=False, description="rows with profile, projections, dct2d or fft2d, for mean spectra"
+        )
     },
     fields={"spectra": ("profile", "row_profile", "column_profile", "dct2d", "fft2d")},
 )

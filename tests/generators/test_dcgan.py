@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from golden_files import GoldenDocument
-from small_games import game_of, recipe_of, watched
+from memory_rows import context
+from small_games import game_of, photos, recipe_of, settings_of, watched
 from torch import Tensor
 
-from stages.generators import dcgan, dcgan_discriminator
+from stages.finetune_generator import FinetuneGenerator, FinetuneGeneratorConfig
+from stages.generators import dcgan, dcgan_discriminator, generator_metrics, weights
+from stages.generators.inspection import inspect
 from stages.generators.layers import parameters
 from stages.generators.losses import PARTS, Plain, around, between, gradient_norms
 from stages.generators.spectral_training import Adversary, Regularization
-from stages.train_generator import discriminator_architecture, generator_architecture
+from stages.train_generator import (
+    TrainGenerator,
+    TrainGeneratorConfig,
+    discriminator_architecture,
+    generator_architecture,
+)
 
 
 @pytest.mark.golden("sngan", "*.json", keys="losses")
@@ -158,3 +168,27 @@ def test_networks_that_cannot_be_are_refused() -> None:
         dcgan_discriminator.Discriminator(**{**given, "width": 0})
     with pytest.raises(ValueError, match="gradient_penalty has no effect with loss: lsgan; drop it"):
         recipe_of("dcgan", loss="lsgan", gradient_penalty=1.0)
+
+
+def test_a_trained_generator_is_described_and_finetuned_with_both_terms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, least in (("PAIRS", 10), ("PATCHES", 8), ("DIRECTIONS", generator_metrics.DIRECTIONS_AT_ONCE)):
+        monkeypatch.setattr(generator_metrics, name, least)
+    rows = photos(8)
+    recipe = settings_of("dcgan", loss="dragan", kimg=0.008)
+    ctx = context(tmp_path / "raw", "train_generator")
+    TrainGenerator().fit(TrainGeneratorConfig.model_validate({"recipe": recipe, "pictures": 1}), {"on": rows}, ctx)
+    start = ctx.out / "generator.safetensors"
+    about = inspect(start)
+    assert (about["family"], about["container"]) == ("dcgan", "safetensors")
+    assert about["generator"]["parameters"] == 4 * 4 * 16 + 8 + 4 * 3 * 16 + 3
+    of_judge = weights.read_header(ctx.out / "discriminator.safetensors").architecture
+    assert of_judge == {"width": 4, "max_width": 512, "norm": "layer", "c_dim": 0, "resolution": 8}
+    del recipe["network"]
+    for method in ("regularization", "adversarial"):
+        given = {"checkpoint": start.name, "method": method, "recipe": recipe, "warm_up_kimg": 0.004, "pictures": 1}
+        ctx = context(tmp_path / method, "finetune_generator", files={"checkpoint": start})
+        FinetuneGenerator().fit(FinetuneGeneratorConfig.model_validate(given), {"on": rows}, ctx)
+        assert weights.read_header(ctx.out / "generator.safetensors").family == "dcgan"
+        assert np.isfinite(json.loads((ctx.out / "card.json").read_text())["figures"]["profile_distance"])

@@ -181,7 +181,11 @@ def test_a_topic_with_a_typing_mistake_is_refused() -> None:
     ("name", "fields", "sentence"),
     [
         ("images", ["dct2d", "profile"], "the rows of 'images' have dct2d, profile; expected reduction or image"),
-        ("spectra", ["image"], "the rows of 'spectra' have image; expected profile or row_profile or column_profile or dct2d or fft2d"),
+        (
+            "spectra",
+            ["image"],
+            "the rows of 'spectra' have image; expected profile or row_profile or column_profile or dct2d or fft2d",
+        ),
     ],
 )
 def test_rows_without_anything_to_show_are_refused_at_planning(name: str, fields: list[str], sentence: str) -> None:

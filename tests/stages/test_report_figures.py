@@ -90,3 +90,14 @@ def test_a_picture_has_words_for_those_who_do_not_see_it() -> None:
     assert 'width="30" height="20"' in shown
     assert "<figcaption>Two of 5 &amp; more.</figcaption>" in shown
     assert "figcaption" not in figures.figure(picture, "apes")
+
+
+def test_projections_are_drawn_from_zero_to_one_with_the_reals_dashed() -> None:
+    assert figures.min_max(np.array([2.0, 4.0, 3.0])).tolist() == [0, 1, 0.5]
+    assert figures.min_max(np.full(3, 7.0)).tolist() == [0, 0, 0]
+    means = {"photos": np.arange(8.0), "fakes[a]": np.arange(8.0) ** 2, "fakes[b]": np.zeros(8)}
+    svg = svg_of(figures.projection_figure(means, {"photos": 0, "fakes[a]": 1, "fakes[b]": 1}, "Frequencies"))
+    assert outside(svg) == []
+    dashed = re.findall(r"<path [^>]*stroke-dasharray: [^>]*>", svg)
+    assert len(dashed) == 2  # the curve, and its sample in the legend
+    assert all(f"stroke: {figures.REAL_COLOR}" in path for path in dashed)
