@@ -121,7 +121,13 @@ def training_images(rows: Rows, device: str, random: Any, recipe: Recipe) -> Any
     from stages.generators.training_images import TrainingImages
 
     return TrainingImages(
-        rows, device, random, flips=recipe.flips, conditional=recipe.conditional, domains=recipe.domains
+        rows,
+        device,
+        random,
+        flips=recipe.flips,
+        enlarged=recipe.enlarged,
+        conditional=recipe.conditional,
+        domains=recipe.domains,
     )
 
 

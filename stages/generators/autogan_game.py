@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -52,7 +51,7 @@ class ReconstructionGame(Game):
         self.set_fall(seen)
         self.set_rates(side, not train_generator)
         with self.precision():
-            reals = self.photographs(batch)
+            reals, _ = self.images.draw(batch)
             with torch.set_grad_enabled(train_generator):
                 fakes = self.generator(reals)
             log = self._generator_step(reals, fakes) if train_generator else {}
@@ -61,18 +60,6 @@ class ReconstructionGame(Game):
             self.update_average(seen, batch)
         self.steps += 1
         return batch, log
-
-    def photographs(self, batch: int) -> Tensor:
-        """Real images (N, 3, side, side), each a random square of the enlarged one."""
-        reals, _ = self.images.draw(batch)
-        side = reals.shape[2]
-        large = round(side * self.recipe.enlarged)
-        if large == side:
-            return reals
-        wide = F.interpolate(reals, size=(large, large), mode="bicubic", align_corners=False).clamp(-1, 1)
-        rows, columns = self.below(0, large - side + 1, batch), self.below(0, large - side + 1, batch)
-        places = zip(wide, rows, columns, strict=True)
-        return torch.stack([one[:, y : y + side, x : x + side] for one, y, x in places])
 
     def _generator_step(self, reals: Tensor, fakes: Tensor) -> dict[str, float]:
         self.discriminator.requires_grad_(False)

@@ -66,7 +66,7 @@ class AutoganRecipe(Recipe):
     decay: Decay = 0.5
     flips: bool = Field(True, description="mirror half of the real images")
     enlarged: Annotated[float, Field(ge=1, le=2)] = Field(
-        286 / 256, description="photographs are enlarged so many times, and a square of the old size is cut at random"
+        286 / 256, description="real images are enlarged so many times, and a square of the old size is cut at random"
     )
     identity_weight: Weight = Field(0.5, description="of the mean difference between image and photograph")
     pool: Annotated[int, Field(ge=0)] = Field(

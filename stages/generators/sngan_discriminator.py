@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectors.networks.initial_weights import normal
 from stages.generators.layers import resolutions
 from stages.generators.sngan import initialize
 
@@ -40,7 +41,7 @@ class Normalized(nn.Module):
 
     def start(self) -> None:
         """A first vector; called once by the layer."""
-        self.register_buffer("u", torch.randn(1, self.weight.shape[0]))
+        self.register_buffer("u", normal(1, self.weight.shape[0]))
 
     def bounded(self) -> Tensor:
         """The weight as it is used."""

@@ -30,11 +30,12 @@ class TrainingImages:
         random: torch.Generator,
         *,
         flips: bool = False,
+        enlarged: float = 1.0,
         conditional: bool = False,
         domains: Sequence[str] | None = None,
     ) -> None:
         self.rows, self.device, self.random = rows, torch.device(device), random
-        self.flips, self.conditional = flips, conditional
+        self.flips, self.enlarged, self.conditional = flips, enlarged, conditional
         field = rows.fields["image"]
         self.side = field.shape[0]
         self._kept = rows.array("image") if len(rows) * field.row_bytes <= IN_MEMORY else None
@@ -71,11 +72,21 @@ class TrainingImages:
             members = [torch.nonzero(self._class == number)[:, 0] for number in range(len(self.domains))]
             wanted = classes.cpu().tolist()
             chosen = torch.stack([members[k][int(share[i] * len(members[k]))] for i, k in enumerate(wanted)])
-        images = self.floats(self.pixels(chosen.numpy()))
+        images = self._cut(self.floats(self.pixels(chosen.numpy())))
         if self.flips:
             flip = torch.rand((count,), generator=self.random, device=self.device) < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(3), images)
         return images, self._class[chosen].to(self.device)
+
+    def _cut(self, images: Tensor) -> Tensor:
+        """A square of the old size at a random place of each enlarged image."""
+        side = images.shape[2]
+        large = round(side * self.enlarged)
+        if large == side:
+            return images
+        wide = F.interpolate(images, size=(large, large), mode="bicubic", align_corners=False).clamp(-1, 1)
+        corners = torch.randint(large - side + 1, (len(images), 2), generator=self.random, device=self.device).tolist()
+        return torch.stack([one[:, y : y + side, x : x + side] for one, (y, x) in zip(wide, corners, strict=True)])
 
     def classes(self, count: int) -> Tensor:
         """Classes of random rows, (N,) int64."""

@@ -126,6 +126,9 @@ class Recipe(Settings):
     learning_rate: Rate
     betas: Betas = Field((0.0, 0.99), description="of Adam")
     flips: bool = Field(False, description="mirror half of the real images")
+    enlarged: Annotated[float, Field(ge=1, le=2)] = Field(
+        1.0, description="real images are enlarged so many times, and a square of the old size is cut at random"
+    )
     augment: Augmentation | None = Field(None, description="differentiable augmentation; none: off")
     average_beta: AverageBeta = None
     average_kimg: AverageKimg = None

@@ -73,14 +73,14 @@ def test_a_step_is_the_generators_then_half_of_the_discriminators_on_the_pool() 
     shown: list[tuple[Any, Any]] = []
     game.shown = watched(game.shown, shown)
     drawn: list[tuple[Any, Any]] = []
-    game.photographs = watched(game.photographs, drawn)
+    game.images.draw = watched(game.images.draw, drawn)
     generator = torch.nn.Module.state_dict(game.average)
     used, log = game.step(0)
     assert used == 3
     assert [given[0] for given, _ in losses] == ["generator", "discriminator"]
     before = autogan.Generator(**{**SMALL, "width": 4})
     assert before.state_dict().keys() == generator.keys()
-    reals, ((fakes,), _) = drawn[0][1], shown[0]
+    (reals, _), ((fakes,), _) = drawn[0][1], shown[0]
     assert log["difference"] == pytest.approx((fakes - reals).abs().mean().item(), rel=1e-5)
     assert losses[0][0][1].item() == pytest.approx(log["generator"] + 0.25 * log["difference"], rel=1e-5)
     assert losses[1][0][1].item() == pytest.approx(log["discriminator"] / 2, rel=1e-5)
@@ -99,22 +99,6 @@ def test_the_pool_is_filled_then_gives_earlier_images_in_half_of_the_cases() -> 
     kept = {float(one[0, 0, 0]) for one in game.pool.images}
     assert kept == set(range(400)) - set(given[4:])
     assert game_of("autogan", pool=0).shown(made[7]) is made[7]
-
-
-def test_photographs_are_enlarged_and_cut_at_random_places() -> None:
-    game = game_of("autogan", enlarged=1.25, flips=False)
-    found = game.photographs(32)
-    assert found.shape == (32, 3, 32, 32)
-    floats = game.images.floats(game.images.pixels(np.arange(len(game.images))))
-    wide = torch.nn.functional.interpolate(floats, size=(40, 40), mode="bicubic").clamp(-1, 1)
-    windows = wide.unfold(2, 32, 1).unfold(3, 32, 1)  # (N, 3, 9, 9, 32, 32)
-    places = set()
-    for image in found:
-        distance = (windows - image[None, :, None, None]).abs().amax(dim=(1, 4, 5))
-        assert distance.min() < 1e-5
-        places.add(tuple((distance == distance.min()).nonzero()[0, 1:].tolist()))
-    assert len(places) > 20
-    assert max(row for row, _ in places) == 8 or max(column for _, column in places) == 8
 
 
 # The stage

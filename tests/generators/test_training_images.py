@@ -111,3 +111,19 @@ def test_conditional_training_needs_a_domain_of_each_row(domains: tuple[str, ...
     with pytest.raises(StageError, match=rf"needs rows of two or more domains, .*{found}.*; give each row a domain"):
         images(photos(SIDE, 6, domains), conditional=True)
     assert images(photos(SIDE, 6, domains)).count_of_classes == 0
+
+
+def test_photographs_are_enlarged_and_cut_at_random_places() -> None:
+    images = TrainingImages(photos(32, 6), "cpu", torch.Generator().manual_seed(0), enlarged=1.25)
+    found, _ = images.draw(32)
+    assert found.shape == (32, 3, 32, 32)
+    floats = images.floats(images.pixels(np.arange(len(images))))
+    wide = torch.nn.functional.interpolate(floats, size=(40, 40), mode="bicubic").clamp(-1, 1)
+    windows = wide.unfold(2, 32, 1).unfold(3, 32, 1)  # (N, 3, 9, 9, 32, 32)
+    places = set()
+    for image in found:
+        distance = (windows - image[None, :, None, None]).abs().amax(dim=(1, 4, 5))
+        assert distance.min() < 1e-5
+        places.add(tuple((distance == distance.min()).nonzero()[0, 1:].tolist()))
+    assert len(places) > 20
+    assert max(row for row, _ in places) == 8 or max(column for _, column in places) == 8

@@ -352,7 +352,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "average_kimg": None,
     },
 }  # fmt: skip
-SHARED = {"betas": (0.0, 0.99), "augment": None, "average_ramp": None, "flips": False, "domains": None}
+SHARED = {"betas": (0.0, 0.99), "augment": None, "average_ramp": None, "flips": False, "enlarged": 1.0, "domains": None}
 
 
 @pytest.mark.parametrize("family", NAMES)
