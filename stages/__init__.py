@@ -41,8 +41,8 @@ STAGES = {
     "report": "stages.report:Report",
 }
 
-GENERATORS = ("progan", "stylegan", "stylegan2", "stargan2", "sngan", "dcgan", "autogan")
-"""Modules of `stages.generators`; beside each stand its discriminator and, if any, the conversion of official files."""
+GENERATORS = ("progan", "stylegan", "stylegan2", "stargan2", "sngan", "dcgan", "autogan", "mfa", "glow")
+"""Modules of `stages.generators`; beside each stand its discriminator and the conversion of official files, if any."""
 
 WEIGHTS = {
     "generator": "stages.generators.weights",

@@ -33,7 +33,7 @@ from pipeline.stage import (
 )
 from stages.generators import families, generator_file
 from stages.generators.families import AnyRecipe
-from stages.generators.training_recipes import Growing, Recipe, by_size
+from stages.generators.training_recipes import Growing, PlainRecipe, Recipe, by_size
 from stages.train_generator import (
     check_precision,
     discriminator_architecture,
@@ -132,7 +132,11 @@ class FinetuneGeneratorConfig(StageConfig):
 
     @model_validator(mode="after")
     def _without_effect(self) -> FinetuneGeneratorConfig:
-        given = self.model_fields_set
+        given, recipe = self.model_fields_set, self.recipe
+        if not isinstance(recipe, Recipe):
+            raise ValueError(
+                f"{recipe.family} learns a density without a discriminator and is not finetuned; train it longer"
+            )
         of = {"gradient_ratio": "regularization", "share": "adversarial"}
         of |= dict.fromkeys(("stop_below", "stop_kimg", "stop_images"), "evade")
         of |= {
@@ -148,7 +152,6 @@ class FinetuneGeneratorConfig(StageConfig):
             raise ValueError(f"weight has no effect with method {self.method}; drop it")
         if self.weight == 0 and self.method == "regularization":
             raise ValueError("weight: 0 leaves nothing of method regularization; choose method none")
-        recipe = self.recipe
         if self.spectral_r1_gamma is not None and "r1_gamma" not in type(recipe).model_fields:
             whose = f"the {recipe.loss_name} loss of {recipe.family}"
             raise ValueError(f"spectral_r1_gamma has no effect with {whose}; drop it")
@@ -264,7 +267,7 @@ class FinetuneGenerator(Stage):
         game.warm_up_images = round(warm_up * 1000)
         log = train(
             game,
-            recipe.length(images.side) + warm_up,
+            recipe.length(images.side, len(images)) + warm_up,
             ctx.scratch,
             save_images=round(config.save_kimg * 1000),
             pictures=config.pictures,
@@ -315,7 +318,7 @@ def _watch(config: FinetuneGeneratorConfig, game: Any, watched: Any) -> Callable
     return watch
 
 
-def grown(recipe: Recipe) -> Any:
+def grown(recipe: PlainRecipe) -> Any:
     """The recipe without growing: a finished generator stays at full resolution."""
     return recipe.model_copy(update={"grow_kimg": 0.0, "fade_kimg": 0.0}) if isinstance(recipe, Growing) else recipe
 

@@ -43,7 +43,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.generators import generator_file, latent_shifts
-from stages.generators.families import check_maker
+from stages.generators.families import check_drawing, check_maker
 from stages.generators.weights import Header
 from stages.training.networks import prepare
 
@@ -74,6 +74,12 @@ class SampleConfig(StageConfig):
         description="noise maps, if the generator has any: drawn for each seed, those of the checkpoint, or none",
     )
     label_index: int | None = setting(None, ge=0, description="class of a conditional generator")
+    drawing: dict[str, bool | int | float] = setting(
+        {}, description="further settings of the generator's family (docs/generators.md), such as {temperature: 0.7}"
+    )
+    directions: str | None = file_setting(
+        None, description="directions of attributes in the latents of a Glow, an .npy file: each image gets one of them"
+    )
     shift_scale: float = setting(
         1.0, description="of `shift`: 1 exaggerates what makes images look fake, -1 suppresses it"
     )
@@ -134,6 +140,7 @@ class Sample(Stage):
         if header.architecture.get("colors", 3) != 3:
             raise ValueError(f"sample: {path} makes images of {header.architecture['colors']} colors, expected RGB")
         self._check_label(config, path, header)
+        check_drawing(config.drawing, "directions" in files, path, header)
         styles, cutoff = layers(header), truncation(config, header)[1]
         if not styles and config.truncation_psi not in (1, "default"):
             raise ValueError(
@@ -177,8 +184,11 @@ class Sample(Stage):
         if config.label_index is not None:
             label[:, config.label_index] = 1
 
+        own = getattr(family, "drawing", None)
+        more = own(config.drawing, ctx.files.get("directions")) if own else {}
+
         def draw(seed: int) -> Mapping[str, NDArray[np.float32]]:
-            return family.draw(header.architecture, seed, config.noise)  # type: ignore[no-any-return]
+            return family.draw(header.architecture, seed, config.noise, **more)  # type: ignore[no-any-return]
 
         images, sums, waiting = [], [], None
         for rows in drawn_ahead(draw, batch.payload["seed"], config.micro_batch, ctx.device):

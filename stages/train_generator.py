@@ -11,13 +11,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import model_validator
 
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, row_setting, setting
 from stages import GENERATORS
 from stages.generators import families, generator_file
 from stages.generators.families import AnyRecipe
-from stages.generators.training_recipes import Growing, Recipe
+from stages.generators.training_recipes import Growing, PlainRecipe, Recipe
 from stages.training.alike import check_alike
 
 if TYPE_CHECKING:
@@ -36,9 +37,15 @@ class TrainGeneratorConfig(StageConfig):
     save_kimg: float = row_setting(50.0, gt=0, description="thousands of images between two savings of the progress")
     pictures: int = setting(4, ge=1, le=64, description="pictures of samples made on the way")
 
+    @model_validator(mode="after")
+    def _of_games(self) -> TrainGeneratorConfig:
+        if self.mixed_precision and not isinstance(self.recipe, Recipe):
+            raise ValueError(f"mixed_precision has no effect on {self.recipe.family}, which learns a density; drop it")
+        return self
+
 
 class TrainGenerator(Stage):
-    """Artifact: generator.safetensors (averaged), discriminator.safetensors, card.json, log.json, samples-*.png."""
+    """Artifact: generator.safetensors, discriminator.safetensors (of most), card.json, log.json, samples-*.png."""
 
     name: ClassVar[str] = "train_generator"
     kind: ClassVar[Kind] = Kind.FIT
@@ -55,11 +62,8 @@ class TrainGenerator(Stage):
     def schema(self, config: TrainGeneratorConfig, inputs: Mapping[str, Schema]) -> Schema:
         """No rows come out; raises ValueError where the inputs are no square images of a fitting size."""
         side = side_of(inputs["on"])
-        recipe, kimg = config.recipe, config.recipe.length(side)
-        if side < recipe.least_side:
-            raise ValueError(
-                f"{recipe.family} learns images of {recipe.least_side} pixels or more, those of 'on' have {side}"
-            )
+        recipe, kimg = config.recipe, config.recipe.length(side, 0)
+        recipe.check_side(side)
         if isinstance(recipe, Growing):
             if recipe.grow_from > side:
                 raise ValueError(f"grow_from is {recipe.grow_from}, but the images of 'on' have {side} pixels")
@@ -98,15 +102,14 @@ class TrainGenerator(Stage):
         random = torch.Generator(device=ctx.device).manual_seed(config.seed)
         recipe = config.recipe
         images = training_images(rows, ctx.device, random, recipe)
-        architectures = {
-            "generator": generator_architecture(recipe, images.side, images.count_of_classes),
-            "discriminator": discriminator_architecture(recipe, images.side, images.count_of_classes),
-        }
+        architectures = {"generator": generator_architecture(recipe, images.side, images.count_of_classes)}
+        if isinstance(recipe, Recipe):
+            architectures["discriminator"] = discriminator_architecture(recipe, images.side, images.count_of_classes)
         players = new_players(recipe.family, architectures, config.seed)
         game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision)
         log = train(
             game,
-            recipe.length(images.side),
+            recipe.length(images.side, len(images)),
             ctx.scratch,
             save_images=round(config.save_kimg * 1000),
             pictures=config.pictures,
@@ -116,7 +119,7 @@ class TrainGenerator(Stage):
         publish(ctx, config, architectures, game, log, rows, images)
 
 
-def training_images(rows: Rows, device: str, random: Any, recipe: Recipe) -> Any:
+def training_images(rows: Rows, device: str, random: Any, recipe: PlainRecipe) -> Any:
     """The training rows as the recipe wants them."""
     from stages.generators.training_images import TrainingImages
 
@@ -159,7 +162,7 @@ def real_rows(view: Any) -> Rows:
     return rows
 
 
-def generator_architecture(recipe: Recipe, side: int, classes: int | None) -> dict[str, Any]:
+def generator_architecture(recipe: PlainRecipe, side: int, classes: int | None) -> dict[str, Any]:
     """Arguments of the family's Generator."""
     return recipe.arguments("generator", side, classes)
 
@@ -198,7 +201,7 @@ def check_precision(mixed: bool, device: str) -> None:
 
 
 def new_game(
-    recipe: Recipe,
+    recipe: PlainRecipe,
     players: Mapping[str, nn.Module],
     images: Any,
     random: Any,
@@ -239,10 +242,9 @@ def publish(
     from stages.training.cards import publish_training
     from stages.training.row_order import fingerprint
 
-    family = config.recipe.family
+    family, kimg = config.recipe.family, config.recipe.length(images.side, len(images))
     domains = [str(name) for name in images.domains] if config.recipe.conditional else []
-    networks = {"generator": game.average, "discriminator": game.discriminator}
-    for name, network in networks.items():
+    for name, network in {**game.players, "generator": game.average}.items():
         weights.save(
             ctx.out / f"{name}.safetensors",
             family,
@@ -263,14 +265,15 @@ def publish(
         "settings": config.model_dump(mode="json", exclude={"recipe", "seed", "save_kimg", "pictures"}),
         "seed": config.seed,
         "architecture": architectures["generator"],
-        "discriminator": architectures["discriminator"],
+        **{name: given for name, given in architectures.items() if name != "generator"},
         "parameters": parameters(game.average),
         "steps": game.steps,
-        "kimg": config.recipe.length(images.side),
+        "kimg": kimg,
         "photographs": len(rows),
         "data_fingerprint": fingerprint(rows),
         "figures": figures,
+        **({"remarks": remarks} if (remarks := game.remarks()) else {}),
         **more,
     }
     publish_training(ctx, card, TrainGenerator.libraries, log)
-    ctx.facts.update({"family": family, "kimg": card["kimg"]})
+    ctx.facts.update({"family": family, "kimg": kimg})

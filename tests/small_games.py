@@ -15,7 +15,7 @@ from memory_rows import MemoryRows, rows_of
 from detectors.training import tensors_of
 from stages.generators import weights
 from stages.generators.families import FAMILIES
-from stages.generators.training_recipes import Recipe
+from stages.generators.training_recipes import PlainRecipe
 from stages.train_generator import (
     TrainGeneratorConfig,
     discriminator_architecture,
@@ -27,7 +27,8 @@ from stages.train_generator import (
 from stages.training.networks import prepare
 
 SIDES = {"progan": 8, "stylegan": 8, "stylegan2": 8, "stargan2": 32, "sngan": 8, "dcgan": 8, "autogan": 32}
-NAMES = tuple(FAMILIES)
+SIDES |= {"mfa": 8, "glow": 8}
+NAMES = tuple(name for name, recipe in FAMILIES.items() if "discriminator" in recipe.players)
 KINDS = [
     pytest.param(name, marks=() if name in ("progan", "stargan2", "sngan") else pytest.mark.stress) for name in NAMES
 ]
@@ -47,6 +48,8 @@ SMALL: dict[str, dict[str, Any]] = {
         "network": {"z_dim": 4, "w_dim": 6, "mapping_layers": 2, "channel_base": 64, "channel_max": 8},
         "discriminator": {"channel_base": 64, "channel_max": 8},
     },
+    "glow": {"network": {"levels": 2, "depth": 2, "width": 4}, "first_images": 6, "batch": 4, "kimg": 0.016},
+    "mfa": {"network": {"components": 2, "z_dim": 2}},
     "stargan2": {
         "network": {"z_dim": 4, "w_dim": 6, "width": 4, "max_width": 8, "mapping_width": 8},
         "discriminator": {"width": 4, "max_width": 8},
@@ -59,6 +62,8 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def settings_of(family: str, **more: Any) -> dict[str, Any]:
     """A recipe as it stands in a pipeline file; `more` replaces settings."""
+    if family not in NAMES:
+        return {"family": family, **SMALL[family], **more}
     growing = {"grow_from": 4, "grow_kimg": 0.008, "fade_kimg": 0.008} if family in GROWING else {}
     return {"family": family, **SMALL[family], "batch": 4, "learning_rate": 0.002, "kimg": 0.032, **growing, **more}
 
@@ -66,7 +71,7 @@ def settings_of(family: str, **more: Any) -> dict[str, Any]:
 def recipe_of(family: str, **more: Any) -> Any:
     """The same, validated."""
     config = TrainGeneratorConfig.model_validate_json(json.dumps({"recipe": settings_of(family, **more)}))
-    assert isinstance(config.recipe, Recipe)
+    assert isinstance(config.recipe, PlainRecipe)
     return config.recipe
 
 
@@ -96,10 +101,10 @@ def game_of(
     random = torch.Generator(device).manual_seed(seed)
     images = training_images(rows, device, random, recipe)
     classes = images.count_of_classes
-    players = {
-        "generator": new_network(family, "generator", generator_architecture(recipe, images.side, classes)),
-        "discriminator": new_network(family, "discriminator", discriminator_architecture(recipe, images.side, classes)),
-    }
+    players = {"generator": new_network(family, "generator", generator_architecture(recipe, images.side, classes))}
+    if family in NAMES:
+        given = discriminator_architecture(recipe, images.side, classes)
+        players["discriminator"] = new_network(family, "discriminator", given)
     return new_game(recipe, players, images, random, device, mixed)
 
 

@@ -1,8 +1,8 @@
 """Families of generators that can be trained, and the recipe of any of them as a setting.
 
 A family is a name in `stages.GENERATORS` and its own modules: `<family>_recipe` with its settings (`RECIPE`), which
-also say the game that trains it, `<family>`, `<family>_discriminator` and `<family>_official`. Importing this module
-needs no torch.
+also say the game that trains it, `<family>`, `<family>_official`, and `<family>_discriminator` if it trains one.
+Importing this module needs no torch.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Union
 
-from pydantic import BeforeValidator, Discriminator, GetCoreSchemaHandler, Tag
+from pydantic import BeforeValidator, Discriminator, GetCoreSchemaHandler, Tag, ValidationError
 
 from stages import GENERATORS
-from stages.generators.training_recipes import Recipe
+from stages.generators.training_recipes import PlainRecipe
 from stages.generators.weights import Header
 from stages.sentences import expected
 
 IN_RECIPES = False
 
-FAMILIES: Mapping[str, type[Recipe]] = {
+FAMILIES: Mapping[str, type[PlainRecipe]] = {
     name: import_module(f"stages.generators.{name}_recipe").RECIPE for name in GENERATORS
 }
 
 
 def modules(family: str) -> tuple[str, ...]:
     """Code that a family's training reaches."""
-    module = f"stages.generators.{family}"
-    return module, f"{module}_discriminator", f"{module}_recipe", FAMILIES[family].game[0]
+    module, recipe = f"stages.generators.{family}", FAMILIES[family]
+    networks = [module if player == "generator" else f"{module}_{player}" for player in recipe.players]
+    return *networks, f"{module}_recipe", recipe.game[0]
 
 
 def check_maker(stage: str, path: Path, header: Header) -> None:
@@ -41,9 +42,27 @@ def check_maker(stage: str, path: Path, header: Header) -> None:
         raise ValueError(f"{stage}: {path} is of family {header.family}; use the stage {maker}")
 
 
+def check_drawing(given: Mapping[str, Any], directions: bool, path: Path, header: Header) -> None:
+    """Raise ValueError unless the settings `drawing` and `directions` of `sample` are those of a header's family."""
+    recipe = FAMILIES[header.family]
+    names = sorted(recipe.drawing.model_fields)
+    for name in given:
+        if name not in names:
+            known = expected(name, names) if names else f"{header.family} has none; drop it"
+            raise ValueError(f"sample: drawing.{name} is no setting for {path}; {known}")
+    try:
+        recipe.drawing.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, ("drawing", *first["loc"])))
+        raise ValueError(f"sample: {place} is {first['input']!r}: {first['msg']}") from None
+    if directions and not recipe.directions:
+        raise ValueError(f"sample: directions have no effect on {path}, which is of family {header.family}; drop them")
+
+
 def _known(value: Any) -> Any:
     """Refuse what is no recipe of any family, or has a setting of another one, in words of the pipeline file."""
-    if isinstance(value, Recipe):
+    if isinstance(value, PlainRecipe):
         return value
     names = ", ".join(FAMILIES)
     if not isinstance(value, Mapping):
@@ -66,7 +85,7 @@ def _family(value: Any) -> str | None:
 
 
 class OneOfTheFamilies:
-    """A `Recipe` is one of those of FAMILIES, chosen by `family`."""
+    """A recipe is one of those of FAMILIES, chosen by `family`."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
         choices = tuple(Annotated[model, Tag(name)] for name, model in FAMILIES.items())
@@ -75,4 +94,4 @@ class OneOfTheFamilies:
         )
 
 
-AnyRecipe = Annotated[Recipe, OneOfTheFamilies()]
+AnyRecipe = Annotated[PlainRecipe, OneOfTheFamilies()]

@@ -103,6 +103,10 @@ class Game:
     def finish(self, seen: int) -> None:
         """What the end of the training changes in the networks, after `seen` images."""
 
+    def remarks(self) -> list[str]:
+        """Sentences about the finished generator, for its card."""
+        return []
+
     def sample(self, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Images (N, side, side, 3) of the averaged generator, one per seed."""
         raise NotImplementedError
@@ -133,7 +137,7 @@ class Game:
         share: Any = getattr(self.recipe, "decay", None)
         if share is not None:
             side = self.generator.resolution
-            left = 1 - max(seen - self.warm_up_images, 0) / (self.recipe.length(side) * 1000)
+            left = 1 - max(seen - self.warm_up_images, 0) / (self.recipe.length(side, len(self.images)) * 1000)
             self.fall = min(max(left, 0.0) / by_size(share, side), 1.0)
 
     def set_rates(self, side: int, warm_up: bool = False) -> None:

@@ -86,6 +86,9 @@ def load(path: Path, device: str) -> tuple[Any, Any, Header]:
     else:
         header = weights.read_header(path)
         family, generator = weights.load(path, "generator")
+    accept = getattr(family, "accept", None)  # of values that names and shapes do not tell
+    if accept is not None:
+        accept(str(path), generator)
     return family, generator.to(device), header
 
 

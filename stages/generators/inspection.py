@@ -150,7 +150,7 @@ def _converted(path: Path, role: str, converted: Converted) -> dict[str, Any]:
     dimensions = {key: converted.architecture.get(key, 0) for key in weights.DIMENSIONS}
     header = Header(converted.family, converted.architecture, dimensions, converted.truncation, network=role)
     values = sum(int(array.size) for array in converted.tensors.values())
-    return {**_network(path, header, values), "source": converted.source}
+    return {**_network(path, header, values), "source": converted.source, "notes": list(converted.notes)}
 
 
 def _network(path: Path, header: Header, values: int) -> dict[str, Any]:
@@ -216,12 +216,16 @@ def _lines_of(role: str, facts: Mapping[str, Any] | None) -> list[tuple[str, str
         layers = "all layers" if cutoff is None else f"the first {cutoff} layers"
         rows += [
             ("  resolution", f"{facts['resolution']} pixels"),
-            ("  dimensions", f"z {facts['z_dim']}, w {facts['w_dim'] or 'none'}, labels {facts['c_dim']}"),
+            (
+                "  dimensions",
+                f"z {facts['z_dim'] or 'as many as the image'}, w {facts['w_dim'] or 'none'}, labels {facts['c_dim']}",
+            ),
             ("  truncation", "none" if psi == 1 else f"psi {psi:g} in {layers}"),
         ]
         if facts["masks"]:
             missing = f"missing: {WITHOUT_MASKS}"
             rows.append(("  masks", missing if facts["masks"] == "missing" else "of facial landmarks"))
+        rows += [("  note", note) for note in facts.get("notes", ())]
         if facts["domains"]:
             rows.append(("  domains", printable(", ".join(facts["domains"]), 1000)))
     settings = ", ".join(f"{key} {value}" for key, value in facts["architecture"].items())

@@ -103,58 +103,91 @@ class Augmentation(Settings):
     cutout: Share = Field(0.3, description="side of a square set to zero, as a part of the image's")
 
 
-class Recipe(Settings):
-    """What all families have in common. Of its own each says:
+class PlainRecipe(Settings):
+    """What all families have in common, also those that learn a density of images and have no discriminator.
 
-    maker          the stage that makes images with its generators
-    game           module and name of the class that trains it
-    loss_name      in a sentence
-    names_classes  whether the discriminator of a conditional training also names the class of an image
-    least_side     pixels of the smallest images that it can learn
-    idle           weight -> the setting that has no effect where it is 0
+    maker       the stage that makes images with its generators
+    game        module and name of the class that trains it
+    players     networks that it trains
+    least_side  pixels of the smallest images that it can learn
+    drawing     further settings by which `sample` draws its images; the empty model: there are none
+    directions  whether its latents have directions of attributes
     """
 
     maker: ClassVar[str] = "sample"
     game: ClassVar[tuple[str, str]]
-    loss_name: ClassVar[str] = "logistic"
-    names_classes: ClassVar[bool] = False
+    players: ClassVar[tuple[str, ...]] = ("generator",)
     least_side: ClassVar[int] = 8
-    idle: ClassVar[Mapping[str, str]] = {}
+    drawing: ClassVar[type[Settings]] = Settings
+    directions: ClassVar[bool] = False
 
-    kimg: Lengths
-    batch: Batch
-    learning_rate: Rate
-    betas: Betas = Field((0.0, 0.99), description="of Adam")
     flips: bool = Field(False, description="mirror half of the real images")
     enlarged: Annotated[float, Field(ge=1, le=2)] = Field(
         1.0, description="real images are enlarged so many times, and a square of the old size is cut at random"
     )
-    augment: Augmentation | None = Field(None, description="differentiable augmentation; none: off")
-    average_beta: AverageBeta = None
-    average_kimg: AverageKimg = None
-    average_ramp: Share | None = Field(None, description="half-life at most this part of the images seen so far")
     conditional: bool = Field(False, description="classes are the rows' domains")
     domains: Annotated[list[str], Field(min_length=2)] | None = Field(
         None, description="classes in this order; none: the domains of the training rows by name"
     )
     family: str = Field(description="of the generator")
     network: Settings = Field(description="of the generator; what it leaves out is as published")
+
+    def length(self, side: int, photographs: int) -> float:
+        """Thousands of images that a training on so many photographs of a side shows."""
+        raise NotImplementedError
+
+    def arguments(
+        self, player: Literal["generator", "discriminator"], side: int, classes: int | None
+    ) -> dict[str, Any]:
+        """Arguments of the family's Generator or Discriminator, for images of a side and so many classes."""
+        given: Settings = getattr(self, "network" if player == "generator" else player)
+        return {**given.model_dump(), "c_dim": classes, "resolution": side}
+
+    def check_side(self, side: int) -> None:
+        """Raise ValueError where it cannot learn images of this side."""
+        if side < self.least_side:
+            raise ValueError(
+                f"{self.family} learns images of {self.least_side} pixels or more, those of 'on' have {side}"
+            )
+
+    @model_validator(mode="after")
+    def _named_classes(self) -> PlainRecipe:
+        if self.domains is not None and not self.conditional:
+            raise ValueError("domains has no effect without conditional: true; drop it")
+        if self.domains is not None and len(set(self.domains)) < len(self.domains):
+            raise ValueError(f"domains are {', '.join(self.domains)}; expected different ones")
+        return self
+
+
+class Recipe(PlainRecipe):
+    """A generator and a discriminator. Of its own each family says:
+
+    loss_name      in a sentence
+    names_classes  whether the discriminator of a conditional training also names the class of an image
+    idle           weight -> the setting that has no effect where it is 0
+    """
+
+    players: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
+    loss_name: ClassVar[str] = "logistic"
+    names_classes: ClassVar[bool] = False
+    idle: ClassVar[Mapping[str, str]] = {}
+
+    kimg: Lengths
+    batch: Batch
+    learning_rate: Rate
+    betas: Betas = Field((0.0, 0.99), description="of Adam")
+    augment: Augmentation | None = Field(None, description="differentiable augmentation; none: off")
+    average_beta: AverageBeta = None
+    average_kimg: AverageKimg = None
+    average_ramp: Share | None = Field(None, description="half-life at most this part of the images seen so far")
     discriminator: Settings = Field(description="likewise of the discriminator")
 
     def adversarial(self) -> Loss:
         """The family's adversarial loss."""
         raise NotImplementedError
 
-    def length(self, side: int) -> float:
-        """Thousands of real images shown to the discriminator of images of this side."""
+    def length(self, side: int, photographs: int) -> float:
         return float(by_size(self.kimg, side))
-
-    def arguments(
-        self, player: Literal["generator", "discriminator"], side: int, classes: int | None
-    ) -> dict[str, Any]:
-        """Arguments of the family's Generator or Discriminator, for images of a side and so many classes."""
-        given: Settings = self.network if player == "generator" else self.discriminator
-        return {**given.model_dump(), "c_dim": classes, "resolution": side}
 
     @model_validator(mode="after")
     def _one_average(self) -> Recipe:
@@ -165,14 +198,6 @@ class Recipe(Settings):
             )
         if self.average_ramp is not None and self.average_kimg is None:
             raise ValueError("average_ramp has no effect without average_kimg; drop it")
-        return self
-
-    @model_validator(mode="after")
-    def _named_classes(self) -> Recipe:
-        if self.domains is not None and not self.conditional:
-            raise ValueError("domains has no effect without conditional: true; drop it")
-        if self.domains is not None and len(set(self.domains)) < len(self.domains):
-            raise ValueError(f"domains are {', '.join(self.domains)}; expected different ones")
         return self
 
     @model_validator(mode="after")

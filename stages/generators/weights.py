@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 KIND = NetworkKind(description="a generator; use it as `checkpoint` of sample or translate")
 FORMAT = 1
 FAMILIES = {name: f"stages.generators.{name}" for name in GENERATORS}
-DISCRIMINATORS = {name: f"{module}_discriminator" for name, module in FAMILIES.items()}
+DISCRIMINATORS = {name: f"{one}_discriminator" for name, one in FAMILIES.items() if find_spec(f"{one}_discriminator")}
 NETWORKS = {"generator": FAMILIES, "discriminator": DISCRIMINATORS}
 DIMENSIONS = ("resolution", "z_dim", "w_dim", "c_dim")
 
@@ -84,9 +85,9 @@ def _described(path: Path, about: Any, shapes: Mapping[str, tuple[int, ...]]) ->
         found = about.get("format") if isinstance(about, dict) else about
         raise WeightsError(f"{path} is of format {printable(repr(found))}; this version reads format {FORMAT}")
     family, network = about.get("family"), about.get("network", "generator")
-    if not isinstance(family, str) or family not in FAMILIES or str(network) not in NETWORKS:
-        known = f"known are {' and '.join(NETWORKS)} of {', '.join(FAMILIES)}"
-        raise WeightsError(f"{path} holds a network {shown(network)} of family {shown(family)}; {known}")
+    if not isinstance(family, str) or family not in NETWORKS.get(str(network), ()):
+        known = " and ".join(f"{name} of {', '.join(of)}" for name, of in NETWORKS.items())
+        raise WeightsError(f"{path} holds a network {shown(network)} of family {shown(family)}; known are {known}")
     architecture, dimensions, truncation = (about.get(key) for key in ("architecture", "dimensions", "truncation"))
     if not isinstance(architecture, dict):
         raise WeightsError(f"{path}: its description has no architecture")

@@ -23,7 +23,7 @@ of samples and of training photographs. Samples: the last picture of the average
 {% for one in generators %}<h3>{{ one.node }} <span class="tag plain">{{ one.family }}, {{ one.method }}</span></h3>
 <p class="soft">{{ one.about }}.
 {% for name, value in one.figures %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}{% if one.before %};
-profile distance before {{ one.before }}{% endif %}{% if one.evasion %}; {{ one.evasion }}{% endif %}</p>
+profile distance before {{ one.before }}{% endif %}{% if one.evasion %}; {{ one.evasion }}{% endif %}{% for text in one.remarks %}; {{ text }}{% endfor %}</p>
 {{ figure(one.curves, "losses of " ~ one.node, "Losses and figures of " ~ one.node ~ " by thousand images.") }}
 {% if one.samples %}{{ figure(one.samples, "samples of " ~ one.node,
 "Samples of " ~ one.node ~ ", the last picture of its training.") }}{% endif %}
@@ -50,6 +50,7 @@ def _section(artifact: Artifact) -> dict[str, Any]:
         "figures": [(name.replace("_", " "), f"{value:.4g}") for name, value in sorted(card["figures"].items())],
         "before": _text(card.get("profile_distance_before")),
         "evasion": _evasion(card.get("evasion")),
+        "remarks": card.get("remarks", []),
         "curves": curves(log),
         "samples": png_picture((artifact.path / pictures[-1]).read_bytes()) if pictures else None,
     }
@@ -71,12 +72,13 @@ def _text(value: float | None) -> str:
 
 
 def curves(log: Sequence[Mapping[str, float]]) -> Picture:
-    """Losses of both players, and every further number of the log in a panel of its own."""
-    others = sorted({name for entry in log for name in entry} - {*LOSSES, *NO_LOSSES})
+    """Losses of both players, if there are any, and every further number of the log in a panel of its own."""
+    found = {name for entry in log for name in entry} - NO_LOSSES
+    panels_of = [LOSSES] * bool(found & set(LOSSES)) + [(name,) for name in sorted(found - set(LOSSES))]
 
     def paint(figure: Figure) -> None:
-        panels: Any = figure.subplots(1, 1 + len(others), squeeze=False)[0]
-        for panel, names in zip(panels, [LOSSES, *((name,) for name in others)], strict=True):
+        panels: Any = figure.subplots(1, len(panels_of), squeeze=False)[0]
+        for panel, names in zip(panels, panels_of, strict=True):
             for name, color in zip(names, FAKE_COLORS, strict=False):
                 points = [(entry["kimg"], entry[name]) for entry in log if name in entry]
                 panel.plot([x for x, _ in points], [y for _, y in points], color=color, label=name.replace("_", " "))
@@ -85,7 +87,7 @@ def curves(log: Sequence[Mapping[str, float]]) -> Picture:
             panel.grid(visible=True)
         panels[0].legend()
 
-    return draw(2.7 * (1 + len(others)), 2.0, "svg", paint)
+    return draw(2.7 * len(panels_of), 2.0, "svg", paint)
 
 
 SECTION = Section(

@@ -1,10 +1,10 @@
 """Official checkpoints of any container as plain data: `read_contents(path)`.
 
-Three containers exist: pickles of TensorFlow networks (ProGAN, StyleGAN, StyleGAN2), pickles of persistent modules
-(stylegan2-ada-pytorch and stylegan3), and torch files, zip archives or older (StarGAN v2 and all foreign versions of
-the networks). None needs its own library here: one stack machine reads all pickles as data, within a budget. What a
-file is stands in its first bytes; files that only look like a checkpoint are named for what they are. Which family a
-checkpoint belongs to is the families' business (`official`).
+Pickles of TensorFlow networks (ProGAN, StyleGAN, StyleGAN2), pickles of persistent modules (stylegan2-ada-pytorch and
+stylegan3), torch files, zip archives or older (StarGAN v2 and all foreign versions of the networks), frozen graphs and
+checkpoints of TensorFlow (Glow). None needs its own library here: one stack machine reads all pickles as data, within a
+budget. What a file is stands in its first bytes, or in its last ones; files that only look like a
+checkpoint are named for what they are. Which family a checkpoint belongs to is the families' business (`official`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.sentences import printable, shown
+from stages.weights import tensorflow_checkpoint
 from stages.weights.arrays import ENTRY, NumpyArray, Record, Tensor, read_torch
 from stages.weights.pickle_machine import Budget
 from stages.weights.pickles import (
@@ -31,23 +32,26 @@ from stages.weights.pickles import (
     plain,
     read_object,
 )
+from stages.weights.tensorflow_graph import begins_like_graph, read_constants
 from stages.weights.weights_file import WeightsError
 
 __all__ = ["Contents", "Converted", "NetworkData", "read_contents", "refusal"]
 
 TENSORFLOW, PERSISTENCE = "tensorflow pickle", "persistence pickle"
 TORCH_ZIP, TORCH_LEGACY = "torch zip", "torch legacy"
+TENSORFLOW_GRAPH, TENSORFLOW_CHECKPOINT = "tensorflow graph", "tensorflow checkpoint"
 LEGACY_START = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # the magic number
 LEGACY_PLACES = (2, 11)  # of the magic number: behind the protocol, from protocol 4 on also behind a frame's length
 OLD_PICKLE = re.compile(rb"\(*(?:[ci][\w.]+\n\w+\n|[dlt]p\d+\n|[}\])]q.|L\d+L\n)", re.DOTALL)  # protocols 0 and 1
 JSON_START = re.compile(rb'\{\s*["}]|\[\s*["{[]')
+DATA = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 TUPLE_NAMES = ("G", "D", "Gs")
 START = 4096  # bytes that show what a file is
 NAME_LENGTH = 200  # of an entry, or of a tensor of a state dict
 SENTENCE_LENGTH = 600
 EXPECTED = (
-    "expected an official checkpoint: a .pkl of NVIDIA's networks or a torch file; take one that docs/checkpoints.md "
-    "names, or download it again"
+    "expected an official checkpoint: a .pkl of NVIDIA's networks, a torch file, a frozen graph (.pb) or an .index of "
+    "TensorFlow; take one that docs/checkpoints.md names, or download it again"
 )
 ZIP_END = b"PK\x05\x06"
 
@@ -56,10 +60,12 @@ ZIP_END = b"PK\x05\x06"
 class Contents:
     """A checkpoint as plain data.
 
-    container  "tensorflow pickle", "persistence pickle", "torch zip" or "torch legacy"
-    version    of the TensorFlow or persistence objects; None for torch files
+    container  "tensorflow pickle", "persistence pickle", "torch zip", "torch legacy", "tensorflow graph" or
+               "tensorflow checkpoint"
+    version    of the TensorFlow or persistence objects, or of the checkpoint; None for torch files and graphs
     networks   TensorFlow "G", "D", "Gs" (the average); persistence "G", "D", "G_ema"; torch files: each key whose value
-               is a dictionary of tensors ("generator", "g_ema", ...), or "" if the file is one such dictionary
+               is a dictionary of tensors ("generator", "g_ema", ...), or "" if the file is one such dictionary, as
+               the constants of a graph are
     extra      other top-level values: plain ones, and single tensors and arrays of numpy as arrays
     ignored    names of top-level values that are neither, such as the state of an optimizer
     """
@@ -79,6 +85,7 @@ class Converted:
     tensors       float32 arrays by the names of its state dict
     truncation    {"psi", "cutoff"} that the authors suggest
     source        which network of the file it is, e.g. "Gs"
+    notes         what a user should know about how it was read
     """
 
     family: str
@@ -86,6 +93,7 @@ class Converted:
     tensors: dict[str, NDArray[np.float32]]
     truncation: dict[str, Any]
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def read_contents(path: Path) -> Contents:
@@ -95,18 +103,22 @@ def read_contents(path: Path) -> Contents:
     """
     path = Path(path)
     try:
+        if tensorflow_checkpoint.is_index(path):
+            tensors = tensorflow_checkpoint.read_tensors(path)
+            return Contents(TENSORFLOW_CHECKPOINT, 2, {"": NetworkData("", {}, tensors, {})})
         with path.open("rb") as file:
             kind = other_kind(file.read(START))
             file.seek(0)
             data = b"" if kind else file.read()
+        if (beside := DATA.fullmatch(path.name)) is not None:
+            kind = f"is the data of a TensorFlow checkpoint; give the file {beside[1]}.index beside it"
+        if kind:
+            raise WeightsError(f"{path} {kind}") from None
+        return read_bytes(data)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    if kind:
-        raise WeightsError(f"{path} {kind}")
-    try:
-        return read_bytes(data)
     except WeightsError as error:
-        raise refusal(path, error) from error
+        raise error if str(error).startswith(f"{path} ") else refusal(path, error) from error
 
 
 def refusal(path: Path, error: WeightsError) -> WeightsError:
@@ -134,7 +146,7 @@ def other_kind(start: bytes) -> str | None:
             "is a pickle of protocol 0 or 1, which is not read; load it with the program that wrote it and save it "
             "again with protocol 2 or later"
         )
-    if not start.startswith((b"PK\x03\x04", b"\x80")):
+    if not start.startswith((b"PK\x03\x04", b"\x80")) and not begins_like_graph(start):
         return f"is no checkpoint: it begins with {start[:8]!r}; {EXPECTED}"
     return None
 
@@ -143,6 +155,8 @@ def read_bytes(data: bytes) -> Contents:
     """As `read_contents`, for the bytes of a file; error sentences have no path."""
     budget = Budget(len(data))
     view = memoryview(data)
+    if begins_like_graph(data[:START]):
+        return Contents(TENSORFLOW_GRAPH, None, {"": NetworkData("", {}, read_constants(view, budget), {})})
     if data.startswith(b"PK"):
         if ZIP_END not in data[-70_000:]:
             raise WeightsError("it is a torch file that is cut off (its archive has no end); download it again")

@@ -206,7 +206,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 
 def test_every_family_that_draws_images_is_tested(tiny: Mapping[str, Path]) -> None:
-    assert set(tiny) == {family for family in GENERATORS if FAMILIES[family].maker == "sample"}
+    others = {"mfa", "glow"}  # which have tests of their own: what they draw is no z
+    assert {*tiny, *others} == {family for family in GENERATORS if FAMILIES[family].maker == "sample"}
 
 
 @pytest.mark.parametrize("family", TINY)

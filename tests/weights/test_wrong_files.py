@@ -173,7 +173,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "other torch network": (
         lambda: torch_bytes({"model": state_dict("conv1.weight", "fc.bias")}),
-        "no known family .progan, stylegan, stylegan2, stargan2.: its networks are 'model' with tensors like "
+        "no known family .progan, stylegan, stylegan2, stargan2.*mfa.*: its networks are 'model' with tensors like "
         "'conv1.weight', 'fc.bias'; take .*docs/checkpoints.md., or .* with the stage ingest",
     ),
     "other state dict": (
