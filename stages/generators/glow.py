@@ -250,7 +250,7 @@ class Generator(nn.Module):
             if number < len(self.splits):
                 h = self.splits[number](x)
                 x = torch.cat([x, h[:, 0::2] + h[:, 1::2].exp() * normals[number]], dim=1)
-            for step in reversed(self.levels[number]):  # type: ignore[arg-type]
+            for step in reversed(self.levels[number]):  # type: ignore[call-overload]
                 x = step.inverse(x)
             x = F.pixel_shuffle(x, 2)
         return x

@@ -170,11 +170,10 @@ def by_name(tensors: Mapping[str, Array], scope: str) -> Plan:
     """Of variables with the authors' names. Others under the same scope are an error, but for copies of those."""
     shapes = {name.removeprefix(scope): array.shape for name, array in tensors.items() if name.startswith(scope)}
     levels, depth = _count(shapes, "{}/0/invconv/W"), _count(shapes, "0/{}/invconv/W")
-    found = [
-        _shape(shapes, f"0/0/{name}", axes) for name, axes in (("invconv/W", 2), ("f1/l_1/W", 4), ("f1/l_last/W", 4))
-    ]
+    matrix, first = _shape(shapes, "0/0/invconv/W", 2), _shape(shapes, "0/0/f1/l_1/W", 4)
+    last = _shape(shapes, "0/0/f1/l_last/W", 4)
     classes = _shape(shapes, "prior/y_emb/W", 2)[0] if "prior/y_emb/W" in shapes else 0
-    plan = Plan(_architecture(levels, depth, *found, classes, "prior/p/W" in shapes))
+    plan = Plan(_architecture(levels, depth, matrix, first, last, classes, "prior/p/W" in shapes))
     for ours, theirs in layout(levels, depth, plan.architecture["learn_top"], bool(classes)):
         if theirs not in shapes:
             raise WeightsError(f"it lacks the variable {scope}{theirs}")

@@ -41,9 +41,9 @@ class GlowNetwork(Settings):
     depth: Count = Field(default=32, description="steps of a level")
     width: Count = Field(default=512, description="features inside a coupling")
     coupling: Literal["additive", "affine"] = Field(
-        "additive", description="how half of the channels changes the other"
+        default="additive", description="how half of the channels changes the other"
     )
-    bits: Bits = Field(5, description="2^bits levels per color, to which images are reduced")
+    bits: Bits = Field(default=5, description="2^bits levels per color, to which images are reduced")
     learn_top: bool = Field(default=True, description="the distribution of the last level has parameters")
 
 

@@ -103,22 +103,26 @@ def read_contents(path: Path) -> Contents:
     """
     path = Path(path)
     try:
-        if tensorflow_checkpoint.is_index(path):
-            tensors = tensorflow_checkpoint.read_tensors(path)
-            return Contents(TENSORFLOW_CHECKPOINT, 2, {"": NetworkData("", {}, tensors, {})})
+        indexed = tensorflow_checkpoint.is_index(path)
         with path.open("rb") as file:
-            kind = other_kind(file.read(START))
+            kind = None if indexed else other_kind(file.read(START))
             file.seek(0)
-            data = b"" if kind else file.read()
+            data = b"" if kind or indexed else file.read()
         if (beside := DATA.fullmatch(path.name)) is not None:
             kind = f"is the data of a TensorFlow checkpoint; give the file {beside[1]}.index beside it"
-        if kind:
-            raise WeightsError(f"{path} {kind}") from None
-        return read_bytes(data)
+        if not kind:
+            return _indexed(path) if indexed else read_bytes(data)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     except WeightsError as error:
-        raise error if str(error).startswith(f"{path} ") else refusal(path, error) from error
+        raise refusal(path, error) from error
+    raise WeightsError(f"{path} {kind}")
+
+
+def _indexed(path: Path) -> Contents:
+    """A checkpoint of TensorFlow, of several files."""
+    tensors = tensorflow_checkpoint.read_tensors(path)
+    return Contents(TENSORFLOW_CHECKPOINT, 2, {"": NetworkData("", {}, tensors, {})})
 
 
 def refusal(path: Path, error: WeightsError) -> WeightsError:

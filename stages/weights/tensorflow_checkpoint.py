@@ -62,9 +62,9 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
             if array is not None:
                 found[name] = array
         return found
+    except WeightsError:
+        raise
     except ValueError as error:
-        if isinstance(error, WeightsError):
-            raise
         raise WeightsError(f"its index is damaged, download it again: {error}") from error
 
 
@@ -151,7 +151,8 @@ def _tensor(
     index: memoryview, name: str, value: tuple[int, int], shards: list[Path], budget: Budget
 ) -> NDArray[Any] | None:
     """Values of an entry; None: of another type."""
-    numbers, shape, checksum = {1: 0, 3: 0, 4: 0, 5: 0}, (), 0
+    numbers, checksum = {1: 0, 3: 0, 4: 0, 5: 0}, 0
+    shape: tuple[int, ...] = ()
     for number, wire, found in fields(index, value):
         if number in numbers and wire == VARINT:
             numbers[number] = signed(found[0])

@@ -57,9 +57,9 @@ def read_constants(data: memoryview, budget: Budget) -> dict[str, NDArray[Any]]:
             array = _values(data, tensor, name, budget)
             if array is not None:
                 found[name] = array
+    except WeightsError:
+        raise
     except ValueError as error:
-        if isinstance(error, WeightsError):
-            raise
         raise WeightsError(f"it is a damaged TensorFlow graph, download it again: {error}") from error
     if not found:
         raise WeightsError("it is a TensorFlow graph without constants; take the frozen graph, which holds the weights")
@@ -90,7 +90,8 @@ def _constant(data: memoryview, node: Span) -> tuple[str, Span | None]:
 
 def _values(data: memoryview, tensor: Span, name: str, budget: Budget) -> NDArray[Any] | None:
     """The array of a TensorProto; None: of another type."""
-    kind, shape, content, lists = 0, (), None, []
+    kind, content, lists = 0, None, []
+    shape: tuple[int, ...] = ()
     for number, wire, value in fields(data, tensor):
         if number == 1 and wire == VARINT:
             kind = value[0]
