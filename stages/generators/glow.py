@@ -30,7 +30,7 @@ from stages.weights.weights_file import WeightsError
 NOISES: tuple[str, ...] = ()  # the latents are the only source of randomness
 LOG_SCALE = 3.0  # factor on stored logarithms
 TEMPERATURE = 0.7
-DEVIATION = 0.05  # of new kernels
+RATE = 20.0  # 1 / deviation of new kernels
 WORST_CONDITION = 1e6  # of a 1x1 convolution
 
 
@@ -59,9 +59,12 @@ class ActNorm(nn.Module):
 class Bordered(nn.Module):
     """A 3 x 3 convolution that also sees a map of ones around the image; without a bias."""
 
-    def __init__(self, inputs: int, outputs: int, deviation: float) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(normal(outputs, inputs + 1, 3, 3) * deviation)
+        self.weight = nn.Parameter(self.first_values(outputs, inputs + 1, 3, 3))
+
+    def first_values(self, *shape: int) -> Tensor:
+        return normal(*shape, rate=RATE)
 
     def forward(self, x: Tensor) -> Tensor:
         border = F.pad(torch.zeros_like(x[:, :1]), (1, 1, 1, 1), value=1.0)
@@ -71,8 +74,11 @@ class Bordered(nn.Module):
 class ZeroConvolution(Bordered):
     """One that begins as zero: (y + bias) exp(3 logs)."""
 
+    def first_values(self, *shape: int) -> Tensor:
+        return torch.zeros(shape)
+
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 0.0)
+        super().__init__(inputs, outputs)
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.logs = nn.Parameter(torch.zeros(outputs))
 
@@ -85,7 +91,7 @@ class Pointwise(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(normal(width, width, 1, 1) * DEVIATION)
+        self.weight = nn.Parameter(normal(width, width, 1, 1, rate=RATE))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight)
@@ -96,7 +102,7 @@ class Coupling(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
-        self.conv1, self.norm1 = Bordered(inputs, width, DEVIATION), ActNorm(width)
+        self.conv1, self.norm1 = Bordered(inputs, width), ActNorm(width)
         self.conv2, self.norm2 = Pointwise(width), ActNorm(width)
         self.last = ZeroConvolution(width, outputs)
 
