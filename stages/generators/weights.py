@@ -85,9 +85,11 @@ def _described(path: Path, about: Any, shapes: Mapping[str, tuple[int, ...]]) ->
         found = about.get("format") if isinstance(about, dict) else about
         raise WeightsError(f"{path} is of format {printable(repr(found))}; this version reads format {FORMAT}")
     family, network = about.get("family"), about.get("network", "generator")
-    if not isinstance(family, str) or family not in NETWORKS.get(str(network), ()):
-        known = " and ".join(f"{name} of {', '.join(of)}" for name, of in NETWORKS.items())
-        raise WeightsError(f"{path} holds a network {shown(network)} of family {shown(family)}; known are {known}")
+    if not isinstance(family, str) or family not in FAMILIES or str(network) not in NETWORKS:
+        known = f"known are {' and '.join(NETWORKS)} of {', '.join(FAMILIES)}"
+        raise WeightsError(f"{path} holds a network {shown(network)} of family {shown(family)}; {known}")
+    if family not in NETWORKS[str(network)]:
+        raise WeightsError(f"{path} holds a {network} of family {family}, which has none")
     architecture, dimensions, truncation = (about.get(key) for key in ("architecture", "dimensions", "truncation"))
     if not isinstance(architecture, dict):
         raise WeightsError(f"{path}: its description has no architecture")
