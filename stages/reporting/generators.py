@@ -23,7 +23,8 @@ of samples and of training photographs. Samples: the last picture of the average
 {% for one in generators %}<h3>{{ one.node }} <span class="tag plain">{{ one.family }}, {{ one.method }}</span></h3>
 <p class="soft">{{ one.about }}.
 {% for name, value in one.figures %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}{% if one.before %};
-profile distance before {{ one.before }}{% endif %}{% if one.evasion %}; {{ one.evasion }}{% endif %}{% for text in one.remarks %}; {{ text }}{% endfor %}</p>
+profile distance before {{ one.before }}{% endif %}{% if one.evasion %}; {{ one.evasion }}{% endif %}
+{% for text in one.remarks %}; {{ text }}{% endfor %}</p>
 {{ figure(one.curves, "losses of " ~ one.node, "Losses and figures of " ~ one.node ~ " by thousand images.") }}
 {% if one.samples %}{{ figure(one.samples, "samples of " ~ one.node,
 "Samples of " ~ one.node ~ ", the last picture of its training.") }}{% endif %}
