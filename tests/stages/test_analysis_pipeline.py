@@ -10,22 +10,28 @@ import numpy as np
 import pytest
 import torch
 from predicted_project import artifact, predicted_project
+from scipy.stats import spearmanr
 from small_games import generator_file_of
 from toy_project import Project
 
 import touchstone
 from pipeline.errors import ConfigError
-from pipeline.open import open_node
+from pipeline.open import named_file, open_node
+from pipeline.stage import Artifact
 from stages.generators.evasion import FRESH
 from stages.generators.frozen import FrozenGenerator
 from stages.generators.latent_shifts import read_shift
-from stages.reporting import generators, inversions, latent_shifts
+from stages.reporting import extremes, generators, inversions, latent_shifts, strata
 from stages.reporting.section import Given
+from stages.resynthesis import perceptual
 
 MORE = """
   reals: {stage: equalize, of: photos, size: 16}
   parts: {stage: segment, of: images, segmenter: grid}
   best: {stage: top_patches, model: patches, on: images, parts: parts}
+  table: {stage: evaluate, model: patches, test: images}
+  by_score: {stage: strata, of: table, on: images, columns: 2, rows: 2}
+  look: {stage: extremes, model: patches, on: images, images: images, count: 2}
   shift:
     {stage: latent_shift, checkpoint: progan.safetensors, classifier: patches, steps: 6, batch: 2, images: 4,
      learning_rate: 0.5}
@@ -53,12 +59,18 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         folder = tmp_path_factory.mktemp("analysis")
         made = predicted_project(folder, patch, MORE)
         generator_file_of("progan", folder, 16)
-        made.run("best", "moved", "inverted", "evading")
+        made.run("best", "by_score", "look", "moved", "inverted", "evading")
         yield made
 
 
 def card(project: Project, node: str, name: str = "card.json") -> Any:
     return json.loads((artifact(project, node) / name).read_text())
+
+
+def made_of(project: Project, node: str) -> Artifact:
+    found = project.plan(recorded=True).artifacts[node].found
+    assert found is not None
+    return found
 
 
 def test_patches_of_test_rows_are_counted(project: Project) -> None:
@@ -126,6 +138,34 @@ def test_a_generator_is_finetuned_against_a_classifier(project: Project) -> None
     assert {"classifier", "probability_of_fake"} <= set(card(project, "evading", "log.json")[-1])
 
 
+def test_strata_are_of_scored_fakes_and_quality_is_nearness_to_a_real_image(project: Project) -> None:
+    found = card(project, "by_score", "strata.json")
+    (source,) = found["sources"]
+    with np.load(artifact(project, "table") / "scores.npz") as file:
+        fake = file["label"] == 1
+        ids, scores = file["id"][fake], file["score"][fake].astype(float)
+    order = sorted(range(len(ids)), key=lambda place: (scores[place], bytes(ids[place])))
+    middles = [order[len(ids) // 4], order[3 * len(ids) // 4]]
+    assert [column[0] for column in source["ids"]] == [bytes(ids[place]).hex() for place in middles]
+    assert {one for column in source["ids"] for one in column} <= {bytes(one).hex() for one in ids}
+    rows = open_node(project.file, "images").split("test")
+    network = perceptual.load(named_file("manifests/networks.yaml#perceptual-small").path, "cpu")
+    x = torch.from_numpy(rows.array("image")).movedim(3, 1).float() / 255
+    parts = [maps.mean(dim=(2, 3)) for maps in network.stages(x, (1, 2, 3, 4, 5)).values()]
+    vectors = torch.cat([part / part.norm(dim=1, keepdim=True) for part in parts], dim=1).double()
+    is_real = torch.from_numpy(rows.column("label") == 0)
+    near = {bytes(row): -float((vectors[is_real] - vector).norm(dim=1).min())
+            for row, vector in zip(rows.ids, vectors, strict=True)}  # fmt: skip
+    quality = [near[bytes(one)] for one in ids]
+    assert source["spearman"] == pytest.approx(spearmanr(scores, quality).statistic)
+    given = Given(None, [], [], {"strata": (made_of(project, "by_score"),), "extremes": (made_of(project, "look"),)})
+    assert (
+        f"{source['images']} images. Score and quality: Spearman"
+        in (strata.content(given)["strata"][0]["sources"][0]["about"])
+    )
+    assert "are told right" in extremes.content(given)["extremes"][0]["about"]
+
+
 def test_nodes_that_lack_what_is_needed_are_refused_at_planning(project: Project) -> None:
     for override, sentence in (
         ("nodes.best.parts=images", "top_patches needs `parts`, uint8 .* in 'parts', found image"),
@@ -133,6 +173,8 @@ def test_nodes_that_lack_what_is_needed_are_refused_at_planning(project: Project
         ("nodes.shift.classifier=svm", "latent_shift: the detector of .*svm.* is no network; name one on pictures"),
         ("nodes.shift.space=w", "has no styles; drop space: w"),
         ("nodes.inverted.of=images", "rows of 'of' are fake; photographs are wanted: add where: label = real"),
+        ("nodes.look.on=spectra", "have no field 'image', which the detector of .*patches.* reads"),
+        ("nodes.by_score.on=spectra", "strata needs a field 'image'"),
         ("nodes.evading.method=none", "stop_below has no effect with method none; drop it"),
     ):
         with pytest.raises(ConfigError, match=sentence):
@@ -140,11 +182,8 @@ def test_nodes_that_lack_what_is_needed_are_refused_at_planning(project: Project
 
 
 def test_the_report_shows_shifts_inversions_and_what_was_evaded(project: Project) -> None:
-    made = {name: project.plan(recorded=True).artifacts[name].found for name in ("shift", "evading")}
-    given = Given(
-        None, [], [], {"latent_shifts": (made["shift"],), "generators": (made["evading"],)},  # type: ignore[dict-item]
-        {"inversions": open_node(project.file, "inverted")},
-    )  # fmt: skip
+    artifacts = {"latent_shifts": (made_of(project, "shift"),), "generators": (made_of(project, "evading"),)}
+    given = Given(None, [], [], artifacts, {"inversions": open_node(project.file, "inverted")})
     (shift,) = latent_shifts.content(given)["latent_shifts"]
     assert "in z, 6 steps; distance: relative, " in shift["about"]
     assert [line.partition(" it ")[0] for line in shift["rises"]] == ["From -1 to 0", "From 0 to 1"]
