@@ -132,6 +132,7 @@ $(READY): requirements.lock pyproject.toml
 pages: $(READY)
 	$(BIN)/touchstone config stages > docs/stages.md
 	$(BIN)/python -m stages.weights.detector_page > docs/detectors.md
+	$(BIN)/python -m experiments.seeds_page > docs/seeds.md
 
 # Needs uv; resolves for Python 3.11 to 3.13 at once and writes hashes, never addresses.
 lock:

@@ -14,6 +14,7 @@ import yaml
 from detector_page import ROOT, detector_project
 
 from detectors.choosing import detector_config
+from experiments import seeds_page
 from pipeline.declaring.config import load_pipeline
 from pipeline.declaring.schema import stages_markdown
 from stages import GENERATORS
@@ -28,6 +29,17 @@ def test_the_reference_of_stages_is_that_of_the_program() -> None:
 def test_the_page_of_detectors_is_that_of_the_manifests() -> None:
     text = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8").rstrip()
     assert text == detectors_markdown(), "docs/detectors.md is old; run: make pages"
+
+
+def test_the_page_of_sources_is_that_of_the_results_and_names_every_config() -> None:
+    text = (ROOT / "docs" / "seeds.md").read_text(encoding="utf-8")
+    assert text == seeds_page.page(), "docs/seeds.md is old; run: make pages"
+    assert {path.stem for path in (ROOT / "configs").glob("*.yaml")} <= set(re.findall(r"\[(\w+)\]\(../configs/", text))
+    claim = {"says": "It is so", "verdict": "holds", "metric": "ap", "value": 0.0209, "few_groups": True}
+    assert seeds_page.told(claim | {"interval": [-0.01, 0.03]}) == (
+        "It is so: **holds** (ap +0.021, -0.010 to +0.030, few groups)"
+    )
+    assert seeds_page.told(claim | {"value": None, "interval": None}) == "It is so: **holds**"
 
 
 def test_a_card_says_what_its_entry_says() -> None:
