@@ -49,6 +49,18 @@ def test_random_ids_of_a_larger_set_are_found_where_they_lie() -> None:
     assert ids.lookup(ranked, array).tolist() == [expected[value] for value in ids.to_bytes(array)]
 
 
+@given(some_ids)
+def test_sorted_ids_are_found_in_themselves_at_their_first_place(values: list[bytes]) -> None:
+    ranked = sorted(values)
+    assert ids.lookup(ids.from_bytes(ranked), ids.from_bytes(ranked)).tolist() == [ranked.index(one) for one in ranked]
+
+
+@given(st.lists(st.tuples(one_id, one_id)))
+def test_same_is_equality_of_all_sixteen_bytes(pairs: list[tuple[bytes, bytes]]) -> None:
+    one, other = (ids.from_bytes(part) for part in zip(*pairs, strict=True)) if pairs else (ids.from_bytes([]),) * 2
+    assert ids.same(one, other).tolist() == [a == b for a, b in pairs]
+
+
 @given(st.lists(st.integers(0, 20)))
 def test_distinct_numbers_are_a_sorted_set(values: list[int]) -> None:
     assert ids.distinct(np.array(values, dtype=np.int64)).tolist() == sorted(set(values))

@@ -14,7 +14,9 @@ import ast
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +38,8 @@ READERS: Any = (sys.modules[__name__], wording)
 
 Result = TypeVar("Result")
 
+_look: ContextVar[dict[tuple[tuple[str, ...], bool], dict[str, str]]] = ContextVar("closures of this look")
+
 BODIES = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef})
 """Statements that may begin with a docstring."""
 
@@ -46,6 +50,23 @@ def closure(modules: tuple[str, ...], declared: bool = False) -> dict[str, str]:
     declared: their stage names in `modules` what its code imports or reads by other ways than import statements.
     Raises StageError for a user's code that does so undeclared, or imports what another module hides.
     """
+    known = _look.get({})
+    if (modules, declared) not in known:
+        known[modules, declared] = _closure(modules, declared)
+    return dict(known[modules, declared])
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Within the block, sources are taken for what they were at the first look: all nodes of a plan mean the same."""
+    token = _look.set({})
+    try:
+        yield
+    finally:
+        _look.reset(token)
+
+
+def _closure(modules: tuple[str, ...], declared: bool) -> dict[str, str]:
     named = frozenset(name.partition(".")[0] for name in modules)
     found: dict[str, str] = {}
     waiting = list(modules)

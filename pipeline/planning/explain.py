@@ -17,6 +17,7 @@ from pipeline.planning.rates import read_rates
 from pipeline.planning.recipes import differences
 from pipeline.planning.selection import Branch, origin, rows_named
 from pipeline.planning.sources import changed_content
+from pipeline.storage.chain_index import ChainIndex
 from pipeline.storage.sealed import CARD_BYTES, ZARR_BYTES, parse, read_regular, read_sealed
 
 CAUSES = ("new", "content", "config", "code", "upstream", "artifact", "env", "schema", "damaged", "failed before",
@@ -55,6 +56,7 @@ class Explainer:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.known: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
+        self.indices: dict[bytes, ChainIndex] = {}
         self.rates = read_rates(plan.store.root)
 
     def all(self) -> list[Staleness]:
@@ -97,7 +99,9 @@ class Explainer:
             chain = bytes.fromhex(record["chain"])
             if chain == branch.chain:
                 continue
-            there = self.plan.store.index(stage, chain).contains(rest)
+            if chain not in self.indices:
+                self.indices[chain] = self.plan.store.index(stage, chain)
+            there = self.indices[chain].contains(rest)
             if not there.any() or self._of_another_source(record, _birth(branch)):
                 continue
             same = sum(record["components"].get(key) == value for key, value in branch.recipe.components.items())

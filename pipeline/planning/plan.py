@@ -19,7 +19,7 @@ from pipeline.contents import NAMED, NamedFiles
 from pipeline.declaring.config import Node, Pipeline
 from pipeline.digests import digest
 from pipeline.errors import ConfigError, SourceError, TouchstoneError
-from pipeline.planning.closure import use_facts_of
+from pipeline.planning.closure import one_look, use_facts_of
 from pipeline.planning.descent import review
 from pipeline.planning.expand import Made, expanded
 from pipeline.planning.pins import Pin
@@ -65,9 +65,10 @@ def make_plan(
     use_facts_of(store.root)
     plan = Plan(pipeline, store, aliases=store.aliases())
     planner = _Planner(plan, scan, failed or {}, pins or {}, recorded, allowed)
-    for node in pipeline.nodes.values():
-        if wanted is None or node.name in wanted:
-            planner.add(node)
+    with one_look():
+        for node in pipeline.nodes.values():
+            if wanted is None or node.name in wanted:
+                planner.add(node)
     planner.check()
     plan.damaged = review(plan)
     return plan
@@ -379,7 +380,8 @@ class _Planner:
                 if node.stage.kind is Kind.FIT:
                     found = self._allowed_splits(node, found)
                 # By chains and rows: neither the key nor the values depend on the order of a list in the file.
-                found = sorted(found, key=lambda one: self._consumed(node, one))
+                marked = sorted(((self._consumed(node, one), one) for one in found), key=lambda pair: pair[0])
+                found = [one for _, one in marked]
                 if not found and not self._lost(node):
                     what = f"'{name}'{f' ({label})' if label else ''} selects nothing"
                     only = f" in {' or '.join(node.stage.splits)}" if node.stage.kind is Kind.FIT else ""
@@ -387,7 +389,7 @@ class _Planner:
                 views[name][label] = found
                 if found:
                     schemas[f"{name}.{label}" if label else name] = common_schema(found)
-                consumed[f"{name}/{label}"] = [self._consumed(node, one) for one in found]
+                consumed[f"{name}/{label}"] = [mark for mark, _ in marked]
         self._schema(node, schemas)  # a missing feature is an error before anything runs
         self._check_rows(node, views)
         promise = node.stage.promise(node.config, {**self._models(node), **self._paths(node), **schemas})

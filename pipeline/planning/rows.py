@@ -55,6 +55,9 @@ class Rows:
         return len(self.id)
 
     def take(self, positions: NDArray[np.int64], id: NDArray[np.void] | None = None) -> Rows:
+        """The rows at these positions; columns are shared where these are all rows in their order."""
+        if id is None and len(positions) == len(self) and (positions == np.arange(len(self))).all():
+            return self
         return Rows(
             self.id[positions] if id is None else id,
             self.label[positions],
@@ -92,21 +95,21 @@ def tabulate(found: SourceRows, node: str, seed: int, shares: Mapping[str, float
     ranked = entries[ids.order(found.id[entries])]
     first = np.ones(len(ranked), dtype=bool)
     sorted_ids = found.id[ranked]
-    if len(ranked) > 1:
-        pairs = ids.words(sorted_ids)
-        first[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)
+    first[1:] = ~ids.same(sorted_ids[1:], sorted_ids[:-1])
     if not first.all():
         _refuse_two_labels(found, node, ranked, first)
+        groups = groups.copy()
         notes.append(_merge_duplicates(found, node, ranked, first, groups, given))
-    kept = ranked[first]
-    shares = found.splits or shares
-    split = _splits(found, node, kept, groups[kept], given[kept], seed, shares)
+    kept = ranked if first.all() else ranked[first]
+    own = sorted_ids if first.all() else sorted_ids[first]
+    group = own if found.group is None and first.all() else groups[kept]
+    split = _splits(found, node, kept, group, given[kept], seed, found.splits or shares)
     domains = _domains(found, node, notes, kept, names)
     rows = Rows(
-        found.id[kept],
+        own,
         np.broadcast_to(np.asarray(found.label, dtype=np.uint8), (count,))[kept],
         split,
-        groups[kept],
+        group,
         domains,
         np.full(len(kept), names.number(node), dtype=np.int32),
     )
@@ -148,12 +151,12 @@ def _split_codes(found: SourceRows, node: str, notes: list[str]) -> NDArray[np.i
 
 def _group_digests(found: SourceRows, node: str, notes: list[str]) -> NDArray[np.void]:
     if found.group is None:
-        return found.id.copy()
+        return found.id
     if isinstance(found.group, np.ndarray) and found.group.dtype == ID:
-        return found.group.copy()
+        return found.group
     words = [str(word) for word in found.group]
     known = {word: digest("group", normal) for word, normal in _words(words, "group", node, notes).items()}
-    return ids.from_bytes([known[word] for word in words]).copy()
+    return ids.from_bytes([known[word] for word in words])
 
 
 def _domains(
@@ -272,10 +275,10 @@ def _check_column(sources: Sequence[tuple[str, Rows]], what: str, group: NDArray
     split = np.concatenate([rows.split for _, rows in sources])
     owner = np.repeat(np.arange(len(sources)), [len(rows) for _, rows in sources])
     ranked = ids.order(group)
-    pairs = ids.words(group[ranked])
-    same = (pairs[1:] == pairs[:-1]).all(axis=1) & (split[ranked][1:] != split[ranked][:-1])
-    if same.any():
-        at = int(np.flatnonzero(same)[0])
+    sorted_groups, sorted_splits = group[ranked], split[ranked]
+    leaks = ids.same(sorted_groups[1:], sorted_groups[:-1]) & (sorted_splits[1:] != sorted_splits[:-1])
+    if leaks.any():
+        at = int(np.flatnonzero(leaks)[0])
         one, other = int(ranked[at]), int(ranked[at + 1])
         raise SourceError(
             f"{what} {ids.hex(group[one])[:12]} stands in {SPLITS[split[one]]} of {sources[owner[one]][0]} and in "

@@ -392,6 +392,8 @@ def _join(a: Side, b: Side, on: str) -> tuple[NDArray[np.int64], NDArray[np.int6
     """Positions of all pairs with equal id or group, in the order of `a`, then of `b`."""
     left = a.branch.rows.id[a.positions] if on == "id" else a.branch.rows.group[a.positions]
     right = b.branch.rows.id[b.positions] if on == "id" else b.branch.rows.group[b.positions]
+    if len(left) == len(right) and ids.increasing(right) and ids.same(left, right).all():
+        return a.positions, b.positions
     order = ids.order(right)
     distinct = ids.unique(right)
     member = ids.lookup(distinct, right[order])

@@ -29,7 +29,6 @@ from pipeline.planning.rates import read_rates, record_rates
 from pipeline.planning.selection import Branch, origin
 from pipeline.planning.sources import remember_sources
 from pipeline.planning.verdict import too_many, unreadable, verdict
-from pipeline.running.cluster import DaskExecutors
 from pipeline.running.executors import Executors, Stop, default_workers
 from pipeline.running.progress import Bars
 from pipeline.running.schedule import Loop, Results, on_device
@@ -305,6 +304,8 @@ class _Run:
 
     def _start(self) -> Executors:
         if self.scheduler or (self.workers is not None and self.workers > 1):
+            from pipeline.running.cluster import DaskExecutors
+
             return DaskExecutors(self.workers, self.scheduler)
         return Executors(self.workers or default_workers())
 

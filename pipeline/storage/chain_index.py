@@ -261,9 +261,8 @@ def _merge(
 
 def _repeats(ids: NDArray[np.void]) -> NDArray[np.bool_]:
     """True where a sorted id equals the one before it."""
-    pairs = ids.view(">u8").reshape(-1, 2)
     again = np.zeros(len(ids), dtype=bool)
-    again[1:] = (pairs[1:] == pairs[:-1]).all(axis=1)
+    again[1:] = row_ids.same(ids[1:], ids[:-1])
     return again
 
 

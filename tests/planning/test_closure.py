@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline import loaded
-from pipeline.planning.closure import closure, functions, loaded_digest, source_digest
+from pipeline.planning.closure import closure, functions, loaded_digest, one_look, source_digest
 from pipeline.planning.recipes import differences
 
 NUMBERS = itertools.count()
@@ -131,6 +131,14 @@ def test_an_edit_of_the_stage_or_of_a_helper_changes_that_module_only(
     package.edit(file, old, new)
     after = package.closure()
     assert {name for name in before if before[name] != after[name]} == {module}
+
+
+def test_within_one_look_the_sources_are_what_they_were_at_its_beginning(package: Package) -> None:
+    with one_look():
+        before = package.closure()
+        package.edit("deep.py", "return len(x)", "return None")
+        assert package.closure() == before
+    assert {name for name, mark in package.closure().items() if mark != before[name]} == {"deep"}
 
 
 def test_words_and_marks_of_a_users_module_count_as_everything_else(package: Package) -> None:
