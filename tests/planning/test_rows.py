@@ -63,6 +63,27 @@ def test_ranks_of_two_purposes_are_independent() -> None:
     assert abs(one.mean() - 0.5) < 4 * np.sqrt(1 / 12 / 4000)
 
 
+def test_a_rank_depends_on_no_neighbor(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = ids.from_bytes(row_id(n) for n in range(11))
+    whole = hash_rank(group, "split", 0)
+    monkeypatch.setattr("pipeline.digests.BLOCK", 3)
+    assert hash_rank(group, "split", 0).tolist() == whole.tolist()
+
+
+def test_columns_are_shared_where_all_rows_are_meant_in_their_order() -> None:
+    rows = source([3, 1, 2]).rows
+    assert rows.take(np.arange(3)) is rows
+    for positions in ([0, 1], [0, 2, 1], [0, 1, 1]):
+        assert ids.to_bytes(rows.take(np.array(positions)).id) == [ids.to_bytes(rows.id)[n] for n in positions]
+
+
+def test_groups_that_are_given_as_ids_stay_as_they_were() -> None:
+    group = ids.from_bytes(row_id(n) for n in (7, 8, 9))
+    found = source([1, 1, 2], group=group)
+    assert ids.to_bytes(group) == [row_id(n) for n in (7, 8, 9)]
+    assert set(ids.to_bytes(found.rows.group)) == {min(row_id(7), row_id(8)), row_id(9)}
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(1, 5))
 def test_ids_are_unique_and_every_group_lives_in_one_split(numbers: list[int], groups: int) -> None:
