@@ -147,6 +147,7 @@ class Project:
 def forked_workers() -> AbstractContextManager[Any]:
     """Dask's workers come from a process that has imported what they need, with the toys' environment of this one."""
     import dask
+    import distributed  # noqa: F401  # its defaults have to be there before some of them are replaced for a while
 
     return dask.config.set(
         {
