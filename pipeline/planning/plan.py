@@ -192,18 +192,9 @@ class _Planner:
                 code |= one.recipe.components["code"]  # whoever uses a model runs its code too
         settings = self.settings
         recipe = make_recipe(
-            node.stage,
-            node.config,
-            schema,
-            self._paths(node),
-            files,
-            keys,
-            settings.seed,
-            settings.device,
-            settings.threads,
-            code,
-            self._models(node),
-        )
+            node.stage, node.config, schema, self._paths(node), files, keys,
+            settings.seed, settings.device, settings.threads, code, self._models(node),
+        )  # fmt: skip
         alias = self.plan.aliases.get(recipe.digest.hex())
         return recipe, bytes.fromhex(alias) if alias else recipe.digest
 
