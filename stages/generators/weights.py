@@ -30,7 +30,7 @@ from stages.weights.weights_file import METADATA_KEY, WeightsError
 if TYPE_CHECKING:
     from torch import nn
 
-KIND = NetworkKind(description="a generator; use it as `checkpoint` of sample or translate")
+KIND = NetworkKind(description="a generator; use it as `checkpoint` of sample, translate or simulate")
 FORMAT = 1
 FAMILIES = {name: f"stages.generators.{name}" for name in GENERATORS}
 DISCRIMINATORS = {name: f"{one}_discriminator" for name, one in FAMILIES.items() if find_spec(f"{one}_discriminator")}

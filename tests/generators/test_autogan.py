@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.open import open_node
 from pipeline.stage import Batch, Context
 from stages.generators import autogan, autogan_discriminator, progan, weights
+from stages.generators.inspection import inspect, lines
 from stages.generators.layers import parameters
 from stages.simulate import Simulate, SimulateConfig
 
@@ -150,6 +151,14 @@ def test_a_fake_has_group_split_and_domain_of_its_photograph(tmp_path: Path, mon
     made.write(made.file.read_text() + f"  again: {{stage: simulate, of: fakes, checkpoint: {path.name}}}\n")
     with pytest.raises(ConfigError, match=r"simulate: 6 rows of 'of' are fake; photographs are wanted"):
         made.plan()
+
+
+def test_checkpoint_describes_the_file(tmp_path: Path) -> None:
+    found = dict(line.split("  ", 1) for line in lines(inspect(saved(tmp_path / "auto.safetensors"))))
+    assert found["family"].strip() == "autogan (touchstone)"
+    count = sum((3 * 2 * 49 + 2, 2 * 4 * 9 + 4, 4 * 8 * 9 + 8, 2 * (8 * 8 * 9 + 8), 8 * 4 * 9 + 4, 4 * 2 * 9 + 2,
+                 2 * 3 * 49 + 3))  # fmt: skip
+    assert found["generator"].strip() == f"generator: {count:,} parameters"
 
 
 def test_wrong_files_and_sizes_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,7 +241,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "generator": (
         described({"format": 1, "family": "progan"}),
-        "is a generator; use it as `checkpoint` of sample or translate$",
+        "is a generator; use it as `checkpoint` of sample, translate or simulate$",
     ),
     "re-synthesizer": (described(OWN | {"network": "rdn"}), "is a re-synthesizer; use it as `model` of residual$"),
     "another": (described(OWN | {"network": "vgg"}), "holds a 'vgg' of format 1; expected a 'perceptual' network"),

@@ -160,7 +160,7 @@ def rewritten(path: Path, **changes: Any) -> None:
     [
         ({"network": "vgg"}, "holds 'vgg'; expected the network 'rdn' of train_resynthesizer$"),
         ({"network": "perceptual"}, "is a perceptual network; use it as `perceptual` of residual$"),
-        ({"network": "generator"}, "is a generator; use it as `checkpoint` of sample or translate$"),
+        ({"network": "generator"}, "is a generator; use it as `checkpoint` of sample, translate or simulate$"),
         ({"format": 2}, "is of format 2; this version reads format 1$"),
         ({"architecture": {"features": 4}}, r"architecture is \{'features': 4\}; expected counts of features, growth"),
         ({"architecture": asdict(SMALL) | {"growth": 4.0}}, "expected counts of features, growth, blocks, layers$"),
