@@ -23,7 +23,7 @@ from detectors.search import grid, listed, searched
 Penalty = Annotated[float, Field(gt=0)]
 Gamma = float | Literal["auto", "scale"]
 
-BLOCK_NUMBERS = 4_000_000
+BLOCK_NUMBERS = 1_000_000
 """Float64 numbers that the kernel of one block of rows may take."""
 
 NUMBERS = ("slope", "intercept", "gamma")
@@ -122,8 +122,11 @@ def decision(config: Config, state: State, features: NDArray[Any]) -> NDArray[np
     if config.kernel == "linear":
         weights = (coefficient[:, None] * support).sum(axis=0)
         return (rows * weights).sum(axis=1) + intercept
+    if config.kernel == "rbf":  # distances stay, and lengths from which they follow are small
+        middle = support.mean(axis=0)
+        rows, support = rows - middle, support - middle
     result = np.empty(len(rows))
-    step = max(1, BLOCK_NUMBERS // support.size)
+    step = max(1, BLOCK_NUMBERS // len(support))
     for start in range(0, len(rows), step):
         kernel = _kernel(config, float(state.plain["gamma"]), rows[start : start + step], support)
         result[start : start + step] = (kernel * coefficient).sum(axis=1) + intercept
@@ -133,11 +136,12 @@ def decision(config: Config, state: State, features: NDArray[Any]) -> NDArray[np
 def _kernel(
     config: Config, gamma: float, rows: NDArray[np.float64], support: NDArray[np.float64]
 ) -> NDArray[np.float64]:
+    """(n, s) of rows (n, length) and support vectors (s, length)."""
+    product = np.einsum("rk,sk->rs", rows, support)  # no BLAS, whose sums differ with the number of rows
     if config.kernel == "poly":
-        product = (rows[:, None, :] * support[None]).sum(axis=2)
         return (gamma * product + (config.offset or 0.0)) ** (config.degree or 3)
-    difference = rows[:, None, :] - support[None]
-    return np.exp(-gamma * (difference * difference).sum(axis=2))
+    squares = (rows * rows).sum(axis=1)[:, None] + (support * support).sum(axis=1) - 2 * product
+    return np.exp(-gamma * np.maximum(squares, 0))
 
 
 def score(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float32]:

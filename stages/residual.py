@@ -73,6 +73,9 @@ class ResidualConfig(StageConfig):
     orientation: Literal["original", "flipped"] = setting(
         "original", description="flipped: of the image with left and right exchanged"
     )
+    maps: bool = setting(
+        True, description="false: the mean of each residual alone is stored, a few bytes in place of tens of kilobytes"
+    )
     micro_batch: int | None = setting(
         None, ge=1, le=1024, description="images per run of the networks; if left out, by the size of the images"
     )
@@ -102,7 +105,7 @@ class ResidualConfig(StageConfig):
 
 
 class Residual(Stage):
-    """Images in; per level the residual (C, H, W) float16 and its mean float32 out."""
+    """Images in; per level the residual (C, H, W) float16 and its mean float32 out, or the mean alone."""
 
     name: ClassVar[str] = "residual"
     kind: ClassVar[Kind] = Kind.MAP
@@ -132,7 +135,7 @@ class Residual(Stage):
             importlib.import_module(PERCEPTUAL).read_header(files["perceptual"])
 
     def schema(self, config: ResidualConfig, inputs: Mapping[str, Any]) -> Schema:
-        """Per level `residual_LEVEL` and `residual_LEVEL_mean`; and `residual_clipped`, a count."""
+        """Per level `residual_LEVEL_mean` and, with `maps`, `residual_LEVEL`; then `residual_clipped`, a count, too."""
         height, width = _sides(inputs["of"], config.levels)
         found: dict[str, Field] = {}
         for level in config.levels:
@@ -143,11 +146,13 @@ class Residual(Stage):
                 stride = header.strides[number]
                 shape = (header.channels[number], height // stride, width // stride)
                 units = f"|{level}(y) - {level}(x)|, {header.family}"
-            found[field_of(level)] = Field("float16", shape, units, MAPS)
+            if config.maps:
+                found[field_of(level)] = Field("float16", shape, units, MAPS)
             found[f"{field_of(level)}_mean"] = Field("float32", (), f"mean of {units}")
-        found["residual_clipped"] = Field(
-            "int32", (), "values of all levels that are stored as 65504, the largest float16"
-        )
+        if config.maps:
+            found["residual_clipped"] = Field(
+                "int32", (), "values of all levels that are stored as 65504, the largest float16"
+            )
         return found
 
     def compute(self, config: ResidualConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
@@ -163,15 +168,17 @@ class Residual(Stage):
         waiting: Mapping[str, Tensor] | None = None
         start = 0
         for rows in micro_batches(images, size):
-            made = residuals(model, perceptual, rows, config.levels, config.orientation == "flipped", ctx.device)
+            made = residuals(model, perceptual, rows, config, ctx.device)
             if waiting is not None:  # fetched after the next micro-batch has been queued: a GPU never waits
                 _keep(found, waiting, start, len(images))
                 start += size
             waiting = made
         assert waiting is not None  # a batch has at least one row
         _keep(found, waiting, start, len(images))
-        clipped = np.stack([_clipped(found[field_of(level)]) for level in config.levels]).sum(axis=0, dtype=np.int32)
         _refuse_infinite(config, found, ctx)
+        if not config.maps:
+            return found
+        clipped = np.stack([_clipped(found[field_of(level)]) for level in config.levels]).sum(axis=0, dtype=np.int32)
         return {**found, "residual_clipped": clipped}
 
 
@@ -195,7 +202,7 @@ def micro_batches(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.u
 
 
 def residuals(
-    model: Any, perceptual: Any, images: NDArray[np.uint8], levels: Sequence[Level], flipped: bool, device: str
+    model: Any, perceptual: Any, images: NDArray[np.uint8], config: ResidualConfig, device: str
 ) -> dict[str, Tensor]:
     """Fields of a micro-batch (n, H, W, 3), as tensors on the device.
 
@@ -208,19 +215,21 @@ def residuals(
 
     with torch.inference_mode():
         given = torch.from_numpy(images).to(device)
-        values = channels_first(given.flip(2) if flipped else given).float()
+        values = channels_first(given.flip(2) if config.orientation == "flipped" else given).float()
         rebuilt = model(by_255(F.avg_pool2d(values, SCALE)))
         original = values.div_(torch.full((), 255.0, device=device))  # in place of by_255: one array less
         pairs: dict[str, Sequence[Tensor]] = {}
         if perceptual is not None:
-            wanted = [LEVELS.index(level) for level in levels if level != "pixel"]
+            wanted = [LEVELS.index(level) for level in config.levels if level != "pixel"]
             both = torch.cat([rebuilt, original])
             pairs = {LEVELS[stage]: maps.chunk(2) for stage, maps in perceptual.stages(both, wanted).items()}
         pairs["pixel"] = rebuilt, original
         found: dict[str, Tensor] = {}
-        for level in levels:
+        for level in config.levels:
             residual = pairs[level][0].sub_(pairs[level][1]).abs_()  # nothing else reads the first any more
             found[f"{field_of(level)}_mean"] = residual.permute(0, 2, 3, 1).flatten(1).mean(dim=1)
+            if not config.maps:
+                continue
             half = residual.clamp_(max=LARGEST).to(torch.float16)
             found[field_of(level)] = half.contiguous() if half.is_cuda else half  # on a CPU when it is copied anyway
     return found

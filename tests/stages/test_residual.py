@@ -262,6 +262,15 @@ def test_levels_asked_for_together_are_those_asked_for_alone(files: Mapping[str,
             assert alone[name].tobytes() == together[name].tobytes()
 
 
+def test_without_maps_the_means_of_the_same_residuals_are_left(files: Mapping[str, Path]) -> None:
+    images, levels = noise(3, 32), ("pixel", "stage5")
+    whole, _ = computed(files, images, levels=levels)
+    found, _ = computed(files, images, levels=levels, maps=False)  # compares the fields with the schema
+    assert set(found) == {"residual_pixel_mean", "residual_stage5_mean"}
+    for name, values in found.items():
+        assert values.tobytes() == whole[name].tobytes()
+
+
 def test_each_image_is_rebuilt_once_and_the_perceptual_network_runs_no_deeper_than_needed(
     files: Mapping[str, Path],
 ) -> None:
