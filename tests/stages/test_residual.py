@@ -252,23 +252,14 @@ def test_bytes_do_not_depend_on_neighbors_in_networks_of_the_shipped_sizes(
         assert np.array_equal(values[17:18], alone[name])
 
 
-def test_levels_asked_for_together_are_those_asked_for_alone(files: Mapping[str, Path]) -> None:
-    images = noise(3, 32)
-    together, _ = computed(files, images)
+def test_levels_together_are_those_alone_and_their_means_stay_without_maps(files: Mapping[str, Path]) -> None:
+    (together, _), (bare, _) = (computed(files, noise(3, 32), maps=maps) for maps in (True, False))
     for level in ALL:
-        alone, _ = computed(files, images, levels=(level,))
-        assert set(alone) == {f"residual_{level}", f"residual_{level}_mean", "residual_clipped"}
-        for name in set(alone) - {"residual_clipped"}:
-            assert alone[name].tobytes() == together[name].tobytes()
-
-
-def test_without_maps_the_means_of_the_same_residuals_are_left(files: Mapping[str, Path]) -> None:
-    images, levels = noise(3, 32), ("pixel", "stage5")
-    whole, _ = computed(files, images, levels=levels)
-    found, _ = computed(files, images, levels=levels, maps=False)  # compares the fields with the schema
-    assert set(found) == {"residual_pixel_mean", "residual_stage5_mean"}
-    for name, values in found.items():
-        assert values.tobytes() == whole[name].tobytes()
+        alone, _ = computed(files, noise(3, 32), levels=(level,))
+        assert set(alone) == {name := f"residual_{level}", mean := f"{name}_mean", "residual_clipped"}
+        assert alone[name].tobytes() == together[name].tobytes()
+        assert alone[mean].tobytes() == together[mean].tobytes() == bare.pop(mean).tobytes()
+    assert not bare
 
 
 def test_each_image_is_rebuilt_once_and_the_perceptual_network_runs_no_deeper_than_needed(
