@@ -32,12 +32,12 @@ def patch_state(config: deep.Config, side: int, seed: int = 3) -> State:
     return State(tensors, {"shape": list(shape), "axes": list(PICTURE), "slope": 1.0, "intercept": 0.0})
 
 
-def trained(folder: Path, side: int, **more: Any) -> Artifact:
-    """The folder of a training of such a detector."""
+def trained(folder: Path, side: int, threshold: float = 0.5, **more: Any) -> Artifact:
+    """The folder of a training of such a detector, which calls rows of this score or more fake."""
     folder.mkdir(parents=True)
     config = patch_config(**more)
     facts = {
-        "trained_on": ["made"], "counts": {}, "threshold": 0.5, "threshold_rule": "half", "validation": {},
+        "trained_on": ["made"], "counts": {}, "threshold": threshold, "threshold_rule": "half", "validation": {},
         "feature": "image", "feature_shape": [side, side, 3],
     }  # fmt: skip
     save_detector(folder, config, patch_state(config, side), facts)

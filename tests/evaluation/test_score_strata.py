@@ -20,6 +20,10 @@ def test_images_and_correlations_are_those_of_the_reference(golden: GoldenDocume
     assert kendall(scores, quality) == pytest.approx(golden["kendall_tau_b"], abs=1e-12)
 
 
+def test_of_equal_scores_the_smaller_id_comes_first() -> None:
+    assert ascending(np.array([0.5, 0.5, 0.1]), ["b", "a", "c"]).tolist() == [2, 1, 0]
+
+
 def test_strata_part_the_ranks() -> None:
     for count, columns in ((23, 5), (7, 7), (100, 3)):
         parts = [list(stratum(count, columns, column)) for column in range(columns)]
