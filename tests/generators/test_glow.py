@@ -179,6 +179,7 @@ def test_each_image_may_get_a_random_amount_of_a_random_attribute(tmp_path: Path
         attribute = state.randint(40)
         return plain + state.uniform(-1, 1) * along[attribute]
 
+    np.testing.assert_allclose(glow_latents.read_directions(file, 768), along)  # three of them are not as in the file
     alike(sampled(path, [0, 3, 8], file, micro_batch=4), latents_of(path, [0, 3, 8], eps=eps), 8)
 
 
@@ -357,6 +358,8 @@ def test_normalizations_begin_with_the_statistics_of_photographs_and_the_rate_ri
     with torch.no_grad():
         game.generator.encode(game.dequantized(first))
     assert len(seen) == 6
+    begun = tensors_of(game.generator)
+    assert all(np.array_equal(array, begun[name]) for name, array in tensors_of(game.average).items())
     for one in seen:
         assert one.mean(dim=(0, 2, 3)).abs().max() < 1e-4
         assert (one.std(dim=(0, 2, 3), correction=0) - 1).abs().max() < 1e-3
