@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StageError, StoreError, TouchstoneError
+from pipeline.running.faults import fault_of_machine
 from pipeline.stage import Artifact, Batch, Context, RowError, Schema, Stage
 
 BLOCK_BYTES = 8 * 2**20
@@ -148,6 +149,9 @@ def _compute_block(step: Step, rows: Rows, block: NDArray[np.int64]) -> tuple[Ar
             raise StoreError(f"{step.node}: {error.strerror}") from None
         first = error
     except Exception as error:
+        fault = fault_of_machine(step.node, error)
+        if fault is not None:
+            raise fault from error
         first = error
     if len(block) == 1:
         raise _Raised(first)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.running.earlier import earlier
+from pipeline.running.faults import fault_of_machine
 from pipeline.running.proof import NOTHING, Claim
 from pipeline.running.tasks import Facts, Outcome, open_store, repaired
 from pipeline.stage import Artifact, FitContext, Kind, Stage
@@ -136,7 +137,7 @@ def _fit(
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise StoreError(f"{task.node}: the disk of the store is full; free some space and run again") from None
-        raise StageError(f"{task.node}: {error}") from error
+        raise fault_of_machine(task.node, error) or StageError(f"{task.node}: {error}") from error
     if stop() and task.stage.kind is Kind.FIT and not any(context.out.iterdir()):
         raise Interrupted(f"{task.node} stopped; what it has learned so far is kept")
 

@@ -92,7 +92,8 @@ def run(
 
     bars = bars or Bars(quiet=True)
     wanted = pipeline.select(targets) if targets else None
-    check_device(pipeline, wanted)
+    if not scheduler:  # there the workers say whether they have a GPU
+        check_device(pipeline, wanted)
     _check_store(pipeline)
     store = Store(pipeline.store, writable=True, thorough=True)
     stop = Stop()
