@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MEMORY_SHARE = 0.4
 """Part of the free memory that `preload="auto"` may fill."""
 
+BLOCK_BYTES = 64 * 2**20
+"""Of host memory, through which a set goes to the memory of a device."""
+
 LABEL, ROW = "label", "row"
 
 
@@ -30,8 +33,9 @@ class Loader:
 
     dataset   a Dataset, or named arrays of equal length (with "label", if labels are wanted)
     seed      with the epoch it fixes the order, whatever the shards, the device or the workers
-    device    where the batches go; `pinned`: through page-locked memory
-    preload   whole set in memory of the device: "auto" if it fits MEMORY_SHARE of what is free there
+    device    where the batches go; `pinned`: through page-locked memory, without waiting (none: where it is CUDA)
+    preload   whole set in memory of the device: "auto" if it fits MEMORY_SHARE of what is free there; True: in any case,
+              ValueError if it is larger than what is free
     balanced  each epoch has as many rows, equally many of each label: rare ones repeat, frequent ones are sampled
     drop_last leave out a last batch that is not full
     workers   processes (spawned) that gather; 0 gathers in this one
@@ -46,14 +50,15 @@ class Loader:
         batch_size: int,
         seed: int,
         device: str = "cpu",
-        pinned: bool = False,
+        pinned: bool | None = None,
         preload: bool | str = "auto",
         balanced: bool = False,
         drop_last: bool = False,
         workers: int = 0,
     ) -> None:
         self.source = _Source(dataset, tuple(fields))
-        self.batch_size, self.seed, self.device, self.pinned = batch_size, seed, device, pinned
+        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self.pinned = device.startswith("cuda") if pinned is None else pinned
         self.balanced, self.drop_last, self.workers = balanced, drop_last, workers
         self.epoch = 0
         self.batch = 0
@@ -64,7 +69,7 @@ class Loader:
             raise ValueError("balanced batches want rows of both labels; this set has one label only")
         if preload not in (True, False, "auto"):
             raise ValueError(f"preload is 'auto', True or False; found {preload!r}")
-        self.preload = self._fits() if preload == "auto" else bool(preload)
+        self.preload = bool(preload) and self._fits(asked=preload is True)
         self._held: dict[str, torch.Tensor] | None = None
         self._workers: Any = None
 
@@ -76,10 +81,9 @@ class Loader:
         if self.batch >= len(self):
             self.epoch, self.batch = self.epoch + 1, 0
         order = self.order(self.epoch)
-        first = self.batch
-        numbers = range(first, len(self))
-        picks = [order[number * self.batch_size : (number + 1) * self.batch_size] for number in numbers]
-        batches = self._preloaded(picks) if self.preload else self._streamed(picks)
+        numbers = range(self.batch, len(self))
+        spans = [slice(number * self.batch_size, (number + 1) * self.batch_size) for number in numbers]
+        batches = self._preloaded(order, spans) if self.preload else self._streamed([order[span] for span in spans])
         for number, batch in zip(numbers, batches, strict=True):
             self.batch = number + 1  # before the batch is used: a state taken while it is used has it behind it
             yield batch
@@ -113,29 +117,48 @@ class Loader:
                 raise ValueError(f"the saved loader has {name} {state[name]}, this one {now[name]}: it cannot go on")
         self.epoch, self.batch = state["epoch"], state["batch"]
 
-    def _fits(self) -> bool:
-        import torch
+    def _fits(self, asked: bool) -> bool:
+        """Whether the set has room where it is to be held. Raises ValueError if it is asked for and has none."""
+        size, free = self.source.size(), free_memory(self.device)
+        if asked and size > free:
+            raise ValueError(
+                f"the set has {size / 2**30:.1f} GiB and {self.device} has {free / 2**30:.1f} GiB free, so it cannot be "
+                "preloaded; leave preload out"
+            )
+        return size <= (1 if asked else MEMORY_SHARE) * free
 
-        if torch.device(self.device).type == "cuda":
-            free = torch.cuda.mem_get_info(self.device)[0]
-        else:
-            free = available_memory()
-        return self.source.size() <= MEMORY_SHARE * free
-
-    def _preloaded(self, picks: list[NDArray[np.int64]]) -> Iterator[dict[str, torch.Tensor]]:
+    def _preloaded(self, order: NDArray[np.int64], spans: list[slice]) -> Iterator[dict[str, torch.Tensor]]:
         import torch
 
         if self._held is None:
-            self._held = {name: tensor.to(self.device) for name, tensor in self.source.tensors(None).items()}
-        for rows in picks:
-            index = torch.from_numpy(rows).to(self.device)
-            batch = {name: tensor.index_select(0, index) for name, tensor in self._held.items()}
-            yield self._finish(batch, rows)
+            self._held = self._loaded()
+        index = torch.from_numpy(order).to(self.device)  # one copy for the whole epoch
+        for span in spans:
+            batch = {name: tensor.index_select(0, index[span]) for name, tensor in self._held.items()}
+            yield {**batch, ROW: torch.from_numpy(np.array(order[span]))}
+
+    def _loaded(self) -> dict[str, torch.Tensor]:
+        """The whole set on the device; what is not the CPU's memory is filled block by block."""
+        import torch
+
+        if self.device == "cpu":
+            return self.source.tensors(None)
+        held: dict[str, torch.Tensor] = {}
+        count = max(BLOCK_BYTES * self.rows // max(self.source.size(), 1), 1)
+        for start in range(0, self.rows, count):
+            rows = np.arange(start, min(start + count, self.rows))
+            for name, tensor in self._sent(self.source.tensors(rows)).items():
+                if name not in held:
+                    held[name] = torch.empty((self.rows, *tensor.shape[1:]), dtype=tensor.dtype, device=self.device)
+                held[name][start : start + len(tensor)] = tensor
+        return held
 
     def _streamed(self, picks: list[NDArray[np.int64]]) -> Iterator[dict[str, torch.Tensor]]:
+        import torch
+
         gathered = self._from_workers(picks) if self.workers else map(self.source.tensors, picks)
         for rows, batch in zip(picks, gathered, strict=True):
-            yield self._finish(batch, rows)
+            yield {**self._sent(batch), ROW: torch.from_numpy(np.array(rows))}
 
     def _from_workers(self, picks: list[NDArray[np.int64]]) -> Iterator[dict[str, torch.Tensor]]:
         """The batches through spawned processes that live as long as the loader."""
@@ -154,15 +177,12 @@ class Loader:
         self._picks[:] = picks
         return iter(self._workers)
 
-    def _finish(self, batch: dict[str, torch.Tensor], rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        import torch
-
-        finished = {}
-        for name, tensor in batch.items():
-            if self.pinned and tensor.device.type == "cpu" and self.device != "cpu":
-                tensor = tensor.pin_memory()
-            finished[name] = tensor.to(self.device, non_blocking=self.pinned)
-        return {**finished, ROW: torch.from_numpy(np.array(rows))}
+    def _sent(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The tensors on the device."""
+        if self.device == "cpu":
+            return batch
+        held = {name: tensor.pin_memory() for name, tensor in batch.items()} if self.pinned else batch
+        return {name: tensor.to(self.device, non_blocking=self.pinned) for name, tensor in held.items()}
 
 
 class _Source:
@@ -222,6 +242,16 @@ class _Source:
 
 def _as_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return batch
+
+
+def free_memory(device: str) -> int:
+    """Bytes that can be taken on a device; of a GPU also those that torch holds and does not use."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return available_memory()
+    cached: int = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + cached
 
 
 def available_memory() -> int:

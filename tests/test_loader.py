@@ -176,3 +176,39 @@ def test_batches_on_the_gpu_are_those_of_the_cpu(dataset: Dataset) -> None:
 def test_a_field_of_single_values_and_one_row_works() -> None:
     batch = next(iter(Loader({"score": np.ones(1, np.float32)}, ["score"], 4, seed=0)))
     assert batch["score"].tolist() == [1.0]
+
+
+def test_a_set_reaches_the_memory_of_a_device_in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.loader.BLOCK_BYTES", 16 * 8)  # 16 rows
+    loader = Loader({"number": np.arange(50.0), "label": LABELS}, ["number"], 20, seed=1, device="meta", preload=True)
+    asked: list[int] = []
+    tensors = loader.source.tensors
+    monkeypatch.setattr(loader.source, "tensors", lambda rows: asked.append(len(rows)) or tensors(rows))
+    batches = list(loader)
+    assert asked == [16, 16, 16, 2]
+    assert [tuple(batch["number"].shape) for batch in batches] == [(20,), (20,), (10,)]
+    assert {batch[name].device.type for batch in batches for name in ("number", "label")} == {"meta"}
+
+
+@pytest.mark.parametrize(("free", "held", "fits"), [(900, 0, False), (700, 400, True), (700, 300, False)])
+def test_memory_that_torch_holds_and_does_not_use_counts_as_free(
+    monkeypatch: pytest.MonkeyPatch, free: int, held: int, fits: bool
+) -> None:
+    rows = {"number": np.zeros(55)}  # 440 bytes, of which 1100 free ones are enough
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: held + 5000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5000)
+    monkeypatch.setattr("pipeline.loader.available_memory", lambda: 0)  # of the host only a block is taken
+    assert Loader(rows, ["number"], 5, seed=1, device="cuda").preload is fits
+
+
+def test_a_set_that_is_larger_than_the_memory_is_not_preloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.loader.available_memory", lambda: 439)
+    with pytest.raises(ValueError, match=r"^the set has 0.0 GiB and cpu has 0.0 GiB free, .* leave preload out$"):
+        Loader({"number": np.zeros(55)}, ["number"], 5, seed=1, preload=True)
+    assert not Loader({"number": np.zeros(55)}, ["number"], 5, seed=1).preload
+
+
+def test_batches_for_a_gpu_are_sent_without_waiting() -> None:
+    assert Loader({"number": np.zeros(5)}, ["number"], 5, seed=1, device="cuda", preload=False).pinned
+    assert not Loader({"number": np.zeros(5)}, ["number"], 5, seed=1, preload=False).pinned
