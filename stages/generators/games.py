@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.generators.augmentation import augment
+from stages.generators.backward import backward, gradients
 from stages.generators.training_images import TrainingImages
 from stages.generators.training_recipes import Growing, Recipe, by_size
 
@@ -158,7 +159,7 @@ class Game:
     def update(self, name: str, loss: Tensor) -> None:
         """One optimizer step on a loss."""
         self.optimizers[name].zero_grad(set_to_none=True)
-        loss.backward()
+        backward(loss)
         self.optimizers[name].step()
 
     @torch.no_grad()
@@ -322,7 +323,7 @@ class NoiseGame(Game):
         styles = self._mixed(self.generator.mapping(self.normal(batch, self.generator.z_dim), label), label)
         images = self.generator.synthesis(styles, self._noise(batch))
         direction = self.normal(*images.shape) / math.sqrt(images.shape[2] * images.shape[3])
-        (slopes,) = torch.autograd.grad((images * direction).sum(), styles, create_graph=True)
+        (slopes,) = gradients((images * direction).sum(), styles, create_graph=True)
         lengths = slopes.float().square().sum(dim=2).mean(dim=1).sqrt()
         mean = self.numbers["path_length"] + PATH_DECAY * (lengths.mean() - self.numbers["path_length"])
         self.numbers["path_length"] = mean.item()

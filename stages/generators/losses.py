@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.generators.backward import gradients
+
 Scores = Callable[[Tensor], Tensor]
 
 Kind = Literal["gan", "lsgan", "wgan", "hinge"]
@@ -37,7 +39,7 @@ def _full(x: Tensor) -> Tensor:
 
 def _input_gradient(scores: Tensor, images: Tensor) -> Tensor:
     """d(sum of scores)/d(images), through which gradients flow."""
-    (gradient,) = torch.autograd.grad(_full(scores).sum(), images, create_graph=True)
+    (gradient,) = gradients(_full(scores).sum(), images, create_graph=True)
     return _full(gradient)
 
 

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.generators.backward import gradients
 from stages.generators.layers import SLOPE, Linear
 from stages.spectra.profiles import EPSILON, profile_length
 
@@ -168,8 +169,9 @@ def gradient_norm_ratio(
     trained = [parameter for parameter in parameters if parameter.requires_grad]
 
     def norm(loss: Tensor) -> float:
-        gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
-        return math.sqrt(sum(found.double().square().sum().item() for found in gradients if found is not None))
+        found = [one for one in gradients(loss, trained, retain_graph=True, allow_unused=True) if one is not None]
+        squares = [one.double().square().sum() for one in found]
+        return math.sqrt(sum(torch.stack(squares).tolist())) if squares else 0.0  # one wait for all of them
 
     above, below = weight * norm(spectral), norm(adversarial)
     return above / below if below else math.inf

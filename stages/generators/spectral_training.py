@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.generators.backward import backward
 from stages.generators.losses import Loss, Wasserstein
 from stages.generators.spectral import (
     CHUNK,
@@ -163,7 +164,7 @@ class Adversary:
                 seen = [self.network.profile(images.float())[:, :, None, None] for images in (reals, fakes.detach())]
                 loss, log = self.loss.discriminator(self._of_profiles, seen[0], seen[1], step, random)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        backward(loss)
         self.optimizer.step()
         merged = {**self.log, "spectral_discriminator": log["discriminator"]}
         self.log = {}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.generators import stargan2
+from stages.generators.backward import backward
 from stages.generators.games import Game
 from stages.generators.stargan2_recipe import Stargan2Recipe
 from stages.generators.training_images import TrainingImages
@@ -126,7 +127,7 @@ class TranslationGame(Game):
         loss = loss + recipe.style_weight * style_error - diversity * distance + recipe.cycle_weight * cycle
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        backward(loss)
         for name in learning:
             self.optimizers[name].step()
         self.discriminator.requires_grad_(True)
