@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detectors.networks.initial_weights import normal
+from stages.generators import low_pass
 from stages.generators.growing import level_of, upsample, widths
 from stages.generators.layers import SLOPE, Convolution, Linear, normalize, resolutions, truncating_uint8
 
@@ -44,15 +45,13 @@ def is_fused(fused: Fused, side: int) -> bool:
 
 
 def blur_filter(x: Tensor) -> Tensor:
-    """[1, 2, 1] / 4 along both axes, for each feature map of x (section 2; Zhang 2019, arXiv:1904.11486)."""
-    taps = torch.tensor((0.25, 0.5, 0.25), dtype=x.dtype, device=x.device)
-    return taps.outer(taps).expand(x.shape[1], 1, 3, 3)
+    """[1, 2, 1] / 4 along both axes, (1, 1, 3, 3) (section 2; Zhang 2019, arXiv:1904.11486)."""
+    return low_pass.kernel_of((0.25, 0.5, 0.25), x.dtype, x.device)
 
 
 def blur(x: Tensor, kernel: Tensor | None = None) -> Tensor:
     """Low-pass filter with zeros outside; kernel (C, 1, 3, 3) other than the usual one."""
-    kernel = blur_filter(x) if kernel is None else kernel
-    return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
+    return low_pass.filtered(x, blur_filter(x) if kernel is None else kernel, (1, 1))
 
 
 class MappingNetwork(nn.Module):
@@ -145,7 +144,7 @@ class Block(nn.Module):
             self.conv0 = Convolution(inputs, outputs, resample="up", fused=fused, bias=False)
         else:
             self.const = nn.Parameter(torch.ones(outputs, side, side))
-        kernel = blur_filter(torch.empty(1, outputs)).clone() if inputs and stored_filter else None
+        kernel = blur_filter(torch.empty(1)).repeat(outputs, 1, 1, 1) if inputs and stored_filter else None
         self.register_buffer("filter", kernel)
         self.style0 = Epilogue(outputs, w_dim, side, epsilon=epsilon, stored=stored_noise)
         self.conv1 = Convolution(outputs, outputs, bias=False)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from detectors.networks.initial_weights import normal
 from stages.generators import layers as shared
+from stages.generators import low_pass
 from stages.generators.layers import SLOPE, normalize, resolutions, truncating_uint8
 
 FloatArray = NDArray[np.float32]
@@ -67,10 +68,7 @@ def activate(
 
 def filtered(x: Tensor, pad: tuple[int, int], stride: int = 1) -> Tensor:
     """Low-pass filter: both axes with FIR/8 after zero padding (before, after), then every `stride`-th pixel."""
-    count = x.shape[1]
-    taps = torch.tensor(FIR, dtype=x.dtype, device=x.device) / sum(FIR)
-    kernel = taps.outer(taps).expand(count, 1, len(FIR), len(FIR))
-    return F.conv2d(F.pad(x, (*pad, *pad)), kernel, stride=stride, groups=count)
+    return low_pass.filtered(x, low_pass.kernel_of(FIR, x.dtype, x.device), pad, stride)
 
 
 def upsample(x: Tensor) -> Tensor:
