@@ -173,10 +173,10 @@ class Game:
             keep = 0.5 ** (batch / half_life)
         else:
             keep = float(recipe.average_beta or 0)
-        for slow, fast in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-            slow.lerp_(fast.detach(), 1 - keep)
-        for kept, current in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            kept.copy_(current)
+        torch._foreach_lerp_([*self.average.parameters()], [*self.generator.parameters()], 1 - keep)
+        kept = [*self.average.buffers()]
+        if kept:
+            torch._foreach_copy_(kept, [*self.generator.buffers()])
 
 
 class NoiseGame(Game):

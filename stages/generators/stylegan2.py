@@ -95,7 +95,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x @ (self.weight * (self.rate / math.sqrt(self.weight.shape[1]))).T
-        return activate(x, self.bias * self.rate, linear=self.linear)
+        bias = self.bias if self.rate == 1 else self.bias * self.rate
+        return activate(x, bias, linear=self.linear)
 
 
 class Convolution(nn.Module):

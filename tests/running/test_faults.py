@@ -32,7 +32,10 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     ("error", "sentence"),
     [
         (FULL, r"not enough memory \(CUDA out of memory. Tried to allocate 20.00 GiB.\); no row has failed: .*micro_b"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory .*no row has failed"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            "not enough memory .*no row has failed",
+        ),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "not enough memory .*no row has failed"),
         (LOST, r"the GPU has failed \(misaligned address\); no row has failed: .*--device cpu$"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU has failed .*no row has failed"),
