@@ -34,8 +34,8 @@ class Loader:
     dataset   a Dataset, or named arrays of equal length (with "label", if labels are wanted)
     seed      with the epoch it fixes the order, whatever the shards, the device or the workers
     device    where the batches go; `pinned`: through page-locked memory, without waiting (none: where it is CUDA)
-    preload   whole set in memory of the device: "auto" if it fits MEMORY_SHARE of what is free there; True: in any case,
-              ValueError if it is larger than what is free
+    preload   whole set in memory of the device: "auto" if it fits MEMORY_SHARE of what is free there; True: ValueError
+              if it is larger than what is free
     balanced  each epoch has as many rows, equally many of each label: rare ones repeat, frequent ones are sampled
     drop_last leave out a last batch that is not full
     workers   processes (spawned) that gather; 0 gathers in this one
@@ -122,8 +122,8 @@ class Loader:
         size, free = self.source.size(), free_memory(self.device)
         if asked and size > free:
             raise ValueError(
-                f"the set has {size / 2**30:.1f} GiB and {self.device} has {free / 2**30:.1f} GiB free, so it cannot be "
-                "preloaded; leave preload out"
+                f"the set has {size / 2**30:.1f} GiB and {self.device} has {free / 2**30:.1f} GiB free, so it cannot "
+                "be preloaded; leave preload out"
             )
         return size <= (1 if asked else MEMORY_SHARE) * free
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import toy
 import torch
+import toy
 from toy_project import Project
 
 from pipeline.errors import StageError
