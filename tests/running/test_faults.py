@@ -80,6 +80,6 @@ def test_a_cluster_has_the_gpus_and_this_machine_need_not(line: Project, monkeyp
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(toy.Scale, "network", True)
-    monkeypatch.setattr("pipeline.running.run.DaskExecutors", workers)
+    monkeypatch.setattr("pipeline.running.cluster.DaskExecutors", workers)
     with pytest.raises(Asked):
         run(line.load("device=cuda"), ["b"], scheduler="tcp://127.0.0.1:8786")
