@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import touchstone
 from pipeline.errors import ConfigError
 from pipeline.open import named_file, open_node
 from pipeline.stage import Artifact
-from stages.generators.evasion import FRESH
+from stages.generators.evasion import FRESH, Watched
 from stages.generators.frozen import FrozenGenerator
 from stages.generators.latent_shifts import read_shift
 from stages.reporting import extremes, generators, inversions, latent_shifts, strata
@@ -135,6 +136,10 @@ def test_a_generator_is_finetuned_against_a_classifier(project: Project) -> None
     model = touchstone.load(artifact(project, "patches"))
     said = [one.score >= one.threshold for one in model.predict(list(pictures), band=False)]
     assert evasion["called_fake"] == np.mean(said)
+    watched = Watched(artifact(project, "patches"), 4, "cpu")
+    watched.threshold = sorted(one.score for one in model.predict(list(pictures), band=False))[1]
+    game = SimpleNamespace(sample=lambda seeds: made.pixels(made(made.latents(seeds))))
+    assert watched.called_fake(game) == 0.75
     assert {"classifier", "probability_of_fake"} <= set(card(project, "evading", "log.json")[-1])
 
 
