@@ -210,7 +210,7 @@ def _lines_of(role: str, facts: Mapping[str, Any] | None) -> list[tuple[str, str
         return [(role, f"refused: {facts['refused']}")]
     constants = facts["values"] - facts["parameters"]
     extra = f" and {constants:,} constant{'s' * (constants > 1)}" if constants else ""
-    rows = [(role, f"{facts['source']}: {facts['parameters']:,} parameters{extra}")]
+    rows = [(role, f"{facts['source'] or 'state dict'}: {facts['parameters']:,} parameters{extra}")]
     if role == "generator":
         psi, cutoff = facts["truncation"]["psi"], facts["truncation"]["cutoff"]
         layers = "all layers" if cutoff is None else f"the first {cutoff} layers"
