@@ -4,6 +4,7 @@ And together: detectors over the same rows are one pass, in at most the time of 
 are profiles of 88 values in shards. By itself, a detector is measured from the look at its rows to its files, metrics
 and their intervals included; together, the pass that scores all rows, against the families' `score` on the same
 values in memory, block by block. The whole of the three evaluations in one pass is told beside it.
+
     python -m benchmarks.evaluate_speed [--rows N]
 """
 
