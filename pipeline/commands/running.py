@@ -36,6 +36,9 @@ def run(
     scheduler: Annotated[str | None, typer.Option(help="an existing Dask cluster, e.g. tcp://10.0.0.1:8786")] = None,
     device: Device = None,
     download: Annotated[bool, typer.Option("--download", help="get missing files from the URLs of manifests")] = False,
+    mix_devices: Annotated[
+        bool, typer.Option("--mix-devices", help="add rows of this kind of GPU to those of another kind")
+    ] = False,
     paranoid: Paranoid = False,
     json: Json = False,
 ) -> None:
@@ -47,7 +50,7 @@ def run(
 
     pipeline = read(file, assignments, device, download)
     bars = Bars(quiet=json)
-    report = go(pipeline, nodes or [], workers, scheduler, paranoid, bars)
+    report = go(pipeline, nodes or [], workers, scheduler, paranoid, bars, mix_devices)
     for line in report.notes:
         note(line)
     if json:

@@ -25,7 +25,8 @@ from typing import Any
 
 from pipeline.errors import ClusterError, ConfigError, StageError, StoreError, TouchstoneError
 from pipeline.importing import worker_plugin
-from pipeline.running.executors import Executors, Progress, Stop, default_workers, settle, wants_device
+from pipeline.running.devices import Gpu, gpu_here, wants_device
+from pipeline.running.executors import Executors, Progress, Stop, default_workers, settle
 from pipeline.running.make_artifact import ArtifactTask, make_artifact
 from pipeline.running.memory import keep_freed_memory
 from pipeline.running.proof import StaleProcessError
@@ -92,6 +93,17 @@ class DaskExecutors(Executors):
                 f"device is cuda, but no worker of {address} has the resource GPU; start one on a machine that has a "
                 f"GPU with `dask worker {address} --resources GPU=1`, or use --device cpu"
             )
+
+    def gpus(self) -> list[Gpu]:
+        """Those of the workers that have the resource GPU now."""
+        places = [place for place, one in list(self.watch.workers.items()) if one["resources"].get("GPU")]
+        try:
+            found = self.client.run(gpu_here, workers=places, on_error="ignore") if places else {}
+        except (OSError, RuntimeError) as error:  # TimeoutError is an OSError
+            raise ClusterError(
+                self.watch.lost() or f"the workers of {self.address} cannot be asked ({error})"
+            ) from None
+        return [one for one in found.values() if one]
 
     def renew(self, claims: Claims) -> list[str]:
         """Restart stale workers. Raises ClusterError if the scheduler goes meanwhile, StageError if one stays stale."""

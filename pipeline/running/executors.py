@@ -11,14 +11,15 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pipeline.errors import StageError, TouchstoneError
+from pipeline.running import devices
+from pipeline.running.devices import wants_device
 from pipeline.running.make_artifact import ArtifactTask, make_artifact
 from pipeline.running.memory import keep_freed_memory
 from pipeline.running.renewal import Claims
 from pipeline.running.tasks import Outcome, ShardTask, compute_rows, publish_rows
-from pipeline.stage import Stage
 
 Result = TypeVar("Result")
 
@@ -76,11 +77,6 @@ def _leave() -> None:
     os._exit(130)
 
 
-def wants_device(stage: Stage, config: Any, device: str) -> bool:
-    """Whether a task of this stage has to run where the GPU is."""
-    return device == "cuda" and stage.on_device(config)
-
-
 class Executors:
     """Threads of this process.
 
@@ -99,6 +95,11 @@ class Executors:
 
     def require_device(self) -> None:
         """Raise ConfigError if no worker takes tasks for the GPU; the pipeline's device was checked before."""
+
+    def gpus(self) -> list[devices.Gpu]:
+        """The GPUs that tasks of the run compute on, as far as they are there already."""
+        found = devices.gpu_here()
+        return [] if found is None else [found]
 
     def renew(self, claims: Claims) -> list[str]:
         """Restart workers that have loaded other code than the plan says; their addresses. Raises StageError."""

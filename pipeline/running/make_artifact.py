@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from pipeline.errors import Interrupted, StageError, StoreError, TouchstoneError
+from pipeline.running import devices
 from pipeline.running.earlier import earlier
 from pipeline.running.faults import fault_of_machine
 from pipeline.running.proof import NOTHING, Claim
@@ -145,8 +146,14 @@ def _fit(
 def _publish(
     store: Store, task: ArtifactTask, context: FitContext, consumed: Mapping[str, Dataset], values: dict[str, str]
 ) -> None:
-    info = {"node": task.node, "recipe": task.recipe, "facts": context.facts, "device": task.facts.device}
-    info["made_from"] = dict(task.made_from)
+    info: dict[str, Any] = {
+        "node": task.node,
+        "recipe": task.recipe,
+        "facts": context.facts,
+        "device": task.facts.device,
+    }
+    gpus = devices.gpus_of(task.stage, task.config, task.facts.device)
+    info |= {"made_from": dict(task.made_from), **({"gpus": gpus} if gpus else {})}
     if task.failed:
         info["failed_rows"] = task.failed
     if task.artifacts:

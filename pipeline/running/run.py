@@ -29,6 +29,7 @@ from pipeline.planning.rates import read_rates, record_rates
 from pipeline.planning.selection import Branch, origin
 from pipeline.planning.sources import remember_sources
 from pipeline.planning.verdict import too_many, unreadable, verdict
+from pipeline.running import devices
 from pipeline.running.executors import Executors, Stop, default_workers
 from pipeline.running.progress import Bars
 from pipeline.running.schedule import Loop, Results, on_device
@@ -86,8 +87,12 @@ def run(
     scheduler: str | None = None,
     paranoid: bool = False,
     bars: Bars | None = None,
+    mix_devices: bool = False,
 ) -> RunReport:
-    """Compute what is missing of the targets (default: everything). Raises TouchstoneError; what is done stays."""
+    """Compute what is missing of the targets (default: everything). Raises TouchstoneError; what is done stays.
+
+    mix_devices: rows of several kinds of GPU may stand in one chain.
+    """
     from pipeline.storage.store import Store
 
     bars = bars or Bars(quiet=True)
@@ -99,7 +104,7 @@ def run(
     stop = Stop()
     try:
         with stop.listening(bars.say):
-            return _Run(pipeline, store, wanted, workers, scheduler, paranoid, bars, stop).go()
+            return _Run(pipeline, store, wanted, workers, scheduler, paranoid, bars, stop, mix_devices).go()
     finally:
         bars.close()
         SMALL_FILES.clear()
@@ -164,6 +169,7 @@ class _Run:
         paranoid: bool,
         bars: Bars,
         stop: Stop,
+        mix_devices: bool,
     ) -> None:
         self.pipeline = pipeline
         self.store = store
@@ -178,6 +184,7 @@ class _Run:
         self.failed: dict[bytes, NDArray[np.void]] = {}
         self.reasons: dict[tuple[bytes, bytes], str] = {}
         self.executors: Executors | None = None
+        self.mix_devices, self.mixed = mix_devices, dict[str, str]()  # node -> what to say of it
         self.compared = 0  # shards of which that was said
 
     def go(self) -> RunReport:
@@ -250,7 +257,7 @@ class _Run:
 
     def _collect(self, plan: Plan) -> None:
         """Counts for the report, from the newest plan."""
-        self.report.notes = list(plan.notes)
+        self.report.notes = [*plan.notes, *self.mixed.values()]
         for name in plan.nodes:
             if name in plan.branches:
                 found = plan.branches[name]
@@ -270,8 +277,10 @@ class _Run:
         self._open_bars(plan, works)
         if self.executors is None:
             self.executors = self._start()
-        if any(on_device(work, facts.device) for work in works):
+        on_gpu = [work for work in works if on_device(work, facts.device)]
+        if on_gpu:
             self.executors.require_device()
+            self._tell_gpus(on_gpu, self.executors.gpus())
         maker = TaskMaker(plan, facts, self.failures(plan))
         for address in self.executors.renew(maker.claims(works)):
             self.bars.say(f"worker {address} had loaded other code or libraries and was restarted")
@@ -295,6 +304,15 @@ class _Run:
         return bool(results.damaged) or (
             bool(results.failed or results.skipped) and not too_many(self.pipeline, self.failures(plan))
         )
+
+    def _tell_gpus(self, works: list[Work], gpus: list[devices.Gpu]) -> None:
+        """Refuse rows of another kind of GPU in a chain, or remember to say that there are some."""
+        for branch in {work.branch.chain: work.branch for work in works if work.branch is not None}.values():
+            before = devices.kinds_of_chain(self.store, branch.stage.name, branch.chain)
+            sentence = devices.mixed(branch.node, before, gpus, self.mix_devices)
+            if sentence:
+                self.mixed[branch.node] = sentence
+                self.report.notes.append(sentence)
 
     def _forget_begun(self, plan: Plan) -> None:
         """Remove what is kept of unfinished tasks of these chains: all that is wanted of them is published."""

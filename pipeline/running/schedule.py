@@ -16,7 +16,8 @@ from typing import cast
 
 from pipeline.errors import ClusterError, DamagedShardError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.planning.planned import Work
-from pipeline.running.executors import Executors, Progress, Stop, wants_device
+from pipeline.running.devices import wants_device
+from pipeline.running.executors import Executors, Progress, Stop
 from pipeline.running.make_artifact import ArtifactTask, together
 from pipeline.running.tasks import Outcome
 from pipeline.running.works import TaskMaker

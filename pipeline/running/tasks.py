@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.contents import SMALL_FILES
 from pipeline.errors import StageError
+from pipeline.running import devices
 from pipeline.running.begun import NOT_BEGUN, Keeper, take_up
 from pipeline.running.compute import Rows, Step, compute
 from pipeline.running.proof import NOTHING, Claim, Stamp
@@ -254,7 +255,9 @@ def publish_rows(task: ShardTask, found: Computed, started: float) -> Outcome:
     if len(found.done):
         assert task.facts.run is not None
         rows = task.ids[found.done]
-        shard = store.stage_shard(stage, chain, rows, found.arrays, task.schema, task.facts.run, parents=found.parents)
+        gpus = devices.gpus_of(task.stage, task.config, task.facts.device)
+        given = stage, chain, rows, found.arrays, task.schema, task.facts.run
+        shard = store.stage_shard(*given, parents=found.parents, gpus=gpus)
         store.clear_failures(stage, chain, task.ids[found.done])
     for row_id, reason in found.failed:
         store.record_failure(stage, chain, row_id, reason)

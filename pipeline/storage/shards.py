@@ -3,7 +3,8 @@
 A shard has `id`, `digest` and one array per field, rows sorted by id, each array in one file (sharding codec over the
 whole array, inner chunks of 0.5 to 1 MiB followed by a crc32c). Rows that were computed from stored rows or artifacts
 have `parents` as well: a digest of what each was computed from. The bytes of a shard depend on the rows, the chain, the
-schema and the library versions only: nothing of the run that wrote it is kept.
+schema and the library versions only: nothing of the run that wrote it is kept, but for the kind of GPU that computed
+the rows.
 The root attributes say whose shard it is (chain, format, schema) and seal themselves; all other metadata and all file
 sizes follow from them and are compared when the shard or an array is opened.
 `id`, `digest` and `parents` are stored as uint8 (rows, 16): Zarr v3 has no stable specification of a 16-byte type
@@ -106,6 +107,7 @@ def write_shard(
     schema: Schema,
     parents: NDArray[np.void] | None = None,
     kill: Callable[[str], None] = nothing,
+    gpus: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write a complete group into an existing empty directory and flush it to the disk.
 
@@ -113,6 +115,7 @@ def write_shard(
     arrays   one array per field of the schema, first axis = rows in the order of `ids`
     parents  (n,) V16 of `parent_digests`, if the rows were computed from stored ones
     kill     called with a name at the points where a test may kill the process
+    gpus     that computed the rows, by model and builds of libraries; none: a CPU did
     Raises ValueError where the arrays are not what the schema says.
     """
     _check_rows(directory, ids, arrays, schema)
@@ -136,6 +139,7 @@ def write_shard(
         "rows": len(ids),
         "files": file_sizes(directory),
         "environment": environment(),
+        **({"gpus": [dict(one) for one in gpus]} if gpus else {}),
     }
     text = seal({"attributes": root, "zarr_format": 3, "node_type": "group"}, "attributes")
     (directory / "zarr.json").write_bytes(text)

@@ -19,7 +19,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -204,6 +204,7 @@ class Store:
         run: RunRecord,
         kill: Callable[[str], None] = nothing,
         parents: NDArray[np.void] | None = None,
+        gpus: Sequence[Mapping[str, str]] = (),
     ) -> str:
         """Write the rows as one shard and publish it; returns its name. parents: `shards.parent_digests` of the rows.
 
@@ -214,7 +215,7 @@ class Store:
         temporary = self.temporary(final, run)
         try:
             with _room(final):
-                write_shard(temporary, chain, ids, arrays, schema, parents, kill)
+                write_shard(temporary, chain, ids, arrays, schema, parents, kill, gpus)
                 self.publish(temporary, final, kill)
                 self.published.add(final)
         finally:

@@ -75,7 +75,8 @@ def compact(
         kept.add(name)
         if name not in index.names:
             arrays, schema, parents = _collect(store, index, chain, places[start : start + shard_rows])
-            store.stage_shard(stage, chain, ids, arrays, schema, run, kill, parents)
+            gpus = _gpus(store, index, chain, places[start : start + shard_rows])
+            store.stage_shard(stage, chain, ids, arrays, schema, run, kill, parents, gpus)
             written += 1
             kill("after a new shard")
     if store.relative(index.directory) in store.in_use(besides=run):
@@ -86,6 +87,13 @@ def compact(
         kill("after an old shard")
     empty_trash(store)
     return written, len(old)
+
+
+def _gpus(store: Store, index: ChainIndex, chain: bytes, places: NDArray[np.int64]) -> list[Mapping[str, str]]:
+    """Those that computed the rows at these positions of the index, sorted."""
+    shards = (store.shard(index.path(number), chain) for number in row_ids.distinct(index.shard[places]).tolist())
+    found = {tuple(sorted(gpu.items())) for shard in shards for gpu in shard.attributes.get("gpus", ())}
+    return [dict(one) for one in sorted(found)]
 
 
 def _collect(
