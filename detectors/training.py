@@ -196,10 +196,11 @@ def restored(learner: Learner, state: State) -> Course:
     for name, network in learner.networks().items():
         network.load_state_dict({key: _tensor(value) for key, value in _below(state, f"network/{name}/")})
     for name, optimizer in learner.all_optimizers().items():
+        trained = [one for group in optimizer.param_groups for one in group["params"]]
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in _below(state, f"optimizer/{name}/"):
             index, _, moment = key.partition("/")
-            moments.setdefault(int(index), {})[moment] = _tensor(value)
+            moments.setdefault(int(index), {})[moment] = _laid_out(_tensor(value), trained[int(index)])
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     if learner.random is not None:
         learner.random.set_state(_tensor(state.tensors["random"]))
@@ -208,6 +209,11 @@ def restored(learner: Learner, state: State) -> Course:
 
 def _below(state: State, start: str) -> Iterable[tuple[str, NDArray[Any]]]:
     return ((name.removeprefix(start), value) for name, value in state.tensors.items() if name.startswith(start))
+
+
+def _laid_out(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """In the memory order of the weight that it belongs to: with another one optimizers go weight by weight."""
+    return torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
 
 
 def _tensor(value: NDArray[Any]) -> torch.Tensor:

@@ -36,7 +36,7 @@ from pipeline.stage import (
 from stages.images.image_field import image_size
 from stages.resynthesis import weights
 from stages.resynthesis.scale import SCALE
-from stages.training.networks import prepare
+from stages.training.networks import Fetched, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,6 +116,7 @@ class Residual(Stage):
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "safetensors")
     network: ClassVar[bool] = True
+    block_rows: ClassVar[int] = MICRO_BATCH["cuda"][1]
 
     def modules(self, config: ResidualConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """Modules of the networks in the files; the perceptual ones only where a stage is asked for."""
@@ -165,14 +166,14 @@ class Residual(Stage):
         images = batch.inputs[0]["image"]
         size = config.micro_batch or micro_batch(images.shape[1:3], ctx.device)
         found: dict[str, NDArray[Any]] = {}
-        waiting: Mapping[str, Tensor] | None = None
+        waiting: Mapping[str, Fetched] | None = None
         start = 0
         for rows in micro_batches(images, size):
             made = residuals(model, perceptual, rows, config, ctx.device)
-            if waiting is not None:  # fetched after the next micro-batch has been queued: a GPU never waits
+            if waiting is not None:  # read after the next micro-batch has been queued: a GPU never waits
                 _keep(found, waiting, start, len(images))
                 start += size
-            waiting = made
+            waiting = {name: Fetched(tensor) for name, tensor in made.items()}
         assert waiting is not None  # a batch has at least one row
         _keep(found, waiting, start, len(images))
         _refuse_infinite(config, found, ctx)
@@ -235,10 +236,10 @@ def residuals(
     return found
 
 
-def _keep(found: dict[str, NDArray[Any]], made: Mapping[str, Tensor], start: int, count: int) -> None:
+def _keep(found: dict[str, NDArray[Any]], made: Mapping[str, Fetched], start: int, count: int) -> None:
     """Copy a micro-batch's rows to their place among `count` rows."""
-    for name, tensor in made.items():
-        array = tensor.cpu().numpy()
+    for name, fetched in made.items():
+        array = fetched.array()
         if name not in found:
             found[name] = np.empty((count, *array.shape[1:]), dtype=array.dtype)
         found[name][start : start + len(array)] = array[: count - start]

@@ -45,7 +45,7 @@ from pipeline.stage import (
 from stages.generators import generator_file, latent_shifts
 from stages.generators.families import check_drawing, check_maker
 from stages.generators.weights import Header
-from stages.training.networks import prepare
+from stages.training.networks import Fetched, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -196,11 +196,11 @@ class Sample(Stage):
             with latent_shifts.moved(shift, generator, {**inputs, "label": label}) as given:
                 made = family.render(generator, given, psi=psi, cutoff=cutoff, noise=config.noise)
             sums.append(made.sum())
-            if waiting is not None:  # fetched after the next micro-batch has been queued: the device never waits
-                images.append(waiting.cpu().numpy())
-            waiting = family.to_uint8(made)
+            if waiting is not None:  # read after the next micro-batch has been queued: the device never waits
+                images.append(waiting.array())
+            waiting = Fetched(family.to_uint8(made))
         assert waiting is not None  # a batch has at least one row
-        images.append(waiting.cpu().numpy())
+        images.append(waiting.array())
         if not bool(torch.isfinite(torch.stack(sums)).all()):
             raise StageError(f"sample: {path} makes values that are not finite; its weights are unusable")
         return {"image": np.concatenate(images)[: len(batch)]}

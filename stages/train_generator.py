@@ -191,9 +191,9 @@ def new_network(family: str, player: str, architecture: Mapping[str, Any]) -> nn
 
 def check_precision(mixed: bool, device: str) -> None:
     """Raise StageError where half precision would be computed in software."""
-    import torch
+    from stages.training.networks import imitates_half
 
-    if mixed and torch.device(device).type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if mixed and imitates_half(device):
         raise StageError(
             "mixed_precision: true needs bfloat16 instructions, which this CPU does not have and "
             "would imitate slowly; set mixed_precision: false or run on a GPU"

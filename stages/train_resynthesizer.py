@@ -137,6 +137,9 @@ class TrainResynthesizerConfig(StageConfig):
     joint: JointSettings | None = setting(
         None, description="train together with a classifier of the residuals, on both classes; none: on real images"
     )
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", description="of the networks that learn; weights, losses and figures stay float32"
+    )
     seed: int = setting(0, ge=0, description="seed of initial weights, patches and degradations")
     validations: int = setting(20, ge=1, le=1000, description="measurements of PSNR on val rows, evenly spaced")
     pictures: int = setting(4, ge=1, le=64, description="pictures of val rows made on the way")
@@ -255,9 +258,14 @@ class TrainResynthesizer(Stage):
         """Write the artifact; progress is kept in `ctx.scratch`."""
         from detectors.seeding import seeded
         from stages.training.course import train
-        from stages.training.networks import prepare
+        from stages.training.networks import imitates_half, prepare
 
         prepare(ctx.device, ctx.threads)
+        if config.precision == "bfloat16" and imitates_half(ctx.device):
+            raise StageError(
+                "precision: bfloat16 needs instructions that this CPU does not have and would imitate slowly; set "
+                "precision: float32 or run on a GPU"
+            )
         if config.joint is None:
             refuse_fakes(views["on"])
         rows = {label: rows_of(views["on"], label) for label in ([REAL] if config.joint is None else [REAL, FAKE])}
@@ -370,7 +378,8 @@ def new_training(
     schedule = Schedule(total, halve, config.validations, round(warm_up * 1000))
     arguments = (placed(network, ctx.device), loss, patches[REAL], rows[REAL]["val"], schedule)
     shared: dict[str, Any] = {
-        "task": config.task, "batch": config.batch, "learning_rate": config.learning_rate, "random": random
+        "task": config.task, "batch": config.batch, "learning_rate": config.learning_rate, "random": random,
+        "half": config.precision == "bfloat16",
     }  # fmt: skip
     joint = config.joint
     if joint is None or classifier is None:

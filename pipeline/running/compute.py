@@ -20,6 +20,7 @@ from pipeline.running.faults import fault_of_machine
 from pipeline.stage import Artifact, Batch, Context, RowError, Schema, Stage
 
 BLOCK_BYTES = 8 * 2**20
+GPU_BLOCK_BYTES = 256 * 2**20
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -103,6 +104,7 @@ def compute(step: Step, rows: Rows, pace: Pace | None = None) -> Values:
     failures: dict[int, str] = {}
     found = Values(done[:0], {name: array[:0] for name, array in arrays.items()}, failures)
     most, least = block_rows(step, rows.schemas), step.stage.least_rows(step.config)
+    least = most if _on_gpu(step) else least  # fewer would not fill it
     stop = 0
     while stop < len(rows):
         block = np.arange(stop, min(stop + (pace.rows(most, least) if pace else most), len(rows)))
@@ -127,11 +129,18 @@ def compute(step: Step, rows: Rows, pace: Pace | None = None) -> Values:
 def block_rows(step: Step, inputs: Iterable[Schema]) -> int:
     """Rows per call of `Stage.compute`: what the stage allows, but not more than about 8 MiB of input or of output.
 
-    A stage that handles several rows at once gets a multiple of them, whatever their size.
+    A stage that handles several rows at once gets a multiple of them, whatever their size. On a GPU it gets up to 256
+    MiB and a power of two of these multiples, which any larger micro-batch divides.
     """
     row = max(sum(field.row_bytes for field in schema.values()) for schema in (step.schema, *inputs))
     least = step.stage.least_rows(step.config)
-    return max(min(step.stage.block_rows, BLOCK_BYTES // max(row, 1)) // least, 1) * least
+    on_gpu = _on_gpu(step)
+    count = max(min(step.stage.block_rows, (GPU_BLOCK_BYTES if on_gpu else BLOCK_BYTES) // max(row, 1)) // least, 1)
+    return (1 << (count.bit_length() - 1) if on_gpu else count) * least
+
+
+def _on_gpu(step: Step) -> bool:
+    return step.device == "cuda" and step.stage.on_device(step.config)
 
 
 def _compute_block(step: Step, rows: Rows, block: NDArray[np.int64]) -> tuple[Arrays, dict[int, str]]:

@@ -75,7 +75,7 @@ class Joint(Reconstruction):
         reduced = downsample(images)
         with torch.set_grad_enabled(both):
             features = self.residual(reduced, images)
-        logits = self.classifier(features)
+        logits = self.run(self.classifier, features)
         total = cross_entropy(logits, labels)
         right = (logits.argmax(dim=1) == labels).float().mean()
         terms = {"classification": total.detach(), "accuracy": right.detach()}
@@ -88,7 +88,7 @@ class Joint(Reconstruction):
 
     def residual(self, reduced: Tensor, images: Tensor) -> Tensor:
         """Distance of the re-synthesized images from the originals (N, 3, H, W) uint8: (N, C, h, w), 0 or more."""
-        made, originals = self.network(reduced), by_255(images.float())
+        made, originals = self.run(self.network, reduced), by_255(images.float())
         if self.stage:
             assert self.loss.network is not None  # the config is checked
             perceptual = self.loss.network

@@ -69,10 +69,11 @@ class Reconstruction:
         batch: int,
         learning_rate: float,
         random: torch.Generator,
+        half: bool = False,
     ) -> None:
         self.network, self.loss, self.patches, self.held_out = network, loss, patches, held_out
         self.schedule, self.task, self.batch, self.random = schedule, task, batch, random
-        self.device = random.device
+        self.device, self.half = random.device, half
         self.numbers: dict[str, float] = {}
         self.steps = 0
         self.rates = {"resynthesizer": learning_rate}
@@ -101,8 +102,14 @@ class Reconstruction:
 
     def reconstruction(self, reduced: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of enlarging a degraded copy of `reduced`; `images` are (N, 3, H, W) uint8."""
-        made = self.network(degraded(reduced, self.task, self.random))
+        made = self.run(self.network, degraded(reduced, self.task, self.random))
         return self.loss(made, by_255(images.float()))
+
+    def run(self, network: nn.Module, given: Tensor) -> Tensor:
+        """float32 output of a network that learns, which itself runs in bfloat16 if that is wanted."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+            made: Tensor = network(given)
+        return made.float()
 
     def set_rates(self, seen: int) -> None:
         for name, optimizer in self.optimizers.items():

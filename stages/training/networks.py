@@ -8,10 +8,13 @@ same number of rows: the last one is filled up, and the filling is dropped again
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def prepare(device: str, threads: int) -> None:
@@ -29,6 +32,37 @@ def prepare(device: str, threads: int) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
+
+
+def imitates_half(device: str) -> bool:
+    """Whether bfloat16 would be computed in software there, which is slow."""
+    import torch
+
+    return torch.device(device).type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class Fetched:
+    """A tensor on its way to the CPU.
+
+    The copy is queued behind what makes the tensor and before anything that is queued later, so that waiting for it is
+    not waiting for the next micro-batch too.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        import torch
+
+        self._held, self._done = tensor, None
+        if tensor.is_cuda:
+            self._held = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._held.copy_(tensor, non_blocking=True)
+            self._done = torch.cuda.Event()
+            self._done.record()
+
+    def array(self) -> NDArray[Any]:
+        """The values, once they are there."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._held.numpy()
 
 
 def in_micro_batches(
