@@ -12,8 +12,8 @@ from small_resynthesizers import config, photos, started
 
 from detectors.training import Course, progress, restored
 from pipeline.errors import StageError
-from pipeline.running.compute import Step, block_rows
-from pipeline.stage import Batch, Context, Field
+from pipeline.running.compute import Rows, Step, block_rows, compute
+from pipeline.stage import Batch, Context, Field, Kind, Stage, StageConfig
 from stages import sample
 from stages.residual import LEVELS, Residual, ResidualConfig, micro_batch
 from stages.training.networks import Fetched
@@ -87,6 +87,34 @@ def test_blocks_of_a_gpu_are_whole_micro_batches_of_all_levels(side: int) -> Non
     weight = rows * sum(one.row_bytes for one in schema.values())
     assert weight <= 256 * 2**20 or rows == 16  # fewer than a micro-batch of a CPU are never given
     assert block_rows(Step("r", Residual(), given, schema), [images]) <= max(rows, 16)
+
+
+class Doubled(Stage):
+    """Twice a number, on a device."""
+
+    name, kind, Config, network = "doubled", Kind.MAP, StageConfig, True
+
+    def compute(self, config: Any, batch: Batch, ctx: Context) -> Any:
+        return {"number": 2 * batch.inputs[0]["number"]}
+
+
+@pytest.mark.parametrize(("device", "least"), [("cpu", 1), ("cuda", 256)])
+def test_a_gpu_is_given_full_blocks_however_slow_rows_are(device: str, least: int) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Pace:
+        def rows(self, most: int, least: int) -> int:
+            asked.append((most, least))
+            return least
+
+        def done(self, rows: int, values: Any, last: bool) -> None:
+            """Nothing is kept."""
+
+    numbers = np.arange(2)
+    rows = Rows(np.zeros(2, "V16"), inputs=lambda some: ({"number": numbers[some]},))
+    found = compute(Step("d", Doubled(), None, {"number": Field("int64")}, device=device), rows, Pace())
+    assert found.arrays["number"].tolist() == [0, 2]
+    assert set(asked) == {(256, least)}
 
 
 def test_moments_go_on_in_the_memory_order_of_their_weights() -> None:
