@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.declaring.config import load_pipeline
 from pipeline.errors import ConfigError, FailedRowsError, SourceError, StageError, TouchstoneError
+from pipeline.inputs.scan import SMALL
 from pipeline.open import open_node
 from pipeline.running.proof import CheckedFile
 from pipeline.running.run import RunReport, run
@@ -137,6 +138,8 @@ def test_a_name_that_is_not_utf8_is_computed(project: Path) -> None:
 def test_an_unreadable_file_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from stages.ingest import Ingest
 
+    (project / "photos" / "plain.png").write_bytes(encoded(picture(1, size=(128, 128))))
+    assert (project / "photos" / "plain.png").stat().st_size > SMALL  # opened once more, for its pixels
     before = Ingest.read
 
     def refuse(self: Ingest, config: object, location: str) -> bytes:  # permissions do not bind root: injected
