@@ -29,11 +29,9 @@ from stages.training.networks import prepare
 SIDES = {"progan": 8, "stylegan": 8, "stylegan2": 8, "stargan2": 32, "sngan": 8, "dcgan": 8, "autogan": 32}
 SIDES |= {"mfa": 8, "glow": 8}
 NAMES = tuple(name for name, recipe in FAMILIES.items() if "discriminator" in recipe.players)
-KINDS = [
-    pytest.param(name, marks=() if name in ("progan", "stargan2", "sngan") else pytest.mark.stress) for name in NAMES
-]
-"""One loop trains them all: a family that grows, one that translates and one with several steps of the discriminator
-stand for the others, which `make stress` tries too.
+KINDS = [pytest.param(name, marks=() if name in ("progan", "sngan") else pytest.mark.stress) for name in NAMES]
+"""One loop trains them all: a family that grows and one with several steps of the discriminator stand for the others,
+which `make stress` tries too.
 """
 GROWING = ("progan", "stylegan")
 STYLED = ("stylegan", "stylegan2")

@@ -457,7 +457,12 @@ def distance(images: Any, reals: Any) -> float:
 @pytest.mark.parametrize(
     ("family", "steps", "more"),
     [
-        ("progan", 150, {"learning_rate": 0.02, "grow_kimg": 0.4, "fade_kimg": 0.4, "average_beta": 0.95}),
+        pytest.param(
+            "progan",
+            150,
+            {"learning_rate": 0.02, "grow_kimg": 0.4, "fade_kimg": 0.4, "average_beta": 0.95},
+            marks=pytest.mark.stress,
+        ),
         (
             "stylegan2",
             60,

@@ -26,6 +26,7 @@ from stages.reporting import extremes, generators, inversions, latent_shifts, st
 from stages.reporting.section import Given
 from stages.resynthesis import perceptual
 
+pytestmark = pytest.mark.jobs
 MORE = """
   reals: {stage: equalize, of: photos, size: 16}
   parts: {stage: segment, of: images, segmenter: grid}
