@@ -26,7 +26,8 @@ def prepare(device: str, threads: int) -> None:
 
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # not `use_deterministic_algorithms`, which imports torch's compiler, seconds in each process; nothing is compiled
+    torch.set_deterministic_debug_mode("error")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a fill of each tensor
     if torch.device(device).type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = False

@@ -31,6 +31,7 @@ from stages.train_generator import (
 )
 from stages.train_resynthesizer import new_classifier
 from stages.train_resynthesizer import new_network as new_resynthesizer
+from stages.training import networks
 
 AT_ONCE, TIMES = 4, 25
 
@@ -175,3 +176,16 @@ def test_a_training_draws_nothing_from_the_generator_of_the_process(
         assert np.array_equal(states[1], np.random.get_state()[1])
         found.append(small_resynthesizers.contents(tmp_path / str(number) / "out"))
     assert found[0] == found[1]
+
+
+def test_kernels_are_deterministic_without_torchs_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`use_deterministic_algorithms` imports it for a setting of its own: three seconds before a first prediction."""
+
+    def refuse(mode: bool) -> None:
+        raise AssertionError("it imports torch._inductor")
+
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", refuse)
+    torch.set_deterministic_debug_mode("default")
+    networks.prepare("cpu", 1)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
