@@ -302,6 +302,7 @@ def command(folder: Path, path: list[str], *arguments: str) -> subprocess.Comple
     return subprocess.run(ran, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.jobs
 def test_folders_of_touchstone_s_names_break_no_command(tmp_path: Path) -> None:
     """Neither beside the pipeline file nor in PYTHONPATH, where spawned workers meet them too."""
     project = tmp_path / "project"
