@@ -33,7 +33,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.generators import frozen, generator_file
-from stages.images.image_field import image_size
+from stages.images.photographs import check_real, check_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,12 +97,8 @@ class Invert(Stage):
     def schema(self, config: InvertConfig, inputs: Mapping[str, Any]) -> Schema:
         """Raises ValueError where the images are not of the generator's size."""
         header = generator_file.read_header(inputs["checkpoint"])
-        side, sides = header.resolution, image_size(inputs["of"], self.name)
-        if sides != (side, side):
-            raise ValueError(
-                f"invert needs images of {side} x {side} px, as the generator makes them, found {sides[0]} x "
-                f"{sides[1]}; put equalize with size: {side} before it"
-            )
+        side = header.resolution
+        check_side(self.name, "of", inputs["of"], side)
         return {
             "image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE),
             "latent": Field("float32", (header.dimensions["z_dim"],), "the latent of the image"),
@@ -139,8 +135,7 @@ class Invert(Stage):
     ) -> Children:
         """One fake per row. Raises ValueError where a row is a fake."""
         del files, partners, seed
-        if fakes := int((parents.label == FAKE).sum()):
-            raise ValueError(f"invert: {fakes} rows of 'of' are fake; photographs are wanted: add where: label = real")
+        check_real(self.name, "of", parents)
         return Children(np.arange(len(parents)), np.zeros(len(parents), np.int64), label=FAKE)
 
     def compute(self, config: InvertConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:

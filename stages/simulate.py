@@ -33,7 +33,7 @@ from pipeline.stage import (
 )
 from stages.generators import generator_file
 from stages.generators.families import check_maker
-from stages.images.image_field import image_size
+from stages.images.photographs import check_real, check_side
 from stages.training.networks import in_micro_batches, prepare
 
 
@@ -64,12 +64,7 @@ class Simulate(Stage):
     def schema(self, config: SimulateConfig, inputs: Mapping[str, Any]) -> Schema:
         """`image` of the same size; raises ValueError where it is not the network's."""
         side = generator_file.read_header(inputs["checkpoint"]).resolution
-        found = image_size(inputs["of"], self.name)
-        if found != (side, side):
-            raise ValueError(
-                f"simulate needs images of {side} x {side} px, those of 'of' have {found[0]} x {found[1]}; put "
-                f"equalize with size: {side} before it"
-            )
+        check_side(self.name, "of", inputs["of"], side)
         return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE)}
 
     def modules(self, config: SimulateConfig, files: Mapping[str, Path] = MappingProxyType({})) -> tuple[str, ...]:
@@ -91,11 +86,7 @@ class Simulate(Stage):
     ) -> Children:
         """One fake for each photograph."""
         del config, files, partners, seed
-        fakes = int((parents.label == FAKE).sum())
-        if fakes:
-            raise ValueError(
-                f"simulate: {fakes} rows of 'of' are fake; photographs are wanted: add where: label = real"
-            )
+        check_real(self.name, "of", parents)
         return Children(np.arange(len(parents)), np.zeros(len(parents), dtype=np.int64), label=FAKE)
 
     def compute(self, config: SimulateConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:

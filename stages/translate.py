@@ -44,6 +44,7 @@ from pipeline.stage import (
 from stages.generators import generator_file
 from stages.generators.families import check_maker
 from stages.generators.weights import Header
+from stages.images.photographs import check_real
 from stages.training.networks import in_micro_batches, prepare
 from stages.weights.kinds import WITHOUT_MASKS
 
@@ -149,11 +150,8 @@ class Translate(Stage):
             advice = "guide: reference needs it" if partners is None else "guide: latent makes no use of it; drop it"
             raise ValueError(f"translate: 'references' is {'missing' if partners is None else 'given'}; {advice}")
         for name, rows in (("of", parents), ("references", partners)):
-            if rows is not None and (rows.label == FAKE).any():
-                raise ValueError(
-                    f"translate: {int((rows.label == FAKE).sum())} rows of '{name}' are fake; photographs are wanted: "
-                    "add where: label = real"
-                )
+            if rows is not None:
+                check_real(self.name, name, rows)
         names = domain_names(config, header)
         wanted = targets(config, header)
         allowed = np.ones((len(parents), len(wanted)), dtype=bool)
