@@ -178,6 +178,7 @@ def test_nodes_that_lack_what_is_needed_are_refused_at_planning(project: Project
         ("nodes.parts.segmenter=regions", "segmenter regions needs five `points` beside each image, found none"),
         ("nodes.shift.classifier=svm", "latent_shift: the detector of .*svm.* is no network; name one on pictures"),
         ("nodes.shift.space=w", "has no styles; drop space: w"),
+        ("nodes.reals.size=32", "invert needs images of 16 x 16 px, those of 'of' have 32 x 32; put"),
         ("nodes.inverted.of=images", "rows of 'of' are fake; photographs are wanted: add where: label = real"),
         ("nodes.look.on=spectra", "have no field 'image', which the detector of .*patches.* reads"),
         ("nodes.by_score.on=spectra", "strata needs a field 'image'"),
