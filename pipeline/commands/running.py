@@ -85,10 +85,8 @@ def plan(
     from pipeline.commands.plan_text import plan_data, plan_lines
     from pipeline.planning.explain import Explainer
     from pipeline.planning.verdict import unreadable, verdict
-    from pipeline.running.run import check_device
 
     pipeline = read(file, assignments, device)
-    check_device(pipeline, pipeline.select(nodes) if nodes else None)
     found = planned(pipeline, nodes, paranoid, json)
     states = Explainer(found).all()
     give(plan_data(found, states)) if json else say(*plan_lines(found, states, verbose))

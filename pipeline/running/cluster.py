@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +29,7 @@ from pipeline.running.devices import Gpu, gpu_here, wants_device
 from pipeline.running.executors import Executors, Progress, Stop, default_workers, settle
 from pipeline.running.make_artifact import ArtifactTask, make_artifact
 from pipeline.running.memory import keep_freed_memory
+from pipeline.running.placement import HALF, WHOLE, Placement
 from pipeline.running.proof import StaleProcessError
 from pipeline.running.renewal import Claims, renew
 from pipeline.running.tasks import Facts, Outcome, ShardTask, compute_shard
@@ -50,18 +51,22 @@ POLL_S = 0.5
 class DaskExecutors(Executors):
     """Tasks on Dask workers: spawned processes of this machine, or an existing cluster.
 
-    Tasks for the GPU ask for the Dask resource "GPU"; on this machine one of the processes has it. Two tasks for each
-    thread of the workers are in flight, as many as there are at the moment.
+    Tasks for the GPU go to workers with the Dask resource "GPU" (see `placement`); on this machine these are further
+    processes, one for each of `gpus` (see `devices.visible_gpus`), which do nothing else. Where tasks of both kinds
+    are wanted, the others ask for the resource "CPU" as long as a worker has it. Two tasks for each thread of the
+    workers, and for each GPU, are in flight, as many as there are at the moment.
     """
 
-    def __init__(self, workers: int | None, address: str | None) -> None:
+    def __init__(self, workers: int | None, address: str | None, gpus: Sequence[str] = ()) -> None:
         self.cluster: Any = None
         self.stop_file: Path | None = None
-        self.flying: dict[Future[Outcome], tuple[str, bool]] = {}  # -> key, whether it is for the GPU
+        self.flying: dict[Future[Outcome], tuple[str, bool]] = {}  # -> key, whether it asks for CPU; none for the GPU
+        self.lanes = len(gpus)
+        self.apart = bool(gpus)  # whether workers with a GPU are kept for it
         if address:
             check_scheduler(address)
         else:
-            self.cluster = _local_cluster(workers or default_workers())
+            self.cluster = _local_cluster(default_workers() if workers is None else workers, gpus)
         self.address = address or self.cluster.scheduler_address
         self.levels = {logger: logger.level for logger in map(logging.getLogger, LOGGERS)}
         for logger in self.levels:
@@ -79,30 +84,40 @@ class DaskExecutors(Executors):
             raise
         self._follow()
         self.pool = self.client.get_executor(pure=False)
-        self.device = self.client.get_executor(pure=False, resources={"GPU": 1})
+        self.pool_apart = self.client.get_executor(pure=False, resources={"CPU": 1})
+        self.placement = Placement(self.client, self.watch)
 
     def _follow(self) -> None:
         """Bound what is in flight by the workers that are there."""
-        self.bound, self.device_bound = 2 * max(1, self.watch.threads), 2 * max(1, self.watch.devices)
+        threads = (self.apart and self.watch.cpus) or self.watch.threads
+        self.bound, self.device_bound = 2 * max(1, threads), 2 * max(1, self.watch.devices)
 
     def require_device(self) -> None:
-        """Raise ConfigError if none of the workers has a GPU; without any workers the run waits for one."""
+        """Keep workers with a GPU for tasks that want one. Raises ConfigError if none of the workers has one.
+
+        Without any workers the run waits for one.
+        """
         if self.watch.threads and not self.watch.devices:
             address = self.address
             raise ConfigError(
                 f"device is cuda, but no worker of {address} has the resource GPU; start one on a machine that has a "
                 f"GPU with `dask worker {address} --resources GPU=1`, or use --device cpu"
             )
+        if not self.apart:
+            self.apart = True
+            try:
+                self.client.register_plugin(_without_gpu())
+                self.watch.ask()
+            except (OSError, RuntimeError) as error:  # TimeoutError is an OSError
+                raise self._unasked(error) from None
 
     def gpus(self) -> list[Gpu]:
         """Those of the workers that have the resource GPU now."""
-        places = [place for place, one in list(self.watch.workers.items()) if one["resources"].get("GPU")]
+        places = list(self.watch.gpus)
         try:
             found = self.client.run(gpu_here, workers=places, on_error="ignore") if places else {}
         except (OSError, RuntimeError) as error:  # TimeoutError is an OSError
-            raise ClusterError(
-                self.watch.lost() or f"the workers of {self.address} cannot be asked ({error})"
-            ) from None
+            raise self._unasked(error) from None
         return [one for one in found.values() if one]
 
     def renew(self, claims: Claims) -> list[str]:
@@ -114,9 +129,8 @@ class DaskExecutors(Executors):
             try:
                 return answer.result(POLL_S)
             except (OSError, RuntimeError) as error:  # TimeoutError is an OSError
-                lost = self.watch.lost()
-                if lost or answer.done():
-                    raise ClusterError(lost or f"the workers of {self.address} cannot be asked ({error})") from None
+                if self.watch.lost() or answer.done():
+                    raise self._unasked(error) from None
 
     def look(self, progress: Progress, stop: Stop) -> None:
         """Follow the workers; say what tasks wait for. Raises ClusterError if the scheduler is gone."""
@@ -124,9 +138,20 @@ class DaskExecutors(Executors):
         if lost:
             raise ClusterError(lost)
         self._follow()
-        sentence = self.watch.lacking(any(for_device for _, for_device in self.flying.values()))
+        try:
+            self.placement.place()
+        except RuntimeError as error:  # the client has closed itself
+            raise self._gone(error) from None
+        asks_cpu = any(asks for _, asks in list(self.flying.values()))
+        sentence = self.watch.lacking(bool(self.placement.held), asks_cpu)
         if sentence:
             progress.say(sentence)
+
+    def _unasked(self, error: Exception) -> ClusterError:
+        return ClusterError(self.watch.lost() or f"the workers of {self.address} cannot be asked ({error})")
+
+    def _gone(self, error: Exception) -> ClusterError:
+        return ClusterError(self.watch.lost() or f"the scheduler {self.address} is gone ({error})")
 
     def explain(self, node: str, error: Exception) -> TouchstoneError:
         from distributed.scheduler import KilledWorker
@@ -155,14 +180,17 @@ class DaskExecutors(Executors):
             self.stop_file = stop_file(task.facts)
             self.stop_file.unlink(missing_ok=True)
             self.client.subscribe_topic(_topic(task.facts), lambda event: progress.step(*event[1]))
-        for_device = wants_device(task.stage, task.config, task.facts.device)
-        pool: Any = self.device if for_device else self.pool
         key = f"{node}-{uuid.uuid4().hex}"
         try:
+            if wants_device(task.stage, task.config, task.facts.device):
+                share = WHOLE if isinstance(task, ArtifactTask) else HALF
+                return self.placement.submit(key, share, _unpacked, node, dumps(task))
+            asks = bool(self.apart and self.watch.cpus)
+            pool: Any = self.pool_apart if asks else self.pool
             outcome: Future[Outcome] = pool.submit(_unpacked, node, dumps(task), key=key)
         except RuntimeError as error:  # the client has closed itself
-            raise ClusterError(self.watch.lost() or f"the scheduler {self.address} is gone ({error})") from None
-        self.flying[outcome] = key, for_device
+            raise self._gone(error) from None
+        self.flying[outcome] = key, asks
         outcome.add_done_callback(lambda done: self.flying.pop(done, None))
         return outcome
 
@@ -176,9 +204,10 @@ class DaskExecutors(Executors):
         except (OSError, RuntimeError):  # `look` will see that the scheduler is gone
             return
         held = {key for keys in processing.values() for key in keys}
+        self.placement.cancel(but=held)
         for outcome in list(running):
-            key, _ = self.flying.get(outcome, ("", False))
-            if key not in held:
+            key, _ = self.flying.get(outcome, (None, False))
+            if key is not None and key not in held:
                 outcome.cancel()
 
     def close(self) -> None:
@@ -240,34 +269,36 @@ def check_scheduler(address: str) -> None:
         raise ConfigError(f"--scheduler {address} does not answer ({reason}); is it running?") from None
 
 
-def _local_cluster(workers: int) -> Any:
-    """Spawned processes of one thread each; the first one has the GPU, whether there is one or not.
+def _local_cluster(workers: int, gpus: Sequence[str]) -> Any:
+    """Spawned processes of one thread each, and one of two threads for each GPU, which sees no other.
 
     Raises ClusterError if the system gives no locks, ports or processes.
     """
     from distributed import Nanny, Scheduler, SpecCluster
 
-    advice = "leave --workers out to compute with threads of one process"
+    asked, way_out = (f"--workers {workers}", "leave --workers out") if workers else ("device cuda", "add --workers 1")
+    advice = f"{way_out} to compute with threads of one process"
     try:
         multiprocessing.get_context("spawn").Lock()
     except (OSError, ImportError) as error:
         raise ClusterError(
-            f"--workers {workers} needs locks between processes, but this system gives none ({error}); in a container "
+            f"{asked} needs locks between processes, but this system gives none ({error}); in a container "
             f"mount a writable /dev/shm, or {advice}"
         ) from None
     place = {"host": "127.0.0.1", "protocol": "tcp://"}
-    options = {**place, "nthreads": 1, "memory_limit": 0, "silence_logs": 40}
-    described = {
-        number: {"cls": Nanny, "options": {**options, "resources": {} if number else {"GPU": 1}}}
-        for number in range(workers)
-    }
+    options = {**place, "memory_limit": 0, "silence_logs": 40}
+    plain = {**options, "nthreads": 1, **({"resources": {"CPU": 1}} if gpus else {})}
+    described: dict[Any, Any] = {number: {"cls": Nanny, "options": plain} for number in range(workers)}
+    for name in gpus:
+        sees = {"nthreads": 2, "resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": name}}
+        described[f"gpu-{name}"] = {"cls": Nanny, "options": {**options, **sees}}
     # a free port for the dashboard: the default one may belong to another run
     scheduler = {"cls": Scheduler, "options": {**place, "dashboard_address": "127.0.0.1:0", "dashboard": False}}
     try:
         return SpecCluster(workers=described, scheduler=scheduler, silence_logs=logging.CRITICAL)
     except (OSError, RuntimeError) as error:
         reason = error.__cause__ or error
-        raise ClusterError(f"--workers {workers}: the processes cannot be started ({reason}); {advice}") from None
+        raise ClusterError(f"{asked}: the processes cannot be started ({reason}); {advice}") from None
 
 
 def stop_file(facts: Facts) -> Path:
@@ -358,6 +389,20 @@ def _work(node: str, task: ShardTask | ArtifactTask) -> Outcome:
             worker.log_event(topic, [node, int(done), int(total)])
 
     return make_artifact(task, report, stop)
+
+
+def _without_gpu() -> Any:
+    """A plugin: a worker without the resource GPU has one "CPU" for each thread, unless its command line says more."""
+    from distributed import WorkerPlugin
+
+    class SayCPU(WorkerPlugin):
+        name = "touchstone-cpu"
+
+        async def setup(self, worker: Any) -> None:
+            if not {"CPU", "GPU"} & worker.state.total_resources.keys():
+                await worker.set_resources(CPU=worker.state.nthreads)
+
+    return SayCPU()
 
 
 def _quiet_worker() -> Any:

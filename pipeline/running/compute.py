@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import StageError, StoreError, TouchstoneError
 from pipeline.running.faults import fault_of_machine
+from pipeline.running.turns import GPU_TURN
 from pipeline.stage import Artifact, Batch, Context, RowError, Schema, Stage
 
 BLOCK_BYTES = 8 * 2**20
@@ -208,7 +210,8 @@ def _call(step: Step, batch: Batch) -> tuple[Arrays, dict[int, str]]:
     """What the stage gives for a batch, and the rows that it says have failed, after a check of both."""
     stage = step.stage
     context = Context(step.seed, stage.name, step.device, step.threads, step.files, step.artifacts, stage.random)
-    values = stage.compute(step.config, batch, context)
+    with GPU_TURN.taken() if _on_gpu(step) else nullcontext():
+        values = stage.compute(step.config, batch, context)
     outside = [row for row in context.failures if not 0 <= row < len(batch)]
     if outside:
         raise StageError(

@@ -6,6 +6,7 @@ differ in their last bits, so a run does not add rows of another kind to a chain
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,16 @@ def gpu_here() -> Gpu | None:
         return None
     builds = {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
     return {"model": torch.cuda.get_device_name(), **builds}
+
+
+def visible_gpus() -> list[str]:
+    """For each GPU that this process may use, the CUDA_VISIBLE_DEVICES of a process that is to see it alone."""
+    import torch
+
+    count = torch.cuda.device_count()
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(count)] if told is None else [one.strip() for one in told.split(",")]
+    return names[:count]  # CUDA itself ends the list at the first name that it does not know
 
 
 def wants_device(stage: Stage, config: Any, device: str) -> bool:

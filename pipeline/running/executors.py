@@ -83,8 +83,10 @@ class Executors:
     `workers` threads compute; a shard that is computed is written, flushed and renamed by another thread while the next
     one is computed, since most of that time is spent waiting for the disk. Tasks for the GPU run one at a time in a
     thread of their own, so that none of the others waits for it. At most `bound` tasks and `device_bound` tasks for the
-    GPU are in flight, which limits the memory of all.
+    GPU are in flight, which limits the memory of all. lanes: processes that were started for GPUs of this machine.
     """
+
+    lanes = 0
 
     def __init__(self, workers: int) -> None:
         self.bound, self.device_bound = 2 * workers, 2

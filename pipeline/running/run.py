@@ -127,12 +127,16 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
+def networks_of(pipeline: Pipeline, wanted: set[str] | None) -> list[str]:
+    """Names of the nodes that run a network on the GPU."""
+    nodes = [node for node in pipeline.nodes.values() if wanted is None or node.name in wanted]
+    device = pipeline.settings.device
+    return [node.name for node in nodes if devices.wants_device(node.stage, node.config, device)]
+
+
 def check_device(pipeline: Pipeline, wanted: set[str] | None) -> None:
     """Refuse `device: cuda` before anything runs, where a network is wanted and there is no such device."""
-    if pipeline.settings.device != "cuda":
-        return
-    nodes = [node for node in pipeline.nodes.values() if wanted is None or node.name in wanted]
-    networks = [node.name for node in nodes if node.stage.on_device(node.config)]
+    networks = networks_of(pipeline, wanted)
     if not networks:
         return
     import torch
@@ -184,6 +188,8 @@ class _Run:
         self.failed: dict[bytes, NDArray[np.void]] = {}
         self.reasons: dict[tuple[bytes, bytes], str] = {}
         self.executors: Executors | None = None
+        own = workers != 1 and not scheduler and networks_of(pipeline, wanted)
+        self.gpus = devices.visible_gpus() if own else []  # of this machine, that get a process each
         self.mix_devices, self.mixed = mix_devices, dict[str, str]()  # node -> what to say of it
         self.compared = 0  # shards of which that was said
 
@@ -202,7 +208,7 @@ class _Run:
                 self._collect(plan)
                 for branch in plan.unrecorded:
                     self.store.write_recipe(branch.stage.name, branch.chain, recipe_record(plan, branch))
-                works = works_of(plan, self.workers or default_workers())
+                works = works_of(plan, max(self.workers or default_workers(), len(self.gpus)))
                 uses = used_directories(plan)
                 save_config(self.store, self.record, plan, uses)
                 if not works:
@@ -275,16 +281,15 @@ class _Run:
         for branch in {id(work.branch): work.branch for work in works if work.branch is not None}.values():
             self.store.write_recipe(branch.stage.name, branch.chain, recipe_record(plan, branch))
         self._open_bars(plan, works)
-        if self.executors is None:
-            self.executors = self._start()
         on_gpu = [work for work in works if on_device(work, facts.device)]
+        executors = self._start(bool(on_gpu))
         if on_gpu:
-            self.executors.require_device()
-            self._tell_gpus(on_gpu, self.executors.gpus())
+            executors.require_device()
+            self._tell_gpus(on_gpu, executors.gpus())
         maker = TaskMaker(plan, facts, self.failures(plan))
-        for address in self.executors.renew(maker.claims(works)):
+        for address in executors.renew(maker.claims(works)):
             self.bars.say(f"worker {address} had loaded other code or libraries and was restarted")
-        results = Loop(works, maker, self.executors, self.bars, self.stop, self._touch).run()
+        results = Loop(works, maker, executors, self.bars, self.stop, self._touch).run()
         self._book(plan, results)
         for node, count in results.begun.items():
             self.bars.say(f"{node}: {counted(count, 'row')} of a run that did not end were taken up")
@@ -321,12 +326,24 @@ class _Run:
             if self.store.relative(self.store.chain_dir(branch.stage.name, branch.chain)) not in used:
                 forget(self.store.root, branch.chain)
 
-    def _start(self) -> Executors:
+    def _start(self, for_gpu: bool) -> Executors:
+        """The executors of the run, made anew when its GPUs are wanted for the first time."""
+        gpus = self.gpus if for_gpu else []
+        if self.executors is not None and (self.executors.lanes or not gpus):
+            return self.executors
+        if self.executors is not None:
+            self.executors.close()
         if self.scheduler or (self.workers is not None and self.workers > 1):
             from pipeline.running.cluster import DaskExecutors
 
-            return DaskExecutors(self.workers, self.scheduler)
-        return Executors(self.workers or default_workers())
+            self.executors = DaskExecutors(self.workers, self.scheduler, gpus)
+        elif gpus:
+            from pipeline.running.lanes import LaneExecutors
+
+            self.executors = LaneExecutors(default_workers(), gpus)
+        else:
+            self.executors = Executors(self.workers or default_workers())
+        return self.executors
 
     def _touch(self) -> None:
         """Show runs of other hosts that this one is alive."""

@@ -24,6 +24,7 @@ from pipeline.running import devices
 from pipeline.running.begun import NOT_BEGUN, Keeper, take_up
 from pipeline.running.compute import Rows, Step, compute
 from pipeline.running.proof import NOTHING, Claim, Stamp
+from pipeline.running.turns import GPU_TURN
 from pipeline.stage import Artifact, RowError, Schema, Stage
 from pipeline.storage.artifacts import contents
 from pipeline.storage.shards import parent_digests
@@ -129,7 +130,7 @@ class Outcome:
 
 
 class LazyArrays(Mapping[str, NDArray[Any]]):
-    """Arrays of some input rows, gathered from the shards when a stage asks for them."""
+    """Arrays of some input rows, gathered from the shards when a stage asks for them; others have the GPU meanwhile."""
 
     def __init__(self, dataset: Dataset, rows: NDArray[np.int64]) -> None:
         self.dataset = dataset
@@ -138,7 +139,8 @@ class LazyArrays(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self.dataset.fields:
             raise KeyError(name)
-        return self.dataset.array(name, self.rows)
+        with GPU_TURN.lent():
+            return self.dataset.array(name, self.rows)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.dataset.fields)
@@ -290,4 +292,9 @@ def _reader(task: ShardTask) -> Callable[[int], bytes] | None:
     if content is None:
         return None
     source = content
-    return lambda row: source.read(row, bytes(row_ids[row]))
+
+    def read(row: int) -> bytes:
+        with GPU_TURN.lent():
+            return source.read(row, bytes(row_ids[row]))
+
+    return read

@@ -52,7 +52,7 @@ class Watch:
         self.replaced = self.closed = False
         self.lacking_since: float | None = None
         self.said_at: float | None = None
-        client.sync(self._ask, callback_timeout=2 * ANSWER_S)
+        self.ask()
         if self.refusal:
             raise ClusterError(self.refusal)
         client.loop.add_callback(self._go)
@@ -68,16 +68,30 @@ class Watch:
         return sum(int(worker["nthreads"]) for worker in self.running)
 
     @property
+    def gpus(self) -> dict[str, float]:
+        """Address of each worker that takes tasks for the GPU -> its GPUs."""
+        workers = {address: worker for address, worker in self.workers.items() if worker["status"] == "running"}
+        return {address: one["resources"]["GPU"] for address, one in workers.items() if one["resources"].get("GPU")}
+
+    @property
     def devices(self) -> int:
-        """Tasks for the GPU that the workers can run at once."""
-        return sum(int(worker["resources"].get("GPU", 0)) for worker in self.running)
+        """GPUs of the workers."""
+        return int(sum(self.gpus.values()))
+
+    @property
+    def cpus(self) -> int:
+        """Tasks that can run at once on workers that are kept for those without a GPU."""
+        return int(sum(worker["resources"].get("CPU", 0) for worker in self.running))
 
     def lost(self, stopping: bool = False) -> str | None:
         """Why the run cannot go on: the scheduler is gone, and with it what was in flight; None if all is well."""
         if self.refusal:
             return self.refusal
         if self.local and self.lacking_since is not None and time.monotonic() - self.lacking_since > START_S:
-            return "all worker processes have died and do not start again; leave --workers out to compute with threads"
+            return (
+                "all worker processes have died and do not start again; leave --workers out, or give 1, to compute "
+                "with threads of one process"
+            )
         if self.replaced:
             reason = "another one has taken its place"
         elif self.client.scheduler_comm is not self.comm or self.comm.closed():
@@ -91,9 +105,12 @@ class Watch:
             "start it and its workers again, and the same command goes on"
         )
 
-    def lacking(self, for_device: bool) -> str | None:
-        """What tasks in flight wait for: a sentence once it is time to say it, also when the waiting is over."""
-        lacks = not self.threads or (for_device and not self.devices)
+    def lacking(self, for_device: bool, for_cpu: bool = False) -> str | None:
+        """What tasks in flight wait for: a sentence once it is time to say it, also when the waiting is over.
+
+        for_device, for_cpu: there are tasks for workers with a GPU, for workers without one.
+        """
+        lacks = not self.threads or (for_device and not self.devices) or (for_cpu and not self.cpus)
         now = time.monotonic()
         if not lacks:
             over, self.lacking_since, self.said_at = self.said_at is not None, None, None
@@ -107,13 +124,17 @@ class Watch:
         paused = len(self.workers) - len(self.running)
         found = counted(len(self.running), "worker")
         if self.threads:
-            found += ", none of them with the resource GPU"
+            found += f", none of them with{'' if for_device and not self.devices else 'out'} the resource GPU"
         elif paused:
             found += f" ({paused} more are paused or closing, mostly for want of memory)"
         if self.local:
             return f"{found}; waiting until they have started again"
         resources = " --resources GPU=1" if for_device and not self.devices else ""
         return f"{found}; waiting for `dask worker {self.address}{resources}` ({self.dashboard})"
+
+    def ask(self) -> None:
+        """Ask now, between the questions that are asked all the time. Raises OSError without an answer."""
+        self.client.sync(self._ask, callback_timeout=2 * ANSWER_S)
 
     def close(self) -> None:
         self.closed = True

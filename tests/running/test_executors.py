@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import toy_waiting
 from distributed import LocalCluster
-from toy_project import Project, environment, touchstone
+from toy_project import Project, environment, forked_workers, touchstone
 
 from pipeline.errors import ConfigError, Interrupted, StageError
-from pipeline.running import schedule
+from pipeline.running import devices, schedule
 from pipeline.running.cluster import DaskExecutors, StopFile
 from pipeline.running.executors import Executors
+from pipeline.running.placement import Placement
 from pipeline.running.run import KEPT_CONFIGS, run
 from pipeline.running.tasks import Outcome
 from pipeline.storage.store import Store
@@ -58,9 +59,11 @@ def cluster() -> Iterator[LocalCluster]:
 # The GPU
 
 
-def test_one_process_of_this_machine_takes_the_tasks_for_the_gpu(
+def test_a_further_process_of_this_machine_takes_the_tasks_for_the_gpu(
     network: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(devices, "visible_gpus", lambda: ["0"])
+    monkeypatch.setattr(DaskExecutors, "gpus", lambda self: [])  # it would import torch
     found: list[Any] = []
     plain = DaskExecutors.require_device
 
@@ -70,7 +73,7 @@ def test_one_process_of_this_machine_takes_the_tasks_for_the_gpu(
 
     monkeypatch.setattr(DaskExecutors, "require_device", looking)
     assert network.run(workers=2).computed == {"a": 24, "network": 24, "beside": 24}
-    assert sorted(resources.get("GPU", 0) for resources in found) == [0, 1]
+    assert sorted(found, key=str) == [{"CPU": 1}, {"CPU": 1}, {"GPU": 1}]
 
 
 def test_a_cluster_without_a_gpu_is_refused_before_anything_is_submitted(
@@ -122,19 +125,21 @@ def test_a_fit_on_a_worker_tells_of_its_steps_and_keeps_its_epochs_when_stopped(
 
 
 def test_a_stop_cancels_tasks_that_no_worker_can_take(network: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The GPU is asked for although there is none: such a task would wait for ever."""
+    """No process of the GPU ever has room: such a task would wait for ever."""
+    monkeypatch.setattr(devices, "visible_gpus", lambda: ["0"])
+    monkeypatch.setattr(DaskExecutors, "gpus", lambda self: [])
+    monkeypatch.setattr(Placement, "place", lambda self: None)
     plain = DaskExecutors.submit
 
     def submit(self: DaskExecutors, node: str, task: Any, progress: Any, stop: Any) -> Future[Outcome]:
-        self.device = self.client.get_executor(pure=False, resources={"NONE": 1})
         outcome = plain(self, node, task, progress, stop)
         if node == "network":
             stop.event.set()
         return outcome
 
     monkeypatch.setattr(DaskExecutors, "submit", submit)
-    with pytest.raises(Interrupted, match="stopped: 24 rows"):
-        network.run("network", workers=2)
+    with forked_workers(), pytest.raises(Interrupted, match="stopped: 24 rows"):
+        network.run("network", workers=None)
 
 
 def test_a_worker_looks_for_the_stop_file_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
