@@ -37,8 +37,9 @@ class LaneExecutors(Executors):
         return self.processes.renew(claims)
 
     def submit(self, node: str, task: ShardTask | ArtifactTask, progress: Progress, stop: Stop) -> Future[Outcome]:
-        for_device = wants_device(task.stage, task.config, task.facts.device)
-        return (self.processes if for_device else super()).submit(node, task, progress, stop)
+        if wants_device(task.stage, task.config, task.facts.device):
+            return self.processes.submit(node, task, progress, stop)
+        return super().submit(node, task, progress, stop)
 
     def look(self, progress: Progress, stop: Stop) -> None:
         self.processes.look(progress, stop)
