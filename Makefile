@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients bench peers lint lock pages clean
+.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients gpu bench peers lint lock pages clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -104,6 +104,14 @@ upsampling: $(READY)
 # Two choices of finetune_generator, measured on the shipped generators: minutes on one core.
 spectral_gradients: $(READY)
 	$(BIN)/python -m experiments.spectral_gradients
+
+# The acceptance on the GPUs of this machine, a quarter of an hour; its numbers are kept in benchmarks/results/gpu.json.
+# DEVICE=cpu QUICK=1 make gpu runs it dry.
+DEVICE ?= cuda
+gpu: $(READY)
+	OUT=scratch/gpu PYTHON=$(BIN)/python DEVICE=$(DEVICE) benchmarks/gpu/accept.sh checks
+	OUT=scratch/gpu PYTHON=$(BIN)/python DEVICE=$(DEVICE) benchmarks/gpu/accept.sh train
+	test $(DEVICE) = cpu || cp scratch/gpu/results.json benchmarks/results/gpu.json
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run_all

@@ -58,6 +58,9 @@ class Opened:
     def run(self, *nodes: str, workers: int | None = None) -> RunReport:
         """Compute what is missing of some nodes (default: of all), with progress on stderr, in threads of this process
         or, with more than one worker, in so many processes. Raises TouchstoneError; what is done stays.
+
+        With `device: cuda` each GPU has a process besides, unless `workers` is 1. Processes need a script with
+        `if __name__ == "__main__"`.
         """
         return run(self.pipeline, list(nodes), workers, bars=Bars())
 

@@ -16,12 +16,13 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first 
 
 from benchmarks.gpu.feeding import feeding
 from benchmarks.gpu.generator import generator
+from benchmarks.gpu.lanes import lanes
 from benchmarks.gpu.machine import machine
 from benchmarks.gpu.paths import paths
 from benchmarks.gpu.programs import programs, tests
 from benchmarks.gpu.results import Acceptance, sentences
 
-STEPS = {one.__name__: one for one in (machine, tests, paths, feeding, programs, generator)}
+STEPS = {one.__name__: one for one in (machine, tests, paths, lanes, feeding, programs, generator)}
 
 
 def main() -> None:

@@ -8,7 +8,7 @@
 # On the other machine, two calls, each with .accept and .wheels at hand:
 #   benchmarks/gpu/accept.sh checks   # at most 330 s
 #   benchmarks/gpu/accept.sh train    # at most 400 s
-# A dry run: DEVICE=cpu QUICK=1 PYTHON=.venv/bin/python OUT=scratch/gpu benchmarks/gpu/accept.sh checks (and train)
+# Where the project is installed: make gpu. A dry run: DEVICE=cpu QUICK=1 PYTHON=.venv/bin/python OUT=scratch/gpu benchmarks/gpu/accept.sh checks (and train)
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 DEVICE="${DEVICE:-cuda}" PYTHON="${PYTHON:-python3}" OUT="${OUT:-$PWD/accept-out}" START=$SECONDS
@@ -57,6 +57,7 @@ prepare() {
   mkdir -p "$OUT"
   [ "$DEVICE" = cpu ] && return
   [ -d manifests/weights ] || cp -r .accept manifests/weights || exit 1
+  "$PYTHON" -c "import zarr, dask, typer" 2>/dev/null && return # an environment of the project's
   [ -e "$SITE/zarr" ] || "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --target "$SITE" .wheels/*.whl ||
     exit 9
   export PYTHONPATH="$SITE:$PYTHONPATH"
@@ -71,6 +72,7 @@ checks)
   step machine 40
   step tests 80
   step paths 110
+  step lanes 90
   step feeding 100
   step programs 120
   ;;

@@ -77,6 +77,10 @@ def sentences(found: dict[str, Any]) -> list[str]:
         if isinstance(case, dict):
             ratios = {key: round(value, 3) for key, value in case.items() if key.endswith("ratio")}
             lines.append(f"ResNet-50 on {name} from shards against resident tensors: {ratios} (goal 0.95)")
+    if "lanes" in found:
+        seconds = {name: round(value, 1) for name, value in found["lanes"].items() if name.endswith("_seconds")}
+        equal = "the same rows" if found["lanes"]["equal"] else "OTHER ROWS"
+        lines.append(f"a run on {found['lanes']['gpus']} GPUs: {seconds}, {equal}")
     for name, bench in found.get("programs", {}).items():
         if isinstance(bench, dict):
             lines.append(f"{name}: {bench.get('ratio', bench)}")

@@ -20,9 +20,10 @@ def test_the_acceptance_runs_dry_on_a_cpu(tmp_path: Path) -> None:
     for part in ("checks", "train"):
         subprocess.run([SCRIPT, part], env=os.environ | given | {"TRAIN_SECONDS": "2"}, check=True)
     found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert {"machine", "tests", "paths", "feeding", "programs", "generator"} <= found.keys()
+    assert {"machine", "tests", "paths", "lanes", "feeding", "programs", "generator"} <= found.keys()
     assert not [name for name in found if name.endswith("_failed")]
     assert found["tests"]["rc"] == 0
+    assert found["lanes"]["equal"]
     paths = {name: path for name, path in found["paths"].items() if isinstance(path, dict)}
     assert len(paths) >= 26
     assert all(path["ok"] and path["repeats"] for path in paths.values())
