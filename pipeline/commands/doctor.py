@@ -50,8 +50,8 @@ def _torch_pair() -> dict[str, Any]:
         return _finding(
             "torch with torchvision", f"do not import together ({error}); install both from the lock", False
         )
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device, networks run on CPU"
-    return _finding("torch with torchvision", f"import together; {device}", True)
+    gpus = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+    return _finding("torch with torchvision", f"import together; {gpus or 'no CUDA device, networks run on CPU'}", True)
 
 
 def _config(file: Path) -> tuple[list[dict[str, Any]], Path]:

@@ -1,7 +1,9 @@
 """The GPU of a process is used by one task at a time; another one gathers its rows, or publishes, meanwhile.
 
 Two tasks in turn keep a GPU busy where each of them by itself would let it wait for the disk. They never compute at
-once: kernels of two tasks side by side would gain nothing and need the memory of both.
+once: kernels of two tasks side by side would gain nothing.
+
+A stage must not ask for its rows while it holds a lock of its own: who has the turn meanwhile may want that lock.
 """
 
 from __future__ import annotations

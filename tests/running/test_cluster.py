@@ -289,7 +289,7 @@ def test_a_task_whose_workers_die_says_what_to_do(processes: DaskProcesses, proj
 def test_processes_of_this_machine_that_never_come_back_end_the_run(
     project: Project, monkeypatch: pytest.MonkeyPatch, said: Steps
 ) -> None:
-    def none(workers: int) -> LocalCluster:
+    def none(workers: int, gpus: Any) -> LocalCluster:
         return LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0")
 
     monkeypatch.setattr("pipeline.running.cluster._local_cluster", none)
