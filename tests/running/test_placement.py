@@ -145,7 +145,7 @@ def test_a_task_that_workers_die_of_is_not_tried_for_ever() -> None:
         cluster.gpus.clear()
         cluster.placement.place()
     with pytest.raises(KilledWorker) as caught:
-        outcome.result()
+        outcome.result(timeout=5)
     assert caught.value.allowed_failures == 3
 
 
