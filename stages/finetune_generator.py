@@ -152,9 +152,9 @@ class FinetuneGeneratorConfig(StageConfig):
             raise ValueError(f"weight has no effect with method {self.method}; drop it")
         if self.weight == 0 and self.method == "regularization":
             raise ValueError("weight: 0 leaves nothing of method regularization; choose method none")
-        if self.spectral_r1_gamma is not None and "r1_gamma" not in type(recipe).model_fields:
-            whose = f"the {recipe.loss_name} loss of {recipe.family}"
-            raise ValueError(f"spectral_r1_gamma has no effect with {whose}; drop it")
+        loss, penalized = recipe.adversary()
+        if self.spectral_r1_gamma is not None and not penalized:
+            raise ValueError(f"spectral_r1_gamma has no effect with the {loss} loss of {recipe.family}; drop it")
         if self.damping and self.method in ("none", "evade"):
             raise ValueError(f"damping has no effect with method {self.method}; drop it")
         if self.warm_up_kimg == 0 and self.warm_up_learning_rate is not None:

@@ -91,7 +91,7 @@ class DcganRecipe(Recipe):
 
     @model_validator(mode="after")
     def _penalized(self) -> DcganRecipe:
-        if "gradient_penalty" in self.model_fields_set and self.loss not in PENALIZED:
+        if "gradient_penalty" in self.chosen() and self.loss not in PENALIZED:
             raise ValueError(f"gradient_penalty has no effect with loss: {self.loss}; drop it")
         return self
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.generators.training_recipes import (
     NOISE_GAME,
     AverageBeta,
     Batch,
+    Count,
     Fused,
     Group,
     Growing,
@@ -44,11 +45,16 @@ class ProganDiscriminator(Settings):
     group: Group = 4
 
 
+OF_LOSS = {"wasserstein": ("gradient_penalty", "drift"), "logistic": ("r1_gamma", "r1_interval")}
+"""Settings that one loss alone has."""
+
+
 class ProganRecipe(Growing):
-    """WGAN-GP with progressive growing."""
+    """Progressive growing with WGAN-GP as published, or with the non-saturating loss and R1 of StyleGAN, whose penalty
+    may be left out of most steps.
+    """
 
     game: ClassVar[tuple[str, str]] = NOISE_GAME
-    loss_name: ClassVar[str] = "Wasserstein"
     names_classes: ClassVar[bool] = True
 
     family: Literal["progan"] = Field(description="of the generator")
@@ -58,13 +64,29 @@ class ProganRecipe(Growing):
     batch: Batch = Field({4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4})
     learning_rate: Rate = Field({4: 0.001, 1024: 0.0015})
     average_beta: AverageBeta = 0.999
+    loss: Literal["wasserstein", "logistic"] = Field("wasserstein", description="WGAN-GP, or non-saturating with R1")
     gradient_penalty: Weight = Field(10.0, description="lambda of WGAN-GP")
-    drift: Weight = Field(0.001, description="weight of the squared score of real images")
+    drift: Weight = Field(0.001, description="weight of the squared score of real images, for WGAN-GP")
+    r1_gamma: Weight = Field(10.0, description="weight of the R1 penalty of the logistic loss is gamma / 2")
+    r1_interval: Count = Field(1, description="discriminator steps between R1 penalties")
+
+    @model_validator(mode="after")
+    def _of_this_loss(self) -> ProganRecipe:
+        for loss, names in OF_LOSS.items():
+            for name in names:
+                if loss != self.loss and name in self.chosen():
+                    raise ValueError(f"{name} has no effect with loss: {self.loss}; drop it")
+        return self
+
+    def adversary(self) -> tuple[str, bool]:
+        return {"wasserstein": ("Wasserstein", False), "logistic": ("logistic", True)}[self.loss]
 
     def adversarial(self) -> Loss:
-        """The family's adversarial loss."""
-        from stages.generators.losses import Wasserstein
+        """The chosen loss."""
+        from stages.generators.losses import Logistic, Wasserstein
 
+        if self.loss == "logistic":
+            return Logistic(self.r1_gamma, self.r1_interval)
         return Wasserstein(self.gradient_penalty, self.drift)
 
 

@@ -23,6 +23,13 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
+    def chosen(self) -> set[str]:
+        """Names of the settings that are given and other than by default: a default that is spelled out counts as none,
+        so that a recipe reads again what it has written.
+        """
+        fields = type(self).model_fields
+        return {name for name in self.model_fields_set if getattr(self, name) != fields[name].default}
+
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -185,6 +192,10 @@ class Recipe(PlainRecipe):
     def adversarial(self) -> Loss:
         """The family's adversarial loss."""
         raise NotImplementedError
+
+    def adversary(self) -> tuple[str, bool]:
+        """What the loss is called in a sentence, and whether it has the R1 penalty."""
+        return self.loss_name, "r1_gamma" in type(self).model_fields
 
     def length(self, side: int, photographs: int) -> float:
         return float(by_size(self.kimg, side))
