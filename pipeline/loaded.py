@@ -248,11 +248,14 @@ def _time_of_installation(distribution: importlib.metadata.Distribution) -> floa
 
 
 def _time_of_start() -> float:
-    """When this process began, in seconds since the epoch; 0 where the system does not tell."""
+    """When this process had begun, in seconds since the epoch, a tick late at most; 0 where the system does not tell.
+
+    Not by the time of boot in /proc/stat: it is in whole seconds, and a file that was written in the second before
+    would count as written after. In its first tick a process has imported nothing.
+    """
     try:
-        since_boot = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        lines = Path("/proc/stat").read_text().splitlines()
-        boot = next(int(line.split()[1]) for line in lines if line.startswith("btime"))
-    except (OSError, ValueError, StopIteration, IndexError):
+        since_boot = 1 + int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot / os.sysconf("SC_CLK_TCK")
+    except (AttributeError, OSError, ValueError, IndexError):
         return 0.0
-    return boot + since_boot / os.sysconf("SC_CLK_TCK")
+    return time.time() - age

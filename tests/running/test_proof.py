@@ -6,7 +6,9 @@ import hashlib
 import importlib
 import importlib.metadata
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -361,3 +363,10 @@ def test_a_module_that_a_hook_rewrites_is_vouched_for_by_the_age_of_its_file(
     monkeypatch.setattr(loaded, "_time_of_start", lambda: path.stat().st_ctime - 1)
     with pytest.raises(StageError, match=r"'rewritten\.py' of test_proof is not what rewritten\.py says"):
         closure.loaded_digest(__name__)
+
+
+def test_a_process_knows_that_it_began_after_what_was_done_just_before() -> None:
+    program = "from pipeline import loaded; print(loaded._time_of_start())"
+    before = time.time()
+    began = float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+    assert before - 0.001 < began < time.time()
