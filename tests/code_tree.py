@@ -67,7 +67,10 @@ class Tree:
 
     def recipes(self, *families: str, more: str = "") -> dict[str, list[str]]:
         """Node -> digests of its recipes, planned by a process of its own with the code of this copy."""
+        from pipeline.planning.closure import use_facts_of
+
         made = write_project(self.project, *families, more=more)
+        use_facts_of(Path(made[1]), learn=True)  # a source that is the same here and there is parsed once
         shutil.copy(__file__, self.code)
         found: dict[str, list[str]] = json.loads(self.says(PLANNING, *made))
         return found
