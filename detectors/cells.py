@@ -54,7 +54,7 @@ def probabilities(config: AnyConfig, state: State, features: NDArray[Any], devic
     if config.family == "published":
         from detectors import published_family
 
-        network = published_family.loaded(config, state, device)
+        network = published_family.network_of(config, state, device)
         parts = []
         with torch.inference_mode():
             for rows in features:  # one by one, as their sizes may differ after the published resize
@@ -62,10 +62,10 @@ def probabilities(config: AnyConfig, state: State, features: NDArray[Any], devic
                 logits = network(torch.from_numpy(x).to(device))
                 parts.append((logits[:, 0] - logits[:, 1]).double().sigmoid().cpu().numpy())
         return np.concatenate(parts)
-    from detectors.composed import loaded, read
+    from detectors.composed import read
+    from detectors.deep import network_of
 
     def of_cells(outputs: Tensor) -> Tensor:
         return (outputs[:, 1] - outputs[:, 0]).double().sigmoid()
 
-    network = loaded(config, tuple(state.plain["shape"]), tuple(state.plain["axes"]), state.tensors, device)
-    return read(network, [features], config.micro_batch, of_cells)
+    return read(network_of(config, state, device), [features], config.micro_batch, of_cells)

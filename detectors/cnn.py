@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from detectors import composition, deep
-from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
+from detectors.contract import Control, DetectorConfig, Examples, Shapes, State, built
 from detectors.networks import SmallCnn
 from detectors.normalization import Band
 from detectors.optimization import Adam, Training
@@ -130,7 +130,9 @@ def score(config: Config, state: State, features: NDArray[Any], device: str = "c
 
 def with_prefix(state: State) -> State:
     """The state as the composition has it: statistics of coefficients are none of the network's."""
-    return State(
-        {name if name in ("mean", "scale") else PREFIX + name: value for name, value in state.tensors.items()},
-        state.plain,
-    )
+
+    def made() -> State:
+        names = {name: name if name in ("mean", "scale") else PREFIX + name for name in state.tensors}
+        return State({names[name]: value for name, value in state.tensors.items()}, state.plain)
+
+    return built(state, "composed", made)

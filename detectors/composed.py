@@ -27,6 +27,7 @@ from detectors.normalization import band_mask
 from detectors.optimization import optimizer_of
 from detectors.seeding import seeded
 from detectors.training import Course
+from detectors.transfers import Fetched, padded
 
 BLOCK_ROWS = 512
 
@@ -120,14 +121,15 @@ def read(
 ) -> NDArray[np.float64]:
     """Numbers (n,) that `reading` makes of outputs for rows as stored, in micro-batches padded with zeros."""
     device = next(network.parameters()).device
-    parts = []
+    waiting: list[Fetched] = []
+    parts: list[NDArray[np.float64]] = []
     for rows in blocks:
-        for start in range(0, len(rows), micro_batch):
-            some = rows[start : start + micro_batch]
-            padded = np.zeros((micro_batch, *rows.shape[1:]), dtype=rows.dtype)
-            padded[: len(some)] = some
-            numbers = reading(network(torch.from_numpy(padded).to(device)))
-            parts.append(numbers[: len(some)].double().cpu().numpy())
+        made = [reading(network(some)) for some in padded(rows, micro_batch, device)]
+        if made:
+            waiting.append(Fetched(torch.cat(made)[: len(rows)].double()))
+        parts += [one.array() for one in waiting[:-1]]  # read after the next block has been queued: a GPU never waits
+        del waiting[:-1]
+    parts += [one.array() for one in waiting]
     return np.concatenate(parts) if parts else np.empty(0)
 
 

@@ -10,9 +10,11 @@ the family has `flaw(config, state) -> str`, a clause as that of `misfit`. Famil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from threading import RLock
+from typing import Any, ClassVar, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,12 +74,27 @@ class DetectorConfig(BaseModel):
         return False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """A trained detector (or the progress of one): all that `score` needs."""
 
     tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     plain: Mapping[str, Any] = field(default_factory=dict)  # JSON data
+
+
+Built = TypeVar("Built")
+_BUILT: WeakKeyDictionary[State, dict[Hashable, Any]] = WeakKeyDictionary()
+_BUILDING = RLock()
+
+
+def built(state: State, key: Hashable, build: Callable[[], Built]) -> Built:
+    """What `build` makes of a state, mostly its network on a device: made once, and kept as long as the state."""
+    with _BUILDING:
+        kept = _BUILT.setdefault(state, {})
+        if key not in kept:
+            kept[key] = build()
+        made: Built = kept[key]
+    return made
 
 
 Shapes = Mapping[str, tuple[int | str, ...]]

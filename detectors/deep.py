@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from detectors import preprocessing
 from detectors.calibration import calibrated, platt
 from detectors.composition import Config
-from detectors.contract import Control, Examples, Shapes, State
+from detectors.contract import Control, Examples, Shapes, State, built
 
 BLOCK_ROWS = 512
 """Rows whose decisions are taken at once."""
@@ -106,7 +106,7 @@ def _best(config: Config, log: Sequence[Mapping[str, float]]) -> int:
 
 def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:
     """Logit (n,) float64 before calibration; above 0 = fake."""
-    from detectors.composed import loaded, read
+    from detectors.composed import read
 
     shape, axes = tuple(state.plain["shape"]), tuple(state.plain["axes"])
     if not _fits(config, features.shape[1:], shape, axes):
@@ -114,8 +114,16 @@ def decision(config: Config, state: State, features: NDArray[Any], device: str =
             f"this detector was trained on rows of shape {shape}, but got {features.shape[1:]}; give it "
             f"'{config.feature}' of the same size"
         )
-    network = loaded(config, shape, axes, state.tensors, device)
-    return read(network, [features], config.micro_batch, config.head.decision)
+    return read(network_of(config, state, device), [features], config.micro_batch, config.head.decision)
+
+
+def network_of(config: Config, state: State, device: str) -> Any:
+    """The network (`detectors.composed.Composed`) of a state, ready to score; nobody may change it."""
+    from detectors.composed import loaded
+
+    shape, axes = tuple(state.plain["shape"]), tuple(state.plain["axes"])
+    key = config.model_dump_json(), device
+    return built(state, key, lambda: loaded(config, shape, axes, state.tensors, device))
 
 
 def _fits(config: Config, found: tuple[int, ...], shape: tuple[int, ...], axes: tuple[str, ...]) -> bool:

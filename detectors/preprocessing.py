@@ -170,6 +170,8 @@ def apply(
     """
     import torch
 
+    from detectors.transfers import constant
+
     values = rows.float()
     if learned is not None:
         values = (values - learned[0]) * learned[1]
@@ -195,7 +197,8 @@ def apply(
         values = torch.where(kept, values, 0)
     if settings.mean is not None:
         mean, deviation = (
-            torch.tensor(one, device=values.device)[:, None, None] for one in (settings.mean, settings.deviation)
+            constant(tuple(one), torch.float32, values.device)[:, None, None]
+            for one in (settings.mean, settings.deviation)
         )
         values = (values - mean) / deviation
     return values

@@ -8,7 +8,7 @@ of an entry of a manifest become this config (`stages.training.pretrained`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detectors.calibration import calibrated, logistic, platt
-from detectors.contract import Control, DetectorConfig, Examples, Shapes, State
+from detectors.contract import Control, DetectorConfig, Examples, Shapes, State, built
 from detectors.decisions import Decision, fake_logit, takes_ties
 from detectors.published import PUBLISHED
 from detectors.published_preprocessing import Preprocessing, standardized, tiles
@@ -204,21 +204,33 @@ def loaded(config: Config, state: State, device: str) -> Any:
     return network.to(device).eval()
 
 
+def network_of(config: Config, state: State, device: str) -> Any:
+    """The same, made once for a state; nobody may change it."""
+    return built(state, (config.model_dump_json(), device), lambda: loaded(config, state, device))
+
+
 def decision(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float64]:
     """Logit (n,) float64 as published, above 0 = fake, of rows as stored."""
     import torch
 
-    network = loaded(config, state, device)
-    found = []
+    from detectors.transfers import Fetched, sent
+
+    network = network_of(config, state, device)
+    waiting, found = None, []
+
+    def logits(outputs: Sequence[Fetched], areas: Sequence[int], count: int) -> NDArray[np.float64]:
+        parts = [fake_logit(output.array(), config.decision) for output in outputs]
+        mean: NDArray[np.float64] = np.average(parts, axis=0, weights=areas)[:count]
+        return mean
+
     with torch.inference_mode():
         for rows, count in _padded(features, config.micro_batch):
-            logits, areas = [], []
-            for part, area in _parts(config, prepared(config, state, rows)):
-                output = network(torch.from_numpy(np.ascontiguousarray(part)).to(device)).cpu().numpy()
-                logits.append(fake_logit(output, config.decision))
-                areas.append(area)
-            found.append(np.average(logits, axis=0, weights=areas)[:count])
-    return np.concatenate(found) if found else np.empty(0)
+            parts, areas = zip(*_parts(config, prepared(config, state, rows)), strict=True)
+            outputs = [Fetched(network(sent(part, device))) for part in parts]
+            if waiting is not None:  # read after the next rows have been queued: a GPU never waits
+                found.append(logits(*waiting))
+            waiting = outputs, areas, count
+    return np.concatenate([*found, logits(*waiting)]) if waiting is not None else np.empty(0)
 
 
 def _padded(rows: NDArray[Any], size: int) -> Iterator[tuple[NDArray[Any], int]]:

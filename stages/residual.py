@@ -36,10 +36,12 @@ from pipeline.stage import (
 from stages.images.image_field import image_size
 from stages.resynthesis import weights
 from stages.resynthesis.scale import SCALE
-from stages.training.networks import Fetched, prepare
+from stages.training.networks import prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from detectors.transfers import Fetched
 
 Level = Literal["pixel", "stage1", "stage2", "stage3", "stage4", "stage5"]
 LEVELS: tuple[Level, ...] = ("pixel", "stage1", "stage2", "stage3", "stage4", "stage5")
@@ -158,6 +160,8 @@ class Residual(Stage):
 
     def compute(self, config: ResidualConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
         """Residuals of `image`, (n, H, W, 3) uint8 RGB; a row whose residual is not finite fails."""
+        from detectors.transfers import Fetched
+
         prepare(ctx.device, ctx.threads)
         model = weights.load(weights.place(ctx, "model"), ctx.device)
         perceptual = None
@@ -212,10 +216,11 @@ def residuals(
     import torch
     import torch.nn.functional as F
 
+    from detectors.transfers import sent
     from stages.resynthesis.downsampling import by_255, channels_first
 
     with torch.inference_mode():
-        given = torch.from_numpy(images).to(device)
+        given = sent(images, device)
         values = channels_first(given.flip(2) if config.orientation == "flipped" else given).float()
         rebuilt = model(by_255(F.avg_pool2d(values, SCALE)))
         original = values.div_(torch.full((), 255.0, device=device))  # in place of by_255: one array less

@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from pipeline.errors import StageError
 from pipeline.stage import (
     FAKE,
     ID,
@@ -45,12 +44,14 @@ from pipeline.stage import (
 from stages.generators import generator_file, latent_shifts
 from stages.generators.families import check_drawing, check_maker
 from stages.generators.weights import Header
-from stages.training.networks import Fetched, prepare
+from stages.training.networks import prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SEEDS = 1 << 32  # numpy's RandomState takes seeds below
+MICRO_BATCH, GPU_MICRO_BATCH = 8, 32
+GPU_PIXELS = 1 << 21  # of a micro-batch that fill a GPU
 AHEAD = 2  # micro-batches that are drawn before they are needed
 DRAWERS = 8  # threads that draw for a GPU, at most; for a CPU one is enough
 
@@ -83,7 +84,13 @@ class SampleConfig(StageConfig):
     shift_scale: float = setting(
         1.0, description="of `shift`: 1 exaggerates what makes images look fake, -1 suppresses it"
     )
-    micro_batch: int = setting(8, ge=1, le=1024, description="images per run of the network")
+    micro_batch: int | None = setting(
+        None,
+        ge=1,
+        le=1024,
+        description=f"images per run of the network; if left out {MICRO_BATCH}, on a GPU {GPU_MICRO_BATCH} up to 256 "
+        "pixels",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> SampleConfig:
@@ -116,7 +123,7 @@ class Sample(Stage):
     }
     libraries = ("numpy", "torch", "safetensors")
     network = True
-    block_rows = 64
+    block_rows = 512
 
     def schema(self, config: SampleConfig, inputs: Mapping[str, Any]) -> Schema:
         header = generator_file.read_header(inputs["checkpoint"])
@@ -131,7 +138,7 @@ class Sample(Stage):
         return generator_file.modules(files["checkpoint"])
 
     def least_rows(self, config: SampleConfig) -> int:
-        return (1 + AHEAD) * config.micro_batch
+        return (1 + AHEAD) * (config.micro_batch or MICRO_BATCH)
 
     def check(self, config: SampleConfig, files: Mapping[str, Path]) -> None:
         path = files["checkpoint"]
@@ -175,12 +182,15 @@ class Sample(Stage):
     def compute(self, config: SampleConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
         import torch
 
+        from detectors.transfers import Fetched
+
         prepare(ctx.device, ctx.threads)
         path = generator_file.place(ctx)
         family, generator, header = generator_file.load(path, ctx.device)
         psi, cutoff = truncation(config, header)
         shift = latent_shifts.shift_of(ctx, config.shift_scale)
-        label = torch.zeros((config.micro_batch, header.dimensions["c_dim"]), device=ctx.device)
+        size = config.micro_batch or micro_batch(header.resolution, ctx.device)
+        label = torch.zeros((size, header.dimensions["c_dim"]), device=ctx.device)
         if config.label_index is not None:
             label[:, config.label_index] = 1
 
@@ -191,8 +201,7 @@ class Sample(Stage):
             return family.draw(header.architecture, seed, config.noise, **more)  # type: ignore[no-any-return]
 
         images, sums, waiting = [], [], None
-        for rows in drawn_ahead(draw, batch.payload["seed"], config.micro_batch, ctx.device):
-            inputs = {name: values.to(ctx.device, non_blocking=True) for name, values in rows.items()}
+        for inputs in drawn_ahead(draw, batch.payload["seed"], size, ctx.device):
             with latent_shifts.moved(shift, generator, {**inputs, "label": label}) as given:
                 made = family.render(generator, given, psi=psi, cutoff=cutoff, noise=config.noise)
             sums.append(made.sum())
@@ -201,9 +210,15 @@ class Sample(Stage):
             waiting = Fetched(family.to_uint8(made))
         assert waiting is not None  # a batch has at least one row
         images.append(waiting.array())
-        if not bool(torch.isfinite(torch.stack(sums)).all()):
-            raise StageError(f"sample: {path} makes values that are not finite; its weights are unusable")
+        generator_file.refuse_infinite(self.name, path, sums)
         return {"image": np.concatenate(images)[: len(batch)]}
+
+
+def micro_batch(side: int, device: str) -> int:
+    """Images per run of a network that makes them of this side."""
+    if not device.startswith("cuda"):
+        return MICRO_BATCH
+    return min(max(GPU_PIXELS // side**2, MICRO_BATCH), GPU_MICRO_BATCH)
 
 
 def layers(header: Header) -> int:
@@ -221,12 +236,14 @@ def truncation(config: SampleConfig, header: Header) -> tuple[float, int | None]
 def drawn_ahead(
     draw: Callable[[int], Mapping[str, NDArray[np.float32]]], seeds: NDArray[np.int64], size: int, device: str
 ) -> Iterator[dict[str, Tensor]]:
-    """What `draw` makes of the seeds, stacked by `size` of them on the CPU; threads draw some micro-batches ahead.
+    """What `draw` makes of the seeds, stacked by `size` of them on the device; threads draw some micro-batches ahead.
 
     Each micro-batch is full, the last one repeats its last seed: kernels, and so the bytes of a row, depend on the
     number of rows.
     """
     import torch
+
+    from detectors.transfers import stacked
 
     on_gpu = torch.device(device).type == "cuda"
     groups = [seeds[start : start + size].tolist() for start in range(0, len(seeds), size)]
@@ -237,8 +254,7 @@ def drawn_ahead(
                 waiting.append([pool.submit(draw, seed) for seed in group])
             rows = [future.result() for future in waiting.popleft()]
             rows += rows[-1:] * (size - len(rows))
-            stacked = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
-            yield {name: values.pin_memory() for name, values in stacked.items()} if on_gpu else stacked
+            yield stacked(rows, device)
 
 
 def digests(parts: tuple[bytes, ...], seeds: NDArray[np.int64]) -> NDArray[np.void]:

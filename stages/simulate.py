@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import StageError
 from pipeline.stage import (
     FAKE,
     PICTURE,
@@ -35,6 +34,9 @@ from stages.generators import generator_file
 from stages.generators.families import check_maker
 from stages.images.photographs import check_real, check_side
 from stages.training.networks import in_micro_batches, prepare
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SimulateConfig(StageConfig):
@@ -90,17 +92,19 @@ class Simulate(Stage):
         return Children(np.arange(len(parents)), np.zeros(len(parents), dtype=np.int64), label=FAKE)
 
     def compute(self, config: SimulateConfig, batch: Batch, ctx: Context) -> Mapping[str, NDArray[Any]]:
-        import torch
+        from detectors.transfers import Fetched, sent
 
         prepare(ctx.device, ctx.threads)
         path = generator_file.place(ctx)
         family, generator, _ = generator_file.load(path, ctx.device)
 
-        def images(rows: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-            source = torch.from_numpy(np.ascontiguousarray(rows["source"])).to(ctx.device)
-            made = family.render(generator, {"source": source})
-            if not bool(torch.isfinite(made).all()):
-                raise StageError(f"simulate: {path} makes values that are not finite; its weights are unusable")
-            return family.to_uint8(made).cpu().numpy()  # type: ignore[no-any-return]
+        sums: list[Tensor] = []
 
-        return {"image": in_micro_batches(images, {"source": batch.inputs[0]["image"]}, config.micro_batch)}
+        def images(rows: Mapping[str, NDArray[Any]]) -> Fetched:
+            made = family.render(generator, {"source": sent(rows["source"], ctx.device)})
+            sums.append(made.sum())
+            return Fetched(family.to_uint8(made))
+
+        found = in_micro_batches(images, {"source": batch.inputs[0]["image"]}, config.micro_batch)
+        generator_file.refuse_infinite(self.name, path, sums)
+        return {"image": found}

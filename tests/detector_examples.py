@@ -158,3 +158,21 @@ def equal(one: State, two: State) -> bool:
     same = one.tensors.keys() == two.tensors.keys() and one.plain == two.plain
     pairs = [(one.tensors[name], two.tensors[name]) for name in one.tensors]
     return same and all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def small_config(**more: Any) -> Any:
+    """A small CNN; `more` replaces settings."""
+    from detectors import cnn
+
+    return cnn.Config(feature="x", widths=(2,), **{"normalization": "none", "micro_batch": 4, "epochs": 1, **more})
+
+
+def small_state(config: Any = None, shape: tuple[int, ...] = (3, 8, 8), axes: tuple[str, ...] = MAPS) -> State:
+    """What such a network is at the beginning of its training."""
+    from detectors import cnn, composed
+
+    config = config or small_config()
+    learned = {name: np.ones(shape, np.float32) for name in (("mean", "scale") if config.standardizes else ())}
+    network = composed.new(cnn.composed(config), shape, axes, learned, Control())
+    tensors = {name.removeprefix("network."): value.numpy() for name, value in network.state_dict().items()}
+    return State(tensors, {"shape": list(shape), "axes": list(axes), "slope": 1.0, "intercept": 0.0})

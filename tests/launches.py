@@ -1,12 +1,18 @@
-"""How many kernels a piece of work would launch on a GPU, counted on tensors without values.
+"""What a piece of work would ask of a GPU, counted on tensors without values: launches, and waits of the host for it.
 
-Views and questions launch nothing. A wait is what makes the CPU wait for the GPU: `.item()` and `.tolist()`. A group of
-tensors that one call changes (`_foreach_`) counts once.
+Views and questions launch nothing. A group of tensors that one call changes (`_foreach_`) counts once. The host waits
+for a GPU that is asked for a number or for rows that meet a condition, or that copies from or to ordinary memory. Where
+work asks, numbers are 0.75 and conditions hold for all rows.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,42 +20,107 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-FREE = ("detach", "empty", "new_empty", "empty_like", "empty_strided", "alias", "lift_fresh", "_local_scalar_dense")
+EMPTY = {"empty", "new_empty", "empty_like", "empty_strided"}
+FREE = EMPTY | {"detach", "alias", "lift_fresh", "is_pinned", "device", "pin_memory"}
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+ROOT = Path(__file__).parents[1]
+GPU = "meta"
+"""The device that stands for a GPU."""
+ANSWER = 0.75
+
+
+@cache
+def of_others(function: Any) -> bool:
+    """Whether an operation is made of others, which inference mode alone shows."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), COMPOSITE))
 
 
 class Launches(TorchDispatchMode):
-    """Counts operations by name while it is active."""
+    """Counts operations by name, and waits by file and line of the project, while it is active."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: Counter[str] = Counter()
+        self.waits: Counter[str] = Counter()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and torch need not load its compiler to skip that."""
+        return False
 
     def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), more: Any = None) -> Any:
-        name = function._schema.name.removeprefix("aten::")
-        if not function.is_view and name not in FREE and "::" not in name:
+        name, more = function._schema.name.removeprefix("aten::").removeprefix("prim::"), dict(more or {})
+        if of_others(function):
+            with self:
+                return function._op_dk(COMPOSITE, *given, **more)
+        if not function.is_view and name not in FREE and "::" not in name and name != "_local_scalar_dense":
             self.found[name] += 1
-        return function(*given, **(more or {}))
+        if name == "_local_scalar_dense" and given[0].is_meta:
+            self._wait()
+            return given[0].dtype.is_floating_point and ANSWER
+        if name in ("_to_copy", "copy_") and (moved := self._moved(name, given, more)) is not None:
+            return moved
+        if name in ("pin_memory", "_pin_memory"):
+            return given[0]
+        if name == "index" and any(one is not None and one.dtype == torch.bool and one.is_meta for one in given[1]):
+            self._wait()
+            return given[0].clone()
+        more.pop("pin_memory", None)
+        if more.get("device") is not None and torch.device(more["device"]).type == GPU and "generator" in more:
+            more["generator"] = None
+        return function(*given, **more)
+
+    def _moved(self, name: str, given: Any, more: dict[str, Any]) -> Tensor | None:
+        """What is copied from one memory to the other; None where none is left."""
+        source = given[1] if name == "copy_" else given[0]
+        target = given[0].device if name == "copy_" else torch.device(more.get("device") or source.device)
+        if target.type == source.device.type:
+            return None
+        waits = not more.get("non_blocking") and not (name == "copy_" and len(given) > 2 and given[2])
+        if waits and source.numel() * (source.ndim or target.type == "cpu"):  # one number of the host needs no copy
+            self._wait()
+        if name == "copy_":
+            return given[0]  # type: ignore[no-any-return]
+        return torch.full_like(source, 1, dtype=more.get("dtype") or source.dtype, device=target)
+
+    def _wait(self) -> None:
+        ours = [one for one in traceback.extract_stack() if one.filename.startswith(str(ROOT))]
+        ours = [one for one in ours if "/tests/" not in one.filename and ".venv" not in one.filename]
+        place = f"{Path(ours[-1].filename).relative_to(ROOT)}:{ours[-1].name}" if ours else "a test"
+        self.waits[place] += 1
+
+    def forget(self) -> None:
+        """What was counted so far."""
+        self.found.clear()
+        self.waits.clear()
 
     @property
     def count(self) -> int:
         return sum(self.found.values())
 
 
-def answered(monkeypatch: pytest.MonkeyPatch, number: float = 0.75) -> list[str]:
-    """Let tensors without values answer, and note each question."""
-    waits: list[str] = []
-    original = Tensor.item
+class Event:
+    """An event of a device that has always reached it."""
 
-    def item(self: Tensor) -> float:
-        if not self.is_meta:
-            return original(self)
-        waits.append("item")
-        return number
+    def record(self, stream: Any = None) -> None:
+        """Reached at once."""
 
-    def tolist(self: Tensor) -> Any:
-        waits.append("tolist")
-        return torch.ones(self.shape, dtype=self.dtype).numpy().tolist()
+    def synchronize(self) -> None:
+        """Reached already."""
 
-    monkeypatch.setattr(Tensor, "item", item)
-    monkeypatch.setattr(Tensor, "tolist", tolist)
-    return waits
+
+@contextmanager
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
+    """Counts while the device GPU is at hand in place of one."""
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    with Launches() as launches:
+        yield launches
+
+
+def begun(optimizer: torch.optim.Optimizer) -> None:
+    """As after a first step, and by groups of tensors, as torch decides where parameters lie on a GPU."""
+    for group in optimizer.param_groups:
+        group["foreach"] = True
+        for one in group["params"]:
+            moments = {name: torch.empty_like(one) for name in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[one] = {"step": torch.ones(()), **moments}

@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.contents import kept_while_same
+from pipeline.errors import StageError
 from pipeline.stage import Context, Promise
 from stages.generators import weights
 from stages.generators.weights import Header
 from stages.weights.filling import fill
 from stages.weights.weights_file import WeightsError, is_safetensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GENERATOR = "generator.safetensors"  # in the artifact of a training
 
@@ -70,6 +74,14 @@ def modules(path: Path | Promise) -> tuple[str, ...]:
         return ()
     module = read_header(path).module
     return (module,) if is_safetensors(Path(path)) else (module, OFFICIAL, f"{module}_official")
+
+
+def refuse_infinite(stage: str, path: Path, sums: Sequence[Tensor]) -> None:
+    """Raise StageError where a sum of images that a generator made is no number; all are looked at together."""
+    import torch
+
+    if not bool(torch.isfinite(torch.stack([*sums])).all()):
+        raise StageError(f"{stage}: {path} makes values that are not finite; its weights are unusable")
 
 
 @kept_while_same(2)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from detectors.transfers import Fetched
 
 
 def prepare(device: str, threads: int) -> None:
@@ -42,46 +42,34 @@ def imitates_half(device: str) -> bool:
     return torch.device(device).type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-class Fetched:
-    """A tensor on its way to the CPU.
-
-    The copy is queued behind what makes the tensor and before anything that is queued later, so that waiting for it is
-    not waiting for the next micro-batch too.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        import torch
-
-        self._held, self._done = tensor, None
-        if tensor.is_cuda:
-            self._held = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            self._held.copy_(tensor, non_blocking=True)
-            self._done = torch.cuda.Event()
-            self._done.record()
-
-    def array(self) -> NDArray[Any]:
-        """The values, once they are there."""
-        if self._done is not None:
-            self._done.synchronize()
-        return self._held.numpy()
-
-
 def in_micro_batches(
-    function: Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]], arrays: Mapping[str, NDArray[Any]], size: int
+    function: Callable[[Mapping[str, NDArray[Any]]], NDArray[Any] | Fetched],
+    arrays: Mapping[str, NDArray[Any]],
+    size: int,
 ) -> NDArray[Any]:
     """Apply `function` to groups of exactly `size` rows; the last group repeats its last row until it is full.
 
-    All `arrays` have the rows on the first axis, at least one. Returns the rows' results in order.
+    All `arrays` have the rows on the first axis, at least one. Returns the rows' results in order. What a function
+    gives as fetched is read after the next group has been queued, so that a GPU never waits.
     """
     counts = {len(array) for array in arrays.values()}
     if len(counts) != 1 or 0 in counts or size < 1:
         raise ValueError(f"micro-batches of {size} need arrays of one length above 0, not {sorted(counts)}")
     (count,) = counts
-    results = []
-    for start in range(0, count, size):
-        rows = np.minimum(np.arange(start, start + size), count - 1)
-        result = function({name: array[rows] for name, array in arrays.items()})
+    results: list[NDArray[Any]] = []
+    waiting: list[NDArray[Any] | Fetched] = []
+
+    def read() -> None:
+        one = waiting.pop(0)
+        result = one if isinstance(one, np.ndarray) else one.array()
         if len(result) != size:
             raise ValueError(f"a function of {size} rows returned {len(result)}")
-        results.append(result[: count - start])
+        results.append(result[: count - size * len(results)])
+
+    for start in range(0, count, size):
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        waiting.append(function({name: array[rows] for name, array in arrays.items()}))
+        if len(waiting) > 1:
+            read()
+    read()
     return np.concatenate(results)

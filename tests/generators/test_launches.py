@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from launches import Launches, answered
+from launches import begun, on_a_gpu
 from small_games import recipe_of
 
 from stages.generators.games import NoiseGame
@@ -37,22 +37,12 @@ def full_width(monkeypatch: pytest.MonkeyPatch) -> Any:
     return NoiseGame(recipe, players, images, torch.Generator())
 
 
-def begun(optimizer: torch.optim.Optimizer) -> None:
-    """As after a first step, and by groups of tensors, as torch decides where parameters lie on a GPU."""
-    for group in optimizer.param_groups:
-        group["foreach"] = True
-        for one in group["params"]:
-            moments = {name: torch.empty_like(one) for name in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[one] = {"step": torch.ones(()), **moments}
-
-
 def test_a_lazy_step_of_a_full_stylegan2_has_at_most_5000_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     game = full_width(monkeypatch)
     for optimizer in game.optimizers.values():
         begun(optimizer)
-    waits = answered(monkeypatch)
-    with Launches() as launches:
+    with on_a_gpu(monkeypatch) as launches:
         game.step(0)
     assert launches.count <= 5000
     assert launches.found["_foreach_lerp_"] == 3  # of the average and of both optimizers: all weights at once
-    assert len(waits) <= 6
+    assert launches.waits.total() <= 6

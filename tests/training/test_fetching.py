@@ -11,12 +11,12 @@ import torch
 from small_resynthesizers import config, photos, started
 
 from detectors.training import Course, progress, restored
+from detectors.transfers import Fetched
 from pipeline.errors import StageError
 from pipeline.running.compute import Rows, Step, block_rows, compute
 from pipeline.stage import Batch, Context, Field, Kind, Stage, StageConfig
 from stages import sample
 from stages.residual import LEVELS, Residual, ResidualConfig, micro_batch
-from stages.training.networks import Fetched
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "manifests" / "weights"
 
@@ -24,7 +24,7 @@ WEIGHTS = Path(__file__).resolve().parents[2] / "manifests" / "weights"
 class Copy:
     """Stands in for a tensor of a GPU, and notes what is done with it."""
 
-    is_cuda, shape, dtype = True, (2,), torch.float32
+    device, shape, dtype = torch.device("cuda"), (2,), torch.float32
 
 
 def test_a_copy_is_queued_at_once_and_waited_for_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_images_are_read_one_micro_batch_late(monkeypatch: pytest.MonkeyPatch) -
             done.append("read")
             return super().array()
 
-    monkeypatch.setattr(sample, "Fetched", Noted)
+    monkeypatch.setattr("detectors.transfers.Fetched", Noted)
     path = WEIGHTS / "progan-small-raw.safetensors"
     config = sample.SampleConfig(checkpoint=str(path), count=3, micro_batch=1)
     batch = Batch(np.zeros(3, "V16"), payload={"seed": np.arange(3)})
