@@ -14,6 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Numbers = dict[str, Any]
+"""Numbers of a step by name: of the host, or tensors () that still lie on a device."""
+
 ALIGNED = 512
 """Bytes at whose multiples the memory of a device is given out."""
 
@@ -95,7 +98,7 @@ class Fetched:
         return self._held.numpy()
 
 
-def told(numbers: Mapping[str, Tensor | float]) -> dict[str, float]:
+def told(numbers: Numbers) -> dict[str, float]:
     """Numbers of a step, of which those on a device are all fetched at once."""
     waiting = {name: one.detach().double() for name, one in numbers.items() if isinstance(one, Tensor)}
     values = torch.stack([*waiting.values()]).tolist() if waiting else []

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detectors.transfers import Numbers
 from stages.generators.games import NoiseGame
 from stages.generators.training_recipes import by_size
 
@@ -21,16 +22,19 @@ class AlternatingGame(NoiseGame):
         self.set_fall(seen)
         self.set_rates(side, not train_generator)
         latents = batch * int(by_size(recipe.generator_batches, side))
-        log: dict[str, float] = {}
+        log: Numbers = {}
         found: dict[str, list[float]] = {}
         with self.precision():
             if recipe.generator_first and train_generator:
                 log |= self._generator_step(latents, 0.0)
-            for _ in range(steps):
-                for name, number in self._discriminator_step(batch, 0.0, side).items():
-                    found.setdefault(name, []).append(number)
+            for number in range(steps):
+                made = self._discriminator_step(batch, 0.0, side)
+                log |= {f"{number} {name}": value for name, value in made.items()}
             if not recipe.generator_first and train_generator:
                 log |= self._generator_step(latents, 0.0)
+        log = self.told(log)
+        for name in [name for name in log if name[0].isdigit()]:
+            found.setdefault(name.partition(" ")[2], []).append(log.pop(name))
         log |= {name: sum(numbers) / len(numbers) for name, numbers in found.items()}
         if train_generator:
             self.update_average(seen, batch * steps)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.generators.training_recipes import Augmentation
+from stages.training.kept_images import windows
 
 
 def augment(x: Tensor, reach: Augmentation, random: torch.Generator) -> Tensor:
@@ -35,8 +36,8 @@ def _shift(x: Tensor, most: int, random: torch.Generator) -> Tensor:
     if not most:
         return x
     padded = F.pad(x, (most,) * 4)
-    corners = torch.randint(0, 2 * most + 1, (n, 2), generator=random, device=x.device).tolist()
-    return torch.stack([padded[i, :, top : top + side, left : left + side] for i, (top, left) in enumerate(corners)])
+    corners = torch.randint(0, 2 * most + 1, (n, 2), generator=random, device=x.device)
+    return windows(padded, corners[:, 0], corners[:, 1], side, side)
 
 
 def _cut_out(x: Tensor, hole: int, random: torch.Generator) -> Tensor:

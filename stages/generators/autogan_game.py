@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detectors.transfers import Numbers
 from stages.generators import autogan
 from stages.generators.autogan_recipe import AutoganRecipe
 from stages.generators.games import Game
@@ -54,14 +55,14 @@ class ReconstructionGame(Game):
             reals, _ = self.images.draw(batch)
             with torch.set_grad_enabled(train_generator):
                 fakes = self.generator(reals)
-            log = self._generator_step(reals, fakes) if train_generator else {}
+            log: Numbers = self._generator_step(reals, fakes) if train_generator else {}
             log |= self._discriminator_step(reals, fakes.detach())
         if train_generator:
             self.update_average(seen, batch)
         self.steps += 1
-        return batch, log
+        return batch, self.told(log)
 
-    def _generator_step(self, reals: Tensor, fakes: Tensor) -> dict[str, float]:
+    def _generator_step(self, reals: Tensor, fakes: Tensor) -> Numbers:
         self.discriminator.requires_grad_(False)
         adversarial = self.loss.generator(self.discriminator(self.augmented(fakes)))
         loss = adversarial
@@ -70,9 +71,9 @@ class ReconstructionGame(Game):
         difference = (fakes.float() - reals).abs().mean()
         self.update("generator", loss + self.recipe.identity_weight * difference)
         self.discriminator.requires_grad_(True)
-        return {"generator": adversarial.item(), "difference": difference.item()}
+        return {"generator": adversarial.detach(), "difference": difference.detach()}
 
-    def _discriminator_step(self, reals: Tensor, fakes: Tensor) -> dict[str, float]:
+    def _discriminator_step(self, reals: Tensor, fakes: Tensor) -> Numbers:
         """On half of the loss, as the authors slow this player down."""
         shown = self.shown(fakes.float())
         loss, log = self.loss.discriminator(

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectors.transfers import Numbers
 from pipeline.errors import StageError
 
 FRESH = 1 << 24
@@ -35,17 +36,17 @@ class Evasion:
         self.networks: Mapping[str, nn.Module] = {}
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {}
         self.numbers: dict[str, float] = {"weight": weight}
-        self.log: dict[str, float] = {}
+        self.log: Numbers = {}
 
     def generator(self, adversarial: Tensor, fakes: Tensor, parameters: list[nn.Parameter]) -> Tensor:
         """Adversarial loss plus weight times the cross-entropy towards real, the mean over images and cells."""
         with torch.autocast(fakes.device.type, enabled=False):
             logits = self.judge(fakes if fakes.dtype == torch.float64 else fakes.float())
             real = F.softplus(logits).mean()
-        self.log = {"classifier": real.item(), "probability_of_fake": logits.detach().sigmoid().mean().item()}
+        self.log = {"classifier": real.detach(), "probability_of_fake": logits.detach().sigmoid().mean()}
         return adversarial + self.weight * real
 
-    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
+    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> Numbers:
         """Nothing to learn; the numbers of the last generator step."""
         log, self.log = self.log, {}
         return log

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detectors.transfers import Numbers, elsewhere, told
 from stages.generators.augmentation import augment
 from stages.generators.backward import backward, gradients
 from stages.generators.training_images import TrainingImages
@@ -25,6 +26,7 @@ from stages.generators.training_recipes import Growing, Recipe, by_size
 
 W_AVERAGE = 0.995  # share of the running average of w that each step keeps
 PATH_DECAY = 0.01
+SEED_FACTOR = 1_000_003  # a prime: no two steps of two seeds near each other draw the same
 
 
 class SpectralTerm(Protocol):
@@ -38,7 +40,7 @@ class SpectralTerm(Protocol):
         """The generator's whole loss, from its adversarial loss and the images that this was computed from."""
         ...
 
-    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
+    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> Numbers:
         """One step of the term's own discriminator, if it has one; numbers for the log."""
         ...
 
@@ -63,7 +65,8 @@ class Game:
         self.device, self.mixed_precision = images.device, mixed_precision
         self.players = dict(players)
         self.average = copy.deepcopy(players["generator"]).eval().requires_grad_(False)
-        self.numbers: dict[str, float] = {}  # further state
+        self.numbers: Numbers = {}  # further state
+        self._host, self._drawing = torch.Generator(), -1  # step for which it was seeded
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.rates: dict[str, float] = {}  # factor of each optimizer on the learning rate
         self.steps = 0
@@ -123,12 +126,27 @@ class Game:
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.random, device=self.device)
 
+    def host(self) -> torch.Generator:
+        """What the host draws by that it decides by: on a GPU, for which it would wait, of the seed and the step."""
+        if not elsewhere(self.device):
+            return self.random
+        if self._drawing != self.steps:
+            self._drawing = self.steps
+            self._host.manual_seed((self.random.initial_seed() * SEED_FACTOR + self.steps) % (1 << 63))
+        return self._host
+
     def chance(self) -> float:
-        return torch.rand((), generator=self.random, device=self.device).item()
+        return torch.rand((), generator=self.host()).item()
 
     def below(self, first: int, end: int, count: int) -> list[int]:
         """`count` integers from `first` to `end` - 1."""
-        return torch.randint(first, end, (count,), generator=self.random, device=self.device).tolist()
+        return torch.randint(first, end, (count,), generator=self.host()).tolist()
+
+    def told(self, log: Numbers) -> dict[str, float]:
+        """Numbers of a step for the log; they and further state are fetched from the device together."""
+        found = told({**{f"numbers/{name}": value for name, value in self.numbers.items()}, **log})
+        self.numbers = {name: found.pop(f"numbers/{name}") for name in self.numbers}
+        return found
 
     def augmented(self, x: Tensor) -> Tensor:
         return x if self.recipe.augment is None else augment(x, self.recipe.augment, self.random)
@@ -243,7 +261,8 @@ class NoiseGame(Game):
         if train_generator:
             self.update_average(seen, batch)
         self.steps += 1
-        return batch, {**log, "lod": lod} if isinstance(self.recipe, Growing) else log
+        found = self.told(log)
+        return batch, {**found, "lod": lod} if isinstance(self.recipe, Growing) else found
 
     def _scores(self, label: Tensor | None, lod: float) -> Callable[[Tensor], Tensor]:
         more = {"lod": lod} if isinstance(self.recipe, Growing) else {}
@@ -253,7 +272,7 @@ class NoiseGame(Game):
         """Real images and their classes."""
         return self.images.draw(batch)
 
-    def _discriminator_step(self, batch: int, lod: float, side: int) -> dict[str, float]:
+    def _discriminator_step(self, batch: int, lod: float, side: int) -> Numbers:
         reals, classes = self.photographs(batch)
         label = self.images.one_hot(classes)
         with torch.no_grad():
@@ -270,7 +289,7 @@ class NoiseGame(Game):
             log |= self.spectral.discriminator(reals, fakes, self.steps, self.random)
         return log
 
-    def _generator_step(self, batch: int, lod: float) -> dict[str, float]:
+    def _generator_step(self, batch: int, lod: float) -> Numbers:
         classes = self.images.classes(batch)
         label = self.images.one_hot(classes)
         self.discriminator.requires_grad_(False)
@@ -283,7 +302,7 @@ class NoiseGame(Game):
             loss = loss + self.path_penalty(max(batch // 2, 1)) * (self.path_weight * self.path_interval)
         self.update("generator", loss)
         self.discriminator.requires_grad_(True)
-        return {"generator": adversarial.item()}
+        return {"generator": adversarial.detach()}
 
     def _class_loss(self, images: Tensor, classes: Tensor, lod: float) -> Tensor | float:
         """Conditional ProGAN's discriminator also names the class (Odena et al. 2017)."""
@@ -326,7 +345,7 @@ class NoiseGame(Game):
         (slopes,) = gradients((images * direction).sum(), styles, create_graph=True)
         lengths = slopes.float().square().sum(dim=2).mean(dim=1).sqrt()
         mean = self.numbers["path_length"] + PATH_DECAY * (lengths.mean() - self.numbers["path_length"])
-        self.numbers["path_length"] = mean.item()
+        self.numbers["path_length"] = mean.detach()
         return (lengths - mean).square().mean()
 
     @torch.no_grad()

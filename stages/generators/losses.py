@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detectors.transfers import Numbers
 from stages.generators.backward import gradients
 
 Scores = Callable[[Tensor], Tensor]
@@ -23,7 +24,7 @@ class Loss(Protocol):
 
     def discriminator(
         self, scores: Scores, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Numbers]:
         """Loss (scalar) of one step, penalties included, and numbers for the log; `fakes` carry no gradient."""
         ...
 
@@ -76,16 +77,16 @@ class Logistic:
 
     def discriminator(
         self, scores: Scores, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Numbers]:
         penalize = self.gamma > 0 and step % self.interval == 0
         reals = reals.detach().requires_grad_(penalize)
         real_scores = scores(reals).float()
         loss = F.softplus(scores(fakes).float()).mean() + F.softplus(-real_scores).mean()
-        log = {"discriminator": loss.item()}
+        log = {"discriminator": loss.detach()}
         if penalize:
             norms = _input_gradient(real_scores, reals).square().sum(dim=(1, 2, 3))
             loss = loss + self.gamma / 2 * self.interval * norms.mean()
-            log["r1"] = norms.mean().item()
+            log["r1"] = norms.detach().mean()
         return loss, log
 
     def generator(self, scores: Tensor) -> Tensor:
@@ -101,12 +102,12 @@ class Wasserstein:
 
     def discriminator(
         self, scores: Scores, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Numbers]:
         real_scores, fake_scores = scores(reals).float(), scores(fakes).float()
         share = torch.rand((len(reals), 1, 1, 1), generator=random, device=reals.device)
         norms = gradient_norms(scores, between(reals, fakes, share))
         loss = (fake_scores - real_scores).mean()
-        log = {"discriminator": loss.item(), "gradient_norm": norms.mean().item()}
+        log = {"discriminator": loss.detach(), "gradient_norm": norms.detach().mean()}
         loss = loss + self.penalty * (norms - 1).square().mean() + self.drift * real_scores.square().mean()
         return loss, log
 
@@ -139,10 +140,10 @@ class Plain:
 
     def discriminator(
         self, scores: Scores, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Tensor, Numbers]:
         of_real, of_fake, _ = PARTS[self.kind]
         loss = of_real(_full(scores(reals))).mean() + of_fake(_full(scores(fakes))).mean()
-        log = {"discriminator": loss.item()}
+        log = {"discriminator": loss.detach()}
         if self.penalty:
             share = torch.rand((len(reals), 1, 1, 1), generator=random, device=reals.device)
             if self.place == "between":
@@ -151,7 +152,7 @@ class Plain:
                 places = around(reals, share, torch.rand(reals.shape, generator=random, device=reals.device))
             norms = gradient_norms(scores, places)
             loss = loss + self.penalty * (norms - 1).square().mean()
-            log["gradient_norm"] = norms.mean().item()
+            log["gradient_norm"] = norms.detach().mean()
         return loss, log
 
     def generator(self, scores: Tensor) -> Tensor:

@@ -48,14 +48,14 @@ class Fit(Game):
     def networks(self) -> dict[str, nn.Module]:
         return dict(self.players)
 
-    def _vectors(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def _vectors(self, pixels: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 to (N, d) float64 in 0..1, channels first."""
-        return torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).flatten(1).double() / 255
+        return pixels.permute(0, 3, 1, 2).flatten(1).double() / 255
 
     def _some(self) -> tuple[Tensor, Tensor, Tensor]:
         """Principal axes of random photographs."""
         order = torch.randperm(len(self.images), generator=self.random, device=self.device)[: self.group]
-        return principal(self._vectors(self.images.pixels(order.cpu().numpy())), self.generator.z_dim)
+        return principal(self._vectors(self.images.kept.of(order)), self.generator.z_dim)
 
     def _begin(self) -> Mixture:
         found = [self._some() for _ in range(len(self.generator.logits))]

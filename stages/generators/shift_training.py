@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detectors.transfers import Numbers, told
 from pipeline.errors import StageError
 from pipeline.stage import Artifact
 from stages.evaluation.score_shifts import mean_interval
@@ -88,7 +89,7 @@ class Shifting:
         """Latents of a step, (batch, z_dim)."""
         return torch.randn((self.batch, self.generate.z_dim), generator=self.random, device=self.device)
 
-    def loss(self, z: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, z: Tensor) -> tuple[Tensor, Numbers]:
         """Equation 3 for some latents, and its parts."""
         with torch.no_grad():
             plain = self.generate(z, None)
@@ -98,7 +99,7 @@ class Shifting:
         shares = logits.detach().sigmoid().mean(dim=1)
         numbers = {"probability_of_fake": shares.mean(), "called_fake": (shares > 0.5).float().mean()}
         parts = {"classifier": fake, "distance": apart, **numbers}
-        return fake + self.weight * apart, {name: float(value.detach()) for name, value in parts.items()}
+        return fake + self.weight * apart, {name: value.detach() for name, value in parts.items()}
 
     def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
         """One step of Adam."""
@@ -107,7 +108,7 @@ class Shifting:
         loss.backward()
         self.optimizer.step()
         self.steps += 1
-        return self.batch, {"loss": loss.item(), **numbers}
+        return self.batch, told({"loss": loss, **numbers})
 
     def finish(self, seen: int) -> None:
         """Nothing changes at the end."""

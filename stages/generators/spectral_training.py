@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detectors.transfers import Numbers
 from stages.generators.backward import backward
 from stages.generators.losses import Loss, Wasserstein
 from stages.generators.spectral import (
@@ -76,7 +77,7 @@ class Regularization:
             "calls": 0.0,
         }
         self.fixed = weight is not None
-        self.log: dict[str, float] = {}
+        self.log: Numbers = {}
 
     def generator(self, adversarial: Tensor, fakes: Tensor, parameters: list[nn.Parameter]) -> Tensor:
         """Adversarial loss plus weight times the spectral one."""
@@ -85,7 +86,7 @@ class Regularization:
             profiles = self.profile(fakes.float())
             profiles = self._running(profiles.mean(dim=0, keepdim=True)) if self.of_batch else profiles
             spectral = regularization(profiles, self.target, self.kind)
-        self.log = {"spectral": spectral.item()}
+        self.log = {"spectral": spectral.detach()}
         choosing = not self.fixed and numbers["measured"] < MEASURED_STEPS
         if choosing or numbers["calls"] % MEASURE_EVERY == 0:
             unweighted = gradient_norm_ratio(adversarial, spectral, parameters)
@@ -106,7 +107,7 @@ class Regularization:
         self.running.mean.copy_(smooth)
         return smooth + (mean - present)
 
-    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
+    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> Numbers:
         """Nothing to learn; the numbers of the last generator step."""
         log, self.log = self.log, {}
         return log
@@ -131,14 +132,14 @@ class Adversary:
         self.optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=betas, eps=1e-8)
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {"spectral": self.optimizer}
         self.numbers: dict[str, float] = {"calls": 0.0}
-        self.log: dict[str, float] = {}
+        self.log: Numbers = {}
 
     def generator(self, adversarial: Tensor, fakes: Tensor, parameters: list[nn.Parameter]) -> Tensor:
         """(1 - share) of the adversarial loss plus share of the one against the spectral discriminator."""
         self.network.requires_grad_(False)
         spectral = self.loss.generator(self.network(fakes.float()))
         self.network.requires_grad_(True)
-        self.log = {"spectral": spectral.item()}
+        self.log = {"spectral": spectral.detach()}
         if self.numbers["calls"] % MEASURE_EVERY == 0:
             ratio = gradient_norm_ratio(adversarial, spectral, parameters)
             if ratio < math.inf:
@@ -150,7 +151,7 @@ class Adversary:
         """Scores of profiles (N, V, 1, 1), shaped like images for the penalty."""
         return self.network.scores(profiles.flatten(1))
 
-    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> dict[str, float]:
+    def discriminator(self, reals: Tensor, fakes: Tensor, step: int, random: torch.Generator) -> Numbers:
         """One step on profiles of real and generated images.
 
         R1 and other penalties are taken with respect to the profiles, that of ProGAN's loss to the images. A log

@@ -60,7 +60,8 @@ def chosen(rows: Sequence[Tensor], domain: Tensor) -> Tensor:
     """From one (N, C) tensor per domain, the row of each image's domain; raises ValueError for an unknown domain."""
     if domain.ndim != 1 or len(domain) != len(rows[0]):
         raise ValueError(f"one domain for each of {len(rows[0])} images is needed, not the shape {tuple(domain.shape)}")
-    if domain.numel() and not 0 <= int(domain.min()) <= int(domain.max()) < len(rows):
+    on_host = domain.device.type == "cpu"  # a GPU would have to be waited for; it refuses such an index by itself
+    if on_host and domain.numel() and not 0 <= int(domain.min()) <= int(domain.max()) < len(rows):
         found = sorted(set(domain.tolist()))
         raise ValueError(f"this network has the domains 0 to {len(rows) - 1}, not all of {found}")
     return torch.stack(list(rows), dim=1)[torch.arange(len(domain), device=domain.device), domain]

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detectors.transfers import Numbers
 from stages.generators import stargan2
 from stages.generators.backward import backward
 from stages.generators.games import Game
@@ -64,7 +65,7 @@ class TranslationGame(Game):
         if train_generator:
             self.update_average(seen, batch)
         self.steps += 1
-        return batch, log
+        return batch, self.told(log)
 
     def _style(self, latent: Tensor | None, reference: Tensor | None, domain: Tensor) -> Tensor:
         if latent is not None:
@@ -79,7 +80,7 @@ class TranslationGame(Game):
         latent: Tensor | None,
         reference: Tensor | None,
         masks: Any,
-    ) -> dict[str, float]:
+    ) -> Numbers:
         with torch.no_grad():
             fakes = self.generator.translate(reals, self._style(latent, reference, targets), masks)
         kinds = iter((domains, targets))  # the loss scores real images first, then fakes
@@ -102,7 +103,7 @@ class TranslationGame(Game):
         references: tuple[Tensor, Tensor] | None,
         masks: Any,
         diversity: float,
-    ) -> dict[str, float]:
+    ) -> Numbers:
         """With latents all three parts learn, with references the generator only."""
         recipe, bundle = self.recipe, self.generator
         learning = PARTS if latents is not None else PARTS[:1]
@@ -132,10 +133,10 @@ class TranslationGame(Game):
             self.optimizers[name].step()
         self.discriminator.requires_grad_(True)
         return {
-            "generator": adversarial.item(),
-            "style": style_error.item(),
-            "diversity": distance.item(),
-            "cycle": cycle.item(),
+            "generator": adversarial.detach(),
+            "style": style_error.detach(),
+            "diversity": distance.detach(),
+            "cycle": cycle.detach(),
         }
 
     @torch.no_grad()

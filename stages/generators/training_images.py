@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detectors.transfers import sent
 from pipeline.errors import StageError
 from pipeline.stage import Rows
-
-IN_MEMORY = 4 << 30  # bytes; larger sets are read batch by batch
+from stages.training.kept_images import KeptImages, windows
 
 
 class TrainingImages:
@@ -38,7 +38,7 @@ class TrainingImages:
         self.flips, self.enlarged, self.conditional = flips, enlarged, conditional
         field = rows.fields["image"]
         self.side = field.shape[0]
-        self._kept = rows.array("image") if len(rows) * field.row_bytes <= IN_MEMORY else None
+        self.kept = KeptImages(rows, self.device)
         column = rows.column("domain").astype(str).tolist() if conditional else [""] * len(rows)
         found = sorted(set(column))
         if conditional and ("" in found or len(found) < 2):
@@ -54,6 +54,10 @@ class TrainingImages:
             )
         numbers = {name: number for number, name in enumerate(self.domains)}
         self._class = torch.tensor([numbers[name] for name in column], dtype=torch.int64)
+        counts = self._class.bincount(minlength=len(self.domains))
+        self._counts, self._begins = counts.to(self.device), (counts.cumsum(0) - counts).to(self.device)
+        self._of_class = self._class.argsort(stable=True).to(self.device)  # rows, class by class
+        self._class = self._class.to(self.device)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,17 +70,15 @@ class TrainingImages:
     def draw(self, count: int, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images and their classes (N,) int64; with `classes`, image i is one of class classes[i]."""
         if classes is None:
-            chosen = torch.randint(len(self), (count,), generator=self.random, device=self.device).cpu()
+            chosen = torch.randint(len(self), (count,), generator=self.random, device=self.device)
         else:
-            share = torch.rand((count,), generator=self.random, device=self.device).cpu()
-            members = [torch.nonzero(self._class == number)[:, 0] for number in range(len(self.domains))]
-            wanted = classes.cpu().tolist()
-            chosen = torch.stack([members[k][int(share[i] * len(members[k]))] for i, k in enumerate(wanted)])
-        images = self._cut(self.floats(self.pixels(chosen.numpy())))
+            share = torch.rand((count,), generator=self.random, device=self.device)
+            chosen = self._of_class[self._begins[classes] + (share * self._counts[classes]).long()]
+        images = self._cut(self.floats(self.kept.of(chosen)))
         if self.flips:
             flip = torch.rand((count,), generator=self.random, device=self.device) < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(3), images)
-        return images, self._class[chosen].to(self.device)
+        return images, self._class[chosen]
 
     def _cut(self, images: Tensor) -> Tensor:
         """A square of the old size at a random place of each enlarged image."""
@@ -85,31 +87,30 @@ class TrainingImages:
         if large == side:
             return images
         wide = F.interpolate(images, size=(large, large), mode="bicubic", align_corners=False).clamp(-1, 1)
-        corners = torch.randint(large - side + 1, (len(images), 2), generator=self.random, device=self.device).tolist()
-        return torch.stack([one[:, y : y + side, x : x + side] for one, (y, x) in zip(wide, corners, strict=True)])
+        corners = torch.randint(large - side + 1, (len(images), 2), generator=self.random, device=self.device)
+        return windows(wide, corners[:, 0], corners[:, 1], side, side)
 
     def classes(self, count: int) -> Tensor:
         """Classes of random rows, (N,) int64."""
-        chosen = torch.randint(len(self), (count,), generator=self.random, device=self.device).cpu()
-        return self._class[chosen].to(self.device)
+        return self._class[torch.randint(len(self), (count,), generator=self.random, device=self.device)]
 
     def class_of(self, rows: NDArray[np.integer]) -> Tensor:  # type: ignore[type-arg]
         """Classes of these rows, (N,) int64."""
-        return self._class[torch.from_numpy(rows)].to(self.device)
+        return self._class[sent(rows, self.device)]
 
     def one_hot(self, classes: Tensor) -> Tensor | None:
         """(N, classes) float32, or None for unconditional training."""
         return F.one_hot(classes, self.count_of_classes).float() if self.conditional else None
 
     def pixels(self, chosen: NDArray[np.integer]) -> NDArray[np.uint8]:  # type: ignore[type-arg]
-        return self._kept[chosen] if self._kept is not None else self.rows.array("image", chosen)
+        return self.kept.pixels(chosen)
 
-    def blocks(self, size: int) -> Iterator[NDArray[np.uint8]]:
-        """All images in order, `size` at a time."""
+    def blocks(self, size: int) -> Iterator[Tensor]:
+        """All images in order, (N, side, side, 3) uint8 on the device, `size` at a time."""
         for start in range(0, len(self), size):
-            yield self.pixels(np.arange(start, min(start + size, len(self))))
+            yield self.kept.of(torch.arange(start, min(start + size, len(self)), device=self.device))
 
-    def floats(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def floats(self, pixels: NDArray[np.uint8] | Tensor) -> Tensor:
         """(N, H, W, 3) uint8 to (N, 3, H, W) float32 by x / 127.5 - 1, on the device."""
-        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        images = sent(pixels, self.device) if isinstance(pixels, np.ndarray) else pixels
         return images.permute(0, 3, 1, 2).float() / 127.5 - 1

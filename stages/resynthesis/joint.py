@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectors.transfers import constant, told
 from pipeline.stage import FAKE, REAL, Rows
 from stages.resynthesis.downsampling import by_255, downsample
 from stages.resynthesis.patches import Patches
@@ -61,17 +62,23 @@ class Joint(Reconstruction):
         self.set_rates(seen)
         reals = (self.batch + 1) // 2
         images = torch.cat([self.patches.draw(reals), self.fakes.draw(self.batch - reals)])
-        labels = torch.tensor([REAL] * reals + [FAKE] * (self.batch - reals), device=self.device)
+        labels = torch.tensor([REAL] * reals + [FAKE] * (self.batch - reals))
         loss, terms = self.losses(images, labels, train_generator)
         self.update(loss, tuple(self.optimizers))  # one without gradients stays where it is
-        numbers = {name: float(term) for name, term in terms.items()}
+        numbers = told(terms)
         if self.schedule.validates(seen, seen + self.batch):
             numbers |= self.validate()
         self.steps += 1
         return self.batch, numbers
 
     def losses(self, images: Tensor, labels: Tensor, both: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
-        """Eq. 2 of a batch (N, 3, H, W) uint8 with labels (N,): cross-entropy and, with `both`, reconstruction."""
+        """Eq. 2 of a batch (N, 3, H, W) uint8: cross-entropy and, with `both`, reconstruction.
+
+        labels: (N,) int64, on the CPU, so that nobody waits for a GPU to know which images are real
+        """
+        numbers = labels.tolist()
+        real = tuple(row for row, label in enumerate(numbers) if label == REAL)
+        labels = constant(tuple(numbers), torch.int64, images.device)
         reduced = downsample(images)
         with torch.set_grad_enabled(both):
             features = self.residual(reduced, images)
@@ -79,9 +86,9 @@ class Joint(Reconstruction):
         total = cross_entropy(logits, labels)
         right = (logits.argmax(dim=1) == labels).float().mean()
         terms = {"classification": total.detach(), "accuracy": right.detach()}
-        real = labels == REAL
-        if both and int(real.sum()) >= LEAST_REALS:
-            loss, found = self.reconstruction(reduced[real], images[real])
+        if both and len(real) >= LEAST_REALS:
+            places = constant(real, torch.int64, images.device)
+            loss, found = self.reconstruction(reduced[places], images[places])
             total = total + self.weight * loss
             terms |= found
         return total, terms

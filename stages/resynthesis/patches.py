@@ -6,17 +6,12 @@ Each is mirrored left to right, top to bottom and turned by a quarter with proba
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.stage import Rows
 from stages.resynthesis.scale import SCALE
-
-IN_MEMORY = 4 << 30  # bytes; larger sets are read batch by batch
+from stages.training.kept_images import KeptImages, windows
 
 
 class Patches:
@@ -31,9 +26,8 @@ class Patches:
         self, rows: Rows, device: str, random: torch.Generator, side: int | None, mirrors: str = "all"
     ) -> None:
         self.rows, self.device, self.random, self.side, self.mirrors = rows, device, random, side, mirrors
-        field = rows.fields["image"]
-        self.height, self.width = field.shape[:2]
-        self._kept = rows.array("image") if len(rows) * field.row_bytes <= IN_MEMORY else None
+        self.height, self.width = rows.fields["image"].shape[:2]
+        self.kept = KeptImages(rows, device)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -44,9 +38,10 @@ class Patches:
         chosen = self._below(len(self), count)
         tops = SCALE * self._below((self.height - height) // SCALE + 1, count)
         lefts = SCALE * self._below((self.width - width) // SCALE + 1, count)
-        images = self.pixels(chosen)
-        parts = [images[k, tops[k] : tops[k] + height, lefts[k] : lefts[k] + width] for k in range(count)]
-        patches = torch.from_numpy(np.stack(parts)).to(self.device).permute(0, 3, 1, 2)
+        images = self.kept.of(chosen).permute(0, 3, 1, 2)
+        patches = images
+        if self.side:
+            patches = windows(images, tops, lefts, height, width).contiguous(memory_format=torch.channels_last)
         if self.mirrors != "none":
             patches = self._where(patches, patches.flip(3))
         if self.mirrors == "all":
@@ -55,14 +50,8 @@ class Patches:
             patches = self._where(patches, patches.transpose(2, 3).flip(2))
         return patches
 
-    def pixels(self, chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Whole images (N, H, W, 3) of these rows."""
-        found: NDArray[Any] = self._kept[chosen] if self._kept is not None else self.rows.array("image", chosen)
-        return found
-
-    def _below(self, end: int, count: int) -> NDArray[np.int64]:
-        drawn = torch.randint(end, (count,), generator=self.random, device=self.device)
-        return np.asarray(drawn.cpu().numpy(), dtype=np.int64)
+    def _below(self, end: int, count: int) -> Tensor:
+        return torch.randint(end, (count,), generator=self.random, device=self.device)
 
     def _where(self, patches: Tensor, others: Tensor) -> Tensor:
         """Each patch from the first or the second, by a coin."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detectors.schedules.steps import halved
+from detectors.transfers import sent, told
 from pipeline.stage import Rows
 from stages.resynthesis.degradations import degraded
 from stages.resynthesis.downsampling import by_255, downsample
@@ -94,7 +95,7 @@ class Reconstruction:
         images = self.patches.draw(self.batch)
         loss, terms = self.reconstruction(downsample(images), images)
         self.update(loss, ("resynthesizer",))
-        numbers = {name: float(term) for name, term in terms.items()}
+        numbers = told(terms)
         if self.schedule.validates(seen, seen + self.batch):
             numbers |= self.validate()
         self.steps += 1
@@ -155,7 +156,7 @@ class Reconstruction:
         """Images (n, 3, H, W) uint8 on the device, in order, few enough for memory."""
         height, width = rows.fields["image"].shape[:2]
         for block in rows.blocks("image", max(BLOCK_PIXELS // (height * width), 1)):
-            yield torch.from_numpy(np.ascontiguousarray(block)).to(self.device).permute(0, 3, 1, 2)
+            yield sent(block, self.device).permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def sample(self, seeds: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -10,8 +10,8 @@ import torch
 from small_games import photos
 
 from pipeline.errors import StageError
-from stages.generators import training_images
 from stages.generators.training_images import TrainingImages
+from stages.training import kept_images
 
 SIDE = 8
 
@@ -94,9 +94,9 @@ def test_images_of_wanted_classes_are_all_of_these_with_equal_chance() -> None:
 
 def test_a_set_too_large_for_memory_gives_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = images(flips=True)
-    monkeypatch.setattr(training_images, "IN_MEMORY", 0)
+    monkeypatch.setattr(kept_images, "IN_MEMORY", 0)
     read = images(flips=True)
-    assert (kept._kept is None, read._kept is None) == (False, True)
+    assert (kept.kept.whole is None, read.kept.whole is None) == (False, True)
     for _ in range(3):
         assert torch.equal(kept.draw(5)[0], read.draw(5)[0])
 
