@@ -20,6 +20,7 @@ from torch import Tensor
 from detectors.contract import Batches
 from detectors.draws import uniforms
 from detectors.parts import Augmentation
+from detectors.transfers import sent
 
 AHEAD = 2
 """Batches in work while one is used."""
@@ -62,7 +63,8 @@ def augmented(
     """Rows of each batch on the device, and labels."""
     beside, behind = divided(augmentations)
     for rows, labels, ids in _ahead(batches, beside, seed, epoch) if beside else batches:
-        yield applied(behind, seed, epoch, rows.to(device), ids), labels
+        there = rows.to(device) if rows.device.type != "cpu" else sent(rows, device)
+        yield applied(behind, seed, epoch, there, ids), labels
 
 
 def _ahead(

@@ -175,6 +175,21 @@ class Dataset:
         """
         return self._read(field, self._field(field), rows)
 
+    def array_into(self, field: str, rows: NDArray[np.integer[Any]], out: NDArray[Any]) -> None:
+        """`array` into memory that is at hand, C-contiguous; large rows come from their files, not through maps.
+
+        For threads that read ahead: others run while the system copies.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        plan = self._plans.get(field)
+        if plan is None or not len(rows) or rows.min() < 0 or rows.max() >= len(self):
+            out[...] = self.array(field, rows)  # which looks the rows up
+            return
+        try:
+            plan.rows_into(rows, out)
+        except DamagedShardError:
+            out[...] = self.array(field, rows)
+
     def digests(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.void]:
         """Digest of the values of each row at the given positions (default: all): (rows,) V16."""
         return self._read("digest", DIGEST_FIELD, rows).reshape(-1).view(ID)

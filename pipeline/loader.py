@@ -1,8 +1,9 @@
 """Shuffled torch batches from shards, in an order that (seed, epoch) fixes and that a killed run can take up again.
 
 No shuffle buffer and no workers by default: a random batch is one gather through the memory maps. Sets that fit a
-budget are loaded once, into GPU memory where the batches go there. Values keep the dtype in which they are stored;
-whoever computes with them makes floats of them there.
+budget are loaded once, into GPU memory where the batches go there; of others the next batches are read and sent while a
+GPU computes (`pipeline.streaming`). Values keep the dtype in which they are stored; whoever computes with them makes
+floats of them there.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from pipeline.stage import Rows, draw_key
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.streaming import Streaming
+
 MEMORY_SHARE = 0.4
 """Part of the free memory that `preload="auto"` may fill."""
 
 BLOCK_BYTES = 64 * 2**20
-"""Of host memory, through which a set goes to the memory of a device."""
+"""Of host memory, through which a set goes to the memory of a device; less where little is free."""
+
+BLOCK_SHARE = 0.1
 
 LABEL, ROW = "label", "row"
 
@@ -33,7 +38,7 @@ class Loader:
 
     dataset   a Dataset, or named arrays of equal length (with "label", if labels are wanted)
     seed      with the epoch it fixes the order, whatever the shards, the device or the workers
-    device    where the batches go; `pinned`: through page-locked memory, without waiting (none: where it is CUDA)
+    device    where the batches go; `pinned`: ahead, through page-locked memory (none: where it is CUDA)
     preload   whole set in memory of the device: "auto" if it fits MEMORY_SHARE of what is free there; True: ValueError
               if it is larger than what is free
     balanced  each epoch has as many rows, equally many of each label: rare ones repeat, frequent ones are sampled
@@ -71,6 +76,8 @@ class Loader:
             raise ValueError(f"preload is 'auto', True or False; found {preload!r}")
         self.preload = bool(preload) and self._fits(asked=preload is True)
         self._held: dict[str, torch.Tensor] | None = None
+        self._there: torch.Tensor | None = None  # all labels, on the device
+        self._streaming: Streaming | None = None
         self._workers: Any = None
 
     def __len__(self) -> int:
@@ -83,7 +90,7 @@ class Loader:
         order = self.order(self.epoch)
         numbers = range(self.batch, len(self))
         spans = [slice(number * self.batch_size, (number + 1) * self.batch_size) for number in numbers]
-        batches = self._preloaded(order, spans) if self.preload else self._streamed([order[span] for span in spans])
+        batches = self._preloaded(order, spans) if self.preload else self._streamed(order, spans)
         for number, batch in zip(numbers, batches, strict=True):
             self.batch = number + 1  # before the batch is used: a state taken while it is used has it behind it
             yield batch
@@ -144,21 +151,57 @@ class Loader:
         if self.device == "cpu":
             return self.source.tensors(None)
         held: dict[str, torch.Tensor] = {}
-        count = max(BLOCK_BYTES * self.rows // max(self.source.size(), 1), 1)
-        for start in range(0, self.rows, count):
-            rows = np.arange(start, min(start + count, self.rows))
-            for name, tensor in self._sent(self.source.tensors(rows)).items():
+        room = min(BLOCK_BYTES, int(BLOCK_SHARE * available_memory()))
+        count = max(room * self.rows // max(self.source.size(), 1), 1)
+        picks = [np.arange(start, min(start + count, self.rows)) for start in range(0, self.rows, count)]
+        ahead = self.pinned and self.device != "cpu"
+        blocks = self._ahead(count).batches(picks) if ahead else map(self._sent, map(self.source.tensors, picks))
+        for rows, block in zip(picks, blocks, strict=True):
+            for name, tensor in block.items():
                 if name not in held:
                     held[name] = torch.empty((self.rows, *tensor.shape[1:]), dtype=tensor.dtype, device=self.device)
-                held[name][start : start + len(tensor)] = tensor
-        return held
+                held[name][rows[0] : rows[0] + len(tensor)] = tensor
+        return held | self._labels_there() if ahead else held
 
-    def _streamed(self, picks: list[NDArray[np.int64]]) -> Iterator[dict[str, torch.Tensor]]:
+    def _streamed(self, order: NDArray[np.int64], spans: list[slice]) -> Iterator[dict[str, torch.Tensor]]:
         import torch
 
+        picks = [order[span] for span in spans]
+        if self.pinned and self.device != "cpu" and not self.workers:
+            yield from self._streamed_ahead(order, spans, picks)
+            return
         gathered = self._from_workers(picks) if self.workers else map(self.source.tensors, picks)
         for rows, batch in zip(picks, gathered, strict=True):
             yield {**self._sent(batch), ROW: torch.from_numpy(np.array(rows))}
+
+    def _streamed_ahead(
+        self, order: NDArray[np.int64], spans: list[slice], picks: list[NDArray[np.int64]]
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        """The same, read while the batches before are used; labels never leave the device."""
+        import torch
+
+        if self._streaming is None:
+            self._streaming = self._ahead(self.batch_size)
+        labels = self._labels_there()
+        index = torch.from_numpy(order).to(self.device) if labels else None  # one copy for the whole epoch
+        for span, rows, batch in zip(spans, picks, self._streaming.batches(picks), strict=True):
+            chosen = {} if index is None else {LABEL: labels[LABEL].index_select(0, index[span])}
+            yield {**batch, **chosen, ROW: torch.from_numpy(np.array(rows))}
+
+    def _ahead(self, size: int) -> Streaming:
+        """Reads groups of up to `size` rows ahead."""
+        from pipeline import streaming
+
+        return streaming.Streaming(self.source.fill, self.source.layout(), size, streaming.Link(self.device))
+
+    def _labels_there(self) -> dict[str, torch.Tensor]:
+        """All labels (rows,) int64 on the device, by name; none where the rows have none."""
+        import torch
+
+        labels = self.source.labels()
+        if self._there is None and len(labels):
+            self._there = torch.from_numpy(labels.astype(np.int64)).to(self.device)
+        return {} if self._there is None else {LABEL: self._there}
 
     def _from_workers(self, picks: list[NDArray[np.int64]]) -> Iterator[dict[str, torch.Tensor]]:
         """The batches through spawned processes that live as long as the loader."""
@@ -217,6 +260,24 @@ class _Source:
         if isinstance(self.dataset, Mapping):
             return sum(self.dataset[name].nbytes for name in self.fields)
         return len(self) * sum(self.dataset.fields[name].row_bytes for name in self.fields)
+
+    def layout(self) -> dict[str, tuple[Any, tuple[int, ...]]]:
+        """dtype and shape of a row of each field."""
+        if isinstance(self.dataset, Mapping):
+            arrays = {name: np.asarray(self.dataset[name]) for name in self.fields}
+            return {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
+        kinds = {name: self.dataset.fields[name] for name in self.fields}
+        return {name: (np.dtype(kind.dtype), tuple(kind.shape)) for name, kind in kinds.items()}
+
+    def fill(self, rows: NDArray[np.int64], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Read fields of some rows into arrays (n, *shape)."""
+        for name, out in arrays.items():
+            if isinstance(self.dataset, Mapping):
+                np.take(np.asarray(self.dataset[name]), rows, axis=0, out=out, mode="clip")
+            elif hasattr(self.dataset, "array_into"):
+                self.dataset.array_into(name, rows, out)
+            else:
+                out[...] = self.dataset.array(name, rows)
 
     def tensors(self, rows: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
         """Fields and labels of some rows (None: all)."""

@@ -38,9 +38,11 @@ def apply(settings: Crop, rows: Tensor, draw: Callable[..., NDArray[Any]]) -> Te
     """Rows (n, H, W, C) to (n, size, size, C)."""
     import torch
 
+    from detectors.transfers import sent
+
     size = settings.size
     spare = np.array([rows.shape[1] - size + 1, rows.shape[2] - size + 1])
-    corners = torch.from_numpy((draw("corner", 2) * spare).astype(np.int64)).to(rows.device)
+    corners = sent((draw("corner", 2) * spare).astype(np.int64), rows.device)
     along = torch.arange(size, device=rows.device)
     top, left = (corners[:, axis, None] + along for axis in (0, 1))
     number = torch.arange(len(rows), device=rows.device)

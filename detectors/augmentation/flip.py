@@ -32,5 +32,7 @@ def apply(settings: Flip, rows: Tensor, draw: Callable[..., NDArray[Any]]) -> Te
     """Rows (n, H, W, C) of which some are mirrored along W."""
     import torch
 
-    mirrored = torch.from_numpy(draw("mirrored")[:, 0] < settings.probability).to(rows.device)
+    from detectors.transfers import sent
+
+    mirrored = sent(draw("mirrored")[:, 0] < settings.probability, rows.device)
     return torch.where(mirrored[:, None, None, None], rows.flip(2), rows)

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from detectors import parts
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 QUANTILES = 1 << 16
@@ -50,12 +51,14 @@ def apply(settings: Noise, rows: Tensor, draw: Callable[..., NDArray[Any]]) -> T
     """Rows (n, *shape) with noise; those of whole numbers are rounded to the nearest, 0 to 255."""
     import torch
 
+    from detectors.transfers import sent
+
     variance = settings.low + (settings.high - settings.low) * draw("variance")[:, 0]
     strength = np.where(draw("on")[:, 0] < settings.probability, np.sqrt(variance), 0.0).astype(np.float32)
     halves = (draw("values", 2) * 2.0**32).astype(np.uint64)
-    keys = torch.from_numpy((halves[:, 0] << np.uint64(32) | halves[:, 1]).view(np.int64)).to(rows.device)
+    keys = sent((halves[:, 0] << np.uint64(32) | halves[:, 1]).view(np.int64), rows.device)
     normal = normals(keys, math.prod(rows.shape[1:])).reshape(rows.shape)
-    scale = torch.from_numpy(strength).to(rows.device).reshape(-1, *[1] * (rows.ndim - 1))
+    scale = sent(strength, rows.device).reshape(-1, *[1] * (rows.ndim - 1))
     noisy = rows.float() + scale * normal
     if rows.dtype.is_floating_point:
         return torch.where(scale > 0, noisy.to(rows.dtype), rows)
@@ -69,8 +72,7 @@ def normals(keys: Tensor, count: int) -> Tensor:
     places = torch.arange(1, -(-count // OF_A_NUMBER) + 1, device=keys.device)
     words = split_mix(keys[:, None] + places * _signed(STEP))
     bits = torch.stack([words >> shift & QUANTILES - 1 for shift in range(0, 64, 16)], dim=2)
-    table = torch.from_numpy(quantiles()).to(keys.device)
-    return table[bits.flatten(1)[:, :count]]
+    return table(keys.device)[bits.flatten(1)[:, :count]]
 
 
 def split_mix(words: Tensor) -> Tensor:
@@ -87,6 +89,15 @@ def _shifted(words: Tensor, by: int) -> Tensor:
 
 def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
+
+
+@cache
+def table(device: torch.device) -> Tensor:
+    """The quantiles on a device, copied once."""
+    import torch
+
+    with torch.inference_mode(False):
+        return torch.from_numpy(quantiles()).to(device)
 
 
 @cache

@@ -9,8 +9,11 @@ inside the maps are ever asked for.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +44,7 @@ class FieldPlan:
     ) -> None:
         self._readers = readers
         self._views = [reader.buffer for reader in readers]
+        self._files = _Files(readers)
         self._shard, self._start, self._chunk = shard, start, chunk
         self._firsts = firsts  # number of each shard's first inner chunk, and the number of all
         self._unverified = np.ones(int(firsts[-1]), dtype=bool)
@@ -68,6 +72,24 @@ class FieldPlan:
         data = bytearray().join([views[shard][start : start + size] for shard, start in places])
         return np.frombuffer(data, dtype=self._dtype).reshape(len(wanted), *self._shape)
 
+    def rows_into(self, wanted: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """The same into (len(wanted), *shape), C-contiguous: large rows from the files, which lets other threads run.
+
+        A file that is gone since it was mapped is read through its map.
+        """
+        if self.small:
+            out[...] = self.rows(wanted)
+            return
+        if self._some_unverified:
+            self._verify(self._chunk[wanted])
+        size, target = self._size, memoryview(out.reshape(-1)).cast("B")  # type: ignore[arg-type]
+        places = zip(self._shard[wanted].tolist(), self._start[wanted].tolist(), strict=True)
+        for number, (shard, start) in enumerate(places):
+            piece = target[number * size : (number + 1) * size]
+            file = self._files.of(shard)
+            if file is None or os.preadv(file, [piece], start) != size:
+                piece[:] = self._views[shard][start : start + size]
+
     def _verify(self, chunks: NDArray[np.int64]) -> None:
         fresh = distinct(chunks[self._unverified[chunks]])
         if not len(fresh):
@@ -77,6 +99,31 @@ class FieldPlan:
             self._readers[owner].verify_chunks(fresh[owners == owner] - self._firsts[owner])
         self._unverified[fresh] = False
         self._some_unverified = bool(self._unverified.any())
+
+
+class _Files:
+    """Descriptors of the files of shards, opened when they are first asked for and closed with this object."""
+
+    def __init__(self, readers: Sequence[ArrayReader]) -> None:
+        self._readers, self._lock = readers, Lock()
+        self._open: dict[int, int | None] = {}
+        finalize(self, _close, self._open)
+
+    def of(self, number: int) -> int | None:
+        """None where it cannot be opened any more."""
+        with self._lock:
+            if number not in self._open:
+                try:
+                    self._open[number] = os.open(self._readers[number].path, os.O_RDONLY)
+                except OSError:
+                    self._open[number] = None
+            return self._open[number]
+
+
+def _close(files: dict[int, int | None]) -> None:
+    for one in files.values():
+        if one is not None:
+            os.close(one)
 
 
 def plan_field(

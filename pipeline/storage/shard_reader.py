@@ -176,6 +176,12 @@ class ArrayReader:
         return self.layout is not None and self._all_present
 
     @property
+    def path(self) -> Path:
+        """Of the file (mapped arrays only)."""
+        assert self.layout is not None
+        return self.directory / self.layout.file
+
+    @property
     def buffer(self) -> memoryview:
         """The bytes of the file (mapped arrays only)."""
         return self._bytes
