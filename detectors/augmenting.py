@@ -60,11 +60,10 @@ def applied(
 def augmented(
     batches: Batches, augmentations: Sequence[Augmentation], seed: int, epoch: int, device: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rows of each batch on the device, and labels."""
+    """Rows and labels of each batch, on the device."""
     beside, behind = divided(augmentations)
     for rows, labels, ids in _ahead(batches, beside, seed, epoch) if beside else batches:
-        there = rows.to(device) if rows.device.type != "cpu" else sent(rows, device)
-        yield applied(behind, seed, epoch, there, ids), labels
+        yield applied(behind, seed, epoch, sent(rows, device), ids), sent(labels, device)
 
 
 def _ahead(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from detectors import preprocessing
 from detectors.augmenting import augmented, place
+from detectors.captured import Captured, recording
 from detectors.composition import Config
 from detectors.contract import Batches, Control, Examples
 from detectors.framing import resized_sides
@@ -148,6 +149,7 @@ class Learning:
         self.random = draw_from(self.network, control.seed)
         self.penalty = getattr(self.network.network, "penalty", lambda: 0.0)
         self.optimizer = optimizer_of(settings, self.network.parameters())
+        self.step = Captured(lambda *given: self._step(*given), recording(self.device, self.random))
         self.steps = 0
         self.numbers: dict[str, float] = {}
 
@@ -165,13 +167,14 @@ class Learning:
 
     def epoch(self, course: Course) -> tuple[int, dict[str, float]]:
         """One pass over the training rows, and what validation says after it."""
+        rate = self.config.training.learning_rate * self.config.rate_factor(course.log)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.training.learning_rate * self.config.rate_factor(course.log)
+            group["lr"] = rate
         self.network.train()
         losses, counts = [], []
         seed, number = self.control.seed, len(course.log)
         for rows, labels in augmented(self.batches, self.config.augmentation, seed, number, self.device):
-            losses.append(self._step(rows, labels))
+            losses.append(self.step(rate, rows, labels))
             counts.append(len(labels))
             self.steps += 1
         weights = torch.tensor(counts, dtype=torch.float64)
@@ -180,7 +183,7 @@ class Learning:
 
     def _step(self, rows: Tensor, labels: Tensor) -> Tensor:
         """One update of the weights by a batch; its loss."""
-        loss = self.config.head.loss(self.network(rows), labels.to(self.device).float())
+        loss = self.config.head.loss(self.network(rows), labels.float())
         self.optimizer.zero_grad(set_to_none=True)
         (loss + self.penalty()).backward()
         self.optimizer.step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -86,14 +86,24 @@ class Training(parts.Settings):
 
 
 def optimizer_of(settings: Training, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """A new optimizer of these parameters."""
+    """A new optimizer of these parameters; on a GPU one kernel moves them all, and may be recorded."""
     import torch
 
     chosen, rate = settings.optimizer, settings.learning_rate
+    parameters = list(parameters)
+    on_gpu = {one.device.type for one in parameters} == {"cuda"}
+    fused: dict[str, Any] = {"fused": True} if on_gpu else {}
     if isinstance(chosen, Adam):
         kind = torch.optim.AdamW if chosen.decoupled else torch.optim.Adam
-        return kind(parameters, lr=rate, betas=chosen.betas, weight_decay=chosen.weight_decay)
+        return kind(
+            parameters, lr=rate, betas=chosen.betas, weight_decay=chosen.weight_decay, capturable=on_gpu, **fused
+        )
     assert isinstance(chosen, Sgd)
     return torch.optim.SGD(
-        parameters, lr=rate, momentum=chosen.momentum, dampening=chosen.dampening, weight_decay=chosen.weight_decay
+        parameters,
+        lr=rate,
+        momentum=chosen.momentum,
+        dampening=chosen.dampening,
+        weight_decay=chosen.weight_decay,
+        **fused,
     )

@@ -172,7 +172,7 @@ def apply(
 
     from detectors.transfers import constant
 
-    values = rows.float()
+    values = _floats(settings, rows, order) if learned is None else rows.float()
     if learned is not None:
         values = (values - learned[0]) * learned[1]
     if values.ndim == 2:
@@ -195,13 +195,22 @@ def apply(
     values = values.float()
     if kept is not None:
         values = torch.where(kept, values, 0)
-    if settings.mean is not None:
+    if settings.mean is not None and settings.deviation is not None:
         mean, deviation = (
-            constant(tuple(one), torch.float32, values.device)[:, None, None]
-            for one in (settings.mean, settings.deviation)
+            constant(one, torch.float32, values.device)[:, None, None] for one in (settings.mean, settings.deviation)
         )
         values = (values - mean) / deviation
     return values
+
+
+def _floats(settings: Preprocessing, rows: Tensor, order: str) -> Tensor:
+    """float32; where nothing but values changes on the way to the network, in its memory order too, by one kernel."""
+    import torch
+
+    moved = settings.resize or settings.crop or settings.spectrum or settings.scaling == "percentile"
+    if moved or rows.ndim != 4 or order != "first" or rows.is_contiguous(memory_format=torch.channels_last):
+        return rows.float()
+    return rows.to(torch.float32, memory_format=torch.channels_last)
 
 
 def percentile_scaled(images: Tensor) -> Tensor:

@@ -34,7 +34,9 @@ def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device
 
 
 def sent(values: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
-    """An array of the host on its way to the device."""
+    """An array on its way to the device; a tensor of the device as it is."""
+    if isinstance(values, Tensor) and elsewhere(values.device):
+        return values.to(device)
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
     return tensor.pin_memory().to(device, non_blocking=True) if elsewhere(device) else tensor
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.results import Acceptance
+from detectors.captured import Captured, recording
 from detectors.networks.resnet import DeepStemResNet50
 from pipeline.dataset import Dataset, Part
 from pipeline.loader import Loader
@@ -72,22 +73,28 @@ def _compared(run: Acceptance, case: Case, folder: Path) -> dict[str, Any]:
     dataset, step, count = _stored(case, folder), _step(run, case), case.rows // case.batch
     x = torch.randint(0, 200, (case.batch, *case.shape), device=run.device).to(getattr(torch, case.dtype))
     y = torch.randint(0, 2, (case.batch,), device=run.device)
-    resident = count * case.batch / run.time(lambda: [step(x, y) for _ in range(count)], rounds, warm)
+    resident = count * case.batch / run.time(lambda: [step(None, x, y) for _ in range(count)], rounds, warm)
     entry: dict[str, Any] = {"batch": case.batch, "resident_rows_s": resident}
     for mode, settings in MODES.items():
         if run.quick and mode == "workers":
             continue
         loader = Loader(dataset, ["x"], case.batch, seed=0, device=run.device, drop_last=True, **settings)
         try:
-            seconds = run.time(lambda loader=loader: [step(one["x"], one["label"]) for one in loader], rounds, warm)  # type: ignore[misc]
+            seconds = run.time(partial(_pass, step, loader), rounds, warm)
         except Exception as error:  # one mode that fails leaves the others their numbers
             entry[f"{mode}_error"] = f"{type(error).__name__}: {error}"[:300]
             continue
         entry[f"{mode}_rows_s"] = count * case.batch / seconds
         entry[f"{mode}_ratio"] = entry[f"{mode}_rows_s"] / resident
     alone = Loader(dataset, ["x"], case.batch, seed=0, preload=False)
+    entry["graph"] = step.refusal or ("recorded" if step.replay else "not recorded")
     entry["gather_alone_rows_s"] = case.rows / run.time(lambda: [None for _ in alone], rounds, warm)
     return entry
+
+
+def _pass(step: Captured, loader: Loader) -> None:
+    for one in loader:
+        step(None, one["x"], one["label"])
 
 
 def _stored(case: Case, folder: Path) -> Dataset:
@@ -103,13 +110,14 @@ def _stored(case: Case, folder: Path) -> Dataset:
     return Dataset(store, [Part("x", chain, schema, ids)], {"label": np.arange(case.rows, dtype=np.uint8) % 2})
 
 
-def _step(run: Acceptance, case: Case) -> Callable[[Tensor, Tensor], None]:
+def _step(run: Acceptance, case: Case) -> Captured:
     channels = 3 if case.picture else case.shape[0]
     network: Any = DeepStemResNet50(channels, case.early_strides)
     network = network.to(run.device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, foreach=True)
+    fused = {"fused": True} if run.on_gpu else {"foreach": True}
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, **fused)  # type: ignore[arg-type]
 
-    def step(x: Tensor, y: Tensor) -> None:
+    def work(x: Tensor, y: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2) if case.picture else x
         x = x.to(dtype=torch.bfloat16, memory_format=torch.channels_last)
         with torch.autocast(torch.device(run.device).type, dtype=torch.bfloat16):
@@ -117,5 +125,6 @@ def _step(run: Acceptance, case: Case) -> Callable[[Tensor, Tensor], None]:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        return loss.detach()
 
-    return step
+    return Captured(work, recording(run.device, None))
