@@ -21,32 +21,42 @@ Record = Callable[[Work, Sequence[Tensor]], tuple[Callable[[], None], Tensor]]
 """Records, without doing it, what `work` does with tensors; returns how to do it, and what then holds the result."""
 
 
+class NotRecordable(Exception):
+    """A step that must run as it is."""
+
+
 def recording(device: str, random: torch.Generator | None) -> Record | None:
     """How steps are recorded; None where they are not: off a GPU, and where a network draws numbers on the host."""
     return recorded if torch.device(device).type == "cuda" and random is None else None
 
 
 def recorded(work: Work, given: Sequence[Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """A CUDA graph of `work`. Threads that copy for this one may go on meanwhile."""
+    """A CUDA graph of `work`. Threads that copy for this one may go on meanwhile.
+
+    Raises NotRecordable where something in it waits for the device, or asks for what a graph cannot repeat.
+    """
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = work(*given)
-    except RuntimeError:
-        torch.cuda.set_stream(stream)
+    except torch.OutOfMemoryError:
         raise
+    except RuntimeError as error:
+        torch.cuda.set_stream(stream)
+        torch.cuda.synchronize()  # raises where the device is lost, and then no step can go on
+        raise NotRecordable from error
     return graph.replay, result
 
 
 class Captured:
     """A step that changes weights and returns a number, as tensors in and one tensor () out.
 
-    record    see `recording`
-    refusal   why steps run one by one although they could be recorded, or ""
+    record   see `recording`
+    refused  whether steps run one by one although the device would repeat them
     """
 
     def __init__(self, work: Work, record: Record | None) -> None:
-        self.work, self.record, self.refusal = work, record, ""
+        self.work, self.record, self.refused = work, record, False
         self.shapes: Any = None  # of the first batch: others, which are rare, run as they are
         self.warm = 0
         self.key: Hashable = None
@@ -78,7 +88,5 @@ class Captured:
         self.given = [one.clone() for one in given]
         try:
             self.replay, self.result = self.record(self.work, self.given)
-        except RuntimeError as error:
-            if "captur" not in str(error):
-                raise
-            self.record, self.refusal = None, str(error)  # something in the network waits for the host
+        except NotRecordable:
+            self.record, self.refused = None, True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ class Launches(TorchDispatchMode):
             self.found[name] += 1
         if name == "_local_scalar_dense" and given[0].is_meta:
             self._wait()
-            return given[0].dtype.is_floating_point and ANSWER
+            kind = given[0].dtype
+            return ANSWER if kind.is_floating_point else True if kind == torch.bool else 1
         if name in ("_to_copy", "copy_") and (moved := self._moved(name, given, more)) is not None:
             return moved
         if name in ("pin_memory", "_pin_memory"):
@@ -65,7 +66,8 @@ class Launches(TorchDispatchMode):
         if name == "index" and any(one is not None and one.dtype == torch.bool and one.is_meta for one in given[1]):
             self._wait()
             return given[0].clone()
-        more.pop("pin_memory", None)
+        if more.pop("pin_memory", None):
+            return torch.zeros(*given, **more)
         if more.get("device") is not None and torch.device(more["device"]).type == GPU and "generator" in more:
             more["generator"] = None
         return function(*given, **more)
@@ -112,6 +114,12 @@ class Event:
 @contextmanager
 def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
     """Counts while the device GPU is at hand in place of one."""
+    autocast = torch.autocast
+
+    def precision(kind: str, *given: Any, **more: Any) -> Any:
+        return nullcontext() if kind == GPU else autocast(kind, *given, **more)
+
+    monkeypatch.setattr(torch, "autocast", precision)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     with Launches() as launches:
         yield launches

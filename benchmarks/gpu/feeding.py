@@ -87,7 +87,7 @@ def _compared(run: Acceptance, case: Case, folder: Path) -> dict[str, Any]:
         entry[f"{mode}_rows_s"] = count * case.batch / seconds
         entry[f"{mode}_ratio"] = entry[f"{mode}_rows_s"] / resident
     alone = Loader(dataset, ["x"], case.batch, seed=0, preload=False)
-    entry["graph"] = step.refusal or ("recorded" if step.replay else "not recorded")
+    entry["graph"] = "refused" if step.refused else "recorded" if step.replay else "not recorded"
     entry["gather_alone_rows_s"] = case.rows / run.time(lambda: [None for _ in alone], rounds, warm)
     return entry
 

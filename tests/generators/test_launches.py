@@ -45,4 +45,6 @@ def test_a_lazy_step_of_a_full_stylegan2_has_at_most_5000_launches(monkeypatch: 
         game.step(0)
     assert launches.count <= 5000
     assert launches.found["_foreach_lerp_"] == 3  # of the average and of both optimizers: all weights at once
-    assert launches.waits.total() <= 6
+    waits = dict(launches.waits)
+    waits.pop("stages/generators/low_pass.py:kernel_of", None)  # constants, copied once
+    assert waits == {"detectors/transfers.py:told": 1}
