@@ -180,15 +180,15 @@ class Dataset:
 
         For threads that read ahead: others run while the system copies.
         """
-        rows = np.asarray(rows, dtype=np.int64)
+        wanted: NDArray[np.int64] = np.asarray(rows, dtype=np.int64)
         plan = self._plans.get(field)
-        if plan is None or not len(rows) or rows.min() < 0 or rows.max() >= len(self):
-            out[...] = self.array(field, rows)  # which looks the rows up
+        if plan is None or not len(wanted) or wanted.min() < 0 or wanted.max() >= len(self):
+            out[...] = self.array(field, wanted)  # which looks the rows up
             return
         try:
-            plan.rows_into(rows, out)
+            plan.rows_into(wanted, out)
         except DamagedShardError:
-            out[...] = self.array(field, rows)
+            out[...] = self.array(field, wanted)
 
     def digests(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.void]:
         """Digest of the values of each row at the given positions (default: all): (rows,) V16."""

@@ -102,6 +102,12 @@ def has_key(path: Path, pattern: str) -> bool:
         return any(re.fullmatch(pattern, key) for key in file.files)
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device that is there."""
+    return str(request.param)
+
+
 @pytest.fixture
 def golden(golden_path: Path | None, request: pytest.FixtureRequest) -> Golden | GoldenDocument:
     if golden_path is None:

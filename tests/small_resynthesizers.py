@@ -57,7 +57,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def started(given: TrainResynthesizerConfig, rows: MemoryRows, network: Any = None, **files: Path) -> Any:
+def started(
+    given: TrainResynthesizerConfig, rows: MemoryRows, network: Any = None, device: str = "cpu", **files: Path
+) -> Any:
     """A training at its beginning."""
     parts = {
         label: {split: one.where(one.column("label") == label) for split in ("train", "val")
@@ -66,7 +68,7 @@ def started(given: TrainResynthesizerConfig, rows: MemoryRows, network: Any = No
     }  # fmt: skip
     torch.manual_seed(0)
     network = RDN(4, 4, 1, 1) if network is None else network
-    ctx: Any = Context(0, "train_resynthesizer", files=files)
+    ctx: Any = Context(0, "train_resynthesizer", device, files=files)
     return new_training(given, parts, network, new_classifier(given, ctx), ctx)
 
 

@@ -69,8 +69,10 @@ def test_distance_is_relative_to_the_largest_value() -> None:
     "name",
     [
         "cnn pixels",
-        "sample progan",
-        *(pytest.param(name, marks=pytest.mark.stress) for name in ("game stylegan2 +R bf16", "joint stage5 compact")),
+        *(
+            pytest.param(name, marks=pytest.mark.stress)
+            for name in ("sample progan", "game stylegan2 +R bf16", "joint stage5 compact")
+        ),
     ],
 )
 def test_paths_repeat_on_the_cpu(name: str, tmp_path: Path) -> None:

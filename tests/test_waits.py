@@ -39,6 +39,8 @@ from stages.translate import Translate, TranslateConfig
 
 WEIGHTS = Path(__file__).parents[1] / "manifests" / "weights"
 TOLD = "detectors/transfers.py:told"
+STRESS = pytest.mark.stress
+"""For what takes long without values; tests/generators/test_launches.py has StyleGAN2 at full width."""
 
 
 @pytest.fixture
@@ -108,10 +110,6 @@ def game_of(family: str, **more: Any) -> Any:
     for optimizer in game.optimizers.values():
         begun(optimizer)
     return game
-
-
-STRESS = pytest.mark.stress
-"""On the families that take long without values; tests/generators/test_launches.py has StyleGAN2 at full width."""
 
 
 @pytest.mark.parametrize(
@@ -212,6 +210,7 @@ def test_a_micro_batch_of_a_gpu_is_larger_unless_it_is_chosen() -> None:
     assert [micro_batch(side, "cpu") for side in (8, 1024)] == [8, 8]
 
 
+@STRESS
 def test_translation_waits_at_the_end_of_a_block(gpu: Launches) -> None:
     path = WEIGHTS / "stargan2-small-raw.safetensors"
     given = TranslateConfig(checkpoint=str(path), micro_batch=2)

@@ -12,7 +12,13 @@ from typing import Any
 from benchmarks.gpu.results import Acceptance
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ("tests/test_loader.py", "tests/training/test_course.py", "tests/generators/test_spectral_losses.py")
+TESTS = (
+    "tests/test_loader.py",
+    "tests/test_paths.py",
+    "tests/detectors/test_captured.py",
+    "tests/training/test_course.py",
+    "tests/generators/test_spectral_losses.py",
+)
 """Files with tests that are marked gpu, named because others read golden vectors that do not travel."""
 
 
