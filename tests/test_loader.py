@@ -133,6 +133,7 @@ def test_stored_types_are_kept() -> None:
     assert "label" not in kept
 
 
+@pytest.mark.jobs  # processes of their own that import everything: seconds
 def test_a_spawned_worker_gives_the_same_batches_in_each_epoch(dataset: Dataset) -> None:
     plain = Loader(dataset, ["image"], 7, seed=1, preload=False)
     workers = Loader(dataset, ["image"], 7, seed=1, preload=False, workers=1)

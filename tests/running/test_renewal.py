@@ -20,6 +20,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
     found.forget()
 
 
+@pytest.mark.jobs  # processes of their own that import everything: seconds
 def test_a_worker_with_a_nanny_computes_with_the_code_of_each_run(user: User) -> None:
     with living(processes=True) as cluster:
         for number in (2, 3):
