@@ -142,6 +142,8 @@ class Rows(Protocol):
     def blocks(self, field: str, size: int) -> Iterator[NDArray[Any]]: ...
 
 
+ORIGIN = "origin"
+"""Column for fits and reduces that name it in `uses_columns`: the id of the file or sample that a row was made of."""
 CONTENT = "content"
 """Name of the virtual field of rows whose bytes lie in a file of the user's: read with `Batch.read`."""
 

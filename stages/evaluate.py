@@ -5,7 +5,8 @@ against the fakes of that source; one more row pools all fakes of the variant. A
 fakes, say) is compared with the reals of 'raw', or else of the first variant that has some, and the result says so.
 A detector that resamples its feature may be tested at another size than it learned from: the result names both shapes.
 It names the chains, too, that the detector was trained on, and says where rows of a variant were made in another way.
-Intervals know which rows belong together (`group`). A last kind of result needs no fakes: the reals in two halves.
+Intervals know which rows belong together (`group`). With `vote` all frames of a video count as one. A last kind of
+result needs no fakes: the reals in two halves.
 """
 
 from __future__ import annotations
@@ -14,14 +15,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import ids
 from pipeline.errors import StageError
 from pipeline.stage import (
     FAKE,
@@ -40,10 +39,10 @@ from pipeline.stage import (
 )
 from pipeline.steps import measured_step, unlike
 from stages.evaluation.detector_file import load_detector
-from stages.evaluation.halves import null_result
 from stages.evaluation.intervals import summary
 from stages.evaluation.known_scores import SCORES
 from stages.evaluation.metrics import wilson
+from stages.evaluation.outcomes import HALF, Outcomes, numbers
 from stages.evaluation.scoring import Scorer, score_all
 from stages.training.feature_fields import check_feature, fields_read
 from stages.training.networks import prepare
@@ -61,6 +60,11 @@ class EvaluateConfig(StageConfig):
 
     split: Literal["test", "val"] = setting(
         "test", description="rows that are scored: test, or val while you look for mistakes"
+    )
+    vote: Literal["none", "origin"] = setting(
+        "none",
+        description="origin: what was made of one file or sample, as frames of a video, counts once; its score is the "
+        "share of it that the detector calls fake, from a half on it is fake",
     )
     called: str | None = row_setting(
         None, description="name of the detector in tables; if left out, the words of its node's matrix"
@@ -85,7 +89,7 @@ class Evaluate(Stage):
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
     network: ClassVar[bool] = True
-    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source", "group")
+    uses_columns: ClassVar[tuple[str, ...]] = ("label", "split", "source", "group", "origin")
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
     shares_rows: ClassVar[bool] = True
 
@@ -134,19 +138,28 @@ class Evaluate(Stage):
                 prepare(one.ctx.device, one.ctx.threads)
         variants = {name: view.split(split) for name, view in named_views(views["test"]).items()}
         score_all(scorers, variants)
-        for one in scorers:
-            _write(split, variants, one)
+        for config, one in zip(configs, scorers, strict=True):
+            _write(config, variants, one)
 
 
-def _write(split: str, variants: Mapping[str, Rows], scored: Scorer) -> None:
+def _write(config: EvaluateConfig, variants: Mapping[str, Rows], scored: Scorer) -> None:
     """Results and scores of one detector."""
     detector, ctx, scores = scored.detector, scored.ctx, scored.scores
     model = _only(ctx.artifacts["model"])
-    tested = {name: _Tested.of(view, scores[name]) for name, view in variants.items()}
+    tested = {name: Outcomes.of(view, scores[name]) for name, view in variants.items()}
+    threshold, published = float(detector.card["threshold"]), detector.card.get("published_threshold")
+    about = _about(detector.card, model)
+    if config.vote == "origin":
+        rows_of = sum(len(one.ids) for one in tested.values())
+        tested = {name: one.voted(variants[name].column("origin"), threshold) for name, one in tested.items()}
+        if sum(len(one.ids) for one in tested.values()) == rows_of:
+            raise StageError("'vote: origin' has no effect, since no two rows were made of one file or sample; drop it")
+        rule = f"half of the votes of what was made of one file or sample, each at {threshold:.4f}"
+        threshold, published, about = HALF, None, about | {"threshold": HALF, "threshold_rule": rule}
     rows, facts, halves = [], {}, []
     for name, view in variants.items():
         reals_from = _reals_from(name, variants)
-        found = _rows(name, tested[name], tested[reals_from], detector.card)
+        found = _rows(name, tested[name], tested[reals_from], threshold, published)
         rows += [row | {"reals_from": reals_from} for row in found]
         facts[name] = {
             "reals_from": reals_from,
@@ -158,12 +171,12 @@ def _write(split: str, variants: Mapping[str, Rows], scored: Scorer) -> None:
             halves.append({"variant": name, **tested[name].halves()})
     chains, steps = _chains(variants)
     results = {
-        "format": FORMAT, "model": _about(detector.card, model), "split": split, "rows": rows,
+        "format": FORMAT, "model": about, "split": config.split, "rows": rows,
         "variants": facts, "chains": chains, "steps": steps, "null": halves,
     }  # fmt: skip
     text = json.dumps(without_nan(results), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     (ctx.out / RESULTS).write_text(text, encoding="utf-8", errors="backslashreplace")
-    _save_scores(ctx, variants, scores, chains)
+    _save_scores(ctx, tested, chains)
     shown = ("variant", "source", "n_real", "n_fake", "ap", "auc", "balanced_accuracy", "accuracy", "tpr", "tnr")
     ctx.facts["rows"] = without_nan([{name: row[name] for name in shown} for row in rows])
     ctx.facts["detector"] = detector.card["detector"]
@@ -243,43 +256,18 @@ def _reals_from(name: str, variants: Mapping[str, Rows]) -> str:
     return next(one for one in (name, "raw", *variants) if one in having)
 
 
-@dataclass(frozen=True)
-class _Tested:
-    """Rows of a variant: scores (n,), labels, sources, and groups as ids and as numbers that all variants share."""
-
-    scores: NDArray[np.float32]
-    labels: NDArray[np.uint8]
-    sources: NDArray[np.str_]
-    groups: NDArray[np.void]
-
-    @classmethod
-    def of(cls, view: Rows, scores: NDArray[np.float32]) -> _Tested:
-        return cls(scores, view.column("label"), view.column("source"), view.column("group"))
-
-    def where(self, mask: NDArray[np.bool_]) -> _Tested:
-        return _Tested(self.scores[mask], self.labels[mask], self.sources[mask], self.groups[mask])
-
-    def halves(self) -> dict[str, Any]:
-        """The null result of its reals."""
-        reals = self.where(self.labels == REAL)
-        return null_result(reals.scores, reals.groups, _numbers(reals.groups))
-
-
-def _numbers(groups: NDArray[np.void]) -> NDArray[np.int64]:
-    return ids.lookup(ids.unique(groups), groups)
-
-
-def _rows(variant: str, tested: _Tested, having_reals: _Tested, card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row of metrics per fake source, and the pooled one."""
+def _rows(
+    variant: str, tested: Outcomes, having_reals: Outcomes, threshold: float, published: float | None
+) -> list[dict[str, Any]]:
+    """One row of metrics per fake source, and the pooled one. published: threshold of a detector's authors."""
     fakes, real = tested.where(tested.labels == FAKE), having_reals.where(having_reals.labels == REAL)
-    published = card.get("published_threshold")  # that of a detector's authors
     found = []
     for source in [*sorted(set(fakes.sources.tolist())), POOLED]:
         fake = fakes if source == POOLED else fakes.where(fakes.sources == source)
         labels = np.repeat(np.array([REAL, FAKE], dtype=np.uint8), [len(real.scores), len(fake.scores)])
         scores = np.concatenate([real.scores, fake.scores])
-        groups = _numbers(np.concatenate([real.groups, fake.groups]))
-        metrics = summary(scores, labels, groups, float(card["threshold"]))
+        groups = numbers(np.concatenate([real.groups, fake.groups]))
+        metrics = summary(scores, labels, groups, threshold)
         if published is not None:
             right = int((fake.scores >= published).sum() + (real.scores < published).sum())
             metrics |= {"accuracy_published": right / len(labels)}
@@ -310,23 +298,19 @@ def _chains(variants: Mapping[str, Rows]) -> tuple[list[str], dict[str, Any]]:
     return sorted(steps), steps
 
 
-def _save_scores(
-    ctx: FitContext, variants: Mapping[str, Rows], scores: Mapping[str, NDArray[np.float32]], chains: list[str]
-) -> None:
+def _save_scores(ctx: FitContext, tested: Mapping[str, Outcomes], chains: list[str]) -> None:
     """id, digest of the values and group V16, chain (index into `chains`), label, score, source and variant."""
-    names = list(variants)
-    sources = sorted({source for view in variants.values() for source in view.column("source").tolist()})
+    sources = sorted({source for one in tested.values() for source in one.sources.tolist()})
     columns: dict[str, list[NDArray[Any]]] = {k: [] for k in KEPT_COLUMNS}
-    for number, (name, view) in enumerate(variants.items()):
-        of_part = np.array([chains.index(bytes(part.chain).hex()) for part in view.parts], dtype=np.int32)
-        columns["id"].append(view.ids)
-        columns["digest"].append(view.digests())
-        columns["group"].append(view.column("group"))
-        columns["chain"].append(of_part[view.part_numbers])
-        columns["label"].append(view.column("label").astype(np.uint8))
-        columns["score"].append(scores[name])
-        columns["source"].append(np.searchsorted(np.array(sources), view.column("source")).astype(np.int32))
-        columns["variant"].append(np.full(len(view), number, dtype=np.int32))
+    for number, one in enumerate(tested.values()):
+        columns["id"].append(one.ids)
+        columns["digest"].append(one.digests)
+        columns["group"].append(one.groups)
+        columns["chain"].append(np.searchsorted(np.array(chains), one.chains).astype(np.int32))
+        columns["label"].append(one.labels.astype(np.uint8))
+        columns["score"].append(one.scores)
+        columns["source"].append(np.searchsorted(np.array(sources), one.sources).astype(np.int32))
+        columns["variant"].append(np.full(len(one.ids), number, dtype=np.int32))
     arrays = {name: np.concatenate(found) for name, found in columns.items()}
-    words = {"sources": np.array(sources), "variants": np.array(names), "chains": np.array(chains)}
+    words = {"sources": np.array(sources), "variants": np.array(list(tested)), "chains": np.array(chains)}
     np.savez(ctx.out / SCORES, allow_pickle=False, **arrays, **words)

@@ -37,7 +37,7 @@ from pipeline.planning.selection import (
     split_counts,
 )
 from pipeline.sentences import counted
-from pipeline.stage import CONTENT, SPLITS, Children, Field, Kind, Parents, Promise, Schema
+from pipeline.stage import CONTENT, ORIGIN, SPLITS, Children, Field, Kind, Parents, Promise, Schema
 
 if TYPE_CHECKING:
     from pipeline.inputs.scan import Scan
@@ -471,7 +471,7 @@ class _Planner:
     def _consumed(self, node: Node, selection: Selection) -> tuple[bytes, bytes]:
         table = selection.table()
         columns: dict[str, Any] = {}
-        for name in sorted({*node.stage.uses_columns, "split"}):
+        for name in sorted({*node.stage.uses_columns, "split"} - {ORIGIN}):  # the id and the chain say the origin
             column = getattr(table, name)
             if name in ("domain", "source"):
                 column = self.plan.names.digests()[column]

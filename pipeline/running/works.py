@@ -19,7 +19,7 @@ from pipeline.planning.selection import Branch, Selection
 from pipeline.running.make_artifact import ArtifactTask
 from pipeline.running.proof import CheckedFile, Claim
 from pipeline.running.tasks import Content, Facts, Parent, ShardTask
-from pipeline.stage import SPLITS, Artifact, Stage
+from pipeline.stage import ORIGIN, SPLITS, Artifact, Stage
 from pipeline.storage.artifacts import verify_files
 
 LEAST_ROWS = 64
@@ -202,7 +202,8 @@ def view_of(
 ) -> tuple[list[Any], dict[str, NDArray[Any]]]:
     """Parts and row table of a dataset.
 
-    columns: which ones (all if left out); find: a finished artifact of the plan, where parts should have their lineage.
+    columns: which ones (all but "origin" if left out); find: a finished artifact of the plan, where parts should have
+    their lineage.
     """
     from pipeline.dataset import Part
 
@@ -224,6 +225,9 @@ def view_of(
         "source": words[np.concatenate([t.source for t in tables])] if tables else words[:0],
         "group": np.concatenate([t.group for t in tables]) if tables else np.zeros(0, "V16"),
     }
+    if columns is not None and ORIGIN in columns:
+        born = [(parts_above(one.sides[0])[-1:] or [one.sides[0]])[0].ids for one in selections]
+        table[ORIGIN] = np.concatenate(born) if born else np.zeros(0, "V16")
     return parts, {name: column for name, column in table.items() if columns is None or name in columns}
 
 

@@ -391,3 +391,39 @@ def test_doctor_compares_counts_by_names_alone(
     assert "note  b.zip: genimage: 1 count not as expected (as published, not verified): BigGAN expected" in said.out
     size = (tmp_path / "a/crn/1_fake/1.png").stat().st_size
     assert f"FAIL  m: 1 image cannot be read, e.g. {tmp_path}/a/crn/1_fake/1.png: has {size} bytes, expec" in said.out
+
+
+ACTORS = {  # 01 and 02 meet 03; 04 and 05 meet; 06 is alone
+    "original_sequences/actors/c23/videos/01__kitchen.mp4": "01_02_03",
+    "original_sequences/actors/c23/videos/03__kitchen.mp4": "01_02_03",
+    "original_sequences/actors/c23/videos/06__kitchen.mp4": "06",
+    "manipulated_sequences/DeepFakeDetection/c23/videos/01_03__kitchen__AAAAAAAA.mp4": "01_02_03",
+    "manipulated_sequences/DeepFakeDetection/c23/videos/03_02__kitchen__BBBBBBBB.mp4": "01_02_03",
+    "manipulated_sequences/DeepFakeDetection/c23/videos/05_04__kitchen__CCCCCCCC.mp4": "04_05",
+}
+
+
+def test_actors_who_meet_in_fakes_are_one_group(tmp_path: Path) -> None:
+    plant(tmp_path / "a", *ACTORS)
+    found = table(tmp_path, folder="a", layout="auto")
+    assert {str(Path(row["location"]).relative_to(tmp_path / "a")): row["group"] for row in found} == ACTORS
+    plant(tmp_path / "a", "manipulated_sequences/DeepFakeDetection/c23/videos/04_02__hall__DDDDDDDD.mp4")
+    plant(tmp_path / "a", "manipulated_sequences/DeepFakeDetection/c23/videos/06_04__hall__EEEEEEEE.mp4")
+    assert {row["group"] for row in table(tmp_path, folder="a", layout="auto")} == {"01_02_03_04_05_06"}
+    assert any("all 6 actors meet" in note for note in discover(tmp_path, folder="a", layout="auto").notes)
+
+
+def test_an_actor_stands_in_one_split(tmp_path: Path) -> None:
+    plant(tmp_path / "a", *ACTORS)
+    actors = {"val": ["06"], "test": ["04", "05", "03"]}
+    found = table(tmp_path, folder="a", layout="auto", actors=actors)
+    assert {(Path(row["location"]).stem, row["split"], row["group"]) for row in found} == {
+        ("01__kitchen", "train", "01"), ("03__kitchen", "test", "03"), ("06__kitchen", "val", "06"),
+        ("05_04__kitchen__CCCCCCCC", "test", "04_05"),
+    }  # fmt: skip
+    notes = discover(tmp_path, folder="a", layout="auto", actors=actors).notes
+    assert "a: 2 fakes of actors in two splits left out" in notes
+    for wrong, sentence in (({"val": ["07"]}, "no video of the actor '07'"), (
+        {"val": ["01"], "test": ["01"]}, "names '01' twice")):  # fmt: skip
+        with pytest.raises(ConfigError, match=sentence):
+            discover(tmp_path, folder="a", layout="auto", actors=wrong)

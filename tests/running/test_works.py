@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from toy_project import Project, toy_id
 
 from pipeline.errors import DamagedShardError
+from pipeline.planning.selection import Selection, Side
 from pipeline.running.tasks import Facts
 from pipeline.running.works import TaskMaker, view_of, works_of
 
@@ -107,3 +110,31 @@ def test_a_view_names_label_split_source_and_group_of_each_row(project: Project)
     assert [label == 1 for label in table["label"].tolist()] == of_b
     assert set(table["domain"].tolist()) == {""}
     assert len(table["group"]) == len(of_b)
+
+
+def test_the_origin_of_a_row_is_what_it_was_made_of_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(tmp_path, monkeypatch, """
+nodes:
+  a: {stage: "toy:Numbers", count: 3}
+  drawn: {stage: "toy:Jitter", of: a, draws: 2}
+  again: {stage: "toy:Jitter", of: drawn, draws: 2}
+  scaled: {stage: "toy:Scale", of: [again, a]}
+""")  # fmt: skip
+    plan = project.plan()
+    selections = [Selection((Side(branch, np.arange(len(branch.rows))),)) for branch in plan.branches["scaled"]]
+    parts, table = view_of(plan, selections, ("label", "origin"))
+    assert sorted(table) == ["label", "origin"]
+    origins = [bytes(one) for one in table["origin"]]
+    own = [bytes(one) for part in parts for one in part.ids]
+    assert sorted(origins) == sorted([toy_id(number) for number in range(3)] * 5)
+    for row, origin in zip(own, origins, strict=True):
+        assert row == origin or row in {
+            expanded(expanded(origin, first), second) for first in range(2) for second in range(2)
+        }
+    assert "origin" not in view_of(plan, selections)[1]
+
+
+def expanded(parent: bytes, index: int) -> bytes:
+    return hashlib.sha256(b"touchstone/expand" + bytes([1] + [0] * 7) + parent + index.to_bytes(8, "little")).digest()[
+        :16
+    ]

@@ -42,9 +42,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return Artifact("detectors[progan]", digest("model").hex(), ctx.out)
 
 
-def evaluate(folder: Path, model: Artifact, test: Any, split: str = "test") -> Path:
+def evaluate(folder: Path, model: Artifact, test: Any, split: str = "test", **settings: Any) -> Path:
     ctx = context(folder, "evaluate", artifacts={"model": (model,)})
-    Evaluate().fit(EvaluateConfig(split=split), {"test": test}, ctx)  # type: ignore[arg-type]
+    Evaluate().fit(EvaluateConfig(split=split, **settings), {"test": test}, ctx)  # type: ignore[arg-type]
     return ctx.out
 
 
@@ -412,3 +412,34 @@ def test_of_rows_that_a_view_holds_in_several_ways_those_are_taken_that_the_dete
     project.replace("test: [images, early, maps]", "test: [images, {of: early, where: source = reals}]")
     with pytest.raises(ConfigError, match="'profile' is "):  # the fakes would be lost
         project.plan()
+
+
+def filmed(rows: MemoryRows, frames: int) -> MemoryRows:
+    """The test rows as frames of films, `frames` to each."""
+    rows = grouped(rows.split("test"), frames)
+    values = {name: rows.array(name) for name in rows.fields}
+    return MemoryRows(
+        rows.parts, {name: rows.column(name) for name in rows.columns} | {"origin": rows.column("group")}, values
+    )
+
+
+def test_films_are_judged_by_most_of_their_frames(model: Artifact, tmp_path: Path) -> None:
+    view = union(filmed(PHOTOS, 3), filmed(STYLEGAN, 4))
+    frames, films = (evaluate(tmp_path / vote, model, {"": view}, vote=vote) for vote in ("none", "origin"))
+    detector = load_detector(model.path)
+    scores, labels = detector(view), view.column("label")
+    shares: dict[tuple[int, bytes], list[bool]] = {}
+    for score, label, film in zip(scores.tolist(), labels.tolist(), map(bytes, view.column("origin")), strict=True):
+        shares.setdefault((label, film), []).append(score >= detector.card["threshold"])
+    right = [(2 * sum(one) >= len(one)) == bool(label) for (label, _), one in shares.items()]
+    row = row_of(results_of(films), "raw", "stylegan")
+    assert (row["n_real"], row["n_fake"]) == (5, 3)
+    assert row["accuracy"] == pytest.approx(sum(right) / len(right))
+    assert results_of(films)["model"]["threshold"] == 0.5
+    assert row_of(results_of(frames), "raw", "stylegan")["n_real"] == 15
+    with np.load(films / "scores.npz") as kept:
+        keys = zip(kept["label"].tolist(), map(bytes, kept["id"]), strict=True)
+        found = dict(zip(keys, kept["score"], strict=True))
+    assert found == {key: np.float32(sum(one) / len(one)) for key, one in shares.items()}
+    with pytest.raises(StageError, match=r"'vote: origin' has no effect"):
+        evaluate(tmp_path / "single", model, {"": union(filmed(PHOTOS, 1), filmed(STYLEGAN, 1))}, vote="origin")
