@@ -146,6 +146,9 @@ class Learning:
         wanted = place(config.augmentation, control.device)
         self.batches: Batches = train.batches(settings.batch, control.seed, settings.balance, wanted)
         self.network = new(config, train.shape, train.axes, learned, control)
+        if control.weights is not None:
+            started = {name: torch.from_numpy(np.array(value)) for name, value in control.weights.items()}
+            self.network.network.load_state_dict(started)
         self.random = draw_from(self.network, control.seed)
         self.penalty = getattr(self.network.network, "penalty", lambda: 0.0)
         self.optimizer = optimizer_of(settings, self.network.parameters())

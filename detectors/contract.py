@@ -211,7 +211,7 @@ class Control:
     log        all entries so far of the training's log, one mapping of numbers each
     moments    mean and variance to standardize with, in place of those of the training rows
     members    trained detectors of which this one is made
-    weights    tensors of a published detector's file
+    weights    tensors of a published detector's file, which is calibrated, or from which a training goes on
     """
 
     seed: int = 0

@@ -232,6 +232,13 @@ for _name, (_size, _patience, _network) in CHAI2020.items():
         },
     }
 
+# CNN (p) of Chai et al. 2020, section 3.3: the released weights (`start_from` of the stage train) go on at a small
+# rate, with the stop rule of their other networks
+for _probability in (0.1, 0.5):
+    _released = PRESETS[f"cnndetection-{_probability}"]
+    _slowly = {"learning_rate": 1e-6, "stop": {"rule": "stale", "patience": 10}, "select": "accuracy", "epochs": 1000}
+    PRESETS[f"cnndetection-{_probability}-finetuned"] = {**_released, "training": _slowly}
+
 # Tan et al. 2024, Cavia et al. 2024 and Liang et al. 2025, as their programs train: images of 256 pixels, of which
 # crops of 224 are drawn and mirrored. They score whole images of 256; here a training and a scoring see as many pixels.
 # Tiny-LaDeDa learned logits that LaDeDa gives to patches; here it learns labels, with the same optimizer.

@@ -24,6 +24,7 @@ from detectors.calibration import best_threshold
 from detectors.choosing import DetectorSchema, detector_config, family_module, module_name
 from detectors.contract import Control, DetectorConfig, Diverged, State
 from pipeline.atomic import write_bytes
+from pipeline.contents import file_sha256
 from pipeline.errors import Interrupted, StageError
 from pipeline.stage import (
     FAKE,
@@ -88,6 +89,11 @@ class TrainConfig(StageConfig):
         "of `on` only validation rows are read, for calibration and a second threshold, or there is no `on`; or a node "
         "train_resynthesizer with `joint`: its classifier, on residuals that its re-synthesizer makes",
     )
+    start_from: str | None = file_setting(
+        None,
+        description="of a network (family deep) weights to go on from in place of random ones: the file of a published "
+        "detector of the same architecture, or MANIFEST.yaml#ENTRY",
+    )
     seed: int = setting(
         0,
         ge=0,
@@ -118,6 +124,8 @@ class TrainConfig(StageConfig):
                 f"the family '{self.detector.family}' has its weights from a file; name an entry, or the node of a "
                 "joint training, in 'pretrained' instead"
             )
+        if self.start_from is not None and self.detector.family != "deep":
+            raise ValueError("'start_from' has no effect but on a detector of the family 'deep'; remove it")
         return self
 
 
@@ -230,6 +238,7 @@ class Train(Stage):
         """The family's module, and those that its config selects."""
         config = resolved(config, files)
         more = () if config.pretrained is None else (GIVEN[config.detector.family],)
+        more += () if config.start_from is None else (PRETRAINED,)
         return (module_name(config.detector.family), *config.detector.modules, *more)
 
     def fit(self, config: TrainConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
@@ -264,6 +273,9 @@ class Train(Stage):
         control.members = members
         if given is not None:
             control.weights = given.weights_of(config.detector, dataset, ctx)
+        elif config.start_from is not None:
+            path = Path(ctx.files["start_from"])
+            control.weights = import_module(PRETRAINED).starting_weights(config.detector, dataset.fields, path)
         if config.standardization is not None:
             control.moments = statistics_file.load(_statistics_path(ctx))
         try:
@@ -296,6 +308,8 @@ class Train(Stage):
         }
         if given is not None:
             facts |= given.card_of(config.detector, state, dataset, ctx)
+        elif config.start_from is not None:
+            facts["started_from"] = file_sha256(Path(ctx.files["start_from"]))
         ctx.facts.update(promise)
         return save_detector(ctx.out, config.detector, state, facts)
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from detectors.augmentation import blur, crop, flip, jpeg, noise
+from detectors.augmentation import blur, crop, flip, jpeg, noise, resized_crop
 from detectors.parts import Augmentation, OneOf
 
 IN_RECIPES = False
@@ -30,6 +30,7 @@ IN_RECIPES = False
 AUGMENTATIONS: Mapping[str, type[Augmentation]] = {
     "flip": flip.Flip,
     "crop": crop.Crop,
+    "resized_crop": resized_crop.ResizedCrop,
     "noise": noise.Noise,
     "blur": blur.Blur,
     "jpeg": jpeg.Jpeg,

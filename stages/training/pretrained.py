@@ -21,7 +21,7 @@ from detectors.published_family import Config
 from pipeline.contents import file_sha256
 from pipeline.errors import StageError
 from pipeline.lineage import KeptChain, KeptChains
-from pipeline.stage import FitContext, Rows
+from pipeline.stage import FitContext, Rows, Schema
 from stages.evaluation.detector_file import promised, save_detector
 from stages.weights.detector_entries import entry_of
 from stages.weights.detectors import read_detector, read_tensor, state_dicts
@@ -102,6 +102,19 @@ def read_weights(config: Config, path: Path) -> State:
         raise StageError(str(error)) from None
     except ValueError as error:
         raise StageError(f"{path} does not fit {config.network}: {error}") from None
+
+
+def starting_weights(config: Any, fields: Schema, path: Path) -> Mapping[str, NDArray[Any]]:
+    """Tensors of a file, exactly those of the network that a config of the family deep trains. Raises StageError."""
+    from detectors.composed import without_values
+
+    field = fields[config.feature]
+    network = without_values(config, field.shape, field.axes).network
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    try:
+        return read_detector(path, expected, f"the architecture '{config.network.architecture}' as it is set").tensors
+    except WeightsError as error:
+        raise StageError(f"start_from: {error}") from None
 
 
 def facts_of(config: Config, state: State, path: Path, calibrated: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from detectors import augmenting, deep, presets
-from detectors.augmentation import AUGMENTATIONS, blur, jpeg, noise
+from detectors.augmentation import AUGMENTATIONS, blur, jpeg, noise, resized_crop
 from detectors.augmenting import applied, augmented
 from detectors.choosing import detector_config
 from detectors.contract import Control, State
@@ -37,7 +37,8 @@ def number(seed: int, row: bytes, epoch: int, name: str, place: int = 0) -> floa
     """One draw, as its key says."""
     parts = (str(seed).encode(), str(epoch).encode(), name.encode())
     key = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
-    digest = hashlib.sha256(key + row + b"\x00").digest()
+    block, place = divmod(place, 4)
+    digest = hashlib.sha256(key + row + bytes([block])).digest()
     return (int.from_bytes(digest[8 * place : 8 * place + 8], "little") >> 11) / 2**53
 
 
@@ -257,3 +258,40 @@ def test_a_killed_training_with_threads_goes_on_with_the_same_trajectory() -> No
     found, whole = deep.fit(config, train, val, control), deep.fit(config, train, val, Control(seed=5))
     assert found.plain == whole.plain
     assert all(value.tobytes() == whole.tensors[name].tobytes() for name, value in found.tensors.items())
+
+
+def resized_part(image: Any, row: bytes, least: float, stretch: float, size: int) -> Any:
+    """One image, as RandomResizedCrop of torchvision draws it: ten areas and logarithms of ratios, and a corner."""
+    height, width = image.shape[:2]
+    for place in range(10):
+        area = height * width * (least + (1 - least) * number(5, row, 2, "resized_crop/area", place))
+        ratio = stretch ** (2 * number(5, row, 2, "resized_crop/shape", place) - 1)
+        wide, high = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if wide <= width and high <= height:
+            top = int(number(5, row, 2, "resized_crop/corner", 0) * (height - high + 1))
+            left = int(number(5, row, 2, "resized_crop/corner", 1) * (width - wide + 1))
+            break
+    else:
+        wide, high = min(width, round(height * stretch)), min(height, round(width * stretch))
+        top, left = (height - high) // 2, (width - wide) // 2
+    part = Image.fromarray(image[top : top + high, left : left + wide].copy())
+    return np.asarray(part.resize((size, size), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize(("least", "stretch", "width"), [(0.08, 4 / 3, 30), (0.9, 4.0, 20), (1.0, 1.0, 40)])
+def test_resized_parts_are_those_of_a_slow_loop(least: float, stretch: float, width: int) -> None:
+    pictures = np.random.default_rng(1).integers(0, 256, (24, 20, width, 3), np.uint8)
+    one = resized_crop.ResizedCrop(size=12, least=least, stretch=stretch)
+    found = applied([one], 5, 2, torch.from_numpy(pictures), IDS).numpy()
+    expected = [resized_part(image, bytes(row), least, stretch, 12) for image, row in zip(pictures, IDS, strict=True)]
+    assert np.array_equal(found, np.stack(expected))
+    if width == 40:  # no square has the area of the image: its middle is taken
+        middle = Image.fromarray(pictures[0][:, 10:30].copy()).resize((12, 12), Image.Resampling.LANCZOS)
+        assert np.array_equal(found[0], np.asarray(middle))
+
+
+def test_resized_parts_of_other_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="resizes colors, but rows have 1 channels"):
+        resized_crop.ResizedCrop(size=8).sides(1, 20, 20)
+    with pytest.raises(ValueError, match=r"least is 0.5 and most is 0.2"):
+        resized_crop.ResizedCrop(size=8, least=0.5, most=0.2)

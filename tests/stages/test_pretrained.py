@@ -15,8 +15,10 @@ import pytest
 import torch
 import yaml
 from golden_files import GoldenDocument
+from memory_rows import context, rows_of, union
 from PIL import Image
 from rule_weights import torch_entry, z
+from safetensors.numpy import load_file
 from toy_project import ROOT, Project
 
 from pipeline.chain import chain_function
@@ -26,6 +28,7 @@ from pipeline.open import open_node
 from stages.evaluation.detector_file import load_detector
 from stages.reporting import lineage
 from stages.reporting.section import Given
+from stages.train import Train, TrainConfig
 from stages.training.pretrained import detector_of, read_weights
 
 GOLDEN = ROOT / "tests" / "golden" / "detectors"
@@ -321,3 +324,40 @@ def test_a_head_reads_the_features_that_a_user_gives(project: Project) -> None:
     project.run("table")
     case = document["cases"][0]
     assert score_of_golden(project, "table") == pytest.approx(case["p_fake"][0], abs=2e-5)
+
+
+def test_a_training_goes_on_from_the_weights_of_a_file(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    reals, fakes = (rows_of(name, label, {"image": random.integers(0, 256, (8, 16, 16, 3), np.uint8)})
+                    for label, name in enumerate(("reals", "fakes")))  # fmt: skip
+    detector: dict[str, Any] = {
+        "family": "deep", "feature": "image", "network": {"architecture": "compact", "widths": [4, 4]},
+        "preprocessing": {"scaling": "symmetric"}, "head": {"kind": "classes"},
+        "training": {"epochs": 1, "batch": 4, "learning_rate": 1e-9},
+    }  # fmt: skip
+
+    def trained(folder: Path, **more: Any) -> Path:
+        ctx = context(folder, "train", files={name: Path(path) for name, path in more.items()})
+        config = TrainConfig.model_validate_json(json.dumps({"detector": detector, **more}))
+        Train().fit(config, {"on": union(reals, fakes)}, ctx)
+        return ctx.out
+
+    anew = load_file(trained(tmp_path / "anew") / "model.safetensors")
+    names = {name.removeprefix("network."): value for name, value in anew.items() if name.startswith("network.")}
+    start = {name: value if value.dtype.kind != "f" else random.normal(0, 1, value.shape).astype(np.float32) ** 2
+             for name, value in names.items()}  # fmt: skip
+    torch.save({"model": {name: torch.from_numpy(value) for name, value in start.items()}}, tmp_path / "start.pth")
+    out = trained(tmp_path / "gone_on", start_from=str(tmp_path / "start.pth"))
+    found = load_file(out / "model.safetensors")
+    learned = [name for name in start if start[name].dtype.kind == "f" and "running" not in name]
+    assert len(learned) > 4
+    for name in learned:
+        assert np.allclose(found[f"network.{name}"], start[name], atol=1e-6)
+        assert not np.allclose(anew[f"network.{name}"], start[name], atol=1e-3)
+    card = json.loads((out / "card.json").read_text())
+    assert card["started_from"] == sha256(tmp_path / "start.pth")
+    detector["network"]["widths"] = [4, 8]
+    with pytest.raises(StageError, match=r"start_from: .*start.pth.*expected \(8, 4"):
+        trained(tmp_path / "wider", start_from=str(tmp_path / "start.pth"))
+    with pytest.raises(ValueError, match="has no effect but on a detector of the family 'deep'"):
+        TrainConfig.model_validate_json(json.dumps({"detector": "profile-svm", "start_from": "start.pth"}))
