@@ -63,7 +63,7 @@ def _results(row: Mapping[str, Any], twins: Mapping[str, Any]) -> Iterator[str]:
 def told(claim: Mapping[str, Any]) -> str:
     """A claim of a twin and what came of it, in one line."""
     numbers = ""
-    if claim["value"] is not None and claim["interval"] is not None:
+    if claim["value"] is not None and None not in claim["interval"]:
         low, high = claim["interval"]
         few = ", few groups" if claim["few_groups"] else ""
         numbers = f" ({claim['metric']} {claim['value']:+.3f}, {low:+.3f} to {high:+.3f}{few})"

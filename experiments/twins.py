@@ -4,7 +4,8 @@
 
 Each of configs/twins/*.yaml runs offline on the embedded data in minutes; their store is scratch/twins/store, so that
 a second call trains nothing. Written: experiments/results/twins.json with the seconds that each took (of a first run)
-and the claims as the stage `claims` judged them, if it has any. A twin shows that a config runs and what it says of
+and the claims as the stage `claims` judged them, if it has any, and of `strata` whether better fakes have lower scores.
+A twin shows that a config runs and what it says of
 textures of 64 pixels; it is no reproduction of the paper.
 """
 
@@ -21,6 +22,7 @@ from pipeline.open import open_artifact
 from pipeline.running.progress import Bars
 from pipeline.running.run import run
 from stages.claims import CLAIMS, line
+from stages.strata import RESULTS as STRATA
 
 TWINS = Path(__file__).parents[1] / "configs" / "twins"
 RESULT = Path(__file__).parent / "results" / "twins.json"
@@ -34,7 +36,28 @@ def judged(config: Path, workers: int | None) -> dict[str, Any]:
     claims = []
     if "claims" in pipeline.nodes:
         claims = json.loads((open_artifact(config, "claims") / CLAIMS).read_text(encoding="utf-8"))["claims"]
+    for node in pipeline.nodes.values():
+        if node.stage.makes == "strata":
+            claims += by_quality(json.loads((open_artifact(config, node.name) / STRATA).read_text(encoding="utf-8")))
     return {"seconds": round(time.monotonic() - started), "computed": bool(report.computed), "claims": claims}
+
+
+def by_quality(strata: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each source of fakes whether those that look better have lower scores: a rank correlation below 0."""
+    found = []
+    for one in strata["sources"]:
+        value, interval = one["spearman"], one["spearman_interval"] or [None, None]
+        verdict = "cannot tell"
+        if value is not None and None not in interval:
+            verdict = "holds" if interval[1] < 0 else "does not hold" if interval[0] >= 0 else verdict
+        source, node = one["source"], strata["model"]["node"]
+        found.append({
+            "says": f"Of {source} fakes that look better have lower scores", "where": "Wang et al. 2020, Figure 6",
+            "metric": "spearman", "over": "mean", "margin": 0.0, "verdict": verdict, "value": value,
+            "interval": interval, "sides": [value, 0.0], "more": [f"{node} on {source} ({strata['variant']})"],
+            "than": [], "few_groups": False,
+        })  # fmt: skip
+    return found
 
 
 def main() -> None:
