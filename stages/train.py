@@ -237,8 +237,8 @@ class Train(Stage):
     def modules(self, config: TrainConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The family's module, and those that its config selects."""
         config = resolved(config, files)
-        more = () if config.pretrained is None else (GIVEN[config.detector.family],)
-        more += () if config.start_from is None else (PRETRAINED,)
+        more = [] if config.pretrained is None else [GIVEN[config.detector.family]]
+        more += [] if config.start_from is None else [PRETRAINED]
         return (module_name(config.detector.family), *config.detector.modules, *more)
 
     def fit(self, config: TrainConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:

@@ -66,8 +66,8 @@ def apply(settings: ResizedCrop, rows: Tensor, draw: Callable[..., NDArray[Any]]
     images = rows.numpy()
     found = np.empty((len(images), settings.size, settings.size, 3), np.uint8)
     for row, image in enumerate(images):
-        sides = image.shape[:2]
-        drawn = part_of(settings, *sides, areas[row], shapes[row])
+        sides = height, width = image.shape[:2]
+        drawn = part_of(settings, height, width, areas[row], shapes[row])
         if drawn is None:  # the largest part of an allowed shape, in the middle
             part = min(sides[0], round(sides[1] * settings.stretch)), min(sides[1], round(sides[0] * settings.stretch))
             top, left = ((side - one) // 2 for side, one in zip(sides, part, strict=True))

@@ -32,8 +32,8 @@ class Outcomes:
     @classmethod
     def of(cls, view: Rows, scores: NDArray[np.float32]) -> Outcomes:
         """scores: (n,) of the rows of the view."""
-        columns = (view.column(name) for name in ("label", "source", "group"))
-        return cls(scores, *columns, view.ids, view.digests(), chains_of(view))
+        label, source, group = (view.column(name) for name in ("label", "source", "group"))
+        return cls(scores, label, source, group, view.ids, view.digests(), chains_of(view))
 
     def where(self, chosen: NDArray[Any]) -> Outcomes:
         """Some of the rows, by a mask or by their positions."""
