@@ -402,5 +402,10 @@ PRESETS |= {
         "head": {"kind": "classes"},
         "training": _SMALL,
     },
+    "meso-small": {
+        **PRESETS["mesoinception4"],
+        "preprocessing": {"scaling": "unit"},
+        "training": {**_SMALL, "select": "accuracy"},
+    },
     "gram-small": {**_IMAGES, "network": {"architecture": "gramnet", "width": 8}, "training": _SMALL},
 }

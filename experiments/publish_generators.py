@@ -1,10 +1,14 @@
-"""Copy the small generators from the store of experiments/generators.yaml to manifests/weights, with cards.
+"""Copy small generators from the store of their pipeline to manifests/weights, with cards.
 
-    python -m experiments.publish_generators
+    python -m experiments.publish_generators                                          those of generators.yaml
+    python -m experiments.publish_generators --file experiments/garments.yaml         those of garments.yaml
 
 For each family and variant: NAME.safetensors (the averaged generator, float16), NAME.json (the card: recipe, data
 fingerprint, steps, device, figures, how they compare with the raw generator's) and NAME.png (samples), and an entry in
-manifests/generators.yaml.
+manifests/generators.yaml. Where the photographs have held-out senders, the card also has figures against those, the
+gates that are missed, and what the spectral term did beyond training of equal length (`experiments.quality`); then
+experiments/results/generators.json tells all of it. One that does not move the mean profile is not called +R or +A and
+not published. What only a person knows stands in a file of notes: the hours of the training, and what its samples show.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ import numpy as np
 import yaml
 from safetensors.numpy import load_file
 
+from experiments import quality
 from pipeline.atomic import write_bytes
 from pipeline.declaring.config import load_pipeline
 from pipeline.planning.pins import read_pins
@@ -31,17 +37,46 @@ from stages.weights import safetensors_file
 
 FAMILIES = ("progan", "stylegan", "stylegan2", "stargan2")
 VARIANTS = ("raw", "R", "A")
+NONE = "none"
+"""Node of a finetuning of equal length without a term; not published."""
 MOST_BYTES = 4_000_000
 ALLOWED = 0.25  # how much worse than the raw one diversity and quality may be without a word
 SHIPPED = Path("manifests/weights")
 STORED_AS = "float16, rounded from the float32 values that were trained (trained_sha256) and that figures are of"
-LICENCE = "Apache-2.0; trained on CC0-1.0 and MIT photographs"
+NOTE = "A small generator that shows the pipeline at work; it is no evidence about detectors."
+DATA = {
+    "generators": "CC0 1.0 and MIT photographs of garments, groceries and desktop backgrounds at 64 pixels, none of a "
+    "val or test group of manifests/photos.csv; the project's own train split is a subset",
+    "garments": "CC0 1.0 photographs of garments at 64 pixels (manifests/clothing.csv), of training senders alone; "
+    "`held_out` compares with senders of the val and test splits",
+}
+"""Stem of a pipeline file -> what the photographs are."""
+LICENCES = {
+    "generators": "Apache-2.0; trained on CC0-1.0 and MIT photographs",
+    "garments": "Apache-2.0; trained on CC0-1.0 photographs",
+}
 
 
-def artifacts(file: Path) -> dict[str, Path]:
+@dataclass(frozen=True)
+class Origin:
+    """The pipeline file that generators come from, and settings as behind `--set`."""
+
+    file: Path
+    overrides: list[str]
+
+    @property
+    def data(self) -> str:
+        return DATA[self.file.stem]
+
+    @property
+    def licence(self) -> str:
+        return LICENCES[self.file.stem]
+
+
+def artifacts(origin: Origin) -> dict[str, Path]:
     """Finished artifacts by node, as the pipeline file stands now."""
-    pipeline = load_pipeline(file, None)
-    names = [f"{family}_{variant}" for family in FAMILIES for variant in VARIANTS]
+    pipeline = load_pipeline(origin.file, origin.overrides)
+    names = [f"{family}_{variant}" for family in FAMILIES for variant in (*VARIANTS, NONE)]
     wanted = pipeline.select([name for name in names if name in pipeline.nodes])
     store = Store(pipeline.store)
     plan = make_plan(pipeline, store, open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
@@ -98,61 +133,103 @@ def halved(path: Path) -> bytes:
     return safetensors_file.pack(tensors, about)
 
 
-def publish(place: Path, family: str, variant: str, found: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    """Files of one generator; returns its manifest entry."""
-    name = f"{family}-small-{variant}"
+def publish(origin: Origin, name: str, found: Mapping[str, Path], out: Path, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Files of one generator, "progan-raw" for instance; returns its manifest entry. more: further keys of the card."""
+    family, variant = name.split("-")
+    place, stem = found[f"{family}_{variant}"], f"{family}-small-{variant}"
     trained = (place / "generator.safetensors").read_bytes()
     content = halved(place / "generator.safetensors")
     if len(content) > MOST_BYTES:
-        raise SystemExit(f"{name} has {len(content):,} bytes; at most {MOST_BYTES:,} are shipped, train a narrower one")
+        raise SystemExit(f"{stem} has {len(content):,} bytes; at most {MOST_BYTES:,} are shipped, train a narrower one")
     card = json.loads((place / "card.json").read_text())
     if variant != "raw":
         card["compared_with_raw"] = comparison(card["figures"], raw_of(card, family, found, out))
-    card["data"] = (
-        "CC0 1.0 and MIT photographs of garments, groceries and desktop backgrounds at 64 pixels, none of a val or "
-        "test group of manifests/photos.csv; the project's own train split is a subset"
-    )
-    card["licence"] = LICENCE
-    card["samples"] = f"{name}.png"
-    card["trained_sha256"] = hashlib.sha256(trained).hexdigest()
-    card["stored_as"] = STORED_AS
-    card["note"] = "A small generator that shows the pipeline at work; it is no evidence about detectors."
-    write_bytes(out / f"{name}.safetensors", content)
-    write_bytes(out / f"{name}.png", sorted(place.glob("samples-*.png"))[-1].read_bytes())
-    write_bytes(out / f"{name}.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
-    header = weights.read_header(out / f"{name}.safetensors")
+    card |= {"data": origin.data, "licence": origin.licence, "samples": f"{stem}.png", "stored_as": STORED_AS}
+    card |= {"trained_sha256": hashlib.sha256(trained).hexdigest(), "note": NOTE, **more}
+    write_bytes(out / f"{stem}.safetensors", content)
+    write_bytes(out / f"{stem}.png", sorted(place.glob("samples-*.png"))[-1].read_bytes())
+    write_bytes(out / f"{stem}.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
+    header = weights.read_header(out / f"{stem}.safetensors")
     return {
         "family": family,
         "variant": variant,
-        "file": f"{out.name}/{name}.safetensors",
+        "file": f"{out.name}/{stem}.safetensors",
         "sha256": hashlib.sha256(content).hexdigest(),
         "size": len(content),
         "resolution": header.resolution,
-        "licence": LICENCE,
-        "origin": "experiments/generators.yaml",
-        "card": f"{out.name}/{name}.json",
+        "licence": origin.licence,
+        "origin": f"experiments/{origin.file.name}",
+        "card": f"{out.name}/{stem}.json",
     }
+
+
+def judged(origin: Origin, found: Mapping[str, Path], networks: Path) -> dict[str, dict[str, Any]]:
+    """What cards tell of held-out senders, by "family-variant"; nothing where there are none."""
+    held_out = quality.photographs(origin.file, ("val", "test"), origin.overrides)
+    if not len(held_out.images):
+        return {}
+    sources = quality.photographs(origin.file, ("train",), origin.overrides)
+    network, digest = quality.perceptual_network(networks)
+    told: dict[str, dict[str, Any]] = {}
+    seen = {name: quality.seen(place / "generator.safetensors", held_out, sources) for name, place in found.items()}
+    for name, one in seen.items():
+        family, _, variant = name.partition("_")
+        figures = {key: round(value, 4) for key, value in quality.figures(one, network).items()}
+        card: dict[str, Any] = {"held_out": {**figures, "perceptual_sha256": digest}, "misses": quality.misses(figures)}
+        card["senders"] = len(np.unique(sources.of(quality.domains(found[name] / "generator.safetensors")).groups))
+        beside = seen.get(f"{family}_{NONE}")
+        if variant in VARIANTS[1:]:
+            if beside is None:
+                raise SystemExit(f"{family}-{variant} is to be compared with {family}_{NONE}, which is not trained")
+            card["compared_with_none"] = quality.told(variant, quality.gain(one, beside))
+        told[f"{family}-{variant}"] = card
+        print(f"{family}-{variant}: {json.dumps(figures)}")
+    return told
+
+
+def unready(name: str, card: Mapping[str, Any], notes: Mapping[str, Any], place: Path, file: Path) -> str:
+    """Why a generator is not published; "" where it is."""
+    if not card.get("compared_with_none", {}).get("named", True):
+        return card["compared_with_none"]["verdict"]  # type: ignore[no-any-return]
+    missing = [key for key in ("hours", "grid") if card and key not in notes]
+    if missing:
+        picture = sorted(place.glob("samples-*.png"))[-1]
+        return f"{file} lacks its {' and '.join(missing)}; look at {picture} and write a sentence"
+    return ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("experiments/generators.yaml"))
-    parser.add_argument("--out", type=Path, default=Path("manifests/weights"))
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="as of touchstone")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--manifest", type=Path, default=Path("manifests/generators.yaml"))
+    parser.add_argument("--networks", type=Path, default=Path("scratch/garments/networks.yaml"))
+    parser.add_argument("--notes", type=Path, default=Path("experiments/garments_notes.yaml"))
+    parser.add_argument("--results", type=Path, default=Path("experiments/results/generators.json"))
     arguments = parser.parse_args()
-    found = artifacts(arguments.file)
+    origin = Origin(arguments.file, arguments.overrides)
+    found = artifacts(origin)
+    cards = judged(origin, found, arguments.networks)
+    notes = (yaml.safe_load(arguments.notes.read_text()) or {}) if cards and arguments.notes.exists() else {}
     entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
-    for family in FAMILIES:
-        for variant in VARIANTS:
-            place = found.get(f"{family}_{variant}")
-            if place is None:
-                print(f"{family}-{variant}: not trained yet")
-                continue
-            entries[f"{family}-{variant}"] = publish(place, family, variant, found, arguments.out)
-            print(f"{family}-{variant}: {entries[f'{family}-{variant}']['size']:,} bytes")
-    order = {f"{family}-{variant}": None for family in FAMILIES for variant in VARIANTS}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    order = [f"{family}-{variant}" for family in FAMILIES for variant in VARIANTS]
+    for name in order:
+        place = found.get(name.replace("-", "_"))
+        if place is None:
+            print(f"{name}: not trained yet")
+            continue
+        card, noted = cards.get(name, {}), notes.get(name, {})
+        if reason := unready(name, card, noted, place, arguments.notes):
+            print(f"{name}: not published. {reason}")
+            continue
+        entries[name] = publish(origin, name, found, arguments.out, {**card, **noted})
+        print(f"{name}: {entries[name]['size']:,} bytes" + "".join(f"; {miss}" for miss in card.get("misses", ())))
     ordered = {name: entries[name] for name in (*order, *sorted(set(entries) - set(order))) if name in entries}
     write_bytes(arguments.manifest, yaml.safe_dump(ordered, sort_keys=False, width=120).encode())
+    if cards:
+        write_bytes(arguments.results, (json.dumps(cards, indent=1, sort_keys=True) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""Let a node go on from the progress of another training with the same recipe, or end where that one stands.
+
+    python -m experiments.take_up NODE --state FOLDER [--file experiments/garments.yaml]
+
+FOLDER holds progress.safetensors, as a training keeps it in the `scratch` of its store: of an older version of the
+code, of another store, or of a recipe that was longer. Rates are constant and averages short in garments.yaml, so that the
+first N thousand images of a longer training are a training of N. Write the length at which the state stands (this
+program prints it) as `kimg` of the node, take the state up, and `touchstone run` makes the artifact at once, with both
+players, figures and a card; with a larger `kimg` it goes on from there. The images of the node must be computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.atomic import write_bytes
+from pipeline.dataset import Dataset
+from pipeline.declaring.config import load_pipeline
+from pipeline.errors import TouchstoneError
+from pipeline.planning.pins import read_pins
+from pipeline.planning.plan import make_plan
+from pipeline.running.run import open_scan
+from pipeline.running.works import view_of
+from pipeline.storage.artifacts import contents, values_digest
+from pipeline.storage.store import Store
+from stages.train_generator import generator_architecture, new_network, side_of
+from stages.training import progress
+
+
+def take_up(file: Path, node: str, state: Path, overrides: list[str]) -> float:
+    """Put a kept state where the node's training looks for its own. Returns the thousands of images that it has seen.
+
+    Raises TouchstoneError where it is of another network or longer than the node's recipe, or where rows are missing.
+    """
+    pipeline = load_pipeline(file, overrides)
+    store = Store(pipeline.store, writable=True)
+    plan = make_plan(
+        pipeline, store, open_scan(pipeline, False), pipeline.select([node]), pins=read_pins(pipeline.base)
+    )
+    planned = plan.artifacts.get(node)
+    if planned is None or planned.node.stage.name != "train_generator":
+        raise TouchstoneError(f"{node} of {file} is no training of a generator; name one that is")
+    if planned.found is not None:
+        raise TouchstoneError(f"{node} of {file} is made already, in {planned.found.path}; there is nothing to take up")
+    datasets = {
+        name: Dataset(store, *view_of(plan, found)) for name, named in planned.views.items() for found in named.values()
+    }
+    rows = datasets["on"]
+    config, kept = planned.node.config, progress.unpack(state / progress.FILE)
+    recipe, side = config.recipe, side_of(rows.fields)
+    seen = kept.plain["course"]["seen"] / 1000
+    if seen > recipe.length(side, len(rows)):
+        raise TouchstoneError(
+            f"the training in {state} has seen {seen:g} thousand images, {node} wants "
+            f"{recipe.length(side, len(rows)):g}; write kimg: {seen:g} in its recipe"
+        )
+    classes = len(recipe.domains or ()) if recipe.conditional else 0
+    network = new_network(recipe.family, "generator", generator_architecture(recipe, side, classes))
+    wanted = {f"network/average/{name}": value.numel() for name, value in network.state_dict().items()}
+    if wanted != {name: kept.tensors[name].size for name in kept.tensors if name.startswith("network/average/")}:
+        raise TouchstoneError(f"the training in {state} is of another network than {node}; name the folder of its own")
+    values = {name: values_digest(data.ids, data.digests()) for name, data in datasets.items()}
+    store.restart_scratch(planned.key, [values, contents({})])
+    write_bytes(store.scratch(planned.key) / progress.FILE, progress.pack(replace(kept, plain=as_today(kept.plain))))
+    return float(seen)
+
+
+def as_today(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data of a state in the form of today: games once kept `level` and `spectral` beside the rest."""
+    if "more" in plain:
+        return dict(plain)
+    older = ("level", "spectral")
+    return {name: plain[name] for name in plain if name not in older} | {"more": {name: plain[name] for name in older}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("node", metavar="NODE")
+    parser.add_argument("--state", type=Path, required=True, help="folder with progress.safetensors")
+    parser.add_argument("--file", type=Path, default=Path("experiments/garments.yaml"))
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="as of touchstone")
+    arguments = parser.parse_args()
+    try:
+        seen = take_up(arguments.file, arguments.node, arguments.state, arguments.overrides)
+    except TouchstoneError as error:
+        raise SystemExit(str(error)) from None
+    print(
+        f"{arguments.node} goes on from {seen:g} thousand images; `touchstone run -f {arguments.file} {arguments.node}`"
+    )
+
+
+if __name__ == "__main__":
+    main()
