@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments twins generators resynthesizers upsampling spectral_gradients gpu bench peers lint lock pages clean
+.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments experiment twins generators garments resynthesizers upsampling spectral_gradients gpu bench peers lint lock pages clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -88,6 +88,21 @@ generators: $(READY)
 	$(BIN)/touchstone run -f experiments/generators.yaml
 	$(BIN)/python -m experiments.publish_generators --out scratch/generators/weights \
 	  --manifest scratch/generators/generators.yaml
+
+# Generators and re-synthesizers of garments: days on one core, in scratch/garments; DATA as `experiments.clothing` makes it.
+# Stop it and call it again as you like.
+garments: $(READY)
+	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
+	test -f scratch/garments/networks.yaml || $(BIN)/python -m experiments.train_perceptual \
+	  --photos scratch/garments/train.csv --crop 40 --out scratch/garments/weights --manifest scratch/garments/networks.yaml \
+	  --data "CC0 1.0 photographs of garments at 64 pixels (clothing_64), of training senders alone"
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/touchstone run -f experiments/garments.yaml --workers 1
+
+# Detectors of four papers on the shipped generators of garments, hours on one core: what was done is kept. Results in
+# experiments/results. `$(BIN)/python -m experiments.detectors plan` says how many hours before.
+experiment: $(READY)
+	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m experiments.detectors run --workers 1
 
 # The three small re-synthesizers: under an hour on one core, from the same photographs, into scratch/resynthesizers.
 resynthesizers: $(READY)

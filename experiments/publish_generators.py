@@ -147,7 +147,6 @@ def publish(origin: Origin, name: str, found: Mapping[str, Path], out: Path, mor
     card |= {"data": origin.data, "licence": origin.licence, "samples": f"{stem}.png", "stored_as": STORED_AS}
     card |= {"trained_sha256": hashlib.sha256(trained).hexdigest(), "note": NOTE, **more}
     write_bytes(out / f"{stem}.safetensors", content)
-    write_bytes(out / f"{stem}.png", sorted(place.glob("samples-*.png"))[-1].read_bytes())
     write_bytes(out / f"{stem}.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
     header = weights.read_header(out / f"{stem}.safetensors")
     return {
@@ -163,8 +162,8 @@ def publish(origin: Origin, name: str, found: Mapping[str, Path], out: Path, mor
     }
 
 
-def judged(origin: Origin, found: Mapping[str, Path], networks: Path) -> dict[str, dict[str, Any]]:
-    """What cards tell of held-out senders, by "family-variant"; nothing where there are none."""
+def judged(origin: Origin, found: Mapping[str, Path], networks: Path, out: Path) -> dict[str, dict[str, Any]]:
+    """What cards tell of held-out senders, by "family-variant"; nothing where there are none. Pictures go to `out`."""
     held_out = quality.photographs(origin.file, ("val", "test"), origin.overrides)
     if not len(held_out.images):
         return {}
@@ -183,17 +182,18 @@ def judged(origin: Origin, found: Mapping[str, Path], networks: Path) -> dict[st
                 raise SystemExit(f"{family}-{variant} is to be compared with {family}_{NONE}, which is not trained")
             card["compared_with_none"] = quality.told(variant, quality.gain(one, beside))
         told[f"{family}-{variant}"] = card
+        if variant != NONE:
+            write_bytes(out / f"{family}-small-{variant}.png", quality.picture(one.fakes))
         print(f"{family}-{variant}: {json.dumps(figures)}")
     return told
 
 
-def unready(name: str, card: Mapping[str, Any], notes: Mapping[str, Any], place: Path, file: Path) -> str:
-    """Why a generator is not published; "" where it is."""
+def unready(card: Mapping[str, Any], notes: Mapping[str, Any], picture: Path, file: Path) -> str:
+    """Why a generator is not published; "" where it is. notes: of `file`, what a person knows of it."""
     if not card.get("compared_with_none", {}).get("named", True):
         return card["compared_with_none"]["verdict"]  # type: ignore[no-any-return]
     missing = [key for key in ("hours", "grid") if card and key not in notes]
     if missing:
-        picture = sorted(place.glob("samples-*.png"))[-1]
         return f"{file} lacks its {' and '.join(missing)}; look at {picture} and write a sentence"
     return ""
 
@@ -210,10 +210,10 @@ def main() -> None:
     arguments = parser.parse_args()
     origin = Origin(arguments.file, arguments.overrides)
     found = artifacts(origin)
-    cards = judged(origin, found, arguments.networks)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    cards = judged(origin, found, arguments.networks, arguments.out)
     notes = (yaml.safe_load(arguments.notes.read_text()) or {}) if cards and arguments.notes.exists() else {}
     entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
-    arguments.out.mkdir(parents=True, exist_ok=True)
     order = [f"{family}-{variant}" for family in FAMILIES for variant in VARIANTS]
     for name in order:
         place = found.get(name.replace("-", "_"))
@@ -221,7 +221,10 @@ def main() -> None:
             print(f"{name}: not trained yet")
             continue
         card, noted = cards.get(name, {}), notes.get(name, {})
-        if reason := unready(name, card, noted, place, arguments.notes):
+        picture = arguments.out / f"{name.replace('-', '-small-')}.png"
+        if not card:
+            write_bytes(picture, sorted(place.glob("samples-*.png"))[-1].read_bytes())
+        if reason := unready(card, noted, picture, arguments.notes):
             print(f"{name}: not published. {reason}")
             continue
         entries[name] = publish(origin, name, found, arguments.out, {**card, **noted})

@@ -8,6 +8,7 @@ published too, marked: a detector of such a generator may have learned one numbe
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.open import open_node
 from stages.evaluation.metrics import roc_auc
@@ -24,6 +26,7 @@ from stages.generators.generator_metrics import diversity, sliced_wasserstein
 from stages.generators.held_out_metrics import Gain
 from stages.measure import border_step, clipped, spectral_slope
 from stages.resynthesis import perceptual
+from stages.training.course import GRID, grid
 from stages.translate import as_float
 
 Images = NDArray[np.uint8]
@@ -94,6 +97,14 @@ def samples(generator: Path, count: int, sources: Photographs) -> Images:
             rows |= {"source": as_float(torch.from_numpy(sources.images[places])), "domain": torch.from_numpy(other)}
         made.append(family.to_uint8(family.render(network, rows, psi=1.0, cutoff=None, noise=noise)).numpy())
     return np.concatenate(made)
+
+
+def picture(fakes: Images) -> bytes:
+    """The first images in a grid as PNG, as trainings make them."""
+    rows, columns = GRID
+    content = io.BytesIO()
+    Image.fromarray(grid(fakes[: rows * columns], columns)).save(content, "PNG", optimize=True)
+    return content.getvalue()
 
 
 def figures(found: Seen, network: Any) -> dict[str, float]:

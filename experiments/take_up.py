@@ -3,8 +3,8 @@
     python -m experiments.take_up NODE --state FOLDER [--file experiments/garments.yaml]
 
 FOLDER holds progress.safetensors, as a training keeps it in the `scratch` of its store: of an older version of the
-code, of another store, or of a recipe that was longer. Rates are constant and averages short in garments.yaml, so that the
-first N thousand images of a longer training are a training of N. Write the length at which the state stands (this
+code, of another store, or of a recipe that was longer. Rates are constant and averages short in garments.yaml, so that
+the first N thousand images of a longer training are a training of N. Write the length at which the state stands (this
 program prints it) as `kimg` of the node, take the state up, and `touchstone run` makes the artifact at once, with both
 players, figures and a card; with a larger `kimg` it goes on from there. The images of the node must be computed.
 """

@@ -1,0 +1,204 @@
+"""Trainings that are taken up at any length, and what a card tells of photographs that no training has seen."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from memory_rows import context
+from PIL import Image
+from small_games import photos, settings_of
+from toy_project import Project
+
+from experiments import publish_generators, quality, take_up
+from experiments.quality import Photographs, Seen
+from pipeline.errors import Interrupted, TouchstoneError
+from stages.generators import generator_metrics, weights
+from stages.generators.held_out_metrics import Gain
+from stages.train_generator import TrainGenerator, TrainGeneratorConfig
+from stages.training import progress
+
+PIPELINE = """
+nodes:
+  photos: {{stage: "small_photos:Photos"}}
+  generator: {{stage: train_generator, on: photos, recipe: {recipe}, pictures: 2}}
+"""
+SMALL_PHOTOS = """
+import numpy as np
+from pipeline.stage import Field, Kind, SourceRows, Stage, StageConfig
+
+class Photos(Stage):
+    name, kind, Config = "photos", Kind.SOURCE, StageConfig
+
+    def schema(self, config, inputs):
+        return {"image": Field("uint8", (8, 8, 3))}
+
+    def discover(self, config, scan):
+        ids = np.frombuffer(b"".join(number.to_bytes(16, "little") for number in range(5)), "V16")
+        return SourceRows(ids, 0, None, ["train"] * 4 + ["test"])
+
+    def compute(self, config, batch, ctx):
+        return {"image": np.full((len(batch.ids), 8, 8, 3), 90, np.uint8)}
+"""
+
+
+def recipe(**more: Any) -> dict[str, Any]:
+    return settings_of("progan", **{"kimg": 0.012, "grow_kimg": 0.0, "fade_kimg": 0.0, **more})
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """Scratch of a training of forty images that was stopped after twelve."""
+    given = TrainGeneratorConfig.model_validate_json(json.dumps({"recipe": recipe(kimg=0.04), "pictures": 2}))
+    asked = iter([False, False, *[True] * 99])
+    ctx = context(tmp_path / "longer", "train_generator", stopping=lambda: next(asked))
+    with pytest.raises(Interrupted):
+        TrainGenerator().fit(given, {"on": photos(8)}, ctx)
+    return ctx.scratch
+
+
+@pytest.fixture
+def _quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PAIRS": 4, "PATCHES": 4, "DIRECTIONS": generator_metrics.DIRECTIONS_AT_ONCE}.items():
+        monkeypatch.setattr(generator_metrics, name, value)
+
+
+@pytest.mark.usefixtures("_quick_figures")
+def test_a_longer_training_is_published_where_it_stands(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = progress.unpack(kept / progress.FILE)
+    seen = state.plain["course"]["seen"] / 1000
+    text = PIPELINE.format(recipe=json.dumps(recipe(kimg=seen)))
+    made = Project(tmp_path / "shorter", monkeypatch, text)
+    (made.folder / "small_photos.py").write_text(SMALL_PHOTOS)
+    made.run("photos")
+    with pytest.raises(
+        TouchstoneError, match=rf"has seen {seen:g} thousand images, generator wants 0\.004; write kimg"
+    ):
+        take_up.take_up(made.file, "generator", kept, ["nodes.generator.recipe.kimg=0.004"])
+    with pytest.raises(TouchstoneError, match="is of another network than generator; name the folder of its own"):
+        take_up.take_up(made.file, "generator", kept, ["nodes.generator.recipe.network.z_dim=5"])
+    with pytest.raises(TouchstoneError, match=r"photos of .* is no training of a generator"):
+        take_up.take_up(made.file, "photos", kept, [])
+    assert take_up.take_up(made.file, "generator", kept, []) == seen
+    made.run()
+    found = made.plan().artifacts["generator"].found
+    assert found is not None
+    card = json.loads((found.path / "card.json").read_text())
+    assert (card["kimg"], card["steps"]) == (seen, state.plain["steps"])
+    _, network = weights.load(found.path / "generator.safetensors")
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, torch.from_numpy(state.tensors[f"network/average/{name}"]).reshape(value.shape))
+    with pytest.raises(TouchstoneError, match="is made already"):
+        take_up.take_up(made.file, "generator", kept, [])
+
+
+def test_states_of_older_games_are_read() -> None:
+    older = {"steps": 3, "numbers": {}, "level": 2, "spectral": {"weight": 1.0}, "course": {"seen": 12}}
+    today = {"steps": 3, "numbers": {}, "more": {"level": 2, "spectral": {"weight": 1.0}}, "course": {"seen": 12}}
+    assert take_up.as_today(older) == today
+    assert take_up.as_today(today) == today
+
+
+class Family:
+    """Images whose values tell seed, source and target domain."""
+
+    NOISES = ("per-seed",)
+
+    @staticmethod
+    def draw(architecture: Mapping[str, Any], seed: int, noise: str) -> dict[str, Any]:
+        assert noise == "per-seed"
+        return {"z": np.array([seed], np.float32)}
+
+    @staticmethod
+    def render(network: Any, rows: Mapping[str, Any], **settings: Any) -> Any:
+        parts = [rows["z"][:, 0], rows.get("domain", rows["z"][:, 0] * 0), rows["z"][:, 0] * 0]
+        if "source" in rows:
+            parts[2] = (rows["source"][:, 0, 0, 0] + 1) * 127.5
+        return torch.stack([part.float() for part in parts], dim=1)[:, :, None, None].expand(-1, 3, 4, 4)
+
+    @staticmethod
+    def to_uint8(images: Any) -> Any:
+        return images.round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def photographs(domains: list[str]) -> Photographs:
+    levels = np.arange(len(domains), dtype=np.uint8)[:, None, None, None]
+    images = np.broadcast_to(levels * 10, (len(domains), 4, 4, 3)).copy()
+    return Photographs(images, np.arange(len(domains)) // 2, np.array(domains))
+
+
+def test_samples_have_seeds_and_translations_sources_of_training_senders(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = SimpleNamespace(architecture={}, domains=())
+    monkeypatch.setattr("stages.generators.generator_file.load", lambda path, device: (Family, None, header))
+    monkeypatch.setattr("stages.generators.generator_file.read_header", lambda path: header)
+    monkeypatch.setattr(quality, "PICTURES", 3)
+    sources, held_out = photographs(["a", "b", "c", "b", "x", "a"]), photographs(["b", "x", "a", "x"])
+    found = quality.seen(Path("f"), held_out, sources)
+    assert found.fakes[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    header.domains = ("a", "b", "c")
+    found = quality.seen(Path("f"), held_out, sources)
+    assert found.reals.images[:, 0, 0, 0].tolist() == [0, 20]  # the held-out photographs of its domains
+    made = quality.samples(Path("f"), 5, sources.of(header.domains))
+    assert made[:, 0, 0, 2].tolist() == [0, 10, 20, 30, 50]
+    own = [0, 1, 2, 1, 0]
+    assert all(target != mine for target, mine in zip(made[:, 0, 0, 1].tolist(), own, strict=True))
+    assert made[:, 0, 0, 1].tolist() == [1, 0, 0, 0, 1]  # the others in turn
+
+
+def test_gates_hold_for_single_numbers_and_not_for_the_slope() -> None:
+    fine = {"auc_clipped": 0.2, "auc_border_step": 0.8, "auc_spectral_slope": 0.0}
+    assert quality.misses(fine) == []
+    assert quality.misses({**fine, "auc_clipped": 0.19, "auc_border_step": 0.81}) == [
+        "clipped alone tells it from held-out photographs with an AUC of 0.19, outside 0.2 to 0.8",
+        "border step alone tells it from held-out photographs with an AUC of 0.81, outside 0.2 to 0.8",
+    ]
+
+
+def test_figures_of_photographs_against_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def described(network: Any, x: Any) -> Any:
+        return x[:, 0].reshape(len(x), -1).astype(np.float64)
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
+    monkeypatch.setattr(
+        "stages.generators.held_out_metrics.described", lambda network, x: x[:, 0].reshape(len(x), -1) / 1.0
+    )
+    reals = Photographs(images, np.arange(9) // 3, np.full(9, "a"))
+    found = quality.figures(Seen(reals, images), None)
+    assert (found["photographs"], found["senders"]) == (9, 3)
+    assert (found["precision"], found["recall"], found["swd"]) == (1, 1, 0)
+    assert found["kernel_distance"] <= 0
+    assert {found[f"auc_{name}"] for name in quality.NUMBERS} == {0.5}
+    black = quality.figures(Seen(reals, np.zeros_like(images)), None)
+    assert black["auc_clipped"] == 1
+    with Image.open(io.BytesIO(quality.picture(random.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)))) as picture:
+        assert picture.size == (7 * 8, 4 * 8)
+
+
+def test_a_variant_that_moves_the_profile_no_more_than_none_has_no_name() -> None:
+    clear = quality.told("R", Gain(0.5, 0.2, (1.5, 1.0)))
+    assert clear == {
+        "profile_distance_none": 1.5, "profile_distance": 1.0, "gain": 0.5, "deviation": 0.2, "named": True,
+        "verdict": "+R moves the mean profile more than two deviations beyond training of the same length without the "
+        "term.",
+    }  # fmt: skip
+    unclear = quality.told("A", Gain(0.4, 0.2, (1.4, 1.0)))
+    assert not unclear["named"]
+    unready = publish_generators.unready
+    file, picture = Path("notes.yaml"), Path("a.png")
+    assert unready({"compared_with_none": unclear}, {"hours": 1, "grid": ""}, picture, file) == unclear["verdict"]
+    assert (
+        unready({"misses": []}, {"hours": 1}, picture, file)
+        == "notes.yaml lacks its grid; look at a.png and write a sentence"
+    )
+    assert unready({"compared_with_none": clear}, {"hours": 1, "grid": "Trousers."}, picture, file) == ""
+    assert unready({}, {}, picture, file) == ""  # of a corpus without held-out senders
