@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,7 +161,7 @@ def costs(plan: Plan) -> list[Cost]:
         each = step * epochs(config) * sum(map(read_rows, nodes))
         found.append(Cost(name, len(nodes), step, each / 3.6e6))
     scored = [one for one in plan.artifacts.values() if one.found is None and one.node.stage.name == "evaluate"]
-    ms = SCORED * (np.mean(list(steps.values())) if steps else 1.0)
+    ms = SCORED * (fmean(steps.values()) if steps else 1.0)
     found.append(Cost("evaluate", len(scored), 0.0, ms * sum(map(read_rows, scored)) / 3.6e6))
     return found
 
@@ -189,7 +190,8 @@ def told(found: Sequence[Cost]) -> Iterator[str]:
         nodes = f", {one.nodes} times" if one.nodes > 1 else ""
         yield f"{one.hours:6.2f} h  {one.name}{nodes}{step}{over}"
     total = sum(one.hours for one in found)
-    yield f"{total:6.2f} h  of one core at most" + (f", above the {MOST_HOURS:g} that are meant" * (total > MOST_HOURS))
+    above = f", above the {MOST_HOURS:g} that are meant" if total > MOST_HOURS else ""
+    yield f"{total:6.2f} h  of one core at most{above}"
 
 
 def main() -> None:

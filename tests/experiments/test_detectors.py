@@ -163,7 +163,7 @@ CUTS = {
     "[0, 1, 2, 3, 4]": "[0]",
     "[0, 1, 2]": "[0]",
     "task: [SR, SR+C, SR+D]": "task: [SR]",
-    "train: [progan, stylegan2], detector: [pixel-resnet-small, patch-resnet-small, meso-small, gram-small]": (
+    "train: [progan, stylegan2], detector: [pixel-resnet-small, patch-resnet-small, meso-small, gram-narrow]": (
         "train: [progan, stylegan2], detector: [pixel-resnet-small, patch-resnet-small, meso-small]"
     ),
 }
