@@ -106,7 +106,7 @@ def check_single_numbers(pipeline: Pipeline) -> None:
     of_images = {"clipped", "border_step", "spectral_slope"}
     assert {name: beside.get(name) for name in of_images} == dict.fromkeys(of_images, wanted)
     if not {"sample", "translate", "frames", "clips"} & {node.stage.name for node in pipeline.nodes.values()}:
-        plain = {name for name in wanted if not name.startswith(("blur", "jpeg", "before", "after"))}
+        plain = {name for name in wanted if not name.startswith(("blur", "jpeg", "down", "before", "after"))}
         assert beside["bytes_per_pixel"] == plain
 
 
