@@ -435,7 +435,7 @@ def test_films_are_judged_by_most_of_their_frames(model: Artifact, tmp_path: Pat
     row = row_of(results_of(films), "raw", "stylegan")
     assert (row["n_real"], row["n_fake"]) == (5, 3)
     assert row["accuracy"] == pytest.approx(sum(right) / len(right))
-    assert results_of(films)["model"]["threshold"] == 0.5
+    assert results_of(films)["model"]["threshold"] == row["threshold"] == 0.5
     assert row_of(results_of(frames), "raw", "stylegan")["n_real"] == 15
     with np.load(films / "scores.npz") as kept:
         keys = zip(kept["label"].tolist(), map(bytes, kept["id"]), strict=True)
