@@ -53,13 +53,13 @@ def probabilities(config: AnyConfig, state: State, features: NDArray[Any], devic
 
     if config.family == "published":
         from detectors import published_family
+        from detectors.transfers import sent
 
         network = published_family.network_of(config, state, device)
         parts = []
         with torch.inference_mode():
             for rows in features:  # one by one, as their sizes may differ after the published resize
-                x = np.ascontiguousarray(published_family.prepared(config, state, rows[None]))
-                logits = network(torch.from_numpy(x).to(device))
+                logits = network(sent(published_family.prepared(config, state, rows[None]), device))
                 parts.append((logits[:, 0] - logits[:, 1]).double().sigmoid().cpu().numpy())
         return np.concatenate(parts)
     from detectors.composed import read

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from detectors.framing import middle, resized_sides
 
 if TYPE_CHECKING:
@@ -87,6 +85,8 @@ def _prepared(steps: Any, levels: Tensor) -> Tensor:
     import torch
     from torch.nn.functional import pad
 
+    from detectors.transfers import constant
+
     height, width = levels.shape[2:]
     if steps.resize is not None:
         levels = _sized(
@@ -100,9 +100,7 @@ def _prepared(steps: Any, levels: Tensor) -> Tensor:
     values = levels / 255 if steps.levels == 1 else levels
     if steps.statistics is None:
         return values
-    mean, deviation = (
-        torch.from_numpy(np.array(one, np.float32)).to(values.device)[:, None, None] for one in steps.statistics
-    )
+    mean, deviation = (constant(tuple(one), torch.float32, values.device)[:, None, None] for one in steps.statistics)
     return (values - mean) / deviation
 
 

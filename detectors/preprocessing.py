@@ -8,6 +8,7 @@ files themselves are `published_preprocessing`'s, which calls Pillow or OpenCV f
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from detectors.framing import middle, resized_sides
 from detectors.normalization import Band, Moments, inverse_deviation
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 KINDS = ("image", "residual", "spectrum")
@@ -259,19 +261,27 @@ def resized(images: Tensor, resize: Resize, whole: bool) -> Tensor:
 
 def _along(images: Tensor, axis: int, side: int, name: str) -> Tensor:
     """Weighted sums along one axis, tap by tap: no sum depends on a row's place in the batch."""
-    import torch
-
-    places, weights = taps(images.shape[axis], side, name)
     total: Tensor | None = None
-    for place, weight in zip(places.T, weights.T, strict=True):
-        index = torch.from_numpy(np.ascontiguousarray(place)).to(images.device)
-        factor = torch.from_numpy(weight.astype(np.float32)).to(images.device)
+    for index, factor in _taps_on(images.device, images.shape[axis], side, name):
         shape = [1] * images.ndim
         shape[axis] = side
         part = images.index_select(axis, index) * factor.reshape(shape)
         total = part if total is None else total + part
     assert total is not None
     return total
+
+
+@cache
+def _taps_on(device: torch.device, length: int, side: int, name: str) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Places (side,) int64 and weights (side,) float32 of each tap, copied to a device once."""
+    import torch
+
+    places, weights = taps(length, side, name)
+    with torch.inference_mode(False):
+        return tuple(
+            (torch.from_numpy(np.ascontiguousarray(place)).to(device), torch.from_numpy(weight).float().to(device))
+            for place, weight in zip(places.T, weights.T, strict=True)
+        )
 
 
 def taps(length: int, side: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -14,12 +14,15 @@ from launches import GPU, Launches, begun, on_a_gpu
 from small_games import photos, recipe_of
 from small_resynthesizers import JOINT, both, config, started
 
-from detectors import cnn, composed, deep
+from detectors import cnn, composed, deep, preprocessing
 from detectors.augmentation.crop import Crop
 from detectors.augmentation.flip import Flip
 from detectors.augmentation.noise import Noise
 from detectors.augmenting import augmented
 from detectors.contract import Control
+from detectors.networks import input_filters
+from detectors.networks.layers import Dropout
+from detectors.preprocessing import Resize
 from detectors.training import Course
 from pipeline.stage import ID, MAPS, PICTURE, Batch, Context
 from stages.generators import generator_file
@@ -91,6 +94,17 @@ def test_augmentation_on_a_gpu_does_not_wait(gpu: Launches) -> None:
         ((made, labels),) = augmented([(rows, torch.ones(4), ids)], chosen, 0, 0, GPU)  # type: ignore[arg-type]
     assert (tuple(made.shape), labels.device.type) == ((4, 8, 8, 3), GPU)
     assert not gpu.waits
+
+
+def test_constants_of_a_detector_are_copied_once(gpu: Launches) -> None:
+    images, dropout = torch.zeros(2, 3, 9, 10, device=GPU), Dropout(0.5)
+    for _ in range(2):
+        gpu.forget()
+        preprocessing.resized(images, Resize(size=6), whole=True)
+        input_filters.gradient(images, "x_grad")
+        dropout(images)
+    assert not gpu.waits
+    assert gpu.found["index_select"] > 4  # taps of both axes
 
 
 # Generators

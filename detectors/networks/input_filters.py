@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from detectors.transfers import constant
+
 GRADIENTS = {
     "x_grad": ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1)),
     "y_grad": ((-1, -2, -1), (0, 0, 0), (1, 2, 1)),
@@ -53,7 +55,8 @@ def median_around(x: Tensor) -> Tensor:
 
 def gradient(x: Tensor, direction: str) -> Tensor:
     """Each channel correlated with a kernel of GRADIENTS; zeros outside (LaDeDa)."""
-    kernel = x.new_tensor(GRADIENTS[direction]).expand(x.shape[1], 1, 3, 3)
+    numbers = tuple(float(one) for row in GRADIENTS[direction] for one in row)
+    kernel = constant(numbers, x.dtype, x.device).view(3, 3).expand(x.shape[1], 1, 3, 3)
     return F.conv2d(x, kernel, padding=1, groups=x.shape[1])
 
 

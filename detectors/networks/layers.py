@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detectors.transfers import sent
+
 MOST = 1 << 22
 """Products that are held at once."""
 
@@ -39,7 +41,7 @@ class Dropout(nn.Dropout):
         if not self.training:
             return x
         kept = torch.rand(x.shape, generator=self.random) >= self.p
-        return x * kept.to(x.device) / (1 - self.p)
+        return x * sent(kept, x.device) / (1 - self.p)
 
 
 def draw_from(network: nn.Module, seed: int) -> torch.Generator | None:
