@@ -21,6 +21,15 @@ ALIGNED = 512
 """Bytes at whose multiples the memory of a device is given out."""
 
 
+PAGE_LOCKED = {"cuda"}
+"""Kinds of devices to and from which copies of page-locked memory do not wait."""
+
+
+def locked(device: torch.device | str) -> bool:
+    """Whether copies go through page-locked memory."""
+    return torch.device(device).type in PAGE_LOCKED
+
+
 def elsewhere(device: torch.device | str) -> bool:
     """Whether a device has a memory of its own."""
     return torch.device(device).type != "cpu"
@@ -38,7 +47,7 @@ def sent(values: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
     if isinstance(values, Tensor) and elsewhere(values.device):
         return values.to(device)
     tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
-    return tensor.pin_memory().to(device, non_blocking=True) if elsewhere(device) else tensor
+    return tensor.pin_memory().to(device, non_blocking=True) if locked(device) else tensor.to(device)
 
 
 def stacked(rows: Sequence[Mapping[str, NDArray[Any]]], device: torch.device | str) -> dict[str, Tensor]:
@@ -49,7 +58,7 @@ def stacked(rows: Sequence[Mapping[str, NDArray[Any]]], device: torch.device | s
         start = -(-end // ALIGNED) * ALIGNED
         end = start + len(rows) * one.nbytes
         places[name] = slice(start, end)
-    pinned = elsewhere(device)
+    pinned = locked(device)
     host = torch.empty(end, dtype=torch.uint8, pin_memory=pinned)
     for name, place in places.items():
         target = host.numpy()[place].view(rows[0][name].dtype).reshape(len(rows), *rows[0][name].shape)
@@ -87,7 +96,7 @@ class Fetched:
 
     def __init__(self, tensor: Tensor) -> None:
         self._held, self._done = tensor, None
-        if elsewhere(tensor.device):
+        if locked(tensor.device):
             self._held = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
             self._held.copy_(tensor, non_blocking=True)
             self._done = torch.cuda.Event()

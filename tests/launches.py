@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from detectors import transfers
+
 EMPTY = {"empty", "new_empty", "empty_like", "empty_strided"}
 FREE = EMPTY | {"detach", "alias", "lift_fresh", "is_pinned", "device", "pin_memory"}
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
@@ -42,6 +44,7 @@ class Launches(TorchDispatchMode):
         super().__init__()
         self.found: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
+        self.pinned: set[int] = set()  # storages of page-locked memory
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -62,12 +65,12 @@ class Launches(TorchDispatchMode):
         if name in ("_to_copy", "copy_") and (moved := self._moved(name, given, more)) is not None:
             return moved
         if name in ("pin_memory", "_pin_memory"):
-            return given[0]
+            return self._pinned(given[0].clone())
         if name == "index" and any(one is not None and one.dtype == torch.bool and one.is_meta for one in given[1]):
             self._wait()
             return given[0].clone()
         if more.pop("pin_memory", None):
-            return torch.zeros(*given, **more)
+            return self._pinned(torch.zeros(*given, **more))
         if more.get("device") is not None and torch.device(more["device"]).type == GPU and "generator" in more:
             more["generator"] = None
         return function(*given, **more)
@@ -78,12 +81,20 @@ class Launches(TorchDispatchMode):
         target = given[0].device if name == "copy_" else torch.device(more.get("device") or source.device)
         if target.type == source.device.type:
             return None
-        waits = not more.get("non_blocking") and not (name == "copy_" and len(given) > 2 and given[2])
-        if waits and source.numel() * (source.ndim or target.type == "cpu"):  # one number of the host needs no copy
+        ahead = more.get("non_blocking") or (name == "copy_" and len(given) > 2 and given[2])
+        here = given[0] if name == "copy_" and target.type == "cpu" else source
+        locked = here.is_meta or here.untyped_storage().data_ptr() in self.pinned
+        if not (ahead and locked) and source.numel() * (
+            source.ndim or target.type == "cpu"
+        ):  # one number of the host needs no copy
             self._wait()
         if name == "copy_":
             return given[0]  # type: ignore[no-any-return]
         return torch.full_like(source, 1, dtype=more.get("dtype") or source.dtype, device=target)
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        self.pinned.add(tensor.untyped_storage().data_ptr())
+        return tensor
 
     def _wait(self) -> None:
         ours = [one for one in traceback.extract_stack() if one.filename.startswith(str(ROOT))]
@@ -119,6 +130,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
     def precision(kind: str, *given: Any, **more: Any) -> Any:
         return nullcontext() if kind == GPU else autocast(kind, *given, **more)
 
+    monkeypatch.setattr(transfers, "PAGE_LOCKED", {"cuda", GPU})
     monkeypatch.setattr(torch, "autocast", precision)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     with Launches() as launches:
