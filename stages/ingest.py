@@ -39,7 +39,7 @@ class Ingest(Stage):
     kind: ClassVar[Kind] = Kind.SOURCE
     Config: ClassVar[type[StageConfig]] = IngestConfig
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
-    places: ClassVar[tuple[str, ...]] = ("folder", "manifest", "zip")
+    places: ClassVar[tuple[str, ...]] = ("folder", "manifest", "zip", "tfrecord", "tar", "lmdb", "parquet", "lists")
     content: ClassVar[bool] = True
 
     def schema(self, config: Any, inputs: Mapping[str, Schema]) -> Schema:

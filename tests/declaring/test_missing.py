@@ -70,3 +70,11 @@ def test_doctor_lists_them(
     assert said.code == 1
     assert sum(finding["what"] == "missing file" for finding in said.facts()) == 5
     assert not any(finding["what"] == "pipeline file" for finding in said.facts())
+
+
+def test_containers_and_lists_are_places_too(project: Project) -> None:
+    names = ("tfrecord", "tar", "lmdb", "parquet")
+    nodes = "".join(f"  {name}: {{stage: ingest, {name}: of/{name}, lists: listed}}\n" for name in names)
+    project.write(f"nodes:\n{nodes}")
+    found = [sentence.split(" names ")[-1].partition(",")[0] for sentence in missing_files(project.file)]
+    assert sorted(found) == sorted([*(f"of/{name}" for name in names), *["listed"] * 4])
