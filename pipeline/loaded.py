@@ -27,6 +27,7 @@ from typing import Any
 
 from pipeline.contents import file_stamp
 from pipeline.importing import VALUES, is_installed
+from pipeline.parsing import parse
 
 YOUNG_NS = 2_000_000_000
 """A compiled file that is less than this younger than its source may be that of the source before."""
@@ -142,7 +143,7 @@ def unlike_source(module: ModuleType, source: bytes) -> str | None:
 
     Compared are functions, methods and constants with a literal value. What a decorator hides is not seen.
     """
-    tree = ast.parse(source)
+    tree = parse(source)
     compiled = {code.co_qualname: code for code in _codes(compile(tree, module.__name__, "exec", dont_inherit=True))}
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from pipeline.importing import OWN, user_folders
 from pipeline.module_paths import is_followed, source_path
+from pipeline.parsing import parse
 
 
 def names_of_users(module: str) -> set[str] | None:
@@ -25,7 +26,7 @@ def names_of_users(module: str) -> set[str] | None:
     if path is None:
         return None
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
+        tree = parse(path.read_bytes(), str(path))
     except SyntaxError as error:
         raise ValueError(f"{path}:{error.lineno or 1} is no valid Python: {error.msg}") from None
     return set(_bound(tree))

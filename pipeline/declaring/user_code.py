@@ -16,6 +16,7 @@ from pipeline.contents import kept_while_same
 from pipeline.errors import StageError
 from pipeline.importing import user_folders
 from pipeline.module_paths import compiled_path, import_folders
+from pipeline.parsing import parse
 from pipeline.user_modules import hidden
 
 BY_NAME = frozenset({
@@ -94,7 +95,7 @@ def _shown(path: Path) -> str:
 @kept_while_same(None)
 def _uses(path: Path) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]:
     """(line, word) for what a file uses of BY_NAME and PLACES, and (line, text) for texts that may name a file."""
-    tree = ast.parse(path.read_bytes(), str(path))
+    tree = parse(path.read_bytes(), str(path))
     names = _imported_names(tree)
     uses: list[tuple[int, str]] = []
     texts: list[tuple[int, str]] = []

@@ -27,6 +27,7 @@ from pipeline.declaring.user_code import refuse_hidden, refuse_unseen
 from pipeline.errors import StageError
 from pipeline.importing import VALUES, is_installed, is_own, user_folders
 from pipeline.module_paths import compiled_path, import_folders, is_followed, parents, source_path, submodules
+from pipeline.parsing import parse
 from pipeline.planning import source_facts, wording
 from pipeline.planning.wording import counted_fields, is_apart, nodes, without_words
 
@@ -219,7 +220,7 @@ def _facts(source: bytes, name: str) -> source_facts.Fact:
     mark = source_facts.mark(source, name)
     found = source_facts.recall(mark)
     if found is None:
-        tree = without_words(ast.parse(source, name), name)
+        tree = without_words(parse(source, name), name)
         whole = hashlib.sha256()
         for statement in _without_texts(tree.body):
             whole.update(_digest(statement))
@@ -231,7 +232,7 @@ def _facts(source: bytes, name: str) -> source_facts.Fact:
 @cache
 def _definitions(source: bytes, name: str) -> dict[str, tuple[str, int]]:
     """Top-level definitions of a source text -> digest and line."""
-    statements = _without_texts(without_words(ast.parse(source, name), name).body)
+    statements = _without_texts(without_words(parse(source, name), name).body)
     return {_label(statement): (_digest(statement).hex(), statement.lineno) for statement in statements}
 
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.contents import kept_while_same
+from pipeline.parsing import parse
 
 OWN = frozenset({"stages", "detectors"})
 MARK = "IN_RECIPES"
@@ -36,7 +37,7 @@ def is_apart(module: str, path: Path) -> bool:
 @kept_while_same(None)
 def _marked(path: Path) -> bool:
     source = path.read_bytes()
-    return MARK.encode() in source and any(_is_mark(statement) for statement in ast.parse(source).body)
+    return MARK.encode() in source and any(_is_mark(statement) for statement in parse(source).body)
 
 
 def _is_mark(statement: ast.stmt) -> bool:
