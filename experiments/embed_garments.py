@@ -2,8 +2,8 @@
 
     python -m experiments.embed_garments --data FOLDER
 
-FOLDER is that of `experiments.garments`. Written: manifests/garments/*.png (the files of the archive, byte for byte),
-garments.csv and garments.yaml. Splits and groups (senders) are those of the data set; within a split the photographs
+FOLDER is that of `experiments.garments`. Written: manifests/garments/*.png (the files of the archive, byte for byte,
+called by garment and number), garments.csv and garments.yaml. Splits and groups (senders) are those of the data set; within a split the photographs
 are those that rank first by their digest, so that a larger choice holds a smaller one.
 """
 
@@ -13,6 +13,7 @@ import argparse
 import csv
 import hashlib
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -65,11 +66,14 @@ def embed(data: Path, out: Path, counts: Mapping[str, int] = COUNTS) -> int:
     with (data / "manifest.csv").open(newline="") as file:
         rows = chosen(list(csv.DictReader(file)), counts)
     total, kept = 0, []
+    numbers: Counter[str] = Counter()
     with zipfile.ZipFile(data / "images.zip") as archive:
         for row in rows:
-            content, name = archive.read(row["file"]), Path(row["file"]).name
+            content = archive.read(row["file"])
             if hashlib.sha256(content).hexdigest() != row["sha256"]:
                 raise SystemExit(f"{row['file']} of images.zip is not the file that manifest.csv names")
+            numbers[row["domain"]] += 1
+            name = f"{row['domain']}_{numbers[row['domain']]:03}.png"
             (out / "garments").mkdir(parents=True, exist_ok=True)
             write_bytes(out / "garments" / name, content, durable=False)
             total += len(content)

@@ -23,6 +23,7 @@ def archive(folder: Path, licence: str = "CC0-1.0") -> list[dict[str, str]]:
             made.writestr(name, content)
             split = ("train", "val", "test")[number % 3]
             row = dict.fromkeys(COLUMNS, "") | {"file": name, "split": split, "group": f"sender/{number % 6}"}
+            row["domain"] = ("hat", "skirt")[number // 6]
             rows.append(row | {"sha256": hashlib.sha256(content).hexdigest(), "licence": licence})
     write(folder, rows)
     return rows
@@ -38,17 +39,19 @@ def write(folder: Path, rows: list[dict[str, str]]) -> None:
 def test_those_that_rank_first_are_taken_with_splits_and_senders(tmp_path: Path) -> None:
     rows, out = archive(tmp_path), tmp_path / "out"
     total = embed_garments.embed(tmp_path, out, {"train": 2, "test": 3})
-    expected = set()
+    expected = []
     for split, count in (("train", 2), ("test", 3)):
-        ranked = sorted((row["sha256"], row["file"]) for row in rows if row["split"] == split)
-        expected |= {file for _, file in ranked[:count]}
+        expected += sorted((row["sha256"], row["file"]) for row in rows if row["split"] == split)[:count]
     with (out / "garments.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
-    assert {Path(row["file"]).name for row in found} == expected
+    assert [row["sha256"] for row in found] == [sha256 for sha256, _ in sorted(expected, key=lambda one: one[1])]
     assert total == sum(len((out / row["file"]).read_bytes()) for row in found)
+    numbers = {"hat": 0, "skirt": 0}
     for row in found:
-        source = next(one for one in rows if one["file"] == Path(row["file"]).name)
-        assert row == {**{name: source[name] for name in embed_garments.COLUMNS}, "file": f"garments/{source['file']}"}
+        source = next(one for one in rows if one["sha256"] == row["sha256"])
+        numbers[source["domain"]] += 1
+        name = f"garments/{source['domain']}_{numbers[source['domain']]:03}.png"
+        assert row == {**{name: source[name] for name in embed_garments.COLUMNS}, "file": name}
         assert hashlib.sha256((out / row["file"]).read_bytes()).hexdigest() == row["sha256"]
     about = yaml.safe_load((out / "garments.yaml").read_text())
     assert about["rows"] == "garments.csv"
