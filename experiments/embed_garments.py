@@ -3,8 +3,8 @@
     python -m experiments.embed_garments --data FOLDER
 
 FOLDER is that of `experiments.garments`. Written: manifests/garments/*.png (the files of the archive, byte for byte,
-called by garment and number), garments.csv and garments.yaml. Splits and groups (senders) are those of the data set; within a split the photographs
-are those that rank first by their digest, so that a larger choice holds a smaller one.
+called by garment and number), garments.csv and garments.yaml. Splits and groups (senders) are those of the data set;
+within a split the photographs are those that rank first by their digest, so that a larger choice holds a smaller one.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ Features are (N, D) float64; images (N, H, W, 3) uint8 RGB. Nothing is drawn but
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ NEIGHBORS = 3
 """Published; the radius around an image reaches so many others of its own kind."""
 BATCH = 64
 RESAMPLES = 1000
-LEAST_DEVIATION = 1e-6
+LEAST_SPREAD = 1e-6
 
 
 class Gain(NamedTuple):
@@ -45,24 +46,30 @@ class Gain(NamedTuple):
         return self.value > 2 * self.deviation
 
 
-def described(network: PerceptualNetwork, images: Images) -> Features:
-    """Means over space of all five stages of the network, side by side. -> (N, sum of the stages' channels)."""
+def described(network: PerceptualNetwork, images: Images) -> list[Features]:
+    """Means over space of each of the five stages of the network. -> five times (N, channels of the stage)."""
     import torch
 
-    found = []
+    found: dict[int, list[Any]] = {}
     with torch.no_grad():
         for start in range(0, len(images), BATCH):
             pixels = torch.from_numpy(images[start : start + BATCH].transpose(0, 3, 1, 2) / np.float32(255))
-            stages = network.stages(pixels, range(1, len(network.bounds)))
-            found.append(torch.cat([stages[number].mean(dim=(2, 3)) for number in sorted(stages)], dim=1).double())
-    return torch.cat(found).numpy()
+            for number, maps in network.stages(pixels, range(1, len(network.bounds))).items():
+                found.setdefault(number, []).append(maps.mean(dim=(2, 3)).double())
+    return [torch.cat(found[number]).numpy() for number in sorted(found)]
 
 
-def standardized(features: Features, reference: Features) -> Features:
-    """Less the mean of the reference, over its standard deviation, each number for itself."""
-    deviation = np.maximum(reference.std(axis=0), LEAST_DEVIATION)
-    scaled: Features = (features - reference.mean(axis=0)) / deviation
-    return scaled
+def standardized(stages: Sequence[Features], reference: Sequence[Features]) -> Features:
+    """Stages side by side, each less the mean of the reference and over the reference's spread. -> (N, D).
+
+    The spread is one number per stage, the root mean square of all its deviations: a channel that says next to nothing
+    of the reference must not weigh more than the others.
+    """
+    parts = []
+    for stage, known in zip(stages, reference, strict=True):
+        mean = known.mean(axis=0)
+        parts.append((stage - mean) / max(float(np.sqrt(np.square(known - mean).mean())), LEAST_SPREAD))
+    return np.concatenate(parts, axis=1)
 
 
 def precision_and_recall(reals: Features, fakes: Features, neighbors: int = NEIGHBORS) -> tuple[float, float]:

@@ -77,7 +77,7 @@ def test_too_few_points_are_refused(reals: int, fakes: int) -> None:
         metrics.precision_and_recall(points(reals, 2, 0), points(fakes, 2, 1))
 
 
-def test_features_are_the_means_of_all_stages_and_scaled_by_the_reference() -> None:
+def test_features_are_the_means_of_all_stages() -> None:
     torch.manual_seed(0)
     network = PerceptualNetwork(small((2, 3, 2, 3, 2)))
     images = np.random.default_rng(4).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
@@ -88,11 +88,25 @@ def test_features_are_the_means_of_all_stages_and_scaled_by_the_reference() -> N
         x = layer(x)
         if isinstance(layer, torch.nn.ReLU):  # each stage has one convolution and ends with its rectifier
             means += [float(plane.mean()) for plane in x[0].detach()]
-    assert found[3] == pytest.approx(means, abs=1e-5)
-    scaled = metrics.standardized(found, found)
-    assert scaled.mean(axis=0) == pytest.approx(np.zeros(12), abs=1e-9)
-    live = found.std(axis=0) > 1e-6
-    assert scaled.std(axis=0)[live] == pytest.approx(np.ones(live.sum()), rel=1e-6)
+    assert [len(stage[3]) for stage in found] == [2, 3, 2, 3, 2]
+    assert np.concatenate([stage[3] for stage in found]) == pytest.approx(means, abs=1e-5)
+
+
+def test_stages_have_one_spread_each_and_channels_that_say_nothing_no_weight() -> None:
+    reference = [points(40, 2, 8) * 3 + 7, points(40, 3, 9)]
+    reference[1][:, 2] = 0  # dead on the photographs, alive on what is compared with them
+    scaled = metrics.standardized(reference, reference)
+    assert scaled.mean(axis=0) == pytest.approx(np.zeros(5), abs=1e-9)
+    for part in (scaled[:, :2], scaled[:, 2:]):
+        assert np.square(part).mean() == pytest.approx(1)
+    others = [reference[0] + 1, reference[1] + [0, 0, 0.5]]
+    moved = metrics.standardized(others, reference) - scaled
+    spreads = []
+    for stage in reference:
+        squares = [(value - stage[:, k].mean()) ** 2 for row in stage for k, value in enumerate(row)]
+        spreads.append(math.sqrt(sum(squares) / len(squares)))
+    assert moved[0] == pytest.approx([1 / spreads[0], 1 / spreads[0], 0, 0, 0.5 / spreads[1]])
+    assert (metrics.standardized([np.ones((3, 2))], [np.ones((3, 2))]) == 0).all()
 
 
 def test_a_gain_is_what_the_mean_profile_came_nearer_and_clear_beyond_two_deviations() -> None:
