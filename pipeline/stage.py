@@ -402,6 +402,10 @@ class Stage:
         """What a user should know of its files before the run and what stops nothing: sentences."""
         return ()
 
+    def leaves(self, config: Any, files: Mapping[str, Any]) -> Mapping[str, str]:
+        """What its values alone have, whatever they are of: topic of a difference between classes -> in words."""
+        return {}
+
     def check_rows(self, config: Any, counts: Mapping[str, Mapping[tuple[str, int], int]]) -> None:
         """Of a fit or reduce: validation of its rows before anything runs; raises ValueError with one sentence.
 

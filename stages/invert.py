@@ -34,13 +34,13 @@ from pipeline.stage import (
 )
 from stages.generators import frozen, generator_file
 from stages.images.photographs import check_real, check_side
+from stages.resynthesis import distance_settings
+from stages.resynthesis.distance_settings import EMBEDDED
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 INVERSION = "stages.generators.inversion"
-PERCEPTUAL = "stages.resynthesis.perceptual"
-EMBEDDED = "manifests/networks.yaml#perceptual-small"
 
 
 class InvertConfig(StageConfig):
@@ -53,10 +53,11 @@ class InvertConfig(StageConfig):
     error: Literal["absolute", "squared"] = setting(
         "absolute", description="of pixels (-1 to 1): mean absolute or mean squared difference"
     )
-    perceptual_weight: float = setting(1.0, ge=0, description="of the relative distance in a perceptual network")
+    perceptual_weight: float = setting(1.0, ge=0, description="of the distance in a perceptual network")
     perceptual: str | None = file_setting(
         None, description=f"that network: VGG-19, or the small one, {EMBEDDED}, if left out"
     )
+    heads: str | None = distance_settings.heads_setting()
     latent_weight: float = setting(0.001, ge=0, description="of the mean square of the latent")
     steps: int = setting(500, ge=1, description="steps of Adam")
     learning_rate: float = setting(0.05, gt=0, description="of Adam at the start; it falls to 0 along a cosine")
@@ -67,14 +68,12 @@ class InvertConfig(StageConfig):
     @classmethod
     def _fill(cls, data: Any) -> Any:
         """The small network where one is needed."""
-        if isinstance(data, dict) and data.get("perceptual_weight", 1.0):
-            return data | {"perceptual": data.get("perceptual") or EMBEDDED}
-        return data
+        return distance_settings.with_network(data, not isinstance(data, dict) or data.get("perceptual_weight", 1.0))
 
     @model_validator(mode="after")
     def _no_idle_key(self) -> InvertConfig:
-        if self.perceptual is not None and not self.perceptual_weight:
-            raise ValueError("perceptual has no effect with perceptual_weight: 0; drop it")
+        wanted = self.perceptual_weight > 0
+        distance_settings.check(self.perceptual, self.heads, wanted, "perceptual_weight: 0")
         return self
 
 
@@ -105,17 +104,12 @@ class Invert(Stage):
             "loss": Field("float32", (), "what was minimized"),
             "steps": Field("int32", (), "steps of the descent"),
             "psnr": Field("float32", (), "dB, of the image against its photograph"),
-            "distance": Field("float32", (), "relative distance in the perceptual network; 0 without one"),
+            "distance": Field("float32", (), "relative distance in the perceptual network, or LPIPS; 0 without one"),
         }
 
     def modules(self, config: InvertConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The generator's, the descent's, and those of the distance."""
-        from importlib import import_module
-
-        found: tuple[str, ...] = (INVERSION, *generator_file.modules(files["checkpoint"]))
-        if config.perceptual is not None and "perceptual" in files:
-            found += (PERCEPTUAL, *import_module(PERCEPTUAL).modules(files["perceptual"]))
-        return found
+        return (INVERSION, *generator_file.modules(files["checkpoint"]), *distance_settings.modules(files))
 
     def least_rows(self, config: InvertConfig) -> int:
         return config.micro_batch
@@ -145,7 +139,8 @@ class Invert(Stage):
 
         prepare(ctx.device, ctx.threads)
         generator = frozen.FrozenGenerator(generator_file.place(ctx), ctx.device, config.label_index)
-        apart = None if config.perceptual is None else distance_of(Path(ctx.files["perceptual"]), ctx.device)
+        network, heads = distance_settings.paths(ctx.files)
+        apart = None if network is None else distance_of(network, ctx.device, heads)
         drawn = [ctx.rng(one, "latent").standard_normal((config.starts, generator.z_dim)) for one in batch.ids]
         side = generator.header.resolution
         kinds = np.dtype([

@@ -8,7 +8,6 @@ fakes away (shift_scale 1) or suppresses it (-1). The paper gives no constants; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
@@ -30,10 +29,10 @@ from pipeline.stage import (
 )
 from stages.generators import frozen, generator_file
 from stages.generators.latent_shifts import FILE, SPACES, TENSOR, Space
+from stages.resynthesis import distance_settings
+from stages.resynthesis.distance_settings import EMBEDDED
 
 LEARNING = "stages.generators.shift_training"
-PERCEPTUAL = "stages.resynthesis.perceptual"
-EMBEDDED = "manifests/networks.yaml#perceptual-small"
 
 
 class LatentShiftConfig(StageConfig):
@@ -48,12 +47,13 @@ class LatentShiftConfig(StageConfig):
     )
     distance: Literal["perceptual", "squared"] = setting(
         "perceptual",
-        description="between an image and its moved one: relative, in the layers of a perceptual network; or the mean "
-        "square over values",
+        description="between an image and its moved one: relative, in the layers of a perceptual network (with `heads` "
+        "LPIPS); or the mean square over values",
     )
     perceptual: str | None = file_setting(
         None, description=f"distance perceptual: VGG-19, or the small network {EMBEDDED}, if left out"
     )
+    heads: str | None = distance_settings.heads_setting()
     weight: float = setting(1.0, ge=0, description="of the distance, against the loss of the classifier")
     steps: int = setting(2000, ge=1, description="steps of Adam, from no shift at all")
     batch: int = setting(8, ge=1, description="latents of a step")
@@ -66,14 +66,13 @@ class LatentShiftConfig(StageConfig):
     @classmethod
     def _fill(cls, data: Any) -> Any:
         """The small network where it is needed."""
-        if isinstance(data, dict) and data.get("distance", "perceptual") == "perceptual":
-            return data | {"perceptual": data.get("perceptual") or EMBEDDED}
-        return data
+        wanted = not isinstance(data, dict) or data.get("distance", "perceptual") == "perceptual"
+        return distance_settings.with_network(data, wanted)
 
     @model_validator(mode="after")
     def _no_idle_key(self) -> LatentShiftConfig:
-        if self.perceptual is not None and self.distance != "perceptual":
-            raise ValueError(f"perceptual has no effect with distance {self.distance}; drop it")
+        wanted = self.distance == "perceptual"
+        distance_settings.check(self.perceptual, self.heads, wanted, f"distance {self.distance}")
         return self
 
 
@@ -109,12 +108,7 @@ class LatentShift(Stage):
 
     def modules(self, config: LatentShiftConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The generator's, the course's, and those of the distance."""
-        from importlib import import_module
-
-        found: tuple[str, ...] = (LEARNING, *generator_file.modules(files["checkpoint"]))
-        if config.perceptual is not None and "perceptual" in files:
-            found += (PERCEPTUAL, *import_module(PERCEPTUAL).modules(files["perceptual"]))
-        return found
+        return (LEARNING, *generator_file.modules(files["checkpoint"]), *distance_settings.modules(files))
 
     def fit(self, config: LatentShiftConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write the artifact; progress is kept in `ctx.scratch`."""
@@ -139,9 +133,9 @@ class LatentShift(Stage):
             judge = Judge(detector.config, detector.state, ctx.device)
         except ValueError as error:
             raise StageError(f"the detector of '{model.node}' cannot lead a latent: {error}") from None
-        path = None if config.perceptual is None else Path(ctx.files["perceptual"])
+        network, heads = distance_settings.paths(ctx.files)
         game = Shifting(
-            generator, judge.fake_logits, distance_of(path, ctx.device),
+            generator, judge.fake_logits, distance_of(network, ctx.device, heads),
             space=config.space, size=generator.header.dimensions[SPACES[config.space]], weight=config.weight,
             rate=config.learning_rate, batch=config.batch,
             random=torch.Generator(device=ctx.device).manual_seed(config.seed),
@@ -157,7 +151,7 @@ class LatentShift(Stage):
             "settings": config.model_dump(mode="json", exclude={"seed", "save_steps"}),
             "seed": config.seed,
             "classifier": {"node": model.node, "key": model.key, "detector": detector.card["detector"]},
-            "distance": "squared" if path is None else f"relative, {path.name}",
+            "distance": distance_settings.told(ctx.files),
             "figures": figures,
         }
         publish_training(ctx, card, self.libraries, log)

@@ -42,7 +42,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.generators import generator_file, latent_shifts
-from stages.generators.families import check_drawing, check_maker
+from stages.generators.families import check_drawing, check_maker, marks
 from stages.generators.weights import Header
 from stages.training.networks import prepare
 
@@ -136,6 +136,9 @@ class Sample(Stage):
 
     def modules(self, config: SampleConfig, files: Mapping[str, Path] = MappingProxyType({})) -> tuple[str, ...]:
         return generator_file.modules(files["checkpoint"])
+
+    def leaves(self, config: SampleConfig, files: Mapping[str, Any]) -> Mapping[str, str]:
+        return marks(generator_file.read_header(files["checkpoint"]), config.drawing)
 
     def least_rows(self, config: SampleConfig) -> int:
         return (1 + AHEAD) * (config.micro_batch or MICRO_BATCH)

@@ -231,6 +231,8 @@ class _Planner:
                                  "variant": stage.makes_variant, "recipe": accepted.hex()}  # fmt: skip
         if stage.moves:
             is_of["moves"] = list(stage.moves)
+        if left := stage.leaves(node.config, {**self._models(node), **self._paths(node)}):
+            is_of["leaves"] = dict(left)
         return {"stage": stage.name, "config": parts["config"], "files": parts["files"],
                 "artifacts": parts["artifact"], "environment": parts["env"], **is_of}  # fmt: skip
 

@@ -126,9 +126,16 @@ def of_results(results: Mapping[str, Any]) -> list[Difference]:
         for real in reals:
             for fake in fakes:
                 pair = steps[real["chain"]], steps[fake["chain"]]
-                for one in [*compare(*pair), *_by_codec(pair)]:
+                for one in [*compare(*pair), *_by_codec(pair), *_left(*pair)]:
                     found.append(Difference(one.topic, one.real, one.fake, (variant,), tuple(fake["sources"])))
     return found
+
+
+def _left(real: Sequence[Step], fake: Sequence[Step]) -> list[Difference]:
+    """What the steps that gave rows their pixels left in one class alone."""
+    mine, other = (steps[origin(steps)].get("leaves", {}) if steps else {} for steps in (real, fake))
+    topics = sorted(topic for topic in {*mine, *other} if mine.get(topic) != other.get(topic))
+    return [Difference(topic, mine.get(topic, "nothing"), other.get(topic, "nothing")) for topic in topics]
 
 
 def _by_codec(pair: Sequence[Sequence[Step]]) -> list[Difference]:

@@ -60,6 +60,12 @@ def check_drawing(given: Mapping[str, Any], directions: bool, path: Path, header
         raise ValueError(f"sample: directions have no effect on {path}, which is of family {header.family}; drop them")
 
 
+def marks(header: Header, drawing: Mapping[str, Any]) -> Mapping[str, str]:
+    """What images of a header's family have that photographs lack: check of an audit -> in words."""
+    own = getattr(FAMILIES[header.family], "marks", None)
+    return own(header.architecture, drawing) if own else {}
+
+
 def _known(value: Any) -> Any:
     """Refuse what is no recipe of any family, or has a setting of another one, in words of the pipeline file."""
     if isinstance(value, PlainRecipe):

@@ -4,7 +4,8 @@ arXiv:1807.03039), and of the samples of Chai et al. 2020.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -69,6 +70,12 @@ class GlowRecipe(PlainRecipe):
 
     def length(self, side: int, photographs: int) -> float:
         return self.kimg
+
+    @staticmethod
+    def marks(architecture: Mapping[str, Any], drawing: Mapping[str, Any]) -> dict[str, str]:
+        """What its images have that photographs lack, by the check of an audit: few levels per color."""
+        bits = drawing.get("bits") or architecture.get("bits", 8)
+        return {} if bits == 8 else {"bit_depth": f"{1 << bits} levels per color, until images are resized"}
 
     def check_side(self, side: int) -> None:
         super().check_side(side)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """Of images (N, 3, H, W) RGB, about -1..1, to others: (N,), 0 where they are the same."""
 
 LEAST = 1e-10
+LPIPS = "stages.resynthesis.lpips"
+"""Imported where heads are given, so that it stands in no other recipe."""
 
 
 def relative(network: PerceptualNetwork, images: Tensor, others: Tensor) -> Tensor:
@@ -36,9 +39,12 @@ def squared(images: Tensor, others: Tensor) -> Tensor:
     return (images - others).flatten(1).square().mean(dim=1)
 
 
-def distance_of(path: Path | None, device: str) -> Distance:
-    """The relative distance in the network of a file, or the squared difference of pixels where there is none."""
+def distance_of(path: Path | None, device: str, heads: Path | None = None) -> Distance:
+    """LPIPS where there are heads, else the relative distance in the network of a file; without one `squared`."""
     if path is None:
         return squared
+    if heads is not None:
+        lpips: Any = import_module(LPIPS)
+        return lpips.load(path, heads, device)  # type: ignore[no-any-return]
     network = perceptual.load(path, device)
     return lambda images, others: relative(network, images, others)

@@ -78,3 +78,15 @@ def test_a_color_that_goes_by_the_codec_is_a_difference_though_both_classes_have
     (found,) = class_differences.of_results(results)
     assert (found.topic, found.real) == ("equalize.color", "the Y plane of JPEG files, computed gray of all others")
     assert class_differences.declare([found], {"equalize.color": "Said."})[0][0].declared == "Said."
+
+
+def test_what_a_generator_leaves_in_its_images_is_a_difference_unless_both_classes_have_it() -> None:
+    left = {"bit_depth": "32 levels per color"}
+    chains = {"a": list(REAL_STEPS), "b": [{**FAKE_STEPS[0], "leaves": left}, FAKE_STEPS[1]]}
+    parts = [{"chain": "a", "real": 1, "fake": 0, "sources": ["photos"]},
+             {"chain": "b", "real": 0, "fake": 1, "sources": ["fakes"]}]  # fmt: skip
+    results = {"steps": chains, "variants": {"raw": {"reals_from": "raw", "parts": parts}}}
+    (found,) = class_differences.of_results(results)
+    assert (found.topic, found.real, found.fake) == ("bit_depth", "nothing", "32 levels per color")
+    chains["a"] = [{**REAL_STEPS[0], "leaves": left}, REAL_STEPS[1]]
+    assert class_differences.of_results(results) == []

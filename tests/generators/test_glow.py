@@ -16,6 +16,7 @@ from glow_cases import encoded, variables
 from memory_rows import context
 from small_games import game_of, photos, settings_of
 from tensorflow_files import checkpoint, graph
+from toy_project import Project
 
 from detectors.training import tensors_of
 from pipeline.errors import Interrupted
@@ -157,6 +158,22 @@ def test_the_image_of_a_seed_is_drawn_from_its_own_stream_at_the_published_tempe
     hot = sampled(path, [2], drawing={"temperature": 1.0, "bits": 8}, micro_batch=4)
     alike(hot, latents_of(path, [2], eps=lambda seed, n: eps(seed, n) / 0.7, bits=8), 1)
     assert len(np.unique(hot)) > 32
+
+
+@pytest.mark.parametrize(
+    ("bits", "drawn", "levels"), [(5, {}, 32), (5, {"bits": 3}, 8), (6, {"temperature": 0.5}, 64), (8, {}, None)]
+)
+def test_few_levels_per_color_stand_in_the_lineage_of_images(
+    bits: int, drawn: dict[str, Any], levels: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a report finds them: they give a fake away until it is resized."""
+    converted = official.open_checkpoint(file_of(tmp_path))
+    weights.save(tmp_path / "g.safetensors", "glow", {**converted.architecture, "bits": bits}, converted.tensors)
+    text = f"nodes: {{fakes: {{stage: sample, checkpoint: g.safetensors, count: 1, drawing: {json.dumps(drawn)}}}}}\n"
+    project = Project(tmp_path, monkeypatch, text)
+    ((step,),) = (branch.steps for branch in project.plan().all_branches())
+    wanted = {} if levels is None else {"bit_depth": f"{levels} levels per color, until images are resized"}
+    assert step.get("leaves", {}) == wanted
 
 
 def directions(folder: Path, values: int) -> tuple[Path, Array]:
