@@ -2,7 +2,7 @@
 
 Wang et al. 2020 (figure 6) show images by score and judge by eye. Beside the pictures stands a number: the rank
 correlation of the score with a stand-in for quality, how near an image comes to a real one in the layers of a
-perceptual network. Nothing is claimed by eye alone.
+perceptual network, and with what the generator's own discriminator says. Nothing is claimed by eye alone.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from pipeline.stage import (
 )
 from stages.evaluation.pairing import Key, Scored
 from stages.evaluation.score_strata import ascending, correlated, middles, stratum
+from stages.generators import discriminator_file
 from stages.images.image_field import image_size
 from stages.training.networks import prepare
 
 FORMAT = 1
 RESULTS = "strata.json"
-PERCEPTUAL = "stages.resynthesis.perceptual"
+PERCEPTUAL, JUDGE = "stages.resynthesis.perceptual", "stages.generators.discriminator_file"
 EMBEDDED = "manifests/networks.yaml#perceptual-small"
 BLOCK_ROWS = 64
 
@@ -52,6 +53,11 @@ class StrataConfig(StageConfig):
     rows: int = setting(4, ge=1, le=50, description="images of each: the one in its middle, and others by hash")
     variant: str = setting("raw", description="variant of the evaluation")
     perceptual: str = file_setting(EMBEDDED, description="network of the distances: VGG-19, or the small one")
+    checkpoint: str | None = file_setting(
+        None,
+        description="the generator of these fakes: the node that trained it, the file of its discriminator, or an "
+        "official file with both; what the discriminator says is a second stand-in for quality",
+    )
 
 
 class Strata(Stage):
@@ -64,6 +70,7 @@ class Strata(Stage):
     inputs: ClassVar[Mapping[str, Input]] = {
         "of": Input("artifact", description="an 'evaluate' node", takes="evaluation"),
         "on": Input("rows", description="the images of the rows that it scored, of both classes"),
+        "checkpoint": Input("artifact", required=False, takes="generator", description="the generator of these fakes"),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "scipy", "pillow", "torch")
     network: ClassVar[bool] = True
@@ -72,13 +79,16 @@ class Strata(Stage):
 
     def schema(self, config: StrataConfig, inputs: Mapping[str, Schema]) -> Schema:
         """No rows come out; raises ValueError where the rows are no pictures."""
-        image_size(inputs["on"], self.name)
+        height, _ = image_size(inputs["on"], self.name)
+        if "checkpoint" in inputs:
+            discriminator_file.check(self.name, inputs["checkpoint"], height)
         return {}
 
     def modules(self, config: StrataConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """Those of the perceptual network."""
         named = import_module(PERCEPTUAL).modules(files["perceptual"]) if "perceptual" in files else ()
-        return (PERCEPTUAL, *named)
+        judge = (JUDGE, *discriminator_file.modules(files["checkpoint"])) if "checkpoint" in files else ()
+        return (PERCEPTUAL, *named, *judge)
 
     def fit(self, config: StrataConfig, views: Mapping[str, Rows | Mapping[str, Rows]], ctx: FitContext) -> None:
         """Write the artifact."""
@@ -97,7 +107,9 @@ class Strata(Stage):
         if not (labels == FAKE).any() or not (labels == REAL).any():
             raise StageError("'on' holds no images of scored rows of both classes; name the node that they come from")
         where = np.array([places[rows.keys[number]] for number in known.tolist()], dtype=np.int64)
-        quality = _nearness(config, on, where[labels == REAL], where, ctx)
+        proxies = {"": _nearness(config, on, where[labels == REAL], where, ctx)}
+        if "checkpoint" in ctx.artifacts or "checkpoint" in ctx.files:
+            proxies["discriminator"] = _judged(on, where, labels == FAKE, ctx)
         sources = np.array([rows.keys[number][1] for number in known.tolist()])
         results: dict[str, Any] = {
             "format": FORMAT,
@@ -109,7 +121,7 @@ class Strata(Stage):
         }
         for number, source in enumerate(sorted(set(sources[labels == FAKE].tolist()))):
             mine = np.flatnonzero((labels == FAKE) & (sources == source))
-            entry = _source(config, rows, known[mine], quality[mine])
+            entry = _source(config, rows, known[mine], {name: values[mine] for name, values in proxies.items()})
             entry |= {"source": source, "sheet": f"strata-{number:02d}-{_word(source)}.png"}
             shown = np.array([place for column in entry.pop("places") for place in column]).reshape(config.columns, -1)
             _write_sheet(ctx.out / entry["sheet"], on, where[mine][shown])
@@ -119,9 +131,12 @@ class Strata(Stage):
         ctx.facts["spearman"] = {entry["source"]: entry["spearman"] for entry in results["sources"]}
 
 
-def _source(config: StrataConfig, rows: Any, mine: NDArray[np.int64], quality: NDArray[np.float64]) -> dict[str, Any]:
-    """Of the fakes of a source: which are shown, and both correlations with their intervals.
+def _source(
+    config: StrataConfig, rows: Any, mine: NDArray[np.int64], proxies: Mapping[str, NDArray[np.float64]]
+) -> dict[str, Any]:
+    """Of the fakes of a source: which are shown, and both correlations with their intervals, by each stand-in.
 
+    proxies: "" -> nearness, whose numbers stand in the entry itself, and others by name
     places: position in `mine` of the images of each column, the middle one first
     """
     scores = rows.scores[mine].astype(np.float64)
@@ -139,9 +154,11 @@ def _source(config: StrataConfig, rows: Any, mine: NDArray[np.int64], quality: N
     found: dict[str, Any] = {"images": len(mine), "places": [one[:least] for one in places]}
     found["ids"] = [[ids[place].hex() for place in one[:least]] for one in places]
     found["scores"] = [[float(scores[place]) for place in one[:least]] for one in places]
-    for name, (value, interval) in correlated(scores, quality, groups, 0).items():
-        found[name] = None if np.isnan(value) else value
-        found[f"{name}_interval"] = interval
+    for proxy, quality in proxies.items():
+        entry = found.setdefault(proxy, {}) if proxy else found
+        for name, (value, interval) in correlated(scores, quality, groups, 0).items():
+            entry[name] = None if np.isnan(value) else value
+            entry[f"{name}_interval"] = interval
     return found
 
 
@@ -161,6 +178,17 @@ def _nearness(
         squares = ((others - vectors[place]) ** 2).sum(axis=1)
         squares[reals == place] = np.inf
         found[number] = -np.sqrt(squares.min()) if np.isfinite(squares).any() else np.nan
+    return found
+
+
+def _judged(images: Rows, places: NDArray[np.int64], wanted: NDArray[np.bool_], ctx: FitContext) -> NDArray[np.float64]:
+    """(n,) what the discriminator says of the images at those `places` that are wanted; NaN of the others."""
+    score = discriminator_file.scorer(discriminator_file.place(ctx), ctx.device)
+    found = np.full(len(places), np.nan)
+    chosen = np.flatnonzero(wanted)
+    for start in range(0, len(chosen), BLOCK_ROWS):
+        block = chosen[start : start + BLOCK_ROWS]
+        found[block] = [score(pixels) for pixels in images.array("image", places[block])]
     return found
 
 

@@ -13,7 +13,8 @@ from stages.reporting.section import Given, Section
 TEMPLATE = """\
 <p class="soft">Fakes of each source from the lowest score on the left, "more real", to the highest. In the first line
 stands the image in the middle of each stratum, below it others by hash. Quality is a stand-in: how near an image
-comes to a real one in the layers of a perceptual network.</p>
+comes to a real one in the layers of a perceptual network; and, where it was given, what the generator's own
+discriminator says.</p>
 {% for one in strata %}<h3>{{ one.name }}</h3>
 {% for source in one.sources %}<p class="soft">{{ source.about }}</p>
 {{ figure(source.picture, source.alt, source.scores) }}
@@ -34,14 +35,20 @@ def _section(artifact: Artifact) -> dict[str, Any]:
     for one in results["sources"]:
         middle = ", ".join(f"{scores[0]:.2f}" for scores in one["scores"])
         shown.append({
-            "about": f"{one['source']}: {one['images']:,} images. Score and quality: Spearman "
-            f"{_number(one['spearman'], one['spearman_interval'])}, Kendall "
-            f"{_number(one['kendall_tau_b'], one['kendall_tau_b_interval'])}: {_verdict(one['spearman_interval'])}.",
+            "about": f"{one['source']}: {one['images']:,} images. Score and quality: {_told(one)}."
+            + (f" Score and discriminator: {_told(one['discriminator'])}." if "discriminator" in one else ""),
             "picture": png_picture((artifact.path / one["sheet"]).read_bytes()),
             "alt": f"images of {one['source']} by score, {artifact.node}",
             "scores": f"{one['source']}: scores in the middle of the strata {middle}.",
         })  # fmt: skip
     return {"name": name, "sources": shown}
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    return (
+        f"Spearman {_number(found['spearman'], found['spearman_interval'])}, Kendall "
+        f"{_number(found['kendall_tau_b'], found['kendall_tau_b_interval'])}: {_verdict(found['spearman_interval'])}"
+    )
 
 
 def _number(value: float | None, interval: Sequence[float] | None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from predicted_project import artifact, predicted_project
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau, spearmanr
 from small_games import generator_file_of
 from toy_project import Project
 
@@ -19,6 +19,7 @@ import touchstone
 from pipeline.errors import ConfigError
 from pipeline.open import named_file, open_node
 from pipeline.stage import Artifact
+from stages.generators import weights
 from stages.generators.evasion import FRESH, Watched
 from stages.generators.frozen import FrozenGenerator
 from stages.generators.latent_shifts import read_shift
@@ -33,6 +34,7 @@ MORE = """
   best: {stage: top_patches, model: patches, on: images, parts: parts}
   table: {stage: evaluate, model: patches, test: images}
   by_score: {stage: strata, of: table, on: images, columns: 2, rows: 2}
+  judged: {stage: strata, of: table, on: images, columns: 2, rows: 2, checkpoint: evading}
   look: {stage: extremes, model: patches, on: images, images: images, count: 2}
   shift:
     {stage: latent_shift, checkpoint: progan.safetensors, classifier: patches, steps: 6, batch: 2, images: 4,
@@ -61,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         folder = tmp_path_factory.mktemp("analysis")
         made = predicted_project(folder, patch, MORE)
         generator_file_of("progan", folder, 16)
-        made.run("best", "by_score", "look", "moved", "inverted", "evading")
+        made.run("best", "by_score", "judged", "look", "moved", "inverted", "evading")
         yield made
 
 
@@ -172,6 +174,23 @@ def test_strata_are_of_scored_fakes_and_quality_is_nearness_to_a_real_image(proj
     assert "are told right" in extremes.content(given)["extremes"][0]["about"]
 
 
+def test_a_discriminator_is_a_second_stand_in_for_quality(project: Project) -> None:
+    (source,) = card(project, "judged", "strata.json")["sources"]
+    _, network = weights.load(artifact(project, "evading") / "discriminator.safetensors")
+    rows = open_node(project.file, "images").split("test")
+    with np.load(artifact(project, "table") / "scores.npz") as file:
+        said = dict(zip(map(bytes, file["id"]), file["score"].tolist(), strict=True))
+    fake = rows.column("label") == 1
+    x = torch.from_numpy(rows.array("image")[fake]).movedim(3, 1) / 127.5 - 1
+    with torch.no_grad():
+        alone = [network(one[None], None).item() for one in x]
+    scores = [said[bytes(one)] for one in rows.ids[fake]]
+    assert source["discriminator"]["spearman"] == pytest.approx(spearmanr(scores, alone).statistic)
+    assert source["discriminator"]["kendall_tau_b"] == pytest.approx(kendalltau(scores, alone).statistic)
+    shown = strata.content(Given(None, [], [], {"strata": (made_of(project, "judged"),)}))["strata"][0]
+    assert ". Score and discriminator: Spearman" in shown["sources"][0]["about"]
+
+
 def test_nodes_that_lack_what_is_needed_are_refused_at_planning(project: Project) -> None:
     for override, sentence in (
         ("nodes.best.parts=images", "top_patches needs `parts`, uint8 .* in 'parts', found image"),
@@ -182,6 +201,7 @@ def test_nodes_that_lack_what_is_needed_are_refused_at_planning(project: Project
         ("nodes.inverted.of=images", "rows of 'of' are fake; photographs are wanted: add where: label = real"),
         ("nodes.look.on=spectra", "have no field 'image', which the detector of .*patches.* reads"),
         ("nodes.by_score.on=spectra", "strata needs a field 'image'"),
+        ("nodes.judged.checkpoint=progan.safetensors", "holds a generator; give the file of its discriminator"),
         ("nodes.evading.method=none", "stop_below has no effect with method none; drop it"),
     ):
         with pytest.raises(ConfigError, match=sentence):
