@@ -2,12 +2,15 @@
 
 Chai et al. 2020 (section 4.1) train on samples together with such reprojections, whose content is that of the reals;
 how theirs were made is not published. Here a latent is found by gradient descent from the best of some random ones, so
-that each image is in the generator's range. Nothing is fitted across rows.
+that each image is in the generator's range; with method latent+residuals changes behind its first layers follow, after
+Bau et al. 2019, and images are out of it. Nothing is fitted across rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -40,7 +43,11 @@ from stages.resynthesis.distance_settings import EMBEDDED
 if TYPE_CHECKING:
     from torch import Tensor
 
-INVERSION = "stages.generators.inversion"
+INVERSION, RESIDUALS = "stages.generators.inversion", "stages.generators.layer_residuals"
+
+
+LAYERED = ("progan",)
+"""Families whose layers `RESIDUALS` knows."""
 
 
 class InvertConfig(StageConfig):
@@ -50,6 +57,11 @@ class InvertConfig(StageConfig):
         description="the generator: a training node, a weights file of any supported form, or MANIFEST.yaml#ENTRY"
     )
     label_index: int | None = setting(None, ge=0, description="class of a conditional generator")
+    method: Literal["latent", "latent+residuals"] = setting(
+        "latent",
+        description="what is looked for: a latent; or then also changes behind the first three layers of a ProGAN, "
+        "whose images no latent gives",
+    )
     error: Literal["absolute", "squared"] = setting(
         "absolute", description="of pixels (-1 to 1): mean absolute or mean squared difference"
     )
@@ -61,6 +73,13 @@ class InvertConfig(StageConfig):
     latent_weight: float = setting(0.001, ge=0, description="of the mean square of the latent")
     steps: int = setting(500, ge=1, description="steps of Adam")
     learning_rate: float = setting(0.05, gt=0, description="of Adam at the start; it falls to 0 along a cosine")
+    residual_weight: float = setting(
+        1.0, ge=0, description="latent+residuals: of the mean square of each layer's change"
+    )
+    residual_steps: int = setting(3000, ge=1, description="latent+residuals: further steps of Adam")
+    residual_learning_rate: float = setting(
+        0.01, gt=0, description="latent+residuals: of Adam; halved after 27, 40 and 60 % of these steps"
+    )
     starts: int = setting(32, ge=1, description="random latents of which the best is the start")
     micro_batch: int = setting(8, ge=1, le=1024, description="images per run of the networks")
 
@@ -74,11 +93,14 @@ class InvertConfig(StageConfig):
     def _no_idle_key(self) -> InvertConfig:
         wanted = self.perceptual_weight > 0
         distance_settings.check(self.perceptual, self.heads, wanted, "perceptual_weight: 0")
+        for name in ("residual_weight", "residual_steps", "residual_learning_rate"):
+            if name in self.model_fields_set and self.method == "latent":
+                raise ValueError(f"{name} has no effect with method latent; drop it")
         return self
 
 
 class Invert(Stage):
-    """Rows with an `image` in; `image`, `latent`, `loss`, `steps`, `psnr` and `distance` of their inversions out."""
+    """Rows with an `image` in; `image`, `latent`, `loss`, `steps`, `psnr`, `distance`, `in_range` of inversions out."""
 
     name: ClassVar[str] = "invert"
     kind: ClassVar[Kind] = Kind.EXPAND
@@ -97,6 +119,11 @@ class Invert(Stage):
         """Raises ValueError where the images are not of the generator's size."""
         header = generator_file.read_header(inputs["checkpoint"])
         side = header.resolution
+        if config.method == "latent+residuals" and header.family not in LAYERED:
+            raise ValueError(
+                f"invert: {inputs['checkpoint']} is of family {header.family}, of whose layers method latent+residuals "
+                f"knows nothing, only of {', '.join(LAYERED)}; use method latent"
+            )
         check_side(self.name, "of", inputs["of"], side)
         return {
             "image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE),
@@ -105,11 +132,13 @@ class Invert(Stage):
             "steps": Field("int32", (), "steps of the descent"),
             "psnr": Field("float32", (), "dB, of the image against its photograph"),
             "distance": Field("float32", (), "relative distance in the perceptual network, or LPIPS; 0 without one"),
+            "in_range": Field("uint8", (), "1: the generator's image of the latent; 0: with changes behind its layers"),
         }
 
     def modules(self, config: InvertConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The generator's, the descent's, and those of the distance."""
-        return (INVERSION, *generator_file.modules(files["checkpoint"]), *distance_settings.modules(files))
+        more = (RESIDUALS,) if config.method == "latent+residuals" else ()
+        return (INVERSION, *more, *generator_file.modules(files["checkpoint"]), *distance_settings.modules(files))
 
     def least_rows(self, config: InvertConfig) -> int:
         return config.micro_batch
@@ -145,7 +174,7 @@ class Invert(Stage):
         side = generator.header.resolution
         kinds = np.dtype([
             ("image", np.uint8, (side, side, 3)), ("latent", np.float32, generator.z_dim), ("loss", np.float32),
-            ("steps", np.int32), ("psnr", np.float32), ("distance", np.float32),
+            ("steps", np.int32), ("psnr", np.float32), ("distance", np.float32), ("in_range", np.uint8),
         ])  # fmt: skip
 
         def inverted(rows: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -169,7 +198,7 @@ def _inverted(
     """Entries (n,) of a micro-batch of photographs (n, side, side, 3) from latents (n, starts, z_dim)."""
     import torch
 
-    from stages.generators.inversion import descended, penalized
+    from stages.generators.inversion import descended, penalized, refined
     from stages.resynthesis.fidelity import psnr
 
     wanted = torch.from_numpy(images).to(generator.device).movedim(3, 1).float() / 127.5 - 1
@@ -184,10 +213,27 @@ def _inverted(
 
     z, losses = descended(objective, torch.from_numpy(starts).to(generator.device), config.steps, config.learning_rate)
     found = np.zeros(len(images), kinds)
-    with torch.no_grad():
+    found["steps"], found["in_range"] = config.steps, config.method == "latent"
+    changed: AbstractContextManager[None] = nullcontext()
+    if config.method == "latent+residuals":
+        layers: Any = import_module(RESIDUALS)
+        network, family = generator.generator, generator.header.family
+
+        def changing(z: Tensor, residuals: Sequence[Tensor]) -> Tensor:
+            with layers.added(network, family, residuals):
+                total = objective(z)
+            return total + config.residual_weight * sum(one.square().flatten(1).mean(dim=1) for one in residuals)
+
+        z, residuals, losses = refined(
+            changing, z, layers.zeros(network, family, generator, z), config.residual_steps,
+            config.residual_learning_rate,
+        )  # fmt: skip
+        found["steps"] += config.residual_steps
+        changed = layers.added(network, family, residuals)
+    with torch.no_grad(), changed:
         made = generator(z)
         found["image"] = generator.pixels(made)
         found["distance"] = 0 if apart is None else apart(wanted, made).cpu().numpy()
-    found["latent"], found["loss"], found["steps"] = z.cpu().numpy(), losses.cpu().numpy(), config.steps
+    found["latent"], found["loss"] = z.cpu().numpy(), losses.cpu().numpy()
     found["psnr"] = psnr(torch.from_numpy(found["image"].copy()), torch.from_numpy(images)).numpy()
     return found

@@ -43,6 +43,9 @@ MORE = """
   inverted:
     {stage: invert, of: {of: reals, where: split = test}, checkpoint: progan.safetensors, steps: 3, starts: 4,
      micro_batch: 3}
+  rebuilt:
+    {stage: invert, of: {of: reals, where: split = test}, checkpoint: progan.safetensors, steps: 3, starts: 4,
+     micro_batch: 3, method: latent+residuals, residual_steps: 20}
   evading:
     stage: finetune_generator
     on: reals
@@ -63,7 +66,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         folder = tmp_path_factory.mktemp("analysis")
         made = predicted_project(folder, patch, MORE)
         generator_file_of("progan", folder, 16)
-        made.run("best", "by_score", "judged", "look", "moved", "inverted", "evading")
+        made.run("best", "by_score", "judged", "look", "moved", "inverted", "rebuilt", "evading")
         yield made
 
 
@@ -124,6 +127,17 @@ def test_inversions_are_fakes_of_the_group_of_their_photographs(project: Project
     pixels = np.abs(images - wanted).mean(axis=(1, 2, 3))
     loss = pixels + rows.array("distance") + 0.001 * (latents**2).mean(axis=1)
     assert rows.array("loss") == pytest.approx(loss, rel=1e-4)
+
+
+def test_residuals_bring_images_nearer_that_no_latent_gives(project: Project) -> None:
+    rows, more = (open_node(project.file, name) for name in ("inverted", "rebuilt"))
+    assert set(rows.array("in_range").tolist()) == {1}
+    assert set(more.array("in_range").tolist()) == {0}
+    assert set(more.array("steps").tolist()) == {23}
+    generator = FrozenGenerator(project.folder / "progan.safetensors", "cpu")
+    made = generator.pixels(generator(torch.from_numpy(more.array("latent"))))
+    assert (more.array("image") != made).any(axis=(1, 2, 3)).all()
+    assert more.array("loss").mean() < rows.array("loss").mean()
 
 
 def test_a_generator_is_finetuned_against_a_classifier(project: Project) -> None:
@@ -199,6 +213,7 @@ def test_nodes_that_lack_what_is_needed_are_refused_at_planning(project: Project
         ("nodes.shift.space=w", "has no styles; drop space: w"),
         ("nodes.reals.size=32", "invert needs images of 16 x 16 px, those of 'of' have 32 x 32; put"),
         ("nodes.inverted.of=images", "rows of 'of' are fake; photographs are wanted: add where: label = real"),
+        ("nodes.rebuilt.method=latent", "residual_steps has no effect with method latent; drop it"),
         ("nodes.look.on=spectra", "have no field 'image', which the detector of .*patches.* reads"),
         ("nodes.by_score.on=spectra", "strata needs a field 'image'"),
         ("nodes.judged.checkpoint=progan.safetensors", "holds a generator; give the file of its discriminator"),
