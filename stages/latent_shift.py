@@ -54,12 +54,12 @@ class LatentShiftConfig(StageConfig):
         None, description=f"distance perceptual: VGG-19, or the small network {EMBEDDED}, if left out"
     )
     heads: str | None = distance_settings.heads_setting()
-    weight: float = setting(1.0, ge=0, description="of the distance, against the loss of the classifier")
-    steps: int = setting(2000, ge=1, description="steps of Adam, from no shift at all")
+    weight: float = setting(0.03, ge=0, description="of the distance, against the loss of the classifier")
+    steps: int = setting(150, ge=1, description="steps of Adam, from no shift at all")
     batch: int = setting(8, ge=1, description="latents of a step")
-    learning_rate: float = setting(0.01, gt=0, description="of Adam")
+    learning_rate: float = setting(0.03, gt=0, description="of Adam at the start; it falls to 0 along a cosine")
     seed: int = setting(0, ge=0, description="seed of the latents")
-    images: int = setting(256, ge=2, description="fresh latents behind the numbers of the card")
+    images: int = setting(512, ge=2, description="fresh latents behind the numbers of the card")
     save_steps: int = row_setting(200, ge=1, description="steps between two savings of the progress")
 
     @model_validator(mode="before")
@@ -137,7 +137,7 @@ class LatentShift(Stage):
         game = Shifting(
             generator, judge.fake_logits, distance_of(network, ctx.device, heads),
             space=config.space, size=generator.header.dimensions[SPACES[config.space]], weight=config.weight,
-            rate=config.learning_rate, batch=config.batch,
+            rate=config.learning_rate, batch=config.batch, falling=config.steps,
             random=torch.Generator(device=ctx.device).manual_seed(config.seed),
         )  # fmt: skip
         log = train(

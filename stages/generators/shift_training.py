@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +26,9 @@ FRESH = 1 << 24
 
 BLOCK = 32
 
+LEAST = 1e-6
+"""Distance of a probability to 0 and 1 from which on its log-odds grow no further."""
+
 Generate = Callable[[Tensor, Shift | None], Tensor]
 Judge = Callable[[Tensor], Tensor]
 """Images to logits of fake (N, cells)."""
@@ -42,6 +46,7 @@ class Shifting:
     """A shift in training (`stages.training.course.Game`).
 
     generate  latents (N, z_dim) to images, moved by a shift or not; distance: of images to others, (N,)
+    falling   steps over which the rate falls to 0 along a cosine; none: it stays
     """
 
     advice = "lower learning_rate"
@@ -58,6 +63,7 @@ class Shifting:
         rate: float,
         batch: int,
         random: torch.Generator,
+        falling: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.generate, self.judge, self.distance = generate, judge, distance
@@ -65,6 +71,7 @@ class Shifting:
         self.random: torch.Generator | None = random
         self.device = random.device
         self.shift = Vector(size, dtype).to(random.device)
+        self.rate, self.falling = rate, falling
         self.optimizer = torch.optim.Adam(self.shift.parameters(), lr=rate)
         self.steps = 0
         self.numbers: dict[str, float] = {}
@@ -103,6 +110,9 @@ class Shifting:
 
     def step(self, seen: int, train_generator: bool = True) -> tuple[int, dict[str, float]]:
         """One step of Adam."""
+        if self.falling is not None:
+            part = min(self.steps / self.falling, 1.0)
+            self.optimizer.param_groups[0]["lr"] = self.rate * (1 + math.cos(math.pi * part)) / 2
         loss, numbers = self.loss(self.drawn())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -128,8 +138,9 @@ def measured(game: Shifting, model: Artifact, count: int, device: str) -> dict[s
     """What a detector says, by its own way from a picture to a score, of fresh latents moved by several scales.
 
     by_scale  scale -> mean probability of fake and its 95 % interval, share that is called fake, mean distance to the
-              images as they are
+              images as they are, mean log-odds of fake
     rises     mean change of the probability from one scale to the next, -1 to 0 and 0 to 1, with its interval
+    rises_in_log_odds  the same of the log-odds, which change where a detector is sure already
     relative_size  length of the shift over that of a latent of its dimension on average
 
     Raises StageError where the detector has no way from a picture to its score.
@@ -139,30 +150,44 @@ def measured(game: Shifting, model: Artifact, count: int, device: str) -> dict[s
     asked = load(model.path, device=device, as_class="fake")
     seeds = np.arange(FRESH, FRESH + count)
     blocks = [seeds[start : start + BLOCK] for start in range(0, count, BLOCK)]
-    scores, apart = {}, {}
-    for scale in SCALES:
-        pictures, distances = [], []
-        for block in blocks:
-            z = game.generate.latents(block)
+    scores: dict[float, Any] = {scale: [] for scale in SCALES}
+    apart: dict[float, Any] = {scale: [] for scale in SCALES}
+    for block in blocks:
+        z = game.generate.latents(block)
+        plain = game.generate(z, None)
+        for scale in SCALES:
             images = game.generate(z, game.moved(scale))
-            distances.append(game.distance(game.generate(z, None), images).cpu().numpy())
-            pictures += list(game.generate.pixels(images))
-        said = list(asked.scored(pictures))
-        if wrong := [one.error for one in said if one.error]:
-            raise StageError(f"images of the generator cannot be scored by '{model.node}': {wrong[0]}")
-        scores[scale] = np.array([one.scores[0] for one in said], np.float64)
-        apart[scale] = float(np.concatenate(distances).mean())
+            apart[scale].append(game.distance(plain, images).cpu().numpy())
+            said = list(asked.scored(list(game.generate.pixels(images))))
+            if wrong := [one.error for one in said if one.error]:
+                raise StageError(f"images of the generator cannot be scored by '{model.node}': {wrong[0]}")
+            scores[scale] += [one.scores[0] for one in said]
+    scores = {scale: np.array(values, np.float64) for scale, values in scores.items()}
+    apart = {scale: float(np.concatenate(values).mean()) for scale, values in apart.items()}
     groups, threshold = np.arange(count), asked.threshold()
+    odds = {scale: log_odds(values) for scale, values in scores.items()}
     by_scale = {}
     for scale, values in scores.items():
         mean, low, high = mean_interval(values, groups)
         by_scale[f"{scale:g}"] = {
             "probability_of_fake": mean, "interval": [low, high], "called_fake": float((values >= threshold).mean()),
-            "distance": apart[scale],
+            "distance": apart[scale], "log_odds": float(odds[scale].mean()),
         }  # fmt: skip
-    rises = {
-        f"{before:g} to {after:g}": list(mean_interval(scores[after] - scores[before], groups))
-        for before, after in ((-1.0, 0.0), (0.0, 1.0))
-    }
+
+    def rises(found: Mapping[float, NDArray[np.float64]]) -> dict[str, list[float]]:
+        return {
+            f"{before:g} to {after:g}": list(mean_interval(found[after] - found[before], groups))
+            for before, after in ((-1.0, 0.0), (0.0, 1.0))
+        }
+
     length = float(game.shift.shift.double().norm())
-    return {"images": count, "by_scale": by_scale, "rises": rises, "relative_size": length / game.size**0.5}
+    return {
+        "images": count, "by_scale": by_scale, "rises": rises(scores), "rises_in_log_odds": rises(odds),
+        "relative_size": length / game.size**0.5,
+    }  # fmt: skip
+
+
+def log_odds(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ln (p / (1 - p)), of p at least LEAST away from 0 and 1."""
+    inside = probabilities.clip(LEAST, 1 - LEAST)
+    return np.log(inside) - np.log1p(-inside)  # type: ignore[no-any-return]

@@ -45,15 +45,16 @@ def _section(artifact: Artifact) -> dict[str, Any]:
         f"{card['settings']['steps']:,} steps; distance: {card['distance']}. The shift is "
         f"{figures['relative_size']:.2f} times as long as a latent on average; {figures['images']:,} fresh latents.",
         "curve": _curve(figures["by_scale"]),
-        "rises": [_rise(name, numbers) for name, numbers in figures["rises"].items()],
+        "rises": [_rise(name, numbers) for name, numbers in figures["rises"].items()]
+        + [_rise(name, numbers, " in log-odds") for name, numbers in figures.get("rises_in_log_odds", {}).items()],
         "strip": png_picture((artifact.path / strips[-1]).read_bytes()) if strips else None,
     }
 
 
-def _rise(name: str, numbers: Sequence[float]) -> str:
+def _rise(name: str, numbers: Sequence[float], scale: str = "") -> str:
     mean, low, high = numbers
     word = "rises" if low > 0 else "falls" if high < 0 else "cannot be told to change"
-    return f"From {name} it {word}: {mean:+.3f} ({low:+.3f} to {high:+.3f})."
+    return f"From {name} it {word}{scale}: {mean:+.4f} ({low:+.4f} to {high:+.4f})."
 
 
 def _curve(by_scale: Mapping[str, Mapping[str, Any]]) -> Picture:

@@ -17,7 +17,7 @@ from detectors.contract import State
 from detectors.gradients import Judge
 from stages.generators import frozen, weights
 from stages.generators.latent_shifts import Shift
-from stages.generators.shift_training import Shifting
+from stages.generators.shift_training import Shifting, log_odds
 
 
 def linear(golden: Golden, rate: float) -> Shifting:
@@ -61,6 +61,24 @@ def test_loss_slope_and_course_are_those_of_the_reference(golden: Golden) -> Non
         said = game.judge(game.generate(game.drawn(), game.moved(scale))).sigmoid().mean()
         assert said.item() == pytest.approx(float(golden[f"p_fake_{name}"]), abs=1e-9)
     assert numbers["probability_of_fake"] == pytest.approx(float(golden["p_fake_exaggerated"]), abs=1e-9)
+
+
+def test_the_rate_falls_to_0_along_a_cosine_and_saturated_odds_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    def generate(z: torch.Tensor, shift: Shift | None) -> torch.Tensor:
+        return z if shift is None else z - shift.vector
+
+    game = Shifting(
+        generate, lambda x: x, lambda x, y: (x - y).square().mean(dim=1), space="z", size=2, weight=0.5, rate=0.8,
+        batch=3, random=torch.Generator().manual_seed(0), falling=4,
+    )  # fmt: skip
+    game.generate.z_dim = 2
+    rates: list[float] = []
+    monkeypatch.setattr(game.optimizer, "step", lambda: rates.append(game.optimizer.param_groups[0]["lr"]))
+    for _ in range(6):
+        game.step(0)
+    half = 0.8 * 0.5 * 2**-0.5
+    assert rates == pytest.approx([0.8, 0.4 + half, 0.4, 0.4 - half, 0, 0])
+    assert log_odds(np.array([0.5, 0.9, 1.0])) == pytest.approx([0, np.log(9), np.log(999_999)])
 
 
 def test_a_shift_moves_latents_or_styles_and_lets_gradients_through(tmp_path: Path) -> None:

@@ -102,6 +102,8 @@ def test_samples_are_moved_against_the_shift_and_the_card_tells_what_that_does(p
     means = [figures["by_scale"][scale]["probability_of_fake"] for scale in ("-1", "0", "1")]
     assert figures["rises"]["-1 to 0"][0] == pytest.approx(means[1] - means[0])
     assert figures["rises"]["0 to 1"][0] == pytest.approx(means[2] - means[1])
+    odds = [figures["by_scale"][scale]["log_odds"] for scale in ("-1", "0", "1")]
+    assert figures["rises_in_log_odds"]["0 to 1"][0] == pytest.approx(odds[2] - odds[1])
     assert figures["relative_size"] == pytest.approx(float(shift.norm()) / 2)  # z has four numbers
     assert {"classifier", "distance", "probability_of_fake", "called_fake"} <= set(
         card(project, "shift", "log.json")[0]
@@ -228,7 +230,7 @@ def test_the_report_shows_shifts_inversions_and_what_was_evaded(project: Project
     given = Given(None, [], [], artifacts, {"inversions": open_node(project.file, "inverted")})
     (shift,) = latent_shifts.content(given)["latent_shifts"]
     assert "in z, 6 steps; distance: relative, " in shift["about"]
-    assert [line.partition(" it ")[0] for line in shift["rises"]] == ["From -1 to 0", "From 0 to 1"]
+    assert [line.partition(" it ")[0] for line in shift["rises"]] == ["From -1 to 0", "From 0 to 1"] * 2
     assert shift["strip"] is not None
     (inverted,) = inversions.content(given)["inversions"]
     rows = open_node(project.file, "inverted")
