@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-ROWS, TWINS = ROOT / "experiments" / "seeds.yaml", ROOT / "experiments" / "results" / "twins.json"
+ROWS, RESULTS = ROOT / "experiments" / "seeds.yaml", ROOT / "experiments" / "results"
 
 HEAD = """\
 # The sources, row by row
@@ -28,7 +28,7 @@ a number of the paper), with its 95 % interval over groups."""
 
 def page() -> str:
     """Markdown."""
-    twins = json.loads(TWINS.read_text(encoding="utf-8"))
+    twins = json.loads((RESULTS / "twins.json").read_text(encoding="utf-8"))
     return "\n".join([HEAD, *_sections(yaml.safe_load(ROWS.read_text(encoding="utf-8")), twins), ""])
 
 
@@ -44,6 +44,8 @@ def _sections(sources: list[dict[str, Any]], twins: Mapping[str, Any]) -> Iterat
 
 def _link(row: Mapping[str, Any]) -> str:
     name = row.get("config")
+    if "experiment" in row:
+        return f"[{row['experiment']}](../experiments/{row['experiment']}.yaml)"
     if name is None:
         return "-"
     there = (ROOT / "configs" / f"{name}.yaml").exists()
@@ -52,6 +54,10 @@ def _link(row: Mapping[str, Any]) -> str:
 
 def _results(row: Mapping[str, Any], twins: Mapping[str, Any]) -> Iterator[str]:
     """Of the claims of a row, one line each; nothing where it has none."""
+    if "experiment" in row:
+        claims = json.loads((RESULTS / f"{row['experiment']}.json").read_text(encoding="utf-8"))["claims"]
+        yield from map(told, (one for one in claims if row["claims"] in one["where"]))
+        return
     if "claims" not in row or not (ROOT / "configs" / f"{row['config']}.yaml").exists():
         return
     found = [one for one in twins.get(row["config"], {}).get("claims", ()) if row["claims"] in one["where"]]
