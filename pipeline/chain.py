@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.errors import StageError
 from pipeline.lineage import KeptChain
-from pipeline.planning.expand import expanded_ids
 from pipeline.running.compute import Arrays, Rows, Step, Values, compute
 from pipeline.running.kept_files import KeptFiles
 from pipeline.running.kept_steps import Ready, read_chains, ready, unlike_versions
@@ -63,6 +62,8 @@ def follow(
     above = tuple(parent.ids[place] for parent, place in zip(parents, places, strict=True))
     own = above[0]
     if step.stage.kind is Kind.EXPAND:
+        from pipeline.planning.expand import expanded_ids
+
         index = np.zeros(len(rows), dtype=np.int64) if index is None else index
         own = expanded_ids(above, index)
 
@@ -122,11 +123,14 @@ class Chain:
             raise StageError("the images are of several sizes and give features of several shapes; give those of one")
         if not parts:
             return Found(np.empty(0, np.int64), {}, failures, np.empty(0, ID))
+        failures = dict(sorted(failures.items()))
+        if len(parts) == 1:  # ascending
+            return Found(parts[0].rows, parts[0].arrays, failures, parts[0].ids)
         rows = np.concatenate([part.rows for part in parts])
         order = np.argsort(rows)
         arrays = {name: np.concatenate([part.arrays[name] for part in parts])[order] for name in parts[0].schema}
         own = np.concatenate([part.ids for part in parts])[order]
-        return Found(rows[order], arrays, dict(sorted(failures.items())), own)
+        return Found(rows[order], arrays, failures, own)
 
     def at_picture(self) -> tuple[Chain, Chain] | None:
         """This chain in two: to the last picture (`FIELD`) that all later steps come from, and from there on.
@@ -229,29 +233,28 @@ def _alike(images: Sequence[Image], failures: dict[int, str]) -> Iterator[tuple[
         yield ({FIELD: Field("uint8", shape, "RGB, 0 to 255", PICTURE)} if shape else FILES), positions
 
 
-_Block = dict[int, bytes]
-"""Position -> bytes of the file, or of the pixels."""
+_Block = dict[int, bytes | NDArray[np.uint8]]
+"""Position -> bytes of the file, or the pixels."""
 
 
 def _blocks(images: Sequence[Image], positions: Sequence[int], most: int, failures: dict[int, str]) -> Iterator[_Block]:
-    """Images as bytes, few enough for memory; files that cannot be read fail."""
+    """Images, few enough for memory, files as their bytes; files that cannot be read fail."""
     block: _Block = {}
     size = 0
     for position in positions:
         image = images[position]
         if isinstance(image, Path):
             try:
-                content = image.read_bytes()
+                image = image.read_bytes()
             except OSError as error:
                 failures[position] = f"{image} cannot be read: {error.strerror or error}"
                 continue
-        else:
-            content = bytes(image)
-        if block and (len(block) == most or size + len(content) > FILE_BYTES):
+        length = len(image) if isinstance(image, bytes) else image.nbytes
+        if block and (len(block) == most or size + length > FILE_BYTES):
             yield block
             block, size = {}, 0
-        block[position] = content
-        size += len(content)
+        block[position] = image
+        size += length
     if block:
         yield block
 
@@ -259,11 +262,14 @@ def _blocks(images: Sequence[Image], positions: Sequence[int], most: int, failur
 def _origin(images: Sequence[Image], block: _Block, schema: Schema, row_ids: NDArray[np.void] | None) -> Made:
     rows = np.array(list(block), dtype=np.int64)
     if row_ids is None:
-        own = ids.from_bytes([hashlib.sha256(content).digest()[:16] for content in block.values()])
+        own = ids.from_bytes([_digest(one) for one in block.values()])
     else:
         own = np.asarray(row_ids, dtype=ID)[rows]
     if CONTENT in schema:
-        return Made(rows, own, {}, schema, list(block.values()))
-    shape = schema[FIELD].shape
-    pixels = np.stack([np.frombuffer(content, np.uint8).reshape(shape) for content in block.values()])
-    return Made(rows, own, {FIELD: pixels}, schema)
+        return Made(rows, own, {}, schema, list(block.values()))  # type: ignore[arg-type]
+    return Made(rows, own, {FIELD: np.stack(list(block.values()))}, schema)  # type: ignore[arg-type]
+
+
+def _digest(image: bytes | NDArray[np.uint8]) -> bytes:
+    """Of a file, or of pixels row by row; 16 bytes."""
+    return hashlib.sha256(image if isinstance(image, bytes) else np.ascontiguousarray(image)).digest()[:16]

@@ -9,7 +9,9 @@ image is far outside.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -45,8 +47,8 @@ MODELS = "the folder of a trained model (with card.json), or MANIFEST.yaml#ENTRY
 PUBLISHED = "stages.predicting.models"
 """Of published detectors alone."""
 
-BLOCK_IMAGES, BLOCK_BYTES = 256, 2**28
-"""Images that are asked about at once, and bytes of their files, pictures and features."""
+BLOCK_IMAGES, BLOCK_BYTES = 256, 2**27
+"""Images that are asked about at once, and bytes of their files, pictures and features; two blocks are under way."""
 
 
 @dataclass(frozen=True)
@@ -192,12 +194,28 @@ class Model:
 
     def scored(self, images: Iterable[Image], changes: Mapping[str, Change] = MappingProxyType({})) -> Iterator[Asked]:
         """Images in order with their scores: of each as it is, and after each change of its picture."""
-        for block in self._blocks(images, len(changes)):
-            self._take_pictures(block)
+        for block in self._pictured(self._blocks(images, len(changes))):
             self._score(block, list(changes.values()))
             yield from block
 
     # How many at once
+
+    def _pictured(self, blocks: Iterator[list[Asked]]) -> Iterator[list[Asked]]:
+        """Blocks with their pictures taken, each by another thread while the one before it is scored.
+
+        Files are read by the thread that asks; one that runs networks before the picture takes it, too, as the number of
+        threads of networks is one of the process.
+        """
+        if self.parts is None or any(one.stage.on_device(one.config) for one in self.parts[0].steps):
+            for block in blocks:
+                self._take_pictures(block)
+                yield block
+            return
+        with ThreadPoolExecutor(1) as taker:
+            started = ((block, taker.submit(self._take_pictures, block)) for block in blocks)
+            for (block, taken), _ in itertools.pairwise(itertools.chain(started, [(None, None)])):  # one ahead
+                taken.result()
+                yield block
 
     def _blocks(self, images: Iterable[Image], changes: int) -> Iterator[list[Asked]]:
         copies = 1 + changes

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contents import file_sha256
-from pipeline.declaring.document import load
-from pipeline.declaring.file_settings import SHIPPED
 from pipeline.errors import ConfigError, StageError
+from pipeline.importing import ROOT
 from pipeline.lineage import FOLDER, KeptArtifact, KeptFile
 
 
@@ -34,7 +33,7 @@ class KeptFiles:
             if not place.is_dir():
                 raise ConfigError(f"{place} is not a folder; name one that holds the weights")
         self.folder, self.weights = folder, tuple(weights)
-        self.manifests = sorted((SHIPPED / "manifests").glob("*.yaml")) if manifests is None else manifests
+        self.manifests = sorted((ROOT / "manifests").glob("*.yaml")) if manifests is None else manifests
         self.links = Path(tempfile.mkdtemp(prefix="touchstone-"))
         self.count = 0
         self._finalizer = weakref.finalize(self, shutil.rmtree, self.links, ignore_errors=True)
@@ -88,6 +87,8 @@ class KeptFiles:
 
 
 def _entries(manifest: Path, sha256: str) -> Iterator[Path]:
+    from pipeline.declaring.document import load
+
     data: Any = load(manifest).data
     for entry in data.values() if isinstance(data, dict) else ():
         if isinstance(entry, dict) and entry.get("sha256") == sha256 and isinstance(entry.get("file"), str):

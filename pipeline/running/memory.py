@@ -11,17 +11,22 @@ import ctypes
 import sys
 from functools import cache
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of malloc.h
 KEPT_BYTES, LARGEST_BYTES = 256 * 2**20, 32 * 2**20
 
 
 @cache
-def keep_freed_memory() -> bool:
-    """Tell malloc to keep up to 256 MiB per arena, for blocks of up to 32 MiB; False where there is no glibc."""
+def keep_freed_memory(whatever_size: bool = False) -> bool:
+    """Tell malloc to keep up to 256 MiB per arena, for blocks of up to 32 MiB; False where there is no glibc.
+
+    whatever_size: also larger blocks, such as a network's activations; for processes that end soon, as gaps between
+    blocks that are still used are not given back.
+    """
     if sys.platform != "linux":
         return False
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)) and bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BYTES))
+    largest = (M_MMAP_MAX, 0) if whatever_size else (M_MMAP_THRESHOLD, LARGEST_BYTES)
+    return bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)) and bool(mallopt(*largest))

@@ -53,8 +53,11 @@ def predict(
 
     With --json one line for each image. Exit code 1: some could not be read; they are named.
     """
+    from pipeline.running.memory import keep_freed_memory
     from stages.predict import Options, load
     from stages.predicting.files import files
+
+    keep_freed_memory(whatever_size=True)
 
     if table is not None:
         _check_table(table)

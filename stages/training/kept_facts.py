@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from pipeline.digests import hash_rank
 from pipeline.stage import Rows
-from stages.auditing.pixels import STATISTICS, picture
 
 FILE = "facts.json"
 FORMAT = 1
@@ -65,6 +64,8 @@ def _files(rows: Rows) -> dict[str, list[Any]]:
 
 def _ranges(rows: Rows) -> dict[str, list[float]]:
     """Range of each statistic over the pictures of some rows; nothing where there are none."""
+    from stages.auditing.pixels import STATISTICS
+
     chosen = rows.take(np.sort(np.argsort(hash_rank(rows.ids, "facts", 0), kind="stable")[:MOST_ROWS]))
     values = [statistics_of(one) for one in _pictures(chosen)]
     if not values:
@@ -83,6 +84,8 @@ def _pictures(rows: Rows) -> Iterator[NDArray[np.uint8]]:
 
 def statistics_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Statistics of the audit (len(STATISTICS),) of (H, W, 3) uint8 RGB."""
+    from stages.auditing.pixels import picture
+
     key = hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).digest()[:16]
     found = _known.get(key)
     if found is None:
