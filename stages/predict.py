@@ -203,8 +203,8 @@ class Model:
     def _pictured(self, blocks: Iterator[list[Asked]]) -> Iterator[list[Asked]]:
         """Blocks with their pictures taken, each by another thread while the one before it is scored.
 
-        Files are read by the thread that asks; one that runs networks before the picture takes it, too, as the number of
-        threads of networks is one of the process.
+        The thread that asks reads the files. It also takes pictures that networks help to make: the number of threads
+        of networks is one of the process.
         """
         if self.parts is None or any(one.stage.on_device(one.config) for one in self.parts[0].steps):
             for block in blocks:

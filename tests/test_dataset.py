@@ -170,6 +170,24 @@ def test_a_damaged_chunk_is_met_by_small_gathers_too(dataset: Dataset, field: st
             dataset.array(field, np.array([3, 35]))
 
 
+@pytest.mark.parametrize("most", [2**20, 0])
+def test_small_rows_that_are_asked_for_again_are_kept(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(gather, "KEPT_BYTES", most)
+    chosen = np.array([39, 0, 0, 12, 30])
+    for _ in range(3):
+        found = dataset.array("score", np.arange(40))
+        np.testing.assert_array_equal(found, expected("score"))
+        found[:] = -1  # is the caller's
+        np.testing.assert_array_equal(dataset.array("score", chosen), expected("score")[chosen])
+    for path in Path(dataset._store.root).rglob("score/c/0"):  # type: ignore[union-attr]
+        with path.open("r+b") as file:
+            file.write(bytes(4))  # after its checksum was verified
+    changed = (dataset.array("score", np.arange(40)) != expected("score")).any()
+    assert changed == (most == 0)
+
+
 @pytest.mark.parametrize("field", SCHEMA)
 def test_rows_of_more_shards_than_are_held_at_once_are_the_same(
     dataset: Dataset, field: str, monkeypatch: pytest.MonkeyPatch

@@ -29,7 +29,7 @@ from pipeline import ids
 from pipeline.errors import ConfigError, StageError
 from pipeline.open import open_node
 from stages.auditing.pixels import STATISTICS, picture
-from stages.predict import Model, threshold_of_reals
+from stages.predict import Model, Options, threshold_of_reals
 from stages.predicting.ways import chain_number
 
 ASK = """
@@ -91,6 +91,21 @@ def test_the_first_score_of_each_image_is_the_same_with_a_band_and_among_others(
     assert all(one.band is None for one in plain)
     assert all(one.band[0] <= one.score <= one.band[1] for one in banded if one.band and one.score)
     assert any(one.band[0] < one.band[1] for one in banded if one.band)
+
+
+def test_blocks_keep_their_order_and_an_error_of_a_later_one_comes_after_the_answers_before(
+    svm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, images = touchstone.load(svm), [photo(number) for number in (0, 1, 2, 3, 4)]
+    alone = [model.predict(image, band=False)[0].score for image in images]
+    monkeypatch.setattr("stages.predict.BLOCK_IMAGES", 2)
+    assert [one.score for one in model.predict(images, band=False)] == alone
+    taken = Model._take_pictures
+    monkeypatch.setattr(Model, "_take_pictures", lambda self, block: 1 / 0 if len(block) == 1 else taken(self, block))
+    told = model.stream(images, Options(band=False))
+    assert [next(told).score for _ in range(4)] == alone[:4]
+    with pytest.raises(ZeroDivisionError):
+        next(told)
 
 
 def by_hand(model: Model, picture: np.ndarray[Any, Any]) -> tuple[float, float]:
