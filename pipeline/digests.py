@@ -9,6 +9,7 @@ import hashlib
 import math
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def encode(value: Any) -> bytes:
             raise ValueError("NaN has no canonical form")
         return _prefixed(b"f", repr(float(value) if value else 0.0).encode())
     if isinstance(value, str):
-        return _prefixed(b"s", unicodedata.normalize("NFC", value).encode("utf-8", "surrogateescape"))
+        return _text(value)
     if isinstance(value, bytes):
         return _prefixed(b"y", value)
     if isinstance(value, Mapping):
@@ -44,6 +45,11 @@ def encode(value: Any) -> bytes:
     if isinstance(value, list | tuple):
         return _prefixed(b"l", b"".join(encode(item) for item in value))
     raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+@lru_cache(4096)  # recipes name the same modules over and over
+def _text(value: str) -> bytes:
+    return _prefixed(b"s", unicodedata.normalize("NFC", value).encode("utf-8", "surrogateescape"))
 
 
 def _prefixed(tag: bytes, content: bytes) -> bytes:

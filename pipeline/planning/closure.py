@@ -282,8 +282,14 @@ def _resolved(imported: tuple[str, ...], package: str, named: frozenset[str]) ->
             found |= {base, *submodules(base)}
         else:  # a submodule, or else a name of the module (or package) itself
             whole = f"{base}.{name}"
-            found.add(whole if source_path(whole) or compiled_path(whole) else base)
+            found.add(whole if not _is_own_module(base) and (source_path(whole) or compiled_path(whole)) else base)
     return tuple(sorted(found))
+
+
+def _is_own_module(name: str) -> bool:
+    """Whether a name is a module of Touchstone's own and no package: nothing lies below it."""
+    path = _own_path(name) if name.partition(".")[0] in REGISTRIES else None
+    return path is not None and path.name != "__init__.py"
 
 
 @cache
