@@ -5,7 +5,9 @@ Batches of rows at random places, in a fresh process that only reads (what wrote
 - `ratio`: 64 rows of 12 KiB, against the same rows of one memory-mapped .npy file
 - `small_few`, `small_many`: 4,096 rows of 172 bytes from 4 and from 400 shards, against `take` of one Arrow table
 
-Both sides read from the page cache; every checksum of the shards is verified before.
+Both sides read from the page cache; every checksum of the shards is verified before. That pass over all rows is also
+why small rows are then kept side by side, as the table of the peer has them (`pipeline.storage.gather`): an epoch after
+the first. `once_few` and `once_many` are the same without, as in a first pass.
 
     python -m benchmarks.random_gather
 """
@@ -28,6 +30,7 @@ from benchmarks.processes import PROJECT, run_process
 from pipeline.dataset import Dataset, Part
 from pipeline.runs import this_run
 from pipeline.stage import Field, Schema
+from pipeline.storage import gather
 from pipeline.storage.shards import rows_per_shard
 from pipeline.storage.store import Store
 
@@ -39,6 +42,9 @@ SCHEMA = {"image": Field("uint8", (3, 64, 64))}
 SMALL = {"profile": Field("<f4", (43,), "1")}
 CASES = {"large": (SCHEMA, ROWS, None), "small_few": (SMALL, SMALL_ROWS, 4), "small_many": (SMALL, SMALL_ROWS, 400)}
 """Case -> schema of one field, rows, and shards (None: as many as the store makes)."""
+
+ONCE = {"once_few": "small_few", "once_many": "small_many"}
+"""Cases in which no rows are kept."""
 
 
 def ids_of(count: int) -> NDArray[np.void]:
@@ -80,6 +86,8 @@ def publish(folder: Path) -> None:
 
 def measure(folder: Path, case: str) -> tuple[float, float]:
     """Seconds for all batches from shards, and from the peer."""
+    if case in ONCE:
+        gather.KEPT_BYTES, case = 0, ONCE[case]
     schema, count, _ = CASES[case]
     (name,) = schema
     batch, batches = (BATCH, BATCHES) if case == "large" else (SMALL_BATCH, SMALL_BATCHES)
@@ -120,7 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         publish(folder)
-        for case in CASES:
+        for case in (*CASES, *ONCE):
             command = [sys.executable, "-m", "benchmarks.random_gather", "--measure", str(folder), case]
             found[case] = tuple(json.loads(run_process(command, folder, {"PYTHONPATH": str(PROJECT)}).text))  # type: ignore[assignment]
     ratios = {case: round(peer / ours, 3) for case, (ours, peer) in found.items()}

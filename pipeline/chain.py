@@ -243,17 +243,20 @@ def _blocks(images: Sequence[Image], positions: Sequence[int], most: int, failur
     size = 0
     for position in positions:
         image = images[position]
+        content: bytes | NDArray[np.uint8]
         if isinstance(image, Path):
             try:
-                image = image.read_bytes()
+                content = image.read_bytes()
             except OSError as error:
                 failures[position] = f"{image} cannot be read: {error.strerror or error}"
                 continue
-        length = len(image) if isinstance(image, bytes) else image.nbytes
+        else:
+            content = image
+        length = len(content) if isinstance(content, bytes) else content.nbytes
         if block and (len(block) == most or size + length > FILE_BYTES):
             yield block
             block, size = {}, 0
-        block[position] = image
+        block[position] = content
         size += length
     if block:
         yield block
@@ -272,4 +275,5 @@ def _origin(images: Sequence[Image], block: _Block, schema: Schema, row_ids: NDA
 
 def _digest(image: bytes | NDArray[np.uint8]) -> bytes:
     """Of a file, or of pixels row by row; 16 bytes."""
-    return hashlib.sha256(image if isinstance(image, bytes) else np.ascontiguousarray(image)).digest()[:16]
+    data = image if isinstance(image, bytes) else np.ascontiguousarray(image).data
+    return hashlib.sha256(data).digest()[:16]

@@ -9,7 +9,6 @@ image is far outside.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -213,7 +212,9 @@ class Model:
             return
         with ThreadPoolExecutor(1) as taker:
             started = ((block, taker.submit(self._take_pictures, block)) for block in blocks)
-            for (block, taken), _ in itertools.pairwise(itertools.chain(started, [(None, None)])):  # one ahead
+            ahead = next(started, None)
+            while ahead is not None:
+                (block, taken), ahead = ahead, next(started, None)
                 taken.result()
                 yield block
 

@@ -168,6 +168,13 @@ def give(data: Any, indent: int | None = 2) -> None:
     _put(json_text(data, ascii_only="utf" not in (sys.stdout.encoding or "utf-8").lower(), indent=indent))
 
 
+def compute_and_end() -> None:
+    """Say that this process computes in this one command and ends: memory that it frees is kept for it."""
+    from pipeline.running.memory import keep_freed_memory
+
+    keep_freed_memory(whatever_size=True)
+
+
 def counting(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """The items, with progress on stderr where there are many."""
     with progress(what, total) as advance:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pipeline.commands.options import PIPELINE_FILE, Device, File, Json, counting, give, note, say, verb
+from pipeline.commands.options import (
+    PIPELINE_FILE,
+    Device,
+    File,
+    Json,
+    compute_and_end,
+    counting,
+    give,
+    note,
+    say,
+    verb,
+)
 
 if TYPE_CHECKING:
     from stages.predict import Prediction
@@ -53,11 +64,10 @@ def predict(
 
     With --json one line for each image. Exit code 1: some could not be read; they are named.
     """
-    from pipeline.running.memory import keep_freed_memory
     from stages.predict import Options, load
     from stages.predicting.files import files
 
-    keep_freed_memory(whatever_size=True)
+    compute_and_end()
 
     if table is not None:
         _check_table(table)
