@@ -68,7 +68,6 @@ def predict(
     from stages.predicting.files import files
 
     compute_and_end()
-
     if table is not None:
         _check_table(table)
     notes: list[str] = []
@@ -76,9 +75,8 @@ def predict(
     asked = load(place_of(model, file), device=device, weights=weights or (), as_class=as_class)
     drawer = None if heatmap is None else asked.drawer(heatmap)
     options = Options(band, outside, asked.threshold(threshold_fpr), drawer)
-    passed = [
-        f"without the member {one}, which has no heat maps of places" for one in (drawer.left_out if drawer else ())
-    ]
+    left_out = drawer.left_out if drawer else ()
+    passed = [f"without the member {one}, which has no heat maps of places" for one in left_out]
     for line in (*asked.warnings, *passed, *notes):
         note(line)
     rows, failed = [], 0
