@@ -264,3 +264,8 @@ def test_a_module_that_another_thread_is_importing_is_waited_for(
             go.set()
             assert importing.result().NUMBER == 4
             del sys.modules["half_imported"]
+
+
+def test_modules_that_are_imported_from_a_package_of_touchstones_own_count() -> None:
+    found = closure(("stages.images.containers",))  # `from stages.images import jpeg_segments, video_container`
+    assert {"stages.images.jpeg_segments", "stages.images.video_container"} <= found.keys()
