@@ -78,6 +78,15 @@ def test_the_distance_is_that_of_the_formula_place_by_place(name: str, tmp_path:
     assert torch.equal(moved.grad, torch.zeros_like(moved))
 
 
+def test_slopes_are_numbers_where_a_place_has_no_features() -> None:
+    features = torch.tensor([[0.0, 0.0], [3.0, 4.0]])[:, :, None, None].requires_grad_()
+    scaled = lpips._of_unit_length(features)
+    assert scaled.flatten(1).tolist() == [pytest.approx([0, 0]), pytest.approx([0.6, 0.8])]
+    scaled.sum().backward()
+    assert features.grad is not None
+    assert bool(features.grad.isfinite().all())
+
+
 @pytest.mark.parametrize("name", ENDS)
 def test_layers_are_torchvisions(name: str) -> None:
     (kind,) = (kind for kind in lpips.KINDS if kind.ends == ENDS[name])
