@@ -134,6 +134,14 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Launches]:
     monkeypatch.setattr(torch, "autocast", precision)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     with Launches() as launches:
+        make = torch.tensor
+
+        def tensor(data: Any, **more: Any) -> Tensor:
+            if isinstance(data, list | tuple) and str(more.get("device")) == GPU:
+                launches._wait()  # for the copy of a list, which a tensor without values does without
+            return make(data, **more)
+
+        monkeypatch.setattr(torch, "tensor", tensor)
         yield launches
 
 

@@ -113,6 +113,26 @@ def test_an_epoch_that_is_left_goes_on_where_it_was_left(large: Dataset, links: 
     assert not [one for one in threading.enumerate() if one.name.startswith("rows")]
 
 
+def test_no_thread_writes_into_a_buffer_once_an_epoch_is_left(large: Dataset, links: list[Slow]) -> None:
+    loader = Loader(large, ["image"], 6, seed=1, device=DEVICE, pinned=True, preload=False)
+    begun, go_on = threading.Event(), threading.Event()
+    first, ended, fill = loader.order(0)[:6].tolist(), [], loader.source.fill
+
+    def slow(rows: Any, arrays: Any) -> None:
+        if rows.tolist() != first:
+            begun.set()
+            go_on.wait(30)
+        fill(rows, arrays)
+        ended.append(len(rows))
+
+    loader.source.fill = slow  # type: ignore[method-assign]
+    for _ in loader:
+        assert begun.wait(30)
+        threading.Timer(0.05, go_on.set).start()
+        break
+    assert len(ended) >= 2  # the one that had begun is waited for
+
+
 def test_a_set_reaches_a_device_through_the_same_few_buffers(
     large: Dataset, links: list[Slow], monkeypatch: pytest.MonkeyPatch
 ) -> None:

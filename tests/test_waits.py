@@ -129,7 +129,7 @@ def game_of(family: str, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("family", "more"),
     [
-        ("progan", {"conditional": True, "enlarged": 1.25, "augment": {}}),
+        ("progan", {"conditional": True, "enlarged": 1.25, "augment": {"translation": 0.25}}),
         pytest.param("stylegan2", {"augment": {}, "flips": True}, marks=STRESS),
         pytest.param("sngan", {}, marks=STRESS),
         pytest.param("stargan2", {"augment": {}}, marks=STRESS),
