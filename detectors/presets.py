@@ -402,19 +402,12 @@ PRESETS |= {
         "head": {"kind": "classes"},
         "training": _SMALL,
     },
-    # of these two crops as well, as they run at full resolution
+    # crops, as it runs at full resolution
     "meso-small": {
         **PRESETS["mesoinception4"],
         "preprocessing": {"crop": {"size": 40}, "scaling": "unit"},
         "augmentation": [{"augmentation": "crop", "size": 40}, {"augmentation": "flip"}],
         "training": {**_SMALL, "select": "accuracy"},
-    },
-    "gram-narrow": {
-        **_IMAGES,
-        "network": {"architecture": "gramnet", "width": 8},
-        "preprocessing": {"crop": {"size": 32}, "scaling": "symmetric"},
-        "augmentation": [{"augmentation": "crop", "size": 32}, {"augmentation": "flip"}],
-        "training": _SMALL,
     },
     "gram-small": {**_IMAGES, "network": {"architecture": "gramnet", "width": 8}, "training": _SMALL},
 }

@@ -38,7 +38,7 @@ def configs() -> list[tuple[str, Any]]:
 
 def test_networks_have_three_seeds_and_fifteen_epochs_at_most() -> None:
     kinds = configs()
-    assert len(kinds) == 21
+    assert len(kinds) == 20
     for name, config in kinds:
         seeds = TRAININGS[name]["matrix"].get("seed", [0])
         assert TRAININGS[name]["matrix"]["train"] == ["progan", "stylegan2"]
@@ -52,18 +52,18 @@ def test_networks_have_three_seeds_and_fifteen_epochs_at_most() -> None:
 
 def test_a_step_of_a_network_is_measured_by_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock of its own: a training of one epoch takes a second and a hundredth for each row."""
-    clock = [0.0]
+    clock, disturbed = [0.0], [9.0, 0.0, 0.3, 0.2, 0.1, 0.0]
     seen = []
 
     def fit(config: Any, train: Any, val: Any, control: Any) -> None:
         seen.append((detectors.epochs(config), [len(labels) for _, labels, _ in train.batches(20, 0, True, "cpu")]))
-        clock[0] += 1 + 0.01 * len(train)
+        clock[0] += 1 + 0.01 * len(train) + disturbed.pop(0)
 
     config = detector_config({"preset": "pixel-cnn", "epochs": 9})
     monkeypatch.setattr("detectors.choosing.family_module", lambda family: SimpleNamespace(fit=fit))
     monkeypatch.setattr("time.process_time", lambda: clock[0])
     assert detectors.step_ms(config, (16, 16, 3)) == pytest.approx(10.0)
-    assert seen == [(1, [20, 12])] * 2 + [(1, [20, 20, 20, 20, 16])]
+    assert seen == [(1, [20, 12])] * 3 + [(1, [20] * 8)] * 3
 
 
 def test_hours_are_added_and_limits_named() -> None:
@@ -163,9 +163,6 @@ CUTS = {
     "[0, 1, 2, 3, 4]": "[0]",
     "[0, 1, 2]": "[0]",
     "task: [SR, SR+C, SR+D]": "task: [SR]",
-    "train: [progan, stylegan2], detector: [pixel-resnet-small, patch-resnet-small, meso-small, gram-narrow]": (
-        "train: [progan, stylegan2], detector: [pixel-resnet-small, patch-resnet-small, meso-small]"
-    ),
 }
 
 

@@ -134,6 +134,8 @@ def test_photographs_of_a_group_stand_or_fall_together() -> None:
     together = metrics.profile_gain(few, np.repeat(np.arange(6), 40), other, one).deviation
     apart = metrics.profile_gain(few, np.arange(240), other, one).deviation
     assert together > 3 * apart
+    sums = 2 * few[::40].sum(axis=1)  # the gain of each group; Rubin 1981: variance over resamples, of 6 groups
+    assert together == pytest.approx(math.sqrt(np.var(sums) / 7), rel=0.1)
 
 
 def test_profiles_are_those_of_the_spectral_losses() -> None:
