@@ -152,6 +152,8 @@ def test_samples_have_seeds_and_translations_sources_of_training_senders(monkeyp
     own = [0, 1, 2, 1, 0]
     assert all(target != mine for target, mine in zip(made[:, 0, 0, 1].tolist(), own, strict=True))
     assert made[:, 0, 0, 1].tolist() == [1, 0, 0, 0, 1]  # the others in turn
+    fewer = quality.samples(Path("f"), 3, sources.of(header.domains))
+    assert fewer[:, 0, 0, 2].tolist() == [0, 10, 30]  # evenly spaced among the five
 
 
 def test_gates_hold_for_single_numbers_and_not_for_the_slope() -> None:
