@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,9 @@ def test_a_file_and_a_function_can_be_read_at_once(folder: str) -> None:
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 sizes[f"{path.name}: {node.name}"] = lines - MOST_OF_A_FUNCTION
     assert {name: over for name, over in sizes.items() if over > 0} == {}
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """They are imported by it, and the second would not be collected where both are."""
+    names = sorted(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert [one for one, other in pairwise(names) if one == other] == []
