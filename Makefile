@@ -15,7 +15,7 @@ WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-# What people come for, done from the documents alone, and the notebook: a minute.
+# What people come for, done from the documents alone, the notebook, and tests that take seconds each: two minutes.
 jobs: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m jobs --override-ini addopts=-q
 

@@ -49,6 +49,7 @@ SENTENCE = re.compile(r"""(raise \w+\(\s*|description=\(?\s*)([rf]*["'])""")
 """Where the text of an exception that is raised, or of a setting's description, begins."""
 
 
+@pytest.mark.jobs  # all sources are parsed anew: seconds
 def test_no_word_is_part_of_any_recipe_and_registries_grow_without_making_anything_stale(
     tmp_path: Path, untouched: dict[str, list[str]]
 ) -> None:
@@ -82,6 +83,7 @@ def test_no_word_is_part_of_any_recipe_and_registries_grow_without_making_anythi
 # Edits that do
 
 
+@pytest.mark.jobs
 def test_an_edit_of_one_family_makes_its_own_nodes_stale_and_no_others(
     tmp_path: Path, untouched: dict[str, list[str]]
 ) -> None:

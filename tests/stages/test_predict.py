@@ -61,6 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     return command(monkeypatch, capsys)
 
 
+@pytest.mark.jobs  # six detectors, each in a process of its own: seconds
 def test_scores_are_those_of_the_evaluation_to_the_bit_in_another_process_and_place(
     project: Project, tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ def whole_training(family: str) -> dict[str, Any]:
         return trained(Path(folder), game_of(family), KIMG[family])
 
 
-@pytest.mark.parametrize("family", [*KINDS[:1], "stargan2"])
+@pytest.mark.parametrize("family", [*KINDS[:1], pytest.param("stargan2", marks=pytest.mark.jobs)])
 def test_a_training_stopped_after_each_step_ends_with_the_same_bytes(family: str, tmp_path: Path) -> None:
     kimg, whole = KIMG[family], whole_training(family)
     steps = round(kimg * 1000) // BATCH

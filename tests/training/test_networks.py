@@ -74,7 +74,9 @@ def resynthesizer(seed: int) -> list[nn.Module]:
 
 @pytest.mark.usefixtures("_threads_take_turns_often")
 @pytest.mark.parametrize(
-    "build", [players("progan"), players("stargan2"), resynthesizer], ids=["progan", "stargan2", "rdn"]
+    "build",
+    [players("progan"), pytest.param(players("stargan2"), marks=pytest.mark.jobs), resynthesizer],
+    ids=["progan", "stargan2", "rdn"],
 )
 def test_trainings_that_start_at_once_begin_with_the_weights_of_one_that_starts_alone(
     build: Callable[[int], list[nn.Module]],
