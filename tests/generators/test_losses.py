@@ -245,6 +245,8 @@ def test_progan_is_trained_by_one_of_two_losses_and_has_no_setting_of_the_other(
     assert recipe_of("progan").adversarial() == Wasserstein(10.0, 0.001)
     assert recipe_of("progan", gradient_penalty=1.0, drift=0.0).adversarial() == Wasserstein(1.0, 0.0)
     assert recipe_of("progan", loss="logistic").adversarial() == Logistic(10.0, 1)
+    assert recipe_of("progan", loss="logistic").adversary() == ("logistic", True)  # R1 on profiles may be set
+    assert recipe_of("progan").adversary() == ("Wasserstein", False)
     assert recipe_of("progan", loss="logistic", r1_gamma=0.5, r1_interval=8).adversarial() == Logistic(0.5, 8)
     for given in ({"r1_gamma": 1.0}, {"r1_interval": 2, "loss": "wasserstein"}):
         with pytest.raises(ValueError, match=r"r1_\w+ has no effect with loss: wasserstein; drop it"):
