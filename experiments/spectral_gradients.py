@@ -25,11 +25,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from detectors.seeding import seeded
 from pipeline.atomic import write_bytes
 from stages.generators import weights
 from stages.generators.losses import Logistic
 from stages.generators.spectral import Profile, SpectralDiscriminator, profile_distance, regularization, target_profile
-from stages.training.networks import seeded
 from stages.translate import as_float
 
 SIDE = 64

@@ -33,11 +33,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detectors.seeding import seeded
 from pipeline.atomic import write_bytes
 from stages.images.manifests import read_manifest
 from stages.resynthesis import perceptual
 from stages.resynthesis.perceptual_networks import PerceptualNetwork, small
-from stages.training.networks import prepare, seeded
+from stages.training.networks import prepare
 
 WIDTHS = (16, 32, 64, 128, 128)
 HELD_OUT = 6  # one group in so many
