@@ -97,7 +97,7 @@ def _lmdb(folder: Path, images: list[bytes]) -> Read:
 
     def read(row: int) -> bytes:
         with bare.begin() as transaction:
-            return bytes(transaction.get(f"{row:040x}".encode()))
+            return bytes(transaction.get(f"{row:040x}".encode()) or b"")
 
     return read
 

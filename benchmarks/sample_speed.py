@@ -28,8 +28,8 @@ ROUNDS = 5
 
 def random_checkpoint(folder: Path, resolution: int) -> Path:
     """A StyleGAN2 of the published widths, narrow at 64 pixels, with random weights."""
+    from detectors.seeding import seeded
     from stages.generators import stylegan2
-    from stages.training.networks import seeded
 
     narrow = {"channel_base": 4096, "channel_max": 64, "mapping_layers": 2} if resolution <= 64 else {}
     dimension = 64 if narrow else 512

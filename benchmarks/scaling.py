@@ -15,6 +15,7 @@ import json
 import tempfile
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,12 @@ def main() -> None:
     kept = RESULTS / "scaling.json"
     rates = read_rates(given.store) if given.store else Rates(**json.loads(kept.read_text(encoding="utf-8"))["rates"])
     rows: list[dict[str, Any]] = []
+    seconds = partial(seconds_of, rates=rates)
     for workers in WORKERS:
         works = works_from_nothing(given.pipeline, workers)
-        times = {work.number: seconds_of(work, rates) for work in works}
-        steps = simulate(works, lambda work, times=times: times[work.number], workers)
-        total, last = sum(times.values()), max(step.end for step in steps)
-        path = critical_path(works, lambda work, times=times: times[work.number])
+        steps = simulate(works, seconds, workers)
+        total, last = sum(map(seconds, works)), max(step.end for step in steps)
+        path = critical_path(works, seconds)
         rows.append({
             "workers": workers, "works": len(works), "tasks": len(steps), "work_s": round(total, 1),
             "run_s": round(last, 1), "longest_chain_s": round(path, 1), "efficiency": round(total / last / workers, 3),

@@ -149,15 +149,17 @@ def pair(number: int, fields: dict[str, NDArray[Any]], senders: NDArray[np.void]
     learned, chosen, tested = place < SHARES[0], (place >= SHARES[0]) & (place < SHARES[1]), place >= SHARES[1]
     groups = ids.lookup(ids.unique(senders), senders)[tested]
     found = []
-    networks = [{"preset": name, "epochs": EPOCHS} for name in NETWORKS if number < PAIRS_OF_NETWORKS]
-    for preset in (*FAST, *networks):
+    presets: list[str | dict[str, Any]] = list(FAST)
+    if number < PAIRS_OF_NETWORKS:
+        presets += [{"preset": name, "epochs": EPOCHS} for name in NETWORKS]
+    for preset in presets:
         config = detector_config(preset)
         module, rows = family_module(config.family), Kept(fields, labels, config.feature)
         state = module.fit(config, rows.of(learned), rows.of(chosen), Control(seed=number))
         scores = module.score(config, state, rows.of(tested).array(), "cpu")
         by_group = summary(scores, labels[tested], groups, 0.5)
         by_row = summary(scores, labels[tested], np.arange(len(groups)), 0.5)
-        name = preset if isinstance(preset, str) else preset["preset"]
+        name = preset if isinstance(preset, str) else str(preset["preset"])
         found.append({"pair": number, "detector": name, "auc": by_group["auc"], "interval": by_group["auc_interval"],
                       "interval_by_rows": by_row["auc_interval"], "groups": by_group["effective_groups"]})  # fmt: skip
     return found

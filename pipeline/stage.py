@@ -107,7 +107,8 @@ class Part:
 class Rows(Protocol):
     """Rows of a view as a fit or reduce sees them: `pipeline.dataset.Dataset`, which says more of each member."""
 
-    ids: NDArray[np.void]  # (n,) V16
+    @property
+    def ids(self) -> NDArray[np.void]: ...  # (n,) V16
 
     def __len__(self) -> int: ...
 
@@ -133,7 +134,7 @@ class Rows(Protocol):
 
     def take(self, index: NDArray[np.integer[Any]]) -> Rows: ...
 
-    def having_been(self, field: str) -> list[tuple[NDArray[np.int64], Rows]]: ...
+    def having_been(self, field: str) -> Sequence[tuple[NDArray[np.int64], Rows]]: ...
 
     def array(self, field: str, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[Any]: ...
 

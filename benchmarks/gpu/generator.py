@@ -43,6 +43,7 @@ class Games:
     def new(self, mixed: bool = False) -> Any:
         from detectors.seeding import seeded
         from stages.generators.families import FAMILIES
+        from stages.generators.training_recipes import Recipe
         from stages.train_generator import (
             discriminator_architecture,
             generator_architecture,
@@ -56,6 +57,7 @@ class Games:
         prepare(device, 1)
         recipe = FAMILIES["stylegan2"].model_validate(SETTINGS | ({"batch": 4} if self.run.quick else {}))
         random = torch.Generator(device).manual_seed(0)
+        assert isinstance(recipe, Recipe)
         images = training_images(self.rows, device, random, recipe)
         with seeded(0):
             players = {
