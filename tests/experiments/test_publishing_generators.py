@@ -17,6 +17,7 @@ from PIL import Image
 from small_games import photos, settings_of
 from toy_project import Project
 
+from detectors.contract import State
 from experiments import publish_generators, quality, take_up
 from experiments.quality import Photographs, Seen
 from pipeline.errors import Interrupted, TouchstoneError
@@ -76,8 +77,7 @@ def test_a_longer_training_is_published_where_it_stands(
 ) -> None:
     state = progress.unpack(kept / progress.FILE)
     seen = state.plain["course"]["seen"] / 1000
-    text = PIPELINE.format(recipe=json.dumps(recipe(kimg=seen)))
-    made = Project(tmp_path / "shorter", monkeypatch, text)
+    made = Project(tmp_path / "shorter", monkeypatch, PIPELINE.format(recipe=json.dumps(recipe(kimg=seen))))
     (made.folder / "small_photos.py").write_text(SMALL_PHOTOS)
     made.run("photos")
     with pytest.raises(
@@ -99,13 +99,36 @@ def test_a_longer_training_is_published_where_it_stands(
         assert torch.equal(value, torch.from_numpy(state.tensors[f"network/average/{name}"]).reshape(value.shape))
     with pytest.raises(TouchstoneError, match="is made already"):
         take_up.take_up(made.file, "generator", kept, [])
+    made.write(PIPELINE.format(recipe=json.dumps(recipe(kimg=seen + 0.008))))
+    carry(made, state, tmp_path / "carried.safetensors")
+    found = made.plan().artifacts["generator"].found
+    assert found is not None
+    assert json.loads((found.path / "card.json").read_text())["kimg"] == seen + 0.008
 
 
 def test_states_of_older_games_are_read() -> None:
     older = {"steps": 3, "numbers": {}, "level": 2, "spectral": {"weight": 1.0}, "course": {"seen": 12}}
     today = {"steps": 3, "numbers": {}, "more": {"level": 2, "spectral": {"weight": 1.0}}, "course": {"seen": 12}}
-    assert take_up.as_today(older) == today
-    assert take_up.as_today(today) == today
+    assert take_up.as_today(State({}, older)).plain == today
+    assert take_up.as_today(State({}, today)).plain == today
+
+
+def carry(made: Project, whole: State, file: Path) -> None:
+    """Take a carried state up in a project whose training is longer, and go on to its end."""
+    file.write_bytes(progress.pack(take_up.carried(whole)))
+    assert take_up.take_up(made.file, "generator", file, []) == whole.plain["course"]["seen"] / 1000
+    taken = progress.unpack(made.store.scratch(made.plan().artifacts["generator"].key) / progress.FILE)
+    assert {name.partition("/")[0] for name in taken.tensors} == {"network", "random"}
+    for name, value in taken.tensors.items():
+        halved = whole.tensors[name].astype(np.float16 if name.startswith("network") else np.uint8)
+        assert value.dtype == whole.tensors[name].dtype
+        assert np.array_equal(value, halved.astype(value.dtype))
+    made.run()  # Adam's moments begin anew
+
+
+def test_a_state_beyond_half_precision_is_not_carried() -> None:
+    with pytest.raises(TouchstoneError, match="network/a has values beyond float16"):
+        take_up.carried(State({"network/a": np.array([1e6], np.float32)}, {}))
 
 
 class Family:
