@@ -4,7 +4,8 @@
 
 Each of configs/twins/*.yaml runs offline on the embedded data in minutes; their store is scratch/twins/store, so that
 a second call trains nothing. Written: experiments/results/twins.json with the seconds that each took (of a first run)
-and the claims as the stage `claims` judged them, if it has any, and of `strata` whether better fakes have lower scores.
+and the claims as the stages `claims` and `redivide` judged them, if it has any, and of `strata` whether better fakes
+have lower scores.
 A twin shows that a config runs and what it says of
 textures of 64 pixels; it is no reproduction of the paper.
 """
@@ -22,6 +23,7 @@ from pipeline.open import open_artifact
 from pipeline.running.progress import Bars
 from pipeline.running.run import run
 from stages.claims import CLAIMS, line
+from stages.redivide import RESULTS as DIVISIONS
 from stages.strata import RESULTS as STRATA
 
 TWINS = Path(__file__).parents[1] / "configs" / "twins"
@@ -37,6 +39,8 @@ def judged(config: Path, workers: int | None) -> dict[str, Any]:
     if "claims" in pipeline.nodes:
         claims = json.loads((open_artifact(config, "claims") / CLAIMS).read_text(encoding="utf-8"))["claims"]
     for node in pipeline.nodes.values():
+        if node.stage.makes == "divisions":
+            claims += json.loads((open_artifact(config, node.name) / DIVISIONS).read_text(encoding="utf-8"))["claims"]
         if node.stage.makes == "strata":
             claims += by_quality(json.loads((open_artifact(config, node.name) / STRATA).read_text(encoding="utf-8")))
     return {"seconds": round(time.monotonic() - started), "computed": bool(report.computed), "claims": claims}

@@ -33,6 +33,7 @@ STAGES = {
     "standardize": "stages.standardize:Standardize",
     "train": "stages.train:Train",
     "evaluate": "stages.evaluate:Evaluate",
+    "redivide": "stages.redivide:Redivide",
     "segment": "stages.segment:Segment",
     "top_patches": "stages.top_patches:TopPatches",
     "extremes": "stages.extremes:Extremes",
