@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from glow_cases import variables
@@ -131,6 +133,55 @@ def test_a_twin_is_planned_with_all_its_claims(name: str) -> None:
         assert {one for node in pipeline.nodes.values() if node.stage.name == "claims"
                 for one in node.artifacts["of"]} == {node.name for node in tables}  # fmt: skip
         check_single_numbers(pipeline)
+
+
+def test_random_nestings_of_classes_are_prefixes_of_drawn_orders() -> None:
+    nodes = load(ROOT / "configs" / "wang2020_diversity.yaml").data["nodes"]
+    named = [one.split(", ") for one in nodes["detectors"]["matrix"]["classes"]]
+    everything = sorted(named[-1])
+    assert [len(one) for one in named] == [2, 4, 8, 16, 20]
+    assert all(one == named[-1][: len(one)] for one in named)
+    for node, size in (("two", 2), ("four", 4), ("eight", 8), ("sixteen", 16)):
+        for seed, classes in enumerate(nodes[node]["matrix"]["classes"], 1):
+            order = np.random.RandomState(seed).permutation(20)
+            assert classes.split(", ") == [everything[number] for number in order[:size]]
+
+
+CELLS = {"detectors": "progan-celebahq, inverted -> ", "plain": "progan-celebahq -> "}
+"""Of configs/papers/chai2020_table2.yaml: how the cells of a node begin."""
+
+
+def published(side: dict[str, str] | float, cells: dict[str, Any]) -> list[float]:
+    """Cells of the paper that a claim's side names; a number is a cell itself."""
+    if isinstance(side, float):
+        return [side]
+    found = []
+    for pattern in side["node"].split("|"):
+        node, _, detector = pattern.partition("[")
+        for row, columns in cells.items():
+            if fnmatchcase(f"{row}]", detector):
+                found += [value / 100 for name, each in columns.items() if name.startswith(CELLS[node])
+                          for variant, value in each.items()
+                          if any(fnmatchcase(variant, one) for one in side["variant"].split("|"))]  # fmt: skip
+    return found
+
+
+def test_what_is_claimed_of_table_2_of_chai2020_is_what_was_printed_there() -> None:
+    """Of the published cells each claim holds, but for the one on trainings that the paper does not print."""
+    cells = load(ROOT / "configs" / "papers" / "chai2020_table2.yaml").data["cells"]
+    claims = load(ROOT / "configs" / "chai2020_table2.yaml").data["nodes"]["claims"]["claims"]
+    told = [one for one in claims if one["says"] != "Glow is found better without reprojections"]
+    assert len(told) == len(claims) - 1
+    for claim in told:
+        more, than = (published(claim[side], cells) for side in ("more", "than"))
+        assert more, claim["says"]
+        assert than, claim["says"]
+        assert sum(more) / len(more) > sum(than) / len(than), claim["says"]
+    for words in ("97.22 to 100.00 against 42.82 to 91.38", "97.22 to 100.00 against 60.44 to 95.48"):
+        (claim,) = [one for one in claims if words in one["where"]]
+        ends = [f"{100 * end:.2f}" for side in ("more", "than")
+                for end in (min(published(claim[side], cells)), max(published(claim[side], cells)))]  # fmt: skip
+        assert words == "{} to {} against {} to {}".format(*ends)
 
 
 @cache
