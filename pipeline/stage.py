@@ -217,6 +217,8 @@ class Parents:
     label: NDArray[np.uint8]
     split: NDArray[np.str_]
     domain: NDArray[np.str_]  # "": none
+    group: NDArray[np.void]  # V16
+    index: NDArray[np.int64]  # draw number in the last expand that a row went through, 0 in none: a frame's number
 
     def __len__(self) -> int:
         return len(self.id)

@@ -10,6 +10,7 @@ STAGES = {
     "frames": "stages.frames:Frames",
     "landmarks": "stages.landmarks:Landmarks",
     "face_crop": "stages.face_crop:FaceCrop",
+    "pair_crop": "stages.pair_crop:PairCrop",
     "equalize": "stages.equalize:Equalize",
     "sample": "stages.sample:Sample",
     "train_generator": "stages.train_generator:TrainGenerator",

@@ -67,7 +67,18 @@ def parents(selections: list[Selection], names: Names) -> Parents:
         np.concatenate([t.label for t in tables]) if tables else np.zeros(0, np.uint8),
         splits[np.concatenate([t.split for t in tables])] if tables else splits[:0],
         words[np.concatenate([t.domain for t in tables])] if tables else words[:0],
+        np.concatenate([t.group for t in tables]) if tables else np.zeros(0, ID),
+        np.concatenate([_drawn(one) for one in selections]) if tables else np.zeros(0, np.int64),
     )
+
+
+def _drawn(selection: Selection) -> NDArray[np.int64]:
+    """Draw numbers of the last expand above some rows, 0 where there is none."""
+    branch, positions = selection.sides[0].branch, selection.sides[0].positions
+    while branch.index is None and branch.sides:
+        side = branch.sides[0]
+        branch, positions = side.branch, side.positions[positions]
+    return np.zeros(len(positions), np.int64) if branch.index is None else branch.index[positions]
 
 
 def _born(

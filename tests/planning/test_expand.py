@@ -102,3 +102,16 @@ def test_rows_of_two_splits_and_rows_that_stand_twice_are_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"^needs a domain$"):
         made(fault, [branch(names, 0, [0])], None, names)
+
+
+def test_parents_have_their_group_and_the_number_of_the_last_expand_above_them() -> None:
+    """Rows 3, 1 and 1 of an expand, seen through a map that holds them in another order; a source has no number."""
+    names = Names()
+    source = branch(names, 0, [0, 0, 0, 0])
+    rows = source.table()
+    frames = Branch("frames", None, None, bytes(16), None, {}, rows, source.sides, np.array([7, 5, 0, 2]))  # type: ignore[arg-type]
+    order = np.array([2, 3, 1, 0])
+    marks = Branch("marks", None, None, bytes(16), None, {}, rows.take(order), (Side(frames, order),))  # type: ignore[arg-type]
+    seen = parents([Selection((Side(marks, np.array([1, 2, 2])),)), source], names)
+    assert seen.index.tolist() == [2, 5, 5, 0, 0, 0, 0]
+    assert [bytes(one)[0] for one in seen.group] == [3, 1, 1, 0, 1, 2, 3]

@@ -319,7 +319,7 @@ def test_names_and_own_domain_open_a_network_to_rows_of_other_words(latent: Proj
 
 def test_weights_without_names_number_their_domains(tmp_path: Path) -> None:
     path = save(tmp_path / "plain.safetensors", domains=())
-    rows = Parents(*(np.zeros(2, kind) for kind in ("V16", np.uint8, "U5", "U5")))
+    rows = Parents(*(np.zeros(2, kind) for kind in ("V16", np.uint8, "U5", "U5", "V16", np.int64)))
     config = TranslateConfig(checkpoint="x", domains=[2, "0"])
     made = Translate().children(config, {"checkpoint": path}, rows, None, 0)
     assert made.domain == ["2", "0", "2", "0"]
