@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Hundreds of processes start in the tests; where nothing is kept compiled, each compiles the whole package.
+unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
 .PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments experiment twins generators garments resynthesizers upsampling spectral_gradients gpu bench peers lint lock pages clean

@@ -21,7 +21,7 @@ MISSED = 4
 """Questions without an answer after which a scheduler is gone; a run that stops waits for one only."""
 
 WAITING_S, AGAIN_S = 5.0, 60.0
-"""A run without workers says so after this time, and again now and then."""
+"""A run without workers says so after this time, anew when it is others that it lacks, and again now and then."""
 
 START_S = 120.0
 """Processes of this machine that died have this time to start again; nobody else will start them."""
@@ -51,7 +51,8 @@ class Watch:
         self.missed = 0
         self.replaced = self.closed = False
         self.lacking_since: float | None = None
-        self.said_at: float | None = None
+        self.lack, self.lack_since = "", 0.0
+        self.said, self.said_at = "", 0.0
         self.ask()
         if self.refusal:
             raise ClusterError(self.refusal)
@@ -113,14 +114,20 @@ class Watch:
         lacks = not self.threads or (for_device and not self.devices) or (for_cpu and not self.cpus)
         now = time.monotonic()
         if not lacks:
-            over, self.lacking_since, self.said_at = self.said_at is not None, None, None
+            over, self.lacking_since, self.lack, self.said = bool(self.said), None, "", ""
             return f"{counted(len(self.running), 'worker')}; going on" if over else None
         if self.lacking_since is None:
             self.lacking_since = now
-        due = self.lacking_since + WAITING_S if self.said_at is None else self.said_at + AGAIN_S
-        if now < due:
+        found = self._lack(for_device)
+        if found != self.lack:
+            self.lack, self.lack_since = found, now
+        if now < (self.said_at + AGAIN_S if found == self.said else self.lack_since + WAITING_S):
             return None
-        self.said_at = now
+        self.said, self.said_at = found, now
+        return found
+
+    def _lack(self, for_device: bool) -> str:
+        """Which workers are there and which are waited for."""
         paused = len(self.workers) - len(self.running)
         found = counted(len(self.running), "worker")
         if self.threads:
