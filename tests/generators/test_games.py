@@ -463,10 +463,11 @@ def distance(images: Any, reals: Any) -> float:
             {"learning_rate": 0.02, "grow_kimg": 0.4, "fade_kimg": 0.4, "average_beta": 0.95},
             marks=pytest.mark.stress,
         ),
-        (
+        pytest.param(
             "stylegan2",
             60,
             {"learning_rate": 0.02, "r1_gamma": 1.0, "r1_interval": 8, "path_weight": 0.0, "average_kimg": 0.1},
+            marks=pytest.mark.jobs,
         ),
     ],
 )

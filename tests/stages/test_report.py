@@ -88,10 +88,16 @@ def report(folder: Path, evaluations: tuple[Artifact, ...], drawn: bool = False,
 
 
 def page_of(
-    folder: Path, evaluations: tuple[Artifact, ...], views: dict[str, MemoryRows], drawn: bool = False, **settings: Any
+    folder: Path,
+    evaluations: tuple[Artifact, ...],
+    views: dict[str, MemoryRows],
+    drawn: bool = False,
+    mean_spectra: tuple[Artifact, ...] = (),
+    **settings: Any,
 ) -> tuple[str, dict[str, Any]]:
     """Page and facts of a report with some inputs. drawn: or else a word stands for each figure."""
-    ctx = context(folder, "report", artifacts={"of": evaluations})
+    artifacts = {"of": evaluations} | ({"mean_spectra": mean_spectra} if mean_spectra else {})
+    ctx = context(folder, "report", artifacts=artifacts)
     with pytest.MonkeyPatch.context() as patch:
         if not drawn:
             for module in (figures, panels, equalizations, generators):
@@ -426,9 +432,7 @@ def test_mean_spectra_are_shown_with_their_sources_and_warnings(
     rows = union(PHOTOS, PROGAN, PERTURBED)
     MeanSpectra().fit(MeanSpectraConfig(pictures=("dct2d",)), {"of": rows.take(np.arange(1, len(rows)))}, means)
     artifact = Artifact("dots <W>", "0" * 32, means.out)
-    ctx = context(tmp_path, "report", artifacts={"of": evaluations, "mean_spectra": (artifact,)})
-    Report().fit(ReportConfig(), {}, ctx)
-    page = (ctx.out / "report.html").read_text(encoding="utf-8")
+    page, _ = page_of(tmp_path, evaluations, {}, mean_spectra=(artifact,))
     section = page[page.index('<section id="mean-spectra"') : page.index('<section id="lineage"')]
     words = Words(f"<main>{section}</main>").words
     for text in (
@@ -440,9 +444,7 @@ def test_mean_spectra_are_shown_with_their_sources_and_warnings(
         "mean of the logarithms",
     ):
         assert text in words
-    pictures = re.findall(r"data:image/png;base64,([^\"]+)", section)
-    assert len(pictures) == 3
-    assert all(Image.open(io.BytesIO(base64.b64decode(one))).width > 300 for one in pictures)
+    assert section.count('src="data:image/png;base64,') == 3
 
 
 def test_only_evaluations_are_reported() -> None:

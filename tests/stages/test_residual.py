@@ -182,6 +182,7 @@ def test_the_residual_of_a_published_file_is_that_of_the_reference(
     assert not found["residual_clipped"].any()
 
 
+@pytest.mark.jobs
 def test_the_residual_of_vgg19_is_that_of_torchvisions_layers(files: Mapping[str, Path], tmp_path: Path) -> None:
     layers = make_layers(cfgs["E"])[:30].eval().requires_grad_(False)  # to relu5_1
     torch.manual_seed(0)
