@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def test_every_path_has_a_reason_if_it_fails(monkeypatch: pytest.MonkeyPatch, tm
     def broken(device: str) -> dict[str, Any]:
         raise ValueError(f"no {device} here")
 
-    monkeypatch.setattr(paths, "path_list", lambda: {"unequal": unequal, "broken": broken})
+    monkeypatch.setattr(paths, "path_list", lambda quick: {"unequal": unequal, "broken": broken})
     found = run_step(monkeypatch, tmp_path, "paths")
     assert sentences(found)[0] == "path unequal gave other bytes the second time"
     assert sentences(found)[1].startswith("path broken failed: ValueError: no cpu here (at test_gpu_acceptance.py:")
@@ -58,6 +60,35 @@ def test_a_step_that_dies_is_told_and_costs_no_other(monkeypatch: pytest.MonkeyP
     found = Acceptance("cpu", tmp_path).known()
     assert found["generator"] == {"repeats": True}
     assert sentences(found)[0] == "step machine failed: RuntimeError: CUDA error: misaligned address"
+
+
+@pytest.mark.parametrize(("arguments", "seconds"), [((), 300.0), (("--quick",), 2.0), (("--seconds", "7"), 7.0)])
+def test_a_dry_run_trains_for_seconds(
+    arguments: tuple[str, ...], seconds: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(program.STEPS, "generator", lambda run: {"asked": run.seconds})
+    monkeypatch.setattr("sys.argv", ["benchmarks.gpu", "generator", *arguments, "--out", str(tmp_path)])
+    program.main()
+    assert Acceptance("cpu", tmp_path).known()["generator"]["asked"] == seconds
+
+
+def test_the_smallest_sizes_go_through_the_same_paths() -> None:
+    assert list(paths.path_list(quick=True)) == list(paths.path_list())
+
+
+@pytest.mark.parametrize(
+    ("device", "limits"), [("cuda", [40, 80, 110, 90, 100, 120]), ("cpu", [160, 320, 440, 360, 400, 480])]
+)
+def test_limits_of_steps_keep_a_gpu_and_not_a_dry_run(device: str, limits: list[int], tmp_path: Path) -> None:
+    python, called = tmp_path / "python", tmp_path / "called"
+    python.write_text(f'#!/bin/sh\necho "$@" >>{called}\n', encoding="utf-8")
+    python.chmod(0o755)
+    given = {"DEVICE": device, "QUICK": "1", "PYTHON": str(python), "OUT": str(tmp_path / "out")}
+    script = paths.ROOT / "benchmarks" / "gpu" / "accept.sh"
+    made = subprocess.run([script, "checks"], env=os.environ | given, check=True, capture_output=True, text=True)
+    assert [int(line.split()[-2]) for line in made.stdout.splitlines() if line.startswith("==")] == limits
+    steps = [line.split()[2] for line in called.read_text(encoding="utf-8").splitlines() if "--quick" in line]
+    assert steps == ["machine", "tests", "paths", "lanes", "feeding", "programs"]
 
 
 def test_distance_is_relative_to_the_largest_value() -> None:

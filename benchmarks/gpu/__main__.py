@@ -31,11 +31,12 @@ def main() -> None:
     parser.add_argument("step", choices=[*STEPS, "summary"])
     parser.add_argument("--device", default="cuda", help="cuda, or cpu for a dry run")
     parser.add_argument("--out", required=True, type=Path, help="folder of results.json and samples.png")
-    parser.add_argument("--seconds", type=float, default=300, help="that the generator trains")
+    parser.add_argument("--seconds", type=float, help="that the generator trains (default: 300; 2 if quick)")
     parser.add_argument("--only", default="", help="part of the names of paths that run")
     parser.add_argument("--quick", action="store_true", help="smallest sizes: shows that it works, measures nothing")
     given = parser.parse_args()
-    run = Acceptance(given.device, given.out, given.quick, given.seconds, given.only)
+    seconds = given.seconds if given.seconds is not None else 2 if given.quick else 300
+    run = Acceptance(given.device, given.out, given.quick, seconds, given.only)
     run.out.mkdir(parents=True, exist_ok=True)
     if given.step == "summary":
         print("\n".join(sentences(run.known())))

@@ -39,7 +39,7 @@ class Case:
         return self.shape[-1] == 3
 
     def quick(self) -> Case:
-        return Case(self.dtype, tuple(min(side, 32) for side in self.shape), 8, 4, self.early_strides)
+        return Case(self.dtype, tuple(min(side, 32) for side in self.shape), 2, 2, self.early_strides)
 
 
 CASES = {

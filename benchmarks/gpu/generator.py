@@ -30,14 +30,17 @@ SETTINGS: dict[str, Any] = {
 
 
 class Games:
-    """Makes the same game again and again: photographs of the project, one recipe, one seed."""
+    """Makes the same game again and again: photographs of the project, one recipe, one seed.
+
+    steps: of trainings that are compared
+    """
 
     def __init__(self, run: Acceptance) -> None:
         from memory_rows import rows_of
 
-        self.run = run
+        self.run, self.side, self.steps = run, 16 if run.quick else 64, 4 if run.quick else 6
         files = sorted((ROOT / "manifests" / "photos").glob("*"))[: 32 if run.quick else None]
-        pixels = [np.asarray(Image.open(path).convert("RGB").resize((64, 64))) for path in files]
+        pixels = [np.asarray(Image.open(path).convert("RGB").resize((self.side, self.side))) for path in files]
         self.rows = rows_of("photos", 0, {"image": np.stack(pixels)}, split="train")
 
     def new(self, mixed: bool = False) -> Any:
@@ -59,10 +62,11 @@ class Games:
         random = torch.Generator(device).manual_seed(0)
         assert isinstance(recipe, Recipe)
         images = training_images(self.rows, device, random, recipe)
+        made, judge = generator_architecture(recipe, self.side, 0), discriminator_architecture(recipe, self.side, 0)
         with seeded(0):
             players = {
-                "generator": new_network("stylegan2", "generator", generator_architecture(recipe, 64, 0)),
-                "discriminator": new_network("stylegan2", "discriminator", discriminator_architecture(recipe, 64, 0)),
+                "generator": new_network("stylegan2", "generator", made),
+                "discriminator": new_network("stylegan2", "discriminator", judge),
             }
         return new_game(recipe, players, images, random, device, mixed)
 
@@ -88,7 +92,7 @@ def generator(run: Acceptance) -> dict[str, Any]:
 def _steps(run: Acceptance, game: Any) -> dict[str, float]:
     game.step(0)
     times = []
-    for number in range(1, 3 if run.quick else 33):  # two lazy penalties of each player
+    for number in range(1, 2 if run.quick else 33):  # two lazy penalties of each player
         times.append(run.time(lambda number=number: game.step(game.recipe.batch * number), rounds=1, warm=0))  # type: ignore[misc]
     found = {"step_ms_median": statistics.median(times) * 1e3, "step_ms_longest": max(times) * 1e3}
     if run.on_gpu:
@@ -105,7 +109,7 @@ def _steps(run: Acceptance, game: Any) -> dict[str, float]:
 
 
 def _repeated(run: Acceptance, games: Games) -> dict[str, bool]:
-    """Two trainings of six steps, and one that is saved after three and taken up by another game."""
+    """Two trainings of the same steps, and one that is saved after half of them and taken up by another game."""
     from small_games import state_of
 
     from detectors.training import Course, progress, restored
@@ -113,8 +117,8 @@ def _repeated(run: Acceptance, games: Games) -> dict[str, bool]:
     states = []
     for kind in ("whole", "again", "resumed"):
         game = games.new()
-        for number in range(6):
-            if kind == "resumed" and number == 3:
+        for number in range(games.steps):
+            if kind == "resumed" and number == games.steps // 2:
                 state = progress(game, Course())
                 game = games.new()
                 restored(game, state)

@@ -24,8 +24,13 @@ CHAOTIC = ("game ", "joint ", "reconstruction")
 """Beginnings of the names of trainings whose steps enlarge the least difference: no distance from the CPU is told."""
 
 
-def path_list() -> dict[str, Work]:
-    """Name -> work on a device, which returns arrays on the host; a fixed seed each time."""
+def path_list(quick: bool = False) -> dict[str, Work]:
+    """Name -> work on a device, which returns arrays on the host; a fixed seed each time. quick: in smallest sizes."""
+    steps = 2 if quick else 3
+
+    def played(family: str, **more: Any) -> Work:
+        return _played(family, None if quick else 32, steps, **more)
+
     found: dict[str, Work] = {
         "loader preloaded": _loaded(preload=True),
         "loader streamed": _loaded(preload=False),
@@ -39,14 +44,14 @@ def path_list() -> dict[str, Work]:
         "joint pixel resnet50": _resynthesized(joint=True),
         "joint stage5 compact": _resynthesized(joint=True, stage=5),
     }
-    found |= {f"sample {family}": _sampled(family) for family in FAMILIES[:3]}
+    found |= {f"sample {family}": _sampled(family, 12 if quick else 40) for family in FAMILIES[:3]}
     for family in FAMILIES:
-        found |= {f"game {family}": _played(family), f"game {family} bf16": _played(family, mixed=True)}
+        found |= {f"game {family}": played(family), f"game {family} bf16": played(family, mixed=True)}
     found |= {
-        "game stylegan2 +R bf16": _played("stylegan2", mixed=True, term="R"),
-        "game stylegan2 +A bf16": _played("stylegan2", mixed=True, term="A"),
-        "game stargan2 +R": _played("stargan2", term="R"),
-        "game progan +A": _played("progan", term="A"),
+        "game stylegan2 +R bf16": played("stylegan2", mixed=True, term="R"),
+        "game stylegan2 +A bf16": played("stylegan2", mixed=True, term="A"),
+        "game stargan2 +R": played("stargan2", term="R"),
+        "game progan +A": played("progan", term="A"),
     }
     return found
 
@@ -54,7 +59,7 @@ def path_list() -> dict[str, Work]:
 def paths(run: Acceptance) -> dict[str, Any]:
     """ok, repeats, from_cpu, waits (line of the project -> number), seconds of each path; or its error and where."""
     found: dict[str, Any] = {}
-    for name, work in path_list().items():
+    for name, work in path_list(run.quick).items():
         if run.only in name:
             found[name] = _tried(run, name, work)
             run.keep("paths", found)
@@ -182,14 +187,14 @@ def _detector(shape: tuple[int, ...], dtype: str, **settings: Any) -> Work:
     return work
 
 
-def _sampled(family: str) -> Work:
+def _sampled(family: str, count: int) -> Work:
     def work(device: str) -> Arrays:
         from pipeline.stage import Batch, Context
         from stages.sample import Sample, SampleConfig
 
         path = WEIGHTS / f"{family}-small-raw.safetensors"
-        config = SampleConfig(checkpoint=str(path), count=40, micro_batch=8)
-        batch = Batch(np.zeros(40, "V16"), payload={"seed": np.arange(40)})
+        config = SampleConfig(checkpoint=str(path), count=count, micro_batch=8)
+        batch = Batch(np.zeros(count, "V16"), payload={"seed": np.arange(count)})
         return dict(Sample().compute(config, batch, Context(0, "sample", device, 1, {"checkpoint": path})))
 
     return work
@@ -218,8 +223,8 @@ def _residuals(device: str) -> Arrays:
     return dict(Residual().compute(ResidualConfig.model_validate(settings), batch, context))
 
 
-def _played(family: str, mixed: bool = False, term: str = "") -> Work:
-    """Three steps of a game, with lazy penalties and augmentation."""
+def _played(family: str, side: int | None, steps: int, mixed: bool = False, term: str = "") -> Work:
+    """Some steps of a game, with lazy penalties and augmentation. side: None for the least of the family."""
 
     def work(device: str) -> Arrays:
         from small_games import game_of, state_of
@@ -228,12 +233,12 @@ def _played(family: str, mixed: bool = False, term: str = "") -> Work:
 
         torch.use_deterministic_algorithms(True)
         growing = {"grow_kimg": 0.0, "fade_kimg": 0.0} if family in ("progan", "stylegan") else {}
-        game = game_of(family, side=32, device=device, mixed=mixed, augment={}, **growing)
+        game = game_of(family, side=side, device=device, mixed=mixed, augment={}, **growing)
         if term == "R":
-            game.spectral = Regularization(mean_profile(game.images), 32, None, 0.1, True, "l1", 1.0)
+            game.spectral = Regularization(mean_profile(game.images), game.images.side, None, 0.1, True, "l1", 1.0)
         if term == "A":
-            game.spectral = Adversary(game.loss, 32, 0.001, (0.0, 0.99), 0.5, device, 1.0)
-        for step in range(3):
+            game.spectral = Adversary(game.loss, game.images.side, 0.001, (0.0, 0.99), 0.5, device, 1.0)
+        for step in range(steps):
             game.step(4 * step)
         return {name: np.frombuffer(value, np.uint8) for name, value in state_of(game).items()}
 
