@@ -53,15 +53,15 @@ def probabilities(config: AnyConfig, state: State, features: NDArray[Any], devic
 
     if config.family == "published":
         from detectors import published_family
-        from detectors.transfers import sent
+        from detectors.transfers import Fetched, sent
 
         network = published_family.network_of(config, state, device)
         parts = []
         with torch.inference_mode():
             for rows in features:  # one by one, as their sizes may differ after the published resize
                 logits = network(sent(published_family.prepared(config, state, rows[None]), device))
-                parts.append((logits[:, 0] - logits[:, 1]).double().sigmoid().cpu().numpy())
-        return np.concatenate(parts)
+                parts.append(Fetched((logits[:, 0] - logits[:, 1]).double().sigmoid()))
+        return np.concatenate([one.array() for one in parts])
     from detectors.composed import read
     from detectors.deep import network_of
 

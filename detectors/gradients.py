@@ -6,11 +6,15 @@ reached by an antialiased bicubic filter. So it is a stand-in: what is reported 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from detectors.framing import middle, resized_sides
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from detectors.contract import State
@@ -75,9 +79,28 @@ def check_slope(config: Any, state: State) -> None:
 def _sized(levels: Tensor, sides: tuple[int, int]) -> Tensor:
     from torch.nn.functional import interpolate
 
+    from detectors.transfers import elsewhere
+
     if tuple(levels.shape[2:]) == sides:
         return levels
+    if elsewhere(levels.device):  # a GPU has no order in which it would add up the slopes of torch's own function
+        rows, columns = (_weights(*one, levels.device) for one in zip(levels.shape[2:], sides, strict=True))
+        return rows @ levels @ columns.T
     return interpolate(levels, size=sides, mode="bicubic", antialias=True, align_corners=False)
+
+
+@cache
+def _weights(length: int, side: int, device: torch.device) -> Tensor:
+    """The same filter along one axis as a matrix (side, length), copied to a device once."""
+    import torch
+
+    from detectors.preprocessing import taps
+
+    places, weights = taps(length, side, "bicubic")
+    found = np.zeros((side, length))
+    np.add.at(found, (np.arange(side)[:, None], places), weights)
+    with torch.inference_mode(False):
+        return torch.from_numpy(found).float().to(device)
 
 
 def _prepared(steps: Any, levels: Tensor) -> Tensor:

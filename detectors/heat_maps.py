@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from detectors import published_family
     from detectors.composition import Config
     from detectors.contract import State
+    from detectors.transfers import Fetched
 
 
 def class_activation(maps: Tensor, weight: Tensor) -> Tensor:
@@ -71,9 +72,8 @@ def of_rows(config: Config, state: State, features: NDArray[Any], device: str = 
     Maps times the gradient of the decision, summed over channels (Draelos and Carin 2020): where the head is a mean and
     a linear layer, the class activation map. Raises ValueError where cells are no places of a picture.
     """
-    import torch
-
     from detectors.composed import loaded
+    from detectors.transfers import sent
 
     check_places(config, state)
     network = loaded(config, tuple(state.plain["shape"]), tuple(state.plain["axes"]), state.tensors, device)
@@ -83,9 +83,9 @@ def of_rows(config: Config, state: State, features: NDArray[Any], device: str = 
 
     found = []
     for start in range(0, len(features), config.micro_batch):
-        rows = torch.from_numpy(np.ascontiguousarray(features[start : start + config.micro_batch])).to(device)
+        rows = sent(features[start : start + config.micro_batch], device)
         found.append(_heat(network.network, rows, decide))
-    return np.concatenate(found)
+    return np.concatenate([one.array() for one in found])
 
 
 def of_published(
@@ -95,6 +95,7 @@ def of_published(
     import torch
 
     from detectors import published_family
+    from detectors.transfers import sent
 
     check_places(config, state)
     network = published_family.loaded(config, state, device)
@@ -108,13 +109,16 @@ def of_published(
             return output[:, 0] - output[:, 1]
         return output[:, 0] if config.decision == "logit" else -output[:, 0]
 
-    rows = torch.from_numpy(np.ascontiguousarray(published_family.prepared(config, state, features)))
-    return np.concatenate([_heat(network, row[None].to(device), decide) for row in rows])
+    rows = np.asarray(published_family.prepared(config, state, features))
+    found = [_heat(network, sent(row[None], device), decide) for row in rows]
+    return np.concatenate([one.array() for one in found])
 
 
-def _heat(network: Any, x: Tensor, decide: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-    """(n, h, w) of what `decide` gives for x, through the maps of a network."""
+def _heat(network: Any, x: Tensor, decide: Callable[[Tensor], Tensor]) -> Fetched:
+    """(n, h, w) float32 of what `decide` gives for x, through the maps of a network."""
     import torch
+
+    from detectors.transfers import Fetched
 
     network.requires_grad_(False)
     maps_of, kept = network.maps, []
@@ -129,5 +133,4 @@ def _heat(network: Any, x: Tensor, decide: Callable[[Tensor], Tensor]) -> NDArra
     finally:
         del network.maps
     (slopes,) = torch.autograd.grad(decision, kept[0])
-    found: NDArray[np.float32] = (kept[0] * slopes).sum(dim=1).detach().float().cpu().numpy()
-    return found
+    return Fetched((kept[0] * slopes).sum(dim=1).detach().float())

@@ -198,10 +198,11 @@ def _inverted(
     """Entries (n,) of a micro-batch of photographs (n, side, side, 3) from latents (n, starts, z_dim)."""
     import torch
 
+    from detectors.transfers import Fetched, sent
     from stages.generators.inversion import descended, penalized, refined
     from stages.resynthesis.fidelity import psnr
 
-    wanted = torch.from_numpy(images).to(generator.device).movedim(3, 1).float() / 127.5 - 1
+    wanted = sent(images, generator.device).movedim(3, 1).float() / 127.5 - 1
 
     def objective(z: Tensor) -> Tensor:
         made = generator(z)
@@ -211,7 +212,7 @@ def _inverted(
             total = total + config.perceptual_weight * apart(wanted, made)
         return penalized(total, z, config.latent_weight)
 
-    z, losses = descended(objective, torch.from_numpy(starts).to(generator.device), config.steps, config.learning_rate)
+    z, losses = descended(objective, sent(starts, generator.device), config.steps, config.learning_rate)
     found = np.zeros(len(images), kinds)
     found["steps"], found["in_range"] = config.steps, config.method == "latent"
     changed: AbstractContextManager[None] = nullcontext()
@@ -232,8 +233,11 @@ def _inverted(
         changed = layers.added(network, family, residuals)
     with torch.no_grad(), changed:
         made = generator(z)
+        told = {"latent": Fetched(z), "loss": Fetched(losses)}
+        if apart is not None:
+            told["distance"] = Fetched(apart(wanted, made))
         found["image"] = generator.pixels(made)
-        found["distance"] = 0 if apart is None else apart(wanted, made).cpu().numpy()
-    found["latent"], found["loss"] = z.cpu().numpy(), losses.cpu().numpy()
+    for name, one in told.items():
+        found[name] = one.array()
     found["psnr"] = psnr(torch.from_numpy(found["image"].copy()), torch.from_numpy(images)).numpy()
     return found

@@ -188,7 +188,8 @@ def _judged(images: Rows, places: NDArray[np.int64], wanted: NDArray[np.bool_], 
     chosen = np.flatnonzero(wanted)
     for start in range(0, len(chosen), BLOCK_ROWS):
         block = chosen[start : start + BLOCK_ROWS]
-        found[block] = [score(pixels) for pixels in images.array("image", places[block])]
+        told = [score(pixels) for pixels in images.array("image", places[block])]
+        found[block] = [one.array()[()] for one in told]  # all are on their way before the first is waited for
     return found
 
 
@@ -196,18 +197,23 @@ def _vectors(images: Rows, places: NDArray[np.int64], path: Path, ctx: FitContex
     """Position -> means over space of each channel of all stages, each stage to unit length."""
     import torch
 
+    from detectors.transfers import Fetched, sent
+
     perceptual = import_module(PERCEPTUAL)
     network = perceptual.load(path, ctx.device)
     side = min(images.fields["image"].shape[:2])
     stages = [stage for stage in range(1, perceptual.STAGES + 1) if side >= 1 << (stage - 1)]
-    found = {}
+    found: dict[int, NDArray[np.float64]] = {}
     for start in range(0, len(places), BLOCK_ROWS):
         block = places[start : start + BLOCK_ROWS]
-        for place, pixels in zip(block.tolist(), images.array("image", block), strict=True):
+        told = []
+        for pixels in images.array("image", block):
             with torch.inference_mode():  # one by one, so that no vector depends on its neighbors
-                x = torch.from_numpy(pixels.copy()).to(ctx.device).movedim(2, 0)[None].float() / 255
+                x = sent(pixels, ctx.device).movedim(2, 0)[None].float() / 255
                 maps = network.stages(x, stages)
-            parts = [maps[stage].mean(dim=(2, 3))[0].double().cpu().numpy() for stage in stages]
+            told.append([Fetched(maps[stage].mean(dim=(2, 3))[0].double()) for stage in stages])
+        for place, one in zip(block.tolist(), told, strict=True):
+            parts = [part.array() for part in one]
             found[place] = np.concatenate([part / max(float(np.linalg.norm(part)), 1e-12) for part in parts])
         ctx.report(min(start + BLOCK_ROWS, len(places)), len(places))
     return found

@@ -2,7 +2,8 @@
 
 Views and questions launch nothing. A group of tensors that one call changes (`_foreach_`) counts once. The host waits
 for a GPU that is asked for a number or for rows that meet a condition, or that copies from or to ordinary memory. Where
-work asks, numbers are 0.75 and conditions hold for all rows.
+work asks, numbers are 0.75 and conditions hold for all rows. What torch refuses on a GPU where results have to repeat
+(the list stands in the documentation of `torch.use_deterministic_algorithms`) is refused here too.
 """
 
 from __future__ import annotations
@@ -26,9 +27,30 @@ EMPTY = {"empty", "new_empty", "empty_like", "empty_strided"}
 FREE = EMPTY | {"detach", "alias", "lift_fresh", "is_pinned", "device", "pin_memory"}
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 ROOT = Path(__file__).parents[1]
+REFUSED = {
+    *(f"_adaptive_avg_pool{n}d_backward" for n in (2, 3)),
+    *(f"adaptive_max_pool{n}d_backward" for n in (2, 3)),
+    *(f"grid_sampler_{n}d_backward" for n in (2, 3)),
+    *(f"reflection_pad{n}d_backward" for n in (1, 2, 3)),
+    *(f"upsample_{way}_backward" for way in ("linear1d", "bilinear2d", "bicubic2d", "trilinear3d")),
+    *(f"_upsample_{way}2d_aa_backward" for way in ("bilinear", "bicubic", "lanczos")),
+    *("avg_pool3d_backward", "fractional_max_pool2d_backward", "fractional_max_pool3d_backward"),
+    *("max_unpool2d", "max_unpool3d", "nll_loss2d_forward", "nll_loss2d_backward", "_ctc_loss_backward"),
+    *("histc", "put", "put_", "kthvalue"),
+}
+"""Operations that do not give the same bytes twice on a GPU, whatever they are given."""
 GPU = "meta"
 """The device that stands for a GPU."""
 ANSWER = 0.75
+
+
+def refused(name: str, function: Any, given: Any) -> bool:
+    """Whether torch refuses it on a GPU where results have to repeat."""
+    if name in ("median", "nanmedian"):
+        return bool(function._overloadname)  # with the places
+    if name in ("cumsum", "cumsum_"):
+        return bool(given[0].dtype.is_floating_point or given[0].dtype.is_complex)
+    return name in REFUSED or (name == "bincount" and len(given) > 1 and given[1] is not None)
 
 
 @cache
@@ -56,6 +78,8 @@ class Launches(TorchDispatchMode):
         if of_others(function):
             with self:
                 return function._op_dk(COMPOSITE, *given, **more)
+        if refused(name, function, given) and any(isinstance(one, Tensor) and one.is_meta for one in given):
+            raise RuntimeError(f"{name} does not give the same bytes twice on a GPU")
         if not function.is_view and name not in FREE and "::" not in name and name != "_local_scalar_dense":
             self.found[name] += 1
         if name == "_local_scalar_dense" and given[0].is_meta:
@@ -66,6 +90,10 @@ class Launches(TorchDispatchMode):
             return moved
         if name in ("pin_memory", "_pin_memory"):
             return self._pinned(given[0].clone())
+        if name.startswith(("index_put", "_index_put")) and any(
+            one is not None and one.dtype == torch.bool and one.is_meta for one in given[1]
+        ):
+            self._wait()
         if name == "index" and any(one is not None and one.dtype == torch.bool and one.is_meta for one in given[1]):
             self._wait()
             return given[0].clone()

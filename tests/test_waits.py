@@ -26,6 +26,8 @@ from detectors.preprocessing import Resize
 from detectors.training import Course
 from pipeline.stage import ID, MAPS, PICTURE, Batch, Context
 from stages.generators import generator_file
+from stages.generators.spectral_training import Adversary, Regularization
+from stages.generators.stargan2_game import TranslationGame, changed
 from stages.generators.training_images import TrainingImages
 from stages.residual import LEVELS, Residual, ResidualConfig
 from stages.resynthesis import perceptual, weights
@@ -126,6 +128,30 @@ def game_of(family: str, **more: Any) -> Any:
     return game
 
 
+def spectral_term(name: str, game: Any) -> Any:
+    """+R or +A in a step that measures nothing."""
+    if name == "R":
+        target = torch.empty(23, device=GPU)  # floor(32 / sqrt 2) + 1 rings
+        term: Any = Regularization(target, 32, 0.1, 0.1, True, "l1", 1.0)
+    else:
+        term = Adversary(game.loss, 32, 0.001, (0.0, 0.99), 0.5, GPU, 1.0)
+        begun(term.optimizer)
+    term.numbers["calls"] = 1.0
+    return term
+
+
+@STRESS
+@pytest.mark.parametrize("name", ["R", "A"])
+def test_a_step_of_a_translation_with_a_spectral_term_waits_once(name: str, gpu: Launches) -> None:
+    game = game_of("stargan2")
+    game.spectral = spectral_term(name, game)
+    gpu.forget()
+    game.step(0)
+    gpu.waits.pop("stages/generators/low_pass.py:kernel_of", None)
+    assert gpu.waits == {TOLD: 1}
+    assert isinstance(game.changed, torch.Tensor)
+
+
 @pytest.mark.parametrize(
     ("family", "more"),
     [
@@ -166,6 +192,20 @@ def test_images_that_do_not_fit_are_read_for_each_batch(gpu: Launches, monkeypat
     gpu.forget()
     images.draw(4)
     assert gpu.waits == {"stages/training/kept_images.py:of": 1}  # which rows
+
+
+def test_translations_that_the_host_knows_are_no_reason_to_wait(gpu: Launches) -> None:
+    game = TranslationGame.__new__(TranslationGame)
+    game.images = TrainingImages(photos(8), GPU, torch.Generator(), conditional=True)
+    game.device, game.random, game.steps = torch.device(GPU), game.images.random, 0
+    game.domains, game._host, game._drawing = np.arange(6) % 2, torch.Generator(), -1
+    fakes = torch.zeros((4, 3, 8, 8), device=GPU, requires_grad=True)
+    gpu.forget()
+    (_, _, before), (_, _, after) = game._drawn(4), game._drawn(4)
+    different = changed(before, after, GPU)
+    assert isinstance(different, torch.Tensor)
+    fakes[different].sum().backward()  # type: ignore[no-untyped-call]
+    assert not gpu.waits
 
 
 # Re-synthesizers

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from detectors.transfers import Fetched, sent
 from stages.faces.boxes import squared, suppressed
 
 SMALLEST, FACTOR, CELL, STRIDE = 20, 0.709, 12, 2
@@ -85,11 +86,13 @@ def _crops(image: Tensor, boxes: NDArray[np.float64], side: int) -> tuple[Tensor
 def _proposed(image: Tensor, network: nn.Module) -> NDArray[np.float64]:
     """(n, 5) square boxes and scores."""
     _, _, height, width = image.shape
-    found = []
+    told, found = [], []
     for scale in scales(height, width):
         size = int(height * scale + 1), int(width * scale + 1)
         regressions, probabilities = network(normalized(interpolate(image, size=size, mode="area")))
-        level = cells(regressions[0].cpu().numpy(), probabilities[0, 1].cpu().numpy(), scale, THRESHOLDS[0])
+        told.append((scale, Fetched(regressions[0]), Fetched(probabilities[0, 1])))
+    for scale, moves, shares in told:
+        level = cells(moves.array(), shares.array(), scale, THRESHOLDS[0])
         found.append(level[suppressed(level[:, :4], level[:, 4], WITHIN)])
     boxes = np.concatenate(found) if found else np.zeros((0, 9))
     boxes = boxes[suppressed(boxes[:, :4], boxes[:, 4], OVER)]
@@ -97,12 +100,12 @@ def _proposed(image: Tensor, network: nn.Module) -> NDArray[np.float64]:
 
 
 def _arrays(values: Sequence[Tensor]) -> list[NDArray[np.float64]]:
-    return [value.double().cpu().numpy() for value in values]
+    return [one.array() for one in [Fetched(value.double()) for value in values]]
 
 
 def detect(pixels: NDArray[np.uint8], networks: Mapping[str, nn.Module], device: str = "cpu") -> Faces:
     """Faces of a picture, (H, W, 3) uint8 RGB."""
-    image = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1)[None].float()
+    image = sent(pixels, device).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
         boxes = _proposed(image, networks["pnet"])[:, :4]
         crops, some = _crops(image, boxes, 24)

@@ -21,6 +21,8 @@ from stages.weights.weights_file import WeightsError, is_safetensors
 if TYPE_CHECKING:
     from torch import nn
 
+    from detectors.transfers import Fetched
+
 FILE = "discriminator.safetensors"  # in the artifact of a training
 
 
@@ -52,18 +54,20 @@ def place(ctx: Context) -> Path:
     return Path(ctx.files["checkpoint"])
 
 
-def scorer(path: Path, device: str) -> Callable[[NDArray[np.uint8]], float]:
-    """A function of one image (side, side, 3) to its score, higher where it looks more real; one by one, so that what
-    a network compares within a batch says nothing. Raises WeightsError where a file holds no discriminator.
+def scorer(path: Path, device: str) -> Callable[[NDArray[np.uint8]], Fetched]:
+    """A function of one image (side, side, 3) to its score (), higher where it looks more real; one by one, so that
+    what a network compares within a batch says nothing. Raises WeightsError where a file holds no discriminator.
     """
     import torch
 
+    from detectors.transfers import Fetched, sent
+
     network = _load(path).to(device)
 
-    def score(pixels: NDArray[np.uint8]) -> float:
-        x = torch.from_numpy(pixels.copy()).to(device).movedim(2, 0)[None].float() / 127.5 - 1
+    def score(pixels: NDArray[np.uint8]) -> Fetched:
+        x = sent(pixels, device).movedim(2, 0)[None].float() / 127.5 - 1
         with torch.inference_mode():
-            return float(network(x, None).mean())
+            return Fetched(network(x, None).mean())
 
     return score
 

@@ -43,6 +43,7 @@ class Generator(nn.Module):
         self.loadings = nn.Parameter(torch.zeros(components, values, z_dim))
         self.log_noise = nn.Parameter(torch.zeros((components, values) if noise == "diagonal" else (components,)))
         self.logits = nn.Parameter(torch.zeros(components))
+        self._kept: tuple[object, Tensor] | None = None
 
     def mixture(self) -> Mixture:
         """The same numbers as a density, float64."""
@@ -57,9 +58,19 @@ class Generator(nn.Module):
         self.loadings.copy_(mixture.loadings)
         self.log_noise.copy_(mixture.noise.log())
 
+    def edges(self) -> Tensor:
+        """Cumulative weights (K,), float64, kept while the logits are the same; added up on the CPU, as a GPU has no
+        order in which it adds."""
+        logits = self.logits
+        key = (id(logits), logits._version, logits.data_ptr(), logits.device)
+        if self._kept is None or self._kept[0] != key:
+            weights = logits.detach().cpu().double().softmax(dim=0)
+            self._kept = key, weights.cumsum(dim=0).to(logits.device)
+        return self._kept[1]
+
     def component(self, u: Tensor) -> Tensor:
         """Components (N,) int64 of uniform numbers (N,) in 0..1, by the inverse of their cumulative weights."""
-        edges = self.logits.double().softmax(dim=0).cumsum(dim=0)
+        edges = self.edges()
         return torch.searchsorted(edges, u.double(), right=True).clamp(max=len(edges) - 1)
 
     def forward(self, component: Tensor, z: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from detectors.transfers import Numbers
+from detectors.transfers import Numbers, elsewhere, sent
 from stages.generators import stargan2
 from stages.generators.backward import backward
 from stages.generators.games import Game
@@ -39,6 +39,9 @@ class TranslationGame(Game):
         for name, network in {**self.parts, "discriminator": self.discriminator}.items():
             self.adam(name, network, weight_decay=recipe.weight_decay)
         self.rates["mapping_network"] = 1.0
+        numbers = {name: number for number, name in enumerate(images.domains)}
+        self.domains = np.array([numbers[str(name)] for name in images.rows.column("domain")])  # of all rows
+        self.changed: Tensor | slice = slice(None)  # translations of a step that spectral terms see
 
     def set_rates(self, side: int, warm_up: bool = False) -> None:
         super().set_rates(side, warm_up)
@@ -52,9 +55,10 @@ class TranslationGame(Game):
         self.set_rates(side, not train_generator)
         diversity = recipe.diversity_weight * max(1 - seen / (recipe.diversity_kimg * 1000), 0)
         with self.precision():
-            reals, domains = self.images.draw(batch)
-            references, targets = self.images.draw(batch)
+            reals, domains, before = self._drawn(batch)
+            references, targets, after = self._drawn(batch)
             others, _ = self.images.draw(batch, targets)
+            self.changed = changed(before, after, self.device)
             latents = self.normal(2, batch, self.generator.z_dim)
             masks = self.generator.masks(reals) if self.generator.w_hpf > 0 else None
             log = self._discriminator_step(reals, domains, targets, latents[0], None, masks)
@@ -66,6 +70,14 @@ class TranslationGame(Game):
             self.update_average(seen, batch)
         self.steps += 1
         return batch, self.told(log)
+
+    def _drawn(self, batch: int) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+        """Images and their domains, on the device and on the host: what this must know of a draw it draws itself."""
+        if not elsewhere(self.device):
+            images, domains = self.images.draw(batch)
+            return images, domains, domains.numpy()
+        known = self.domains[self.below(0, len(self.images), batch)]
+        return *self.images.draw(batch, sent(known, self.device)), known
 
     def _style(self, latent: Tensor | None, reference: Tensor | None, domain: Tensor) -> Tensor:
         if latent is not None:
@@ -91,7 +103,7 @@ class TranslationGame(Game):
         loss, log = self.loss.discriminator(scores, reals, fakes, self.steps, self.random)
         self.update("discriminator", loss)
         if self.spectral is not None:
-            log |= self.spectral.discriminator(reals, moved(fakes, domains, targets), self.steps, self.random)
+            log |= self.spectral.discriminator(reals, fakes[self.changed], self.steps, self.random)
         return log
 
     def _generator_step(
@@ -117,7 +129,7 @@ class TranslationGame(Game):
         loss = adversarial
         if self.spectral is not None:
             parameters = [one for name in learning for one in self.parts[name].parameters()]
-            loss = self.spectral.generator(adversarial, moved(fakes, domains, targets), parameters)
+            loss = self.spectral.generator(adversarial, fakes[self.changed], parameters)
         style_error = (bundle.style_of_reference(fakes, targets) - style).abs().mean()
         with torch.no_grad():
             other = bundle.translate(reals, self._style(*pairs[1], targets), masks)
@@ -154,11 +166,11 @@ class TranslationGame(Game):
         return stargan2.to_uint8(made).cpu().numpy()
 
 
-def moved(fakes: Tensor, domains: Tensor, targets: Tensor) -> Tensor:
+def changed(before: NDArray[np.int64], after: NDArray[np.int64], device: torch.device | str) -> Tensor | slice:
     """The translations to another domain, which is what the generator is used for; all of them if there is none.
 
     A reconstruction in its own domain has almost the spectrum of the photograph, and a mean over both would hide that
-    the translations have not.
+    the translations have not. before, after: domains (n,).
     """
-    chosen = fakes[domains != targets]
-    return chosen if len(chosen) else fakes
+    places = np.flatnonzero(before != after)
+    return sent(places, device) if len(places) else slice(None)

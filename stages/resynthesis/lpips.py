@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from detectors.transfers import constant
 from pipeline.contents import kept_while_same
 from stages.sentences import printable
 from stages.weights.checkpoints import other_kind, read_contents
@@ -107,7 +108,7 @@ class Features(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Of images (N, 3, H, W) in -1..1 the features (N, channels, h, w) of each layer of the distance."""
-        shift, scale = (torch.tensor(three, device=x.device)[:, None, None] for three in (SHIFT, SCALE))
+        shift, scale = (constant(three, torch.float32, x.device)[:, None, None] for three in (SHIFT, SCALE))
         x, found = (x - shift) / scale, []
         for number, layer in enumerate(self.features, start=1):
             x = layer(x)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detectors.networks.resnet import BasicBlock
-from detectors.transfers import constant, sent
+from detectors.transfers import Fetched, constant, sent
 from pipeline.contents import kept_while_same
 from stages.segmentation.classes import FACES
 from stages.weights.detectors import read_detector
@@ -150,9 +150,9 @@ def load(path: Path, device: str) -> BiSeNet:
 
 
 @torch.inference_mode()
-def parsed(network: BiSeNet, images: NDArray[np.uint8], device: str, side: int = SIDE) -> NDArray[np.uint8]:
-    """(n, side, side) numbers in `FACES` of pictures (n, H, W, 3) uint8 RGB, which are first brought to this side."""
+def parsed(network: BiSeNet, images: NDArray[np.uint8], device: str, side: int = SIDE) -> Fetched:
+    """(n, side, side) numbers in `FACES`, uint8, of pictures (n, H, W, 3) uint8 RGB, first brought to this side."""
     values = sent(images, device).movedim(3, 1).float() / 255
     values = F.interpolate(values, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
     mean, deviation = (constant(one, torch.float32, values.device)[:, None, None] for one in (MEAN, DEVIATION))
-    return network((values - mean) / deviation).argmax(dim=1).to(torch.uint8).cpu().numpy()
+    return Fetched(network((values - mean) / deviation).argmax(dim=1).to(torch.uint8))

@@ -26,7 +26,7 @@ def test_a_score_is_that_of_an_image_alone_by_the_network_of_the_file(tmp_path: 
     with torch.no_grad():
         for one in pixels:
             x = torch.from_numpy(one.transpose(2, 0, 1)[None] / 127.5 - 1).float()
-            assert score(one) == pytest.approx(game.discriminator(x).item(), rel=1e-5)
+            assert float(score(one).array()) == pytest.approx(game.discriminator(x).item(), rel=1e-5)
     discriminator_file.check("strata", path, 8)
     assert discriminator_file.modules(path) == ("stages.generators.progan_discriminator",)
     assert discriminator_file.modules(Promise("n", {})) == ()

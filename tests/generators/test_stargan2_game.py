@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from small_games import game_of, state_of, watched
+from small_games import game_of, photos, state_of, watched
 from torch import Tensor
 
 from stages.generators import stargan2
-from stages.generators.stargan2_game import moved
+from stages.generators.stargan2_game import changed
 
 BATCH, SIDE = 4, 32
 PARTS = ("generator", "mapping_network", "style_encoder")
@@ -212,7 +213,54 @@ def test_samples_translate_photographs_to_the_next_domain() -> None:
 
 
 def test_spectral_terms_see_the_translations_to_another_domain_if_there_are_any() -> None:
-    fakes = torch.arange(4.0)[:, None]
-    domains = torch.tensor([0, 1, 1, 0])
-    assert moved(fakes, domains, torch.tensor([1, 1, 0, 0])).flatten().tolist() == [0.0, 2.0]
-    assert moved(fakes, domains, domains).flatten().tolist() == [0.0, 1.0, 2.0, 3.0]
+    fakes, before = torch.arange(4.0), np.array([0, 1, 1, 0])
+    assert fakes[changed(before, np.array([1, 1, 0, 0]), "cpu")].tolist() == [0.0, 2.0]
+    assert fakes[changed(before, before, "cpu")].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_the_host_draws_domains_of_photographs_as_often_as_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    game = game_of("stargan2", rows=photos(SIDE, 6, ("ape", "bee", "bee")))
+    monkeypatch.setattr("stages.generators.stargan2_game.elsewhere", lambda device: True)
+    images, domains, known = game._drawn(300)
+    assert domains.tolist() == known.tolist()
+    assert known.mean() == pytest.approx(2 / 3, abs=0.1)
+    assert len(torch.unique(images.flatten(1), dim=0)) == 6
+
+
+def test_a_step_tells_spectral_terms_which_translations_change_the_domain() -> None:
+    seen: list[Tensor] = []
+    drawn: list[Tensor] = []
+
+    def generator(adversarial: Tensor, fakes: Tensor, parameters: Any) -> Tensor:
+        seen.append(fakes.detach())
+        return adversarial
+
+    def discriminator(reals: Tensor, fakes: Tensor, step: int, random: Any) -> dict[str, Any]:
+        seen.append(fakes)
+        return {}
+
+    game = game_of("stargan2")
+    nothing: dict[str, Any] = {}
+    game.spectral = SimpleNamespace(
+        generator=generator, discriminator=discriminator, networks=nothing, optimizers=nothing
+    )
+    translate, draw = game.generator.translate, game.images.draw
+    made: list[Tensor] = []
+
+    def translated(source: Tensor, style: Tensor, masks: Any = None) -> Tensor:
+        made.append(translate(source, style, masks))
+        return made[-1]
+
+    def watching(*given: Any, **more: Any) -> Any:
+        found = draw(*given, **more)
+        drawn.append(found[1])
+        return found
+
+    game.generator.translate, game.images.draw = translated, watching
+    game.step(0)
+    domains, targets = drawn[:2]
+    different = domains != targets
+    assert 0 < different.sum() < len(different)
+    firsts = [made[number] for number in (0, 1, 2, 5)]  # of both discriminators' steps and of both generators'
+    for found, fakes in zip(seen, firsts, strict=True):
+        assert torch.equal(found, fakes.detach()[different])
