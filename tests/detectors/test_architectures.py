@@ -172,7 +172,7 @@ def test_all_networks_with_maps_have_fields_of_one_size(name: str) -> None:
     [
         ({"architecture": "resnet", "depth": 18, "width": 8, "stages": 1, "patches": True}, "patches"),
         ({"architecture": "ferretnet", "width": 8, "depths": [1]}, "logit"),  # with dropout
-        ({"architecture": "resnet", "depth": 50, "width": 8}, "classes"),
+        pytest.param({"architecture": "resnet", "depth": 50, "width": 8}, "classes", marks=pytest.mark.jobs),
     ],
 )
 def test_a_killed_training_goes_on_to_the_same_weights(network: dict[str, Any], head: str) -> None:

@@ -58,6 +58,7 @@ def durall(rows: Dataset) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("preset", PLAIN)
+@pytest.mark.jobs
 def test_plain_scikit_learn_reaches_the_same_accuracy(preset: str, shards: Dataset, tmp_path: Path) -> None:
     ctx = context(tmp_path, "train")
     Train().fit(TrainConfig.model_validate_json(f'{{"detector": "{preset}"}}'), {"on": shards}, ctx)

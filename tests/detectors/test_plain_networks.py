@@ -83,6 +83,7 @@ def trained(network: nn.Module, rows: dict[str, Tensor], labels: dict[str, Tenso
         pytest.param("residual-pixel", "residual_pixel", marks=pytest.mark.stress),  # likewise, seconds
     ],
 )
+@pytest.mark.jobs
 def test_plain_torch_reaches_the_same_accuracy(preset: str, field: str, shards: Dataset, tmp_path: Path) -> None:
     ctx = context(tmp_path, "train")
     settings = f'{{"detector": {{"preset": "{preset}", "epochs": {EPOCHS}}}}}'

@@ -249,6 +249,7 @@ def test_styles_are_mixed_from_one_layer_on_as_often_as_the_recipe_says(family: 
     assert np.bincount(cuts)[1:].min() > 20
 
 
+@pytest.mark.jobs
 def test_styles_are_mixed_among_the_layers_that_are_run() -> None:
     game = game_of("stylegan", side=16, mixing=1.0)
     given_styles: list[Tensor] = []

@@ -37,6 +37,7 @@ def full_width(monkeypatch: pytest.MonkeyPatch) -> Any:
     return NoiseGame(recipe, players, images, torch.Generator())
 
 
+@pytest.mark.jobs
 def test_a_lazy_step_of_a_full_stylegan2_has_at_most_5000_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     game = full_width(monkeypatch)
     for optimizer in game.optimizers.values():

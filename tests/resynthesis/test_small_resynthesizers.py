@@ -81,6 +81,7 @@ def test_each_file_is_the_one_of_its_entry_small_and_told_about(task: str) -> No
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.jobs
 def test_held_out_photographs_are_enlarged_better_than_by_bicubic(task: str, photographs: np.ndarray[Any, Any]) -> None:
     prepare("cpu", 1)
     network = weights.load(MANIFESTS / ENTRIES[f"rdn-small-{task}"]["file"], "cpu")

@@ -267,6 +267,7 @@ def test_sigint_finishes_what_is_in_flight_and_the_same_command_goes_on(
 # Workers, order, scheduler
 
 
+@pytest.mark.jobs
 def test_threads_and_order_give_the_same_files_after_compact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = STANDARD.replace("count: 40", "count: 40, shard_rows: 9")
     one = Project(tmp_path / "one", monkeypatch, text)

@@ -338,6 +338,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path, monkeypatch, text)
 
 
+@pytest.mark.jobs
 def test_a_trained_node_is_planned_before_it_exists_and_sampled_when_it_does(project: Project) -> None:
     plan = project.plan()
     assert sum(len(branch.rows) for branch in plan.branches["fakes[raw]"]) == 5
@@ -362,6 +363,7 @@ def test_a_trained_node_is_planned_before_it_exists_and_sampled_when_it_does(pro
     assert not [branch for branch in plan.all_branches() if not branch.have.all()]
 
 
+@pytest.mark.jobs
 def test_another_training_makes_the_samples_of_its_generator_stale_and_no_others(project: Project) -> None:
     project.run()
     project.replace("checkpoint: raw, method: regularization", "checkpoint: raw, seed: 1, method: regularization")

@@ -153,6 +153,7 @@ def test_the_page_is_one_offline_file_with_one_named_script(drawn: Any) -> None:
     assert "progan <raw>" in words.words  # names are escaped
 
 
+@pytest.mark.jobs
 def test_the_same_inputs_give_the_same_bytes(drawn: Any, evaluations: tuple[Artifact, ...], tmp_path: Path) -> None:
     again = whole(evaluations, tmp_path)
     assert again[0] == drawn[0]

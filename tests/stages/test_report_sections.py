@@ -61,6 +61,7 @@ def test_scores_are_shown_for_every_detector_and_calibration_for_those_that_clai
     assert logits["calibrated"] == []
 
 
+@pytest.mark.jobs
 def test_many_panels_go_to_several_pictures() -> None:
     painted: list[int] = []
     pictures = panels([f"name {n}" for n in range(14)], lambda axis, number: painted.append(number), "x", "y")

@@ -308,6 +308,7 @@ nodes:
 """
 
 
+@pytest.mark.jobs
 def test_a_fifth_generator_and_ten_more_seeds_compute_only_their_own_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

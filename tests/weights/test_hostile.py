@@ -241,6 +241,7 @@ def test_a_network_inside_itself_is_refused() -> None:
 # Chance
 
 
+@pytest.mark.jobs
 def test_mutated_files_are_read_or_refused_and_nothing_else(request: pytest.FixtureRequest) -> None:
     invoked = request.config.invocation_params.dir
     fuzzer = Fuzzer(golden_files(invoked / request.config.getoption("--golden") / "generators", largest=2 * MEBIBYTE))
