@@ -16,6 +16,7 @@ STAGES = {
     "train_generator": "stages.train_generator:TrainGenerator",
     "finetune_generator": "stages.finetune_generator:FinetuneGenerator",
     "latent_shift": "stages.latent_shift:LatentShift",
+    "train_encoder": "stages.train_encoder:TrainEncoder",
     "invert": "stages.invert:Invert",
     "translate": "stages.translate:Translate",
     "simulate": "stages.simulate:Simulate",

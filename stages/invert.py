@@ -3,7 +3,8 @@
 Chai et al. 2020 (section 4.1) train on samples together with such reprojections, whose content is that of the reals;
 how theirs were made is not published. Here a latent is found by gradient descent from the best of some random ones, so
 that each image is in the generator's range; with method latent+residuals changes behind its first layers follow, after
-Bau et al. 2019, and images are out of it. Nothing is fitted across rows.
+Bau et al. 2019, and images are out of it. The start may also be what an encoder tells (`train_encoder`), as theirs.
+Nothing is fitted across rows.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pipeline.stage import (
     Input,
     Kind,
     Parents,
+    Promise,
     Schema,
     Stage,
     StageConfig,
@@ -36,6 +38,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.generators import frozen, generator_file
+from stages.generators.weights import Header
 from stages.images.photographs import check_real, check_side
 from stages.resynthesis import distance_settings
 from stages.resynthesis.distance_settings import EMBEDDED
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INVERSION, RESIDUALS = "stages.generators.inversion", "stages.generators.layer_residuals"
+ENCODER = "stages.generators.encoder"
 
 
 LAYERED = ("progan",)
@@ -109,6 +113,12 @@ class Invert(Stage):
     inputs: ClassVar[Mapping[str, Input]] = {
         "of": Input("rows", description="real rows with an `image` of the generator's size"),
         "checkpoint": Input("artifact", required=False, takes="generator", description="the generator"),
+        "encoder": Input(
+            "artifact",
+            required=False,
+            takes="encoder",
+            description="a 'train_encoder' node of this generator: what it tells of a photograph is the start",
+        ),
     }
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "torch", "safetensors")
     random: ClassVar[bool] = True
@@ -125,6 +135,8 @@ class Invert(Stage):
                 f"knows nothing, only of {', '.join(LAYERED)}; use method latent"
             )
         check_side(self.name, "of", inputs["of"], side)
+        if "encoder" in inputs:
+            check_encoder(config, inputs["encoder"], header)
         return {
             "image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE),
             "latent": Field("float32", (header.dimensions["z_dim"],), "the latent of the image"),
@@ -138,7 +150,13 @@ class Invert(Stage):
     def modules(self, config: InvertConfig, files: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
         """The generator's, the descent's, and those of the distance."""
         more = (RESIDUALS,) if config.method == "latent+residuals" else ()
-        return (INVERSION, *more, *generator_file.modules(files["checkpoint"]), *distance_settings.modules(files))
+        return (
+            INVERSION,
+            ENCODER,
+            *more,
+            *generator_file.modules(files["checkpoint"]),
+            *distance_settings.modules(files),
+        )
 
     def least_rows(self, config: InvertConfig) -> int:
         return config.micro_batch
@@ -170,7 +188,7 @@ class Invert(Stage):
         generator = frozen.FrozenGenerator(generator_file.place(ctx), ctx.device, config.label_index)
         network, heads = distance_settings.paths(ctx.files)
         apart = None if network is None else distance_of(network, ctx.device, heads)
-        drawn = [ctx.rng(one, "latent").standard_normal((config.starts, generator.z_dim)) for one in batch.ids]
+        starts = _starts(config, generator, batch, ctx)
         side = generator.header.resolution
         kinds = np.dtype([
             ("image", np.uint8, (side, side, 3)), ("latent", np.float32, generator.z_dim), ("loss", np.float32),
@@ -180,11 +198,44 @@ class Invert(Stage):
         def inverted(rows: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
             return _inverted(config, generator, apart, rows["image"], rows["starts"], kinds)
 
-        arrays = {"image": batch.inputs[0]["image"], "starts": np.stack(drawn).astype(np.float32)}
+        arrays = {"image": batch.inputs[0]["image"], "starts": starts}
         found = in_micro_batches(inverted, arrays, config.micro_batch)
         for row in np.flatnonzero(~np.isfinite(found["loss"])).tolist():
             ctx.fail(row, f"its loss is {found['loss'][row]} after {config.steps} steps; lower learning_rate")
         return {name: np.ascontiguousarray(found[name]) for name in kinds.names or ()}
+
+
+def check_encoder(config: InvertConfig, promise: Promise, header: Header) -> None:
+    """Raise ValueError unless a node's encoder sees images of this generator, and random starts are left out."""
+    if "starts" in config.model_fields_set:
+        raise ValueError("invert: starts has no effect with 'encoder', which says where to begin; drop it")
+    learned, found = (promise.facts["side"], promise.facts["z_dim"]), (header.resolution, header.dimensions["z_dim"])
+    if learned != found:
+        raise ValueError(
+            f"invert: the encoder of {promise} tells latents of {learned[1]} numbers from {learned[0]} pixels, but the "
+            f"generator makes {found[0]} pixels of {found[1]} numbers; train it on this generator"
+        )
+
+
+def _starts(config: InvertConfig, generator: frozen.FrozenGenerator, batch: Batch, ctx: Context) -> NDArray[np.float32]:
+    """(n, k, z_dim): random latents of each row, or the one that an encoder tells."""
+    if "encoder" not in ctx.artifacts:
+        drawn = [ctx.rng(one, "latent").standard_normal((config.starts, generator.z_dim)) for one in batch.ids]
+        return np.stack(drawn).astype(np.float32)
+    import torch
+
+    from stages.training.networks import in_micro_batches
+
+    module: Any = import_module(ENCODER)
+    (artifact,) = ctx.artifacts["encoder"]
+    encoder = module.read(artifact.path, ctx.device)
+
+    def told(rows: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        images = torch.from_numpy(rows["image"]).to(ctx.device).movedim(3, 1).float() / 127.5 - 1
+        found: NDArray[np.float32] = module.told_latents(encoder, images).cpu().numpy()
+        return found[:, None]
+
+    return in_micro_batches(told, {"image": batch.inputs[0]["image"]}, config.micro_batch)
 
 
 def _inverted(

@@ -19,7 +19,7 @@ import touchstone
 from pipeline.errors import ConfigError
 from pipeline.open import named_file, open_node
 from pipeline.stage import Artifact
-from stages.generators import weights
+from stages.generators import encoder, weights
 from stages.generators.evasion import FRESH, Watched
 from stages.generators.frozen import FrozenGenerator
 from stages.generators.latent_shifts import read_shift
@@ -46,6 +46,10 @@ MORE = """
   rebuilt:
     {stage: invert, of: {of: reals, where: split = test}, checkpoint: progan.safetensors, steps: 3, starts: 4,
      micro_batch: 3, method: latent+residuals, residual_steps: 20}
+  reads: {stage: train_encoder, checkpoint: progan.safetensors, width: 4, steps: 3, batch: 4, images: 4}
+  begun:
+    {stage: invert, of: {of: reals, where: split = test}, checkpoint: progan.safetensors, encoder: reads, steps: 1,
+     learning_rate: 1.0e-9, micro_batch: 3}
   evading:
     stage: finetune_generator
     on: reals
@@ -66,8 +70,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         folder = tmp_path_factory.mktemp("analysis")
         made = predicted_project(folder, patch, MORE)
         generator_file_of("progan", folder, 16)
-        made.run("best", "by_score", "judged", "look", "moved", "inverted", "rebuilt", "evading")
+        made.run("best", "by_score", "judged", "look", "moved", "inverted", "rebuilt", "begun", "evading")
         yield made
+
+
+def test_an_inversion_begins_with_what_an_encoder_tells_of_the_photograph(project: Project) -> None:
+    rows, photos = open_node(project.file, "begun"), open_node(project.file, "reals").split("test")
+    told = card(project, "reads")
+    assert (told["side"], told["z_dim"], told["width"]) == (16, 4, 4)
+    assert 0 < told["figures"]["latent"] < 3
+    images = torch.from_numpy(photos.array("image")).movedim(3, 1).float() / 127.5 - 1
+    wanted = encoder.read(artifact(project, "reads"), "cpu")(images).detach().numpy()
+    found = rows.array("latent")
+    assert len(found) == len(wanted)
+    for row in found:  # children have ids of their own, and stand in another order
+        assert np.abs(wanted - row).max(axis=1).min() < 1e-5
 
 
 def card(project: Project, node: str, name: str = "card.json") -> Any:
