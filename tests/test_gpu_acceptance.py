@@ -99,7 +99,9 @@ def test_distance_is_relative_to_the_largest_value() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "cnn pixels",
+        "mixture",
+        "slope of a detector",
+        pytest.param("cnn pixels", marks=pytest.mark.stress),
         *(
             pytest.param(name, marks=pytest.mark.stress)
             for name in ("sample progan", "game stylegan2 +R bf16", "joint stage5 compact")

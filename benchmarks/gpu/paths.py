@@ -40,6 +40,8 @@ def path_list(quick: bool = False) -> dict[str, Work]:
         "cnn pixels": _detector((32, 32, 3), "uint8", normalization="pixels", head="pool"),
         "translate": _translated,
         "residual": _residuals,
+        "mixture": _mixed,
+        "slope of a detector": _led,
         "reconstruction": _resynthesized(joint=False),
         "joint pixel resnet50": _resynthesized(joint=True),
         "joint stage5 compact": _resynthesized(joint=True, stage=5),
@@ -221,6 +223,35 @@ def _residuals(device: str) -> Arrays:
     batch = Batch(ids, (ids,), ({"image": _images(48, 64)},))
     context = Context(seed=0, stage="residual", device=device, files=files)
     return dict(Residual().compute(ResidualConfig.model_validate(settings), batch, context))
+
+
+def _mixed(device: str) -> Arrays:
+    from detectors.transfers import stacked
+    from stages.generators import mfa
+    from stages.training.networks import prepare
+
+    prepare(device, 1)
+    generator, random = mfa.Generator(components=5, z_dim=2, resolution=16), torch.Generator().manual_seed(0)
+    for one in generator.parameters():
+        one.data.normal_(generator=random)
+    drawn = [mfa.draw({"z_dim": 2, "resolution": 16}, seed) for seed in range(32)]
+    return {"images": mfa.render(generator.to(device), stacked(drawn, device)).cpu().numpy()}
+
+
+def _led(device: str) -> Arrays:
+    """Slopes that lead a generator away from what a detector knows, of pictures that have another size than its own."""
+    from patch_detectors import patch_config, patch_state
+
+    from detectors.gradients import Judge
+    from stages.training.networks import prepare
+
+    prepare(device, 1)
+    config = patch_config()
+    judge = Judge(config, patch_state(config, 24), device)
+    images = torch.from_numpy(_images(4, 32)).to(device).movedim(3, 1).float() / 127.5 - 1
+    logits = judge.fake_logits(images.requires_grad_())
+    (slope,) = torch.autograd.grad(logits.mean(), images)
+    return {"logits": logits.detach().cpu().numpy(), "slope": slope.cpu().numpy()}
 
 
 def _played(family: str, side: int | None, steps: int, mixed: bool = False, term: str = "") -> Work:

@@ -28,7 +28,7 @@ def test_the_acceptance_runs_dry_on_a_cpu(tmp_path: Path) -> None:
     modes = {f"{mode}_ratio" for mode in ("preload", "stream", "pinned")}  # of one that failed there is an error
     assert [modes <= case for case in cases] == [True] * 3
     paths = {name: path for name, path in found["paths"].items() if isinstance(path, dict)}
-    assert len(paths) >= 26
+    assert len(paths) >= 28
     assert all(path["ok"] and path["repeats"] for path in paths.values())
     assert found["generator"]["repeats"]
     assert found["generator"]["resumes"]
