@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detectors.contract import built
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
     from detectors.composition import Config
     from detectors.contract import State
     from detectors.transfers import Fetched
+
+
+LOOKING = threading.Lock()
+"""Of networks that are changed while they are looked into; each is kept for that alone, as long as its state."""
 
 
 def class_activation(maps: Tensor, weight: Tensor) -> Tensor:
@@ -76,7 +83,9 @@ def of_rows(config: Config, state: State, features: NDArray[Any], device: str = 
     from detectors.transfers import sent
 
     check_places(config, state)
-    network = loaded(config, tuple(state.plain["shape"]), tuple(state.plain["axes"]), state.tensors, device)
+    shape, axes = tuple(state.plain["shape"]), tuple(state.plain["axes"])
+    key = "heat", config.model_dump_json(), device
+    network = built(state, key, lambda: loaded(config, shape, axes, state.tensors, device))
 
     def decide(rows: Tensor) -> Tensor:
         return config.head.decision(network(rows))
@@ -98,7 +107,8 @@ def of_published(
     from detectors.transfers import sent
 
     check_places(config, state)
-    network = published_family.loaded(config, state, device)
+    key = "heat", config.model_dump_json(), device
+    network = built(state, key, lambda: published_family.loaded(config, state, device))
 
     def decide(x: Tensor) -> Tensor:
         output = network(x)
@@ -121,16 +131,18 @@ def _heat(network: Any, x: Tensor, decide: Callable[[Tensor], Tensor]) -> Fetche
     from detectors.transfers import Fetched
 
     network.requires_grad_(False)
-    maps_of, kept = network.maps, []
+    kept = []
+    with LOOKING:
+        maps_of = network.maps
 
-    def watched(x: Tensor) -> Tensor:
-        kept.append(maps_of(x).detach().requires_grad_())
-        return kept[-1]
+        def watched(x: Tensor) -> Tensor:
+            kept.append(maps_of(x).detach().requires_grad_())
+            return kept[-1]
 
-    network.maps = watched
-    try:
-        decision = decide(x).sum()
-    finally:
-        del network.maps
+        network.maps = watched
+        try:
+            decision = decide(x).sum()
+        finally:
+            del network.maps
     (slopes,) = torch.autograd.grad(decision, kept[0])
     return Fetched((kept[0] * slopes).sum(dim=1).detach().float())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.gpu import __main__ as program
-from benchmarks.gpu import paths
+from benchmarks.gpu import paths, programs
 from benchmarks.gpu.results import Acceptance, sentences
 
 
@@ -70,6 +70,14 @@ def test_a_dry_run_trains_for_seconds(
     monkeypatch.setattr("sys.argv", ["benchmarks.gpu", "generator", *arguments, "--out", str(tmp_path)])
     program.main()
     assert Acceptance("cpu", tmp_path).known()["generator"]["asked"] == seconds
+
+
+def test_all_tests_of_a_gpu_are_run_on_one() -> None:
+    mark = "mark" + ".gpu"
+    marked = {file for file in (paths.ROOT / "tests").rglob("test_*.py") if mark in file.read_text(encoding="utf-8")}
+    named = {paths.ROOT / one for one in programs.TESTS}
+    assert {file for file in marked if file != Path(__file__)} <= named
+    assert named - marked == {paths.ROOT / "tests" / "test_paths.py"}  # which has the fixture `device`
 
 
 def test_the_smallest_sizes_go_through_the_same_paths() -> None:

@@ -62,6 +62,20 @@ def test_cells_of_patches_have_heat_too() -> None:
     assert heat_maps.of_rows(config, state, rows).shape == (1, 8, 8)
 
 
+def test_the_network_of_heat_is_made_once_for_all_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = {"architecture": "resnet", "depth": 18, "kernel": 3, "width": 8, "stages": 1, "patches": True}
+    config = config_of(network=network, head={"kind": "patches"}, preprocessing={"scaling": "symmetric"})
+    rows = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    made, load = [], composed.loaded
+    monkeypatch.setattr(composed, "loaded", lambda *given: made.append(given) or load(*given))
+    states = [state_of(config, (32, 32, 3), PICTURE) for _ in range(2)]
+    one, again = (heat_maps.of_rows(config, states[0], rows) for _ in range(2))
+    assert np.array_equal(one, again)
+    assert len(made) == 1
+    heat_maps.of_rows(config, states[1], rows)
+    assert len(made) == 2
+
+
 def test_frequencies_are_no_places() -> None:
     config = config_of(feature="dct2d", network={"architecture": "small_cnn", "widths": [4]})
     axes = ("channel", "row frequency", "column frequency")
