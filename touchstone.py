@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Loader", "audit", "load", "open"]
 
-COLLECTED_AFTER = (50_000, 20, 100)
+COLLECTED_AFTER = (200_000, 20, 100)
 """Objects, and passes, after which the command looks for unreachable ones; Python's own are (700, 10, 10), which looks
-ten times through what the imports make and keep, a tenth of a start."""
+ten times through what the imports make and keep, a tenth of a start. They keep some 100,000."""
 
 
 def _load_engine() -> None:
@@ -87,7 +87,10 @@ def main() -> None:
     gc.set_threshold(*COLLECTED_AFTER)
     from pipeline.cli import main as command
 
-    command()
+    try:
+        command()
+    finally:
+        gc.freeze()  # or the end of Python looks through all that was imported, a tenth of a short command
 
 
 if __name__ == "__main__":

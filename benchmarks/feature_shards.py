@@ -26,8 +26,9 @@ import numpy as np
 
 from benchmarks.feature_kernels import bare_kernels, write
 from benchmarks.measure import Work, alternate, emit
-from pipeline.running.executors import Executors, Stop
+from pipeline.running.executors import Executors
 from pipeline.running.progress import Bars
+from pipeline.running.stopping import Stop
 from pipeline.running.tasks import Facts, Parent, ShardTask
 from pipeline.runs import this_run
 from pipeline.stage import ID, Field

@@ -25,9 +25,10 @@ import numpy as np
 
 from benchmarks.measure import emit
 from pipeline.contents import file_sha256
-from pipeline.running.executors import Executors, Stop
+from pipeline.running.executors import Executors
 from pipeline.running.progress import Bars
 from pipeline.running.proof import CheckedFile, Claim
+from pipeline.running.stopping import Stop
 from pipeline.running.tasks import Facts, Parent, ShardTask
 from pipeline.runs import this_run
 from pipeline.stage import ID, Field, Kind, Stage, StageConfig

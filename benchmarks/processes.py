@@ -31,6 +31,7 @@ class Ran:
 def run_process(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Ran:
     """Run a command in `folder`. Ends the benchmark with the command's own words if it fails."""
     variables = dict(os.environ) | ONE_THREAD | dict(environment or {})
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled once, not at each start
     with open(folder / ".output", "w+b") as output:
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT)

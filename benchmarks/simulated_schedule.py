@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pipeline.planning.planned import Work
-from pipeline.running.executors import Executors, Stop
+from pipeline.running.executors import Executors
 from pipeline.running.progress import Bars
 from pipeline.running.schedule import Loop
+from pipeline.running.stopping import Stop
+from pipeline.running.task_maker import TaskMaker
 from pipeline.running.tasks import Facts, Outcome
-from pipeline.running.works import TaskMaker
 
 Seconds = Callable[[Work], float]
 

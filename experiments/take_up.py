@@ -32,7 +32,7 @@ from pipeline.errors import TouchstoneError
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
 from pipeline.running.run import open_scan
-from pipeline.running.works import view_of
+from pipeline.running.task_maker import view_of
 from pipeline.storage.artifacts import contents, values_digest
 from pipeline.storage.store import Store
 from stages.train_generator import generator_architecture, new_network, side_of

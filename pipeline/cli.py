@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from copy import copy
+from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from pipeline.commands.options import OUTPUT, State, app, note
 
@@ -21,12 +24,27 @@ for _module in import_module("stages").COMMANDS.values():
     import_module(_module)
 
 
+if TYPE_CHECKING:
+    import typer
+
+
+@cache
+def _knowing(word: str | None) -> typer.Typer:
+    """The application with the one verb that this word is, if it is one: to put all together takes longer than most."""
+    verbs = [one for one in app.registered_commands if word and one.callback and word == one.callback.__name__]
+    if len(verbs) != 1:
+        return app
+    narrow = copy(app)
+    narrow.registered_commands, narrow.registered_groups = verbs, []
+    return narrow
+
+
 def main() -> None:
     """Entry point: user mistakes become one sentence and an exit code, never a traceback (but with --debug)."""
     from pipeline.errors import TouchstoneError
 
     try:
-        app(prog_name="touchstone")
+        _knowing(sys.argv[1] if sys.argv[1:] else None)(prog_name="touchstone")
     except TouchstoneError as error:
         if State.debug:
             raise

@@ -21,7 +21,7 @@ from pipeline.planning.planned import Plan
 from pipeline.planning.selection import Evaluator
 from pipeline.running.progress import Bars
 from pipeline.running.run import RunReport, open_scan, run
-from pipeline.running.works import view_of
+from pipeline.running.task_maker import view_of
 from pipeline.sentences import counted
 from pipeline.stage import Kind
 from pipeline.storage.store import Store

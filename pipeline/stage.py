@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from pydantic import BaseModel, ConfigDict
 from pydantic import Field as SettingInfo
 
 from pipeline.contents import NamedFiles
-from pipeline.lineage import Lineage
+
+if TYPE_CHECKING:
+    from pipeline.lineage import Lineage
 
 ID = np.dtype("V16")
 """Row ids, chains and recipes: the first 16 bytes of a SHA-256 digest."""

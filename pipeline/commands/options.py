@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+# Nor on which plugins of pydantic somebody has installed; to look for some takes longer than to read a pipeline.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 import typer  # noqa: E402
 
 app = typer.Typer(

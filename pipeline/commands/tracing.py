@@ -18,8 +18,8 @@ from pipeline.errors import ConfigError, StageError
 from pipeline.planning.planned import Plan, Work
 from pipeline.planning.selection import Branch, no_row, rows_named
 from pipeline.running.compute import compute
+from pipeline.running.task_maker import TaskMaker
 from pipeline.running.tasks import Facts, ShardTask, rows_of, step_of
-from pipeline.running.works import TaskMaker
 from pipeline.stage import SPLITS, RowError
 
 Row = tuple[Branch, int]

@@ -14,8 +14,8 @@ from pipeline.errors import TouchstoneError
 from pipeline.planning.descent import review
 from pipeline.planning.planned import Plan, Work
 from pipeline.planning.selection import Branch
+from pipeline.running.task_maker import TaskMaker
 from pipeline.running.tasks import Facts, compute_rows
-from pipeline.running.works import TaskMaker
 from pipeline.sentences import counted
 from pipeline.storage.shards import row_digests
 from pipeline.storage.store import Store

@@ -25,15 +25,13 @@ from pipeline.stage import SPLITS
 FIELDS = ("label", "split", "domain", "source", "group")
 LABELS = {"real": 0, "fake": 1}
 
-_FIELD = re.compile(r"\s*(\w+)")
-_OPERATOR = re.compile(r"\s*(==|=|!=|not\s+in\b|in\b)")
-_AND = re.compile(r"\s*and(?=\s)")
-_OPEN, _COMMA, _CLOSE = re.compile(r"\s*\["), re.compile(r"\s*,"), re.compile(r"\s*\]")
-_VALUE = re.compile(
-    r"""\s*(?: '(?P<single>(?:[^']|'')*)' | "(?P<double>(?:[^"]|"")*)"
-          | (?P<word>[^\s\[\],='"][^\s\[\],=]*(?:\[[^\]]*\])?) )""",
-    re.VERBOSE,
-)
+_FIELD = r"\s*(\w+)"
+_OPERATOR = r"\s*(==|=|!=|not\s+in\b|in\b)"
+_AND = r"\s*and(?=\s)"
+_OPEN, _COMMA, _CLOSE = r"\s*\[", r"\s*,", r"\s*\]"
+_VALUE = r"""(?x) \s*(?: '(?P<single>(?:[^']|'')*)' | "(?P<double>(?:[^"]|"")*)"
+          | (?P<word>[^\s\[\],='"][^\s\[\],=]*(?:\[[^\]]*\])?) )"""
+"""Patterns as text: most files have no condition, and to compile these took longer than to read such a file."""
 
 Resolve = Callable[[str, Place], tuple[str, ...]]
 """Names of node instances behind a name in the file; raises ConfigError."""
@@ -167,9 +165,9 @@ class _Reader:
     def sees(self, mark: str) -> bool:
         return self.text[self.at :].lstrip().startswith(mark)
 
-    def take(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
+    def take(self, pattern: str, expected: str) -> re.Match[str]:
         """What stands next. Raises ConfigError if it is something else."""
-        found = pattern.match(self.text, self.at)
+        found = re.compile(pattern).match(self.text, self.at)
         if found is None:
             rest = self.text[self.at :].strip()
             raise self.error(

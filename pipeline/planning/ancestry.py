@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.lineage import KeptArtifact, KeptFile, KeptOrigin, KeptStep, Lineage
 from pipeline.planning.planned import ArtifactPlan
-from pipeline.planning.selection import Branch, Side
-from pipeline.stage import Artifact, Kind, Part
+from pipeline.planning.selection import Branch
+from pipeline.stage import Artifact, Kind
 from pipeline.storage.artifacts import CONSUMED
 
 
@@ -45,17 +45,6 @@ def _licence(origin: Branch) -> str:
     """What it states of its rows, or else what a manifest says of the files that it makes them with."""
     of_files = {str(file.entry["licence"]) for file in origin.files.values() if file.entry.get("licence")}
     return origin.licence or "; ".join(sorted(of_files))
-
-
-def parts_above(side: Side) -> tuple[Part, ...]:
-    """The rows that those of a side were made of, nearest first, up to their origin."""
-    found: list[Part] = []
-    branch, positions = side.branch, side.positions
-    while branch.sides and not branch.stage.origin:
-        one = branch.sides[0]
-        branch, positions = one.branch, one.positions[positions]
-        found.append(Part(branch.stage.name, branch.chain, branch.schema, branch.rows.id[positions]))
-    return tuple(found)
 
 
 def _used(artifact: Artifact) -> list[str]:

@@ -17,7 +17,7 @@ from pipeline.planning.recipes import Recipe
 from pipeline.planning.rows import Names, Rows
 from pipeline.sentences import nearest
 from pipeline.spelling import matches
-from pipeline.stage import FAKE, REAL, SPLITS, Field, Schema, Stage, ViewSchema
+from pipeline.stage import FAKE, REAL, SPLITS, Field, Part, Schema, Stage, ViewSchema
 from pipeline.steps import measured_step
 
 
@@ -77,6 +77,17 @@ def origin(branch: Branch, position: int) -> str:
                 value = branch.payload[name][np.array([entry])][0]
                 return str(value) if name == "location" else f"{branch.node} {name} {value}"
     return f"{branch.node} {ids.hex(branch.rows.id[position])[:12]}"
+
+
+def parts_above(side: Side) -> tuple[Part, ...]:
+    """The rows that those of a side were made of, nearest first, up to their origin."""
+    found: list[Part] = []
+    branch, positions = side.branch, side.positions
+    while branch.sides and not branch.stage.origin:
+        one = branch.sides[0]
+        branch, positions = one.branch, one.positions[positions]
+        found.append(Part(branch.stage.name, branch.chain, branch.schema, branch.rows.id[positions]))
+    return tuple(found)
 
 
 def rows_named(branches: Iterable[Branch], text: str) -> list[tuple[Branch, int]]:

@@ -26,12 +26,13 @@ from typing import Any
 from pipeline.errors import ClusterError, ConfigError, StageError, StoreError, TouchstoneError
 from pipeline.importing import worker_plugin
 from pipeline.running.devices import Gpu, gpu_here, wants_device
-from pipeline.running.executors import Executors, Progress, Stop, default_workers, settle
+from pipeline.running.executors import Executors, settle
 from pipeline.running.make_artifact import ArtifactTask, make_artifact
 from pipeline.running.memory import keep_freed_memory
 from pipeline.running.placement import HALF, WHOLE, Placement
 from pipeline.running.proof import StaleProcessError
 from pipeline.running.renewal import Claims, renew
+from pipeline.running.stopping import Progress, Stop, default_workers
 from pipeline.running.tasks import Facts, Outcome, ShardTask, compute_shard
 from pipeline.running.watch import ANSWER_S, SAME_EVERYWHERE, Watch
 from pipeline.runs import host_name

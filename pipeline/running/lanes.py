@@ -12,9 +12,10 @@ from concurrent.futures import Future
 from pipeline.errors import TouchstoneError
 from pipeline.running.cluster import DaskExecutors
 from pipeline.running.devices import Gpu, wants_device
-from pipeline.running.executors import Executors, Progress, Stop
+from pipeline.running.executors import Executors
 from pipeline.running.make_artifact import ArtifactTask
 from pipeline.running.renewal import Claims
+from pipeline.running.stopping import Progress, Stop
 from pipeline.running.tasks import Outcome, ShardTask
 
 

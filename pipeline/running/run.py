@@ -30,16 +30,16 @@ from pipeline.planning.selection import Branch, origin
 from pipeline.planning.sources import remember_sources
 from pipeline.planning.verdict import too_many, unreadable, verdict
 from pipeline.running import devices
-from pipeline.running.executors import Executors, Stop, default_workers
 from pipeline.running.progress import Bars
-from pipeline.running.schedule import Loop, Results, on_device
-from pipeline.running.tasks import Facts
-from pipeline.running.works import TaskMaker, works_of
+from pipeline.running.stopping import Stop, default_workers
+from pipeline.running.works import works_of
 from pipeline.sentences import counted, describe
 from pipeline.storage.kept_rows import forget
 from pipeline.yaml_text import dump
 
 if TYPE_CHECKING:
+    from pipeline.running.executors import Executors
+    from pipeline.running.schedule import Results
     from pipeline.storage.store import Store
 
 KEPT_CONFIGS = 50
@@ -274,6 +274,10 @@ class _Run:
 
     def _round(self, plan: Plan, works: list[Work]) -> bool:
         """Execute one plan; true if another round has something to do."""
+        from pipeline.running.schedule import Loop, on_device
+        from pipeline.running.task_maker import TaskMaker
+        from pipeline.running.tasks import Facts
+
         facts = Facts(
             self.pipeline.store, self.record, self.pipeline.settings.seed, self.pipeline.settings.device,
             self.pipeline.settings.threads,
@@ -342,6 +346,8 @@ class _Run:
 
             self.executors = LaneExecutors(default_workers(), gpus)
         else:
+            from pipeline.running.executors import Executors
+
             self.executors = Executors(self.workers or default_workers())
         return self.executors
 

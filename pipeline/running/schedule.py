@@ -17,10 +17,11 @@ from typing import cast
 from pipeline.errors import ClusterError, DamagedShardError, Interrupted, StageError, StoreError, TouchstoneError
 from pipeline.planning.planned import Work
 from pipeline.running.devices import wants_device
-from pipeline.running.executors import Executors, Progress, Stop
+from pipeline.running.executors import Executors
 from pipeline.running.make_artifact import ArtifactTask, together
+from pipeline.running.stopping import Progress, Stop
+from pipeline.running.task_maker import TaskMaker
 from pipeline.running.tasks import Outcome
-from pipeline.running.works import TaskMaker
 
 TOUCH_S = 60.0
 """A run shows that it is alive this often."""

@@ -17,8 +17,9 @@ from pipeline.errors import StageError
 from pipeline.planning.planned import Plan
 from pipeline.running.begun import Keeper, take_up
 from pipeline.running.compute import Values
+from pipeline.running.task_maker import TaskMaker
 from pipeline.running.tasks import Facts, ShardTask, compute_rows, compute_shard, open_store
-from pipeline.running.works import TaskMaker, works_of
+from pipeline.running.works import works_of
 from pipeline.runs import this_run
 from pipeline.stage import Schema
 from pipeline.storage import kept_rows

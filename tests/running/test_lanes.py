@@ -18,7 +18,8 @@ from pipeline.errors import ClusterError
 from pipeline.running import cluster, devices, lanes, tasks
 from pipeline.running import run as running
 from pipeline.running.cluster import DaskExecutors
-from pipeline.running.executors import Executors, default_workers
+from pipeline.running.executors import Executors
+from pipeline.running.stopping import default_workers
 
 LINE = """
 device: cuda

@@ -11,9 +11,10 @@ import pytest
 from benchmarks.simulated_schedule import Given, GivenTasks, Step, critical_path, simulate
 from pipeline.planning.planned import Work
 from pipeline.running import executors
-from pipeline.running.executors import Executors, Stop
+from pipeline.running.executors import Executors
 from pipeline.running.progress import Bars
 from pipeline.running.schedule import Loop
+from pipeline.running.stopping import Stop
 from pipeline.running.tasks import Outcome
 
 LONG_S = 20.0

@@ -14,8 +14,9 @@ from pipeline.dataset import Dataset, Part
 from pipeline.errors import StageError
 from pipeline.planning.planned import Plan
 from pipeline.running import tasks
+from pipeline.running.task_maker import TaskMaker
 from pipeline.running.tasks import Content, Facts, ShardTask, compute_rows, compute_shard, open_store
-from pipeline.running.works import TaskMaker, works_of
+from pipeline.running.works import works_of
 from pipeline.runs import this_run
 from pipeline.stage import RowError
 

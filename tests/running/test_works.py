@@ -11,8 +11,9 @@ from toy_project import Project, toy_id
 
 from pipeline.errors import DamagedShardError
 from pipeline.planning.selection import Selection, Side
+from pipeline.running.task_maker import TaskMaker, view_of
 from pipeline.running.tasks import Facts
-from pipeline.running.works import TaskMaker, view_of, works_of
+from pipeline.running.works import works_of
 
 PIPELINE = """
 nodes:
