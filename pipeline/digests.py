@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -23,28 +23,33 @@ BLOCK = 1 << 16
 
 def encode(value: Any) -> bytes:
     """Canonical bytes of plain data. int 1, float 1.0, True and "1" differ; -0.0 is 0.0; NaN is refused."""
-    if value is None:
-        return b"n"
-    if isinstance(value, bool):
-        return b"b1" if value else b"b0"
-    if isinstance(value, int):
-        return _prefixed(b"i", str(int(value)).encode())
-    if isinstance(value, float):
-        if math.isnan(value):
-            raise ValueError("NaN has no canonical form")
-        return _prefixed(b"f", repr(float(value) if value else 0.0).encode())
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, bytes):
-        return _prefixed(b"y", value)
-    if isinstance(value, Mapping):
-        items = sorted((encode(key), encode(inner)) for key, inner in value.items())
-        return _prefixed(b"d", b"".join(key + inner for key, inner in items))
-    if isinstance(value, set | frozenset):
-        return _prefixed(b"e", b"".join(sorted(encode(item) for item in value)))
-    if isinstance(value, list | tuple):
-        return _prefixed(b"l", b"".join(encode(item) for item in value))
+    known = _OF_TYPE.get(type(value))
+    if known is not None:
+        return known(value)
+    for kind, encoded in _OF_KIND:
+        if isinstance(value, kind):
+            return encoded(value)
     raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+def _number(value: float) -> bytes:
+    if math.isnan(value):
+        raise ValueError("NaN has no canonical form")
+    return _prefixed(b"f", repr(float(value) if value else 0.0).encode())
+
+
+def _mapping(value: Mapping[Any, Any]) -> bytes:
+    items = [(_text(key) if type(key) is str else encode(key), encode(inner)) for key, inner in value.items()]
+    items.sort()
+    return _prefixed(b"d", b"".join([key + inner for key, inner in items]))
+
+
+def _set(value: Iterable[Any]) -> bytes:
+    return _prefixed(b"e", b"".join(sorted([encode(item) for item in value])))
+
+
+def _list(value: Iterable[Any]) -> bytes:
+    return _prefixed(b"l", b"".join([encode(item) for item in value]))
 
 
 @lru_cache(4096)  # recipes name the same modules over and over
@@ -54,6 +59,25 @@ def _text(value: str) -> bytes:
 
 def _prefixed(tag: bytes, content: bytes) -> bytes:
     return tag + len(content).to_bytes(8, "little") + content
+
+
+_OF_KIND: tuple[tuple[type, Callable[[Any], bytes]], ...] = (
+    (type(None), lambda value: b"n"),
+    (bool, lambda value: b"b1" if value else b"b0"),
+    (int, lambda value: _prefixed(b"i", str(int(value)).encode())),
+    (float, _number),
+    (str, _text),
+    (bytes, lambda value: _prefixed(b"y", value)),
+    (Mapping, _mapping),
+    (set, _set),
+    (frozenset, _set),
+    (list, _list),
+    (tuple, _list),
+)
+"""Kinds of plain data, in the order in which a value of several kinds is asked for them."""
+
+_OF_TYPE: dict[type, Callable[[Any], bytes]] = {**dict(_OF_KIND), dict: _mapping}
+"""The same without asking: a recipe has hundreds of texts."""
 
 
 def digest(kind: str, *parts: Any) -> bytes:

@@ -106,10 +106,20 @@ def is_installed(path: str) -> bool:
     """
     if any(f"{os.sep}{name}{os.sep}" in path for name in INSTALLED):
         return True
-    if path.startswith(PYTHON) or os.path.realpath(path).startswith(PYTHON):
+    if path.startswith(PYTHON) or _followed(path).startswith(PYTHON):
         return True
     environment = _environment(os.path.dirname(path))
     return environment is not None and not any((folder + os.sep).startswith(environment) for folder in _FOLDERS)
+
+
+def _followed(path: str) -> str:
+    """`os.path.realpath` of a file; of the files of a folder the folder is looked at once."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    return os.path.join(_followed_folder(os.path.dirname(path)), os.path.basename(path))
+
+
+_followed_folder = cache(os.path.realpath)
 
 
 @cache

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import atomic
-from pipeline.contents import file_sha256
+from pipeline.contents import file_sha256, kept_while_same
 from pipeline.declaring.document import Document, Place, load
 from pipeline.sentences import closest, describe, nearest
 
@@ -27,6 +27,10 @@ TIMEOUT_S = 60.0
 BLOCK_BYTES = 1 << 20
 MOST_NAMES = 1000
 """Files of a folder that are looked through for a similar name."""
+
+
+_manifest = kept_while_same(16)(load)
+"""A manifest, of which many nodes name an entry; nobody changes it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def file_reference(text: str, place: Place, document: Document, download: bool) 
         raise document.error(place, f"names {text}, {beside}")
     if not separator:
         return FileReference(path)
-    manifest = load(path)
+    manifest = _manifest(path)
     if not isinstance(manifest.data, dict) or entry not in manifest.data:
         known = manifest.data if isinstance(manifest.data, dict) else {}
         raise document.error(place, f"names {text}, but {name} has no entry '{entry}'{nearest(entry, known)}")

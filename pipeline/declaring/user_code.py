@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.contents import kept_while_same
 from pipeline.errors import StageError
 from pipeline.importing import user_folders
 from pipeline.module_paths import compiled_path, import_folders
@@ -39,12 +38,16 @@ SETTINGS = frozenset({"pipeline.stage.file_setting", "pipeline.stage.row_setting
 PAGE = "docs/writing_a_stage.md says more"
 
 
-def refuse_unseen(path: Path, imported: Iterable[str]) -> None:
+Uses = tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]
+"""(line, word) for what a source uses of BY_NAME and PLACES, and (line, text) for texts that may name a file."""
+
+
+def refuse_unseen(path: Path, found: Uses, imported: Iterable[str]) -> None:
     """Raise StageError if a module imports by name, reads files beside itself, or imports a compiled module.
 
-    imported: modules that it imports and whose edits have to be seen.
+    found: `uses_of` its source; imported: modules that it imports and whose edits have to be seen.
     """
-    uses, texts = _uses(path)
+    uses, texts = found
     for line, word in uses:
         if word in PLACES:
             raise StageError(f"{_shown(path)}:{line} {_unseen_file(word)}")
@@ -92,10 +95,9 @@ def _shown(path: Path) -> str:
     return str(path)
 
 
-@kept_while_same(None)
-def _uses(path: Path) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str], ...]]:
-    """(line, word) for what a file uses of BY_NAME and PLACES, and (line, text) for texts that may name a file."""
-    tree = parse(path.read_bytes(), str(path))
+def uses_of(source: bytes, name: str) -> Uses:
+    """What the source of a module uses that is asked about. Raises SyntaxError."""
+    tree = parse(source, name)
     names = _imported_names(tree)
     uses: list[tuple[int, str]] = []
     texts: list[tuple[int, str]] = []

@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 
 from pipeline import loaded
 from pipeline.contents import kept_while_same
-from pipeline.declaring.user_code import refuse_hidden, refuse_unseen
+from pipeline.declaring import user_code
+from pipeline.declaring.user_code import Uses, refuse_hidden, refuse_unseen, uses_of
 from pipeline.errors import StageError
 from pipeline.importing import VALUES, is_installed, is_own, user_folders
 from pipeline.module_paths import compiled_path, import_folders, is_followed, parents, source_path, submodules
@@ -34,7 +35,7 @@ from pipeline.planning.wording import counted_fields, is_apart, nodes, without_w
 REGISTRIES = frozenset(VALUES)
 """Packages whose `__init__` lists what there is: adding an entry must not change what the others compute."""
 
-READERS: Any = (sys.modules[__name__], wording)
+READERS: Any = (sys.modules[__name__], wording, user_code)
 """Modules that say what a source means: what is kept of sources holds for these."""
 
 Result = TypeVar("Result")
@@ -117,7 +118,18 @@ def _refuse(path: Path, name: str, imported: tuple[str, ...], named: frozenset[s
     folders = [folder + os.sep for folder in user_folders()]
     folders += [folder for top in named for folder in import_folders(top)]
     if not declared and str(path).startswith(tuple(folders)):
-        refuse_unseen(path, [other for other in imported if is_followed(other.partition(".")[0])])
+        refuse_unseen(path, _uses(path, name), [other for other in imported if is_followed(other.partition(".")[0])])
+
+
+@kept_while_same(None)
+def _uses(path: Path, name: str) -> Uses:
+    source = path.read_bytes()
+    mark = source_facts.mark(source, name, "uses")
+    found: Uses | None = source_facts.recall(mark)
+    if found is None:
+        found = uses_of(source, name)
+        source_facts.learn(mark, found)
+    return found
 
 
 def source_digest(module: str) -> str | None:
@@ -218,7 +230,7 @@ def _read(path: Path, name: str, understand: Callable[[bytes, str], Result]) -> 
 def _facts(source: bytes, name: str) -> source_facts.Fact:
     """Digest of a module's source text, and what it imports."""
     mark = source_facts.mark(source, name)
-    found = source_facts.recall(mark)
+    found: source_facts.Fact | None = source_facts.recall(mark)
     if found is None:
         tree = without_words(parse(source, name), name)
         whole = hashlib.sha256()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
@@ -112,8 +113,10 @@ def _plain(value: Any) -> Any:
 
 @cache
 def library_version(name: str) -> str:
-    """Version of an installed distribution, without importing it."""
-    return importlib.metadata.version(name)
+    """Version of an installed distribution, without importing it. Raises PackageNotFoundError."""
+    distribution = importlib.metadata.distribution(name)
+    stated = re.search(r"^Version: *(\S+) *$", distribution.read_text("METADATA") or "", re.MULTILINE)
+    return stated[1] if stated else distribution.version  # the latter reads it as an e-mail
 
 
 def chain_of(recipe: bytes, parents: list[bytes]) -> bytes:

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline import atomic
 
@@ -22,32 +23,36 @@ MOST = 4096
 Fact = tuple[str, tuple[str, ...]]
 """Digest of a source, and what it imports."""
 
-_known: dict[str, Fact] = {}
-_used: dict[str, Fact] = {}
+_known: dict[str, Any] = {}
+_used: dict[str, Any] = {}
 
 
-def mark(source: bytes, name: str) -> str:
-    """Key of the source of the module `name`."""
-    return hashlib.sha256(name.encode() + b"\0" + source).hexdigest()
+def mark(source: bytes, name: str, topic: str = "") -> str:
+    """Key of what is known about `topic` of the source of the module `name`."""
+    return hashlib.sha256("\0".join((name, topic) if topic else (name,)).encode() + b"\0" + source).hexdigest()
 
 
-def recall(key: str) -> Fact | None:
-    """What is known of a source."""
+def recall(key: str) -> Any:
+    """What is known of a source: plain data, tuples for lists; None: nothing."""
     found = _used.get(key) or _known.get(key)
     if found is not None:
         _used[key] = found
     return found
 
 
-def learn(key: str, fact: Fact) -> None:
-    """Keep what was found out about a source."""
+def learn(key: str, fact: Any) -> None:
+    """Keep what was found out about a source: texts, numbers and tuples of them."""
     _used[key] = fact
 
 
 def load(store: Path, reader: bytes) -> None:
     """Take what the store knows. reader: source of the code that finds facts; what another version found is none."""
-    for key, (digest, imported) in _read(store / FILE, _head(reader)).items():
-        _known.setdefault(key, (digest, tuple(imported)))
+    for key, fact in _read(store / FILE, _head(reader)).items():
+        _known.setdefault(key, _as_tuples(fact))
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def save(store: Path, reader: bytes) -> None:
@@ -67,12 +72,12 @@ def _head(reader: bytes) -> str:
     return hashlib.sha256(sys.version.encode() + b"\0" + reader).hexdigest()
 
 
-def _read(path: Path, head: str) -> Mapping[str, Fact]:
+def _read(path: Path, head: str) -> Mapping[str, Any]:
     try:
         first, body = path.read_text(encoding="utf-8").split("\n", 1)
     except (OSError, ValueError):
         return {}
     if first != f"{head} {hashlib.sha256((head + body).encode()).hexdigest()}":
         return {}
-    found: Mapping[str, Fact] = json.loads(body)  # what has the checksum was written by `save`
+    found: Mapping[str, Any] = json.loads(body)  # what has the checksum was written by `save`
     return found

@@ -7,7 +7,7 @@ Importing this module needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -21,9 +21,24 @@ from stages.sentences import expected
 
 IN_RECIPES = False
 
-FAMILIES: Mapping[str, type[PlainRecipe]] = {
-    name: import_module(f"stages.generators.{name}_recipe").RECIPE for name in GENERATORS
-}
+
+class _Families(Mapping[str, type[PlainRecipe]]):
+    """Name of a family -> its recipe, whose module is imported when it is asked for: a file names some of them."""
+
+    def __getitem__(self, name: str) -> type[PlainRecipe]:
+        if name not in GENERATORS:
+            raise KeyError(name)
+        recipe: type[PlainRecipe] = import_module(f"stages.generators.{name}_recipe").RECIPE
+        return recipe
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(GENERATORS)
+
+    def __len__(self) -> int:
+        return len(GENERATORS)
+
+
+FAMILIES: Mapping[str, type[PlainRecipe]] = _Families()
 
 
 def modules(family: str) -> tuple[str, ...]:

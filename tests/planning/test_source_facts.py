@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import contents
+from pipeline.errors import StageError
 from pipeline.planning import closure, source_facts
 
 MODULES = ("stages.spectrum", "stages.ingest")
@@ -19,7 +20,7 @@ MODULES = ("stages.spectrum", "stages.ingest")
 def anew(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """What makes this process one that has seen no source."""
 
-    kept = ("_facts_of_file", "_counted_facts")
+    kept = ("_facts_of_file", "_counted_facts", "_uses")
     plain = {name: getattr(closure, name).__wrapped__ for name in kept}
 
     def forget() -> None:
@@ -126,3 +127,23 @@ def test_the_file_grows_no_further_than_its_limit(tmp_path: Path, monkeypatch: p
         source_facts.save(tmp_path, b"")
     kept = json.loads((tmp_path / source_facts.FILE).read_text().split("\n", 1)[1])
     assert [int(key) for key in kept] == [4, 3, 2]
+
+
+def test_what_a_users_code_does_is_kept_too(
+    tmp_path: Path, anew: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.py"
+    path.write_text("import math\nVALUE = math.pi\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    closure.closure(("a",))
+    closure.use_facts_of(tmp_path, learn=True)
+    anew()
+    closure.use_facts_of(tmp_path)
+    names = parsed(monkeypatch)
+    closure.closure(("a",))
+    assert names == []
+    path.write_text("import importlib\nVALUE = importlib.import_module('math').pi\n")
+    anew()
+    closure.use_facts_of(tmp_path)
+    with pytest.raises(StageError, match=r"a\.py:2 uses importlib\.import_module"):
+        closure.closure(("a",))

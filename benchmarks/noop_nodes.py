@@ -1,0 +1,103 @@
+"""Claim: a plan, and a run with nothing to do, of 55 nodes take 0.45 s; one changed row takes 0.06 s more.
+
+`nodes_55.yaml` is the embedded default as it once was. Its store is complete: all rows and artifacts are published by
+the engine, with zeros for values, which no plan reads. Measured are whole processes, imports included, turn by turn.
+The changed row is one more of 1,000 with 2 ms of work each, against a run of the same pipeline with nothing to do.
+
+    python -m benchmarks.noop_nodes
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.add_one_percent import Growing
+from benchmarks.measure import emit
+from benchmarks.processes import PROJECT, Ran, run_process, touchstone
+
+GOAL, FURTHER_GOAL, ROUNDS, ROWS = 0.45, 0.06, 11, 1000
+FILE = Path(__file__).with_name("nodes_55.yaml")
+
+
+def fill(file: Path) -> None:
+    """Complete the store of a pipeline file in this process; every value is zero, and every artifact an empty file."""
+    from pipeline.declaring.config import load_pipeline
+    from pipeline.running import compute, make_artifact
+    from pipeline.running.run import run
+    from pipeline.stage import Batch
+
+    def zeros(step: compute.Step, batch: Batch) -> tuple[compute.Arrays, dict[int, str]]:
+        return compute._empty(step.schema, len(batch)), {}
+
+    def nothing(tasks: Sequence[Any], views: Mapping[str, Any], contexts: Sequence[Any], stop: Any) -> None:
+        for context in contexts:
+            (context.out / "nothing").touch()
+
+    compute._call = zeros
+    make_artifact._fit = nothing
+    run(load_pipeline(file), [])
+
+
+class Complete:
+    """The pipeline of 55 nodes with nothing to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "pipeline.yaml").write_bytes(FILE.read_bytes())
+        (folder / "manifests").symlink_to(PROJECT / "manifests")
+        code = "import sys; from pathlib import Path; from benchmarks.noop_nodes import fill; fill(Path(sys.argv[1]))"
+        run_process([sys.executable, "-c", code, "pipeline.yaml"], folder, {"PYTHONPATH": str(PROJECT)})
+        self.nodes, self.rows = self.facts()
+
+    def facts(self) -> tuple[int, int]:
+        """Nodes, and rows and artifacts in all. Ends the benchmark if anything is left to do."""
+        words = self.run().text.replace(",", "").split()
+        return int(words[words.index("nodes") - 1]), int(words[words.index("rows") - 1])
+
+    def plan(self) -> Ran:
+        return touchstone("plan", folder=self.folder)
+
+    def run(self) -> Ran:
+        ran = touchstone("run", folder=self.folder)
+        if "nothing to compute" not in ran.text:
+            raise SystemExit(f"expected nothing to compute, the run said: {ran.text}")
+        return ran
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        complete = Complete(Path(name) / "nodes")
+        growing = Growing(Path(name) / "row")
+        growing.run(ROWS)
+        rounds = [
+            (complete.plan(), complete.run(), growing.run(growing.rows), growing.run(growing.rows + 1))
+            for _ in range(ROUNDS)
+        ]
+    planned, ran, idle, changed = (
+        statistics.median(one.seconds for one in column) for column in zip(*rounds, strict=True)
+    )
+    cpu = [statistics.median(one.cpu_seconds for one in column) for column in zip(*rounds, strict=True)]
+    slower = max(planned, ran)
+    facts = {
+        "plan_s": round(planned, 3),
+        "run_s": round(ran, 3),
+        "plan_cpu_s": round(cpu[0], 3),
+        "run_cpu_s": round(cpu[1], 3),
+        "changed_row_s": round(changed - idle, 3),
+        "changed_row_cpu_s": round(cpu[3] - cpu[2], 3),
+        "peak_mib": round(max(one[1].peak_mib for one in rounds), 1),
+    }
+    print(facts)
+    against = f"the goal itself, {GOAL:g} s (claim: 1, and {FURTHER_GOAL:g} s for a changed row)"
+    name = f"plan, or run with nothing to do, of {complete.nodes} nodes and {complete.rows:,} rows, seconds"
+    emit(name, slower, slower / GOAL, against, complete.nodes, **facts)
+
+
+if __name__ == "__main__":
+    main()
