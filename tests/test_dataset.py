@@ -243,3 +243,31 @@ def test_rows_become_a_table_of_pandas(dataset: Dataset, monkeypatch: pytest.Mon
     message = r"^tables of pandas need the library 'pandas', which is not installed; install touchstone\[pandas\]$"
     with pytest.raises(ConfigError, match=message):
         dataset.to_pandas()
+
+
+def test_memory_of_a_result_is_used_again_only_when_nobody_holds_it() -> None:
+    reused = gather.Reused(1000)
+    first = reused.block(100)
+    first[:] = 1
+    part = first.view("<u4")[3:].reshape(2, -1)  # what a caller may be left with
+    place = first.ctypes.data
+    del first
+    others = [reused.block(100) for _ in range(3)]
+    for one in others:
+        one[:] = 2
+    assert (part.view(np.uint8) == 1).all()
+    assert len({one.ctypes.data for one in others} | {place}) == 4
+    del part, one
+    assert reused.block(60).ctypes.data == place
+    assert others[0].ctypes.data not in {reused.block(100).ctypes.data for _ in range(9)}
+    assert (others[0] == 2).all()
+
+
+def test_blocks_that_are_too_small_or_too_many_are_not_given_again() -> None:
+    reused = gather.Reused(250)
+    assert reused.block(100).shape == (100,)
+    assert reused.block(200).shape == (200,)  # the first was too small, and is forgotten
+    held = [reused.block(100) for _ in range(5)]
+    assert len({one.ctypes.data for one in held}) == 5
+    assert reused.block(5000).shape == (5000,)
+    assert reused._held <= 250

@@ -4,13 +4,16 @@ Looking rows up shard by shard costs more than copying a batch of 64 rows. Here 
 worked out once per field (shard, byte offset, inner chunk). A batch of large rows is then a list of slices, joined; one
 of small rows is one indexing of an array that begins at every byte from the first map to the last, of which only bytes
 inside the maps are ever asked for. Numpy does that at half the speed of `take`, which wants rows side by side: once all
-chunks are verified and more rows were asked for than there are, small rows are copied into one array.
+chunks are verified and more rows were asked for than there are, small rows are copied into one array. The memory of
+their results is used for later ones when nobody holds it any more.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -33,6 +36,9 @@ MOST_SHARDS = 4096
 
 KEPT_BYTES = 2**27
 """Of a field of small rows that is copied at most."""
+
+REUSED_BYTES = 2**25
+"""Of results whose memory is used again, at most."""
 
 
 class FieldPlan:
@@ -61,6 +67,7 @@ class FieldPlan:
             self._start = begins[shard] + start
         self._asked = 0  # small rows, in all
         self._kept: NDArray[np.void] | None = None  # all of them, in their order
+        self._results = Reused(REUSED_BYTES)  # of those
 
     @property
     def small(self) -> bool:
@@ -103,7 +110,8 @@ class FieldPlan:
             if not again or len(self._start) * self._size > KEPT_BYTES:
                 return self._everywhere[self._start[wanted]]
             self._kept = self._everywhere[self._start]
-        return self._kept.take(wanted, mode="clip")  # `Dataset` has looked at their bounds
+        found = self._results.block(len(wanted) * self._size).view(self._kept.dtype)
+        return self._kept.take(wanted, mode="clip", out=found)  # `Dataset` has looked at their bounds
 
     def _verify(self, chunks: NDArray[np.int64]) -> None:
         fresh = distinct(chunks[self._unverified[chunks]])
@@ -114,6 +122,41 @@ class FieldPlan:
             self._readers[owner].verify_chunks(fresh[owners == owner] - self._firsts[owner])
         self._unverified[fresh] = False
         self._some_unverified = bool(self._unverified.any())
+
+
+class Reused:
+    """Blocks of memory for results, in turn: one that nobody holds any more is given again.
+
+    The system clears fresh pages, which takes as long as to copy rows into them.
+    """
+
+    def __init__(self, most: int) -> None:
+        """most: bytes of blocks that are remembered."""
+        self._most, self._held = most, 0
+        self._blocks: deque[NDArray[np.uint8]] = deque()
+        self._lock = Lock()
+
+    def block(self, size: int) -> NDArray[np.uint8]:
+        """(size,) uint8 of any value, which no other living array shares."""
+        with self._lock:
+            if self._blocks and len(self._blocks[0]) >= size and _holders(self._blocks) == _NOBODY:
+                self._blocks.rotate(-1)
+                return self._blocks[-1][:size]
+            fresh = np.empty(size, dtype=np.uint8)
+            self._blocks.append(fresh)
+            self._held += size
+            while self._held > self._most:
+                self._held -= len(self._blocks.popleft())
+            return fresh[:]
+
+
+def _holders(blocks: deque[NDArray[np.uint8]]) -> int:
+    """References to the first block."""
+    return sys.getrefcount(blocks[0])
+
+
+_NOBODY = _holders(deque([np.empty(0, np.uint8)]))
+"""As many as the list itself makes."""
 
 
 class _Files:
