@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from pipeline.sentences import counted
 
@@ -94,5 +95,11 @@ def _alike(words: Collection[str], kind: str) -> list[str]:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a pattern with stars, each for any letters, fits a name; without one it fits none."""
+    form = _form(pattern)
+    return form is not None and form.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=1024)  # one pattern is asked of each name of a pipeline, by each node that has it
+def _form(pattern: str) -> re.Pattern[str] | None:
     parts = pattern.split("*")
-    return len(parts) > 1 and re.fullmatch(".*".join(map(re.escape, parts)), name) is not None
+    return re.compile(".*".join(map(re.escape, parts))) if len(parts) > 1 else None

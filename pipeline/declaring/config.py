@@ -163,13 +163,16 @@ def load_pipeline(path: Path, overrides: list[str] | None = None, download: bool
     for name, instance in instances.items():
         families.setdefault(instance.entry, []).append(name)
     known = frozenset(instances) | frozenset(entries)
+    patterns: dict[str, tuple[str, ...]] = {}  # nodes by what names them; many a node of a matrix has the same
 
     def resolve(text: str, place: Place) -> tuple[str, ...]:
         if text in instances:
             return (text,)
         if text in families:
             return tuple(families[text])
-        if found := tuple(name for name in instances if matches(text, name)):
+        if text not in patterns:
+            patterns[text] = tuple(name for name in instances if matches(text, name))
+        if found := patterns[text]:
             return found
         raise document.error(place, f"names '{text}', which is no node{nearest(text, known)}")
 

@@ -32,7 +32,6 @@ from pipeline.planning.selection import (
     Selection,
     check_twins,
     common_schema,
-    fitting,
     measured_steps,
     split_counts,
 )
@@ -365,9 +364,7 @@ class _Planner:
             parts = view if isinstance(view, Mapping) else {"": view}
             views[name] = {}
             for label, part in parts.items():
-                found = fitting(
-                    self.evaluator.evaluate(part, self._problem), reads.get(name, ()), self._alike(node, name)
-                )
+                found = self.evaluator.fitting(part, self._problem, reads.get(name, ()), self._alike(node, name))
                 if any(len(one.sides) > 1 for one in found):
                     raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
                 if node.stage.kind is Kind.FIT:

@@ -167,7 +167,7 @@ def measured_steps(views: Mapping[str, Mapping[str, list[Selection]]]) -> list[M
     return [found[recipe] for recipe in sorted(found)]
 
 
-def fitting(found: list[Selection], fields: tuple[str, ...], recipes: Mapping[str, Any]) -> list[Selection]:
+def _fitting(found: list[Selection], fields: tuple[str, ...], recipes: Iterable[str]) -> list[Selection]:
     """Of rows that a view holds in several ways: those with these fields, then those made by one of these recipes.
 
     All of them where that would lose a row: then the fields differ, and whoever reads them says so.
@@ -243,7 +243,11 @@ def _lineage(branch: Branch) -> list[str]:
 
 
 class Evaluator:
-    """Turns views into selections; `problem` makes the error of a node from a sentence."""
+    """Turns views into selections; `problem` makes the error of a node from a sentence.
+
+    Each view is evaluated once: the nodes of a matrix often read the same. The branches of a node are there, and as
+    they stay, before a view of it is evaluated.
+    """
 
     def __init__(
         self, branches: Mapping[str, list[Branch]], names: Names, seed: int, nodes: frozenset[str] = frozenset()
@@ -253,9 +257,25 @@ class Evaluator:
         self.names = names
         self.seed = seed
         self.meant: dict[tuple[int, str, tuple[str, ...]], list[int]] = {}  # words so far, field, values -> numbers
+        self.evaluated: dict[View, list[Selection]] = {}
+        self.fitted: dict[tuple[View, tuple[str, ...], frozenset[str]], list[Selection]] = {}
 
     def evaluate(self, view: View, problem: Callable[[str], ConfigError]) -> list[Selection]:
         """Selections of a view, each branch (or pair of branches) once, in the order of the view."""
+        if view not in self.evaluated:
+            self.evaluated[view] = self._evaluate(view, problem)
+        return list(self.evaluated[view])
+
+    def fitting(
+        self, view: View, problem: Callable[[str], ConfigError], fields: tuple[str, ...], recipes: Iterable[str]
+    ) -> list[Selection]:
+        """Of a view's selections those that are to be read, where it holds rows in several ways; see `_fitting`."""
+        key = (view, fields, frozenset(recipes))
+        if key not in self.fitted:
+            self.fitted[key] = _fitting(self.evaluate(view, problem), fields, key[2])
+        return list(self.fitted[key])
+
+    def _evaluate(self, view: View, problem: Callable[[str], ConfigError]) -> list[Selection]:
         found: list[Selection] = []
         for name in view.nodes:
             found += [Selection((Side(branch, branch.usable),)) for branch in self.branches[name]]
