@@ -95,7 +95,9 @@ def carried(state: State) -> State:
 
 def as_today(state: State) -> State:
     """A state in the form of today, in float32: games once kept `level` and `spectral` beside the rest."""
-    tensors = {name: np.float32(value) if value.dtype == np.float16 else value for name, value in state.tensors.items()}
+    tensors = {
+        name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in state.tensors.items()
+    }
     plain: Mapping[str, Any] = state.plain
     if "more" not in plain:
         older = ("level", "spectral")
