@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detector_examples import maps, small_config
 from memory_rows import rows_of, union
 
-from detectors import deep
+from detectors import cnn, deep
 from detectors.choosing import detector_config
 from detectors.contract import Control
 from pipeline.planning.recipes import recipe_config
@@ -42,6 +43,19 @@ def test_an_epoch_has_as_many_rows_of_each_class_and_every_rare_one(balanced: bo
         assert len(set(fakes)) == 6
         assert {fakes.count(row) for row in fakes} == {counts[1] // 6}
         assert all((label == 1) == (row in {bytes(one) for one in rows.dataset.ids[30:]}) for label, row in seen)
+
+
+def test_a_detector_is_calibrated_on_the_device_of_its_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, decision = [], deep.decision
+
+    def watched(config: Any, state: Any, rows: Any, device: str = "cpu") -> Any:
+        asked.append(device)
+        return decision(config, state, rows, device)
+
+    monkeypatch.setattr(deep, "decision", watched)
+    examples: Any = maps(24, 0, shape=(3, 8, 8))
+    cnn.fit(small_config(), examples, examples, Control(device="cpu:0"))
+    assert asked == ["cpu:0"]
 
 
 def test_precision_and_an_augmentation_are_settings_of_the_recipe() -> None:
