@@ -144,12 +144,15 @@ def unlike_source(module: ModuleType, source: bytes) -> str | None:
     Compared are functions, methods and constants with a literal value. What a decorator hides is not seen.
     """
     tree = parse(source)
-    compiled = {code.co_qualname: code for code in _codes(compile(tree, module.__name__, "exec", dont_inherit=True))}
+    compiled: dict[str, list[CodeType]] = {}
+    for code in _codes(compile(tree, module.__name__, "exec", dont_inherit=True)):
+        compiled.setdefault(code.co_qualname, []).append(code)
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found = vars(module).get(statement.name)
             for name, code in _functions(found, statement.name):
-                if name not in compiled or not _same_code(code, compiled[name]):
+                known = compiled.get(f"{statement.name}.<lambda>" if code.co_name == "<lambda>" else name, ())
+                if not any(_same_code(code, one) for one in known):
                     return name
             if found is None:
                 return statement.name

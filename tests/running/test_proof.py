@@ -167,6 +167,8 @@ class Deferred(BaseModel):
 @dataclass
 class Thing:
     size: int = 1
+    twice = lambda self: self.size + self.size
+    never = lambda self: False
 
     def area(self):
         return self.size**2
@@ -201,6 +203,7 @@ EDITS = {
     "kept": ("x * 2", "x * 3"),
     "Thing.area": ("size**2", "size**3"),
     "Thing.half": ("/ 2", "/ 4"),
+    "Thing.twice": ("self.size + self.size", "self.size - self.size"),
     "Thing.zero": ("return 0", "return 1"),
     "LIMIT": ("LIMIT = 3", "LIMIT = 4"),
     "NAMES": ('("a", "b")', '("a", "c")'),
