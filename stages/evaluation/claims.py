@@ -136,6 +136,10 @@ def judge(
     error = float(np.std(ours_drawn - theirs_drawn))
     half = shared.quantile * shared.inflation * error
     low, high = (value - half, value + half) if error > 0 else (math.nan, math.nan)
+    if error == 0 and isinstance(than, float):  # cells without a spread, mostly perfect ones, against a number
+        low, high = (end - theirs for end in shared.fewest.interval(metric, ours, 0.0))
+    elif error == 0 and isinstance(more, float):
+        high, low = (ours - end for end in shared.fewest.interval(metric, theirs, 0.0))
     verdict: Verdict = "holds" if low > margin else "does not hold" if high <= margin else "cannot tell"
     names = (tuple(cell.name for cell in sides[0]), tuple(cell.name for cell in sides[1]))
     return Judged(verdict, value, (low, high), (ours, theirs), names, shared.effective < FEW_GROUPS)
@@ -155,9 +159,9 @@ class Shared:
         for cell in cells:
             self.parts[id(cell)] = self.whole.part(np.arange(first, first + len(cell.labels)))
             first += len(cell.labels)
-        fewest = min(self.parts.values(), key=lambda part: min(part.effective))
-        self.effective = min(fewest.effective)
-        self.quantile, self.inflation = fewest.quantile("auc"), fewest.inflation("auc")
+        self.fewest = min(self.parts.values(), key=lambda part: min(part.effective))
+        self.effective = min(self.fewest.effective)
+        self.quantile, self.inflation = self.fewest.quantile("auc"), self.fewest.inflation("auc")
 
     def of(self, cell: Cell, metric: str) -> NDArray[np.float64]:
         """(resamples,) values of a metric."""

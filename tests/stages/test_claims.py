@@ -95,6 +95,20 @@ def test_the_mean_and_the_least_of_several_cells_stand_for_them() -> None:
     assert judge(cells, 0.0, "ap", "minimum", 0.0).sides[0] == pytest.approx(min(aps), abs=1e-6)
 
 
+def test_perfect_cells_against_a_number_have_wilsons_interval_of_their_groups() -> None:
+    """Fifty groups of each class that are all told apart: the lower end is 50 / (50 + 1.959964^2)."""
+    one = cell("a", 0.0, 1)
+    perfect = Cell("a", "raw", "all", one.labels.astype(np.float32), one.labels, one.groups, 0.5)
+    low = 50 / (50 + 1.959963985**2)
+    assert judge([perfect], 0.9, "ap", "mean", 0.0).interval == pytest.approx((low - 0.9, 0.1))
+    assert judge([perfect, perfect], 0.9, "accuracy", "minimum", 0.0).verdict == "holds"
+    assert judge([perfect], 0.95, "ap", "mean", 0.0).verdict == "cannot tell"
+    assert judge([perfect], 1.0, "ap", "mean", 0.0).verdict == "does not hold"
+    below = judge(0.9, [perfect], "ap", "mean", 0.0)
+    assert below.verdict == "does not hold"
+    assert below.interval == pytest.approx((-0.1, 0.9 - low))
+
+
 def test_equal_cells_and_a_single_group_cannot_be_told() -> None:
     one = cell("a", 1.0, 1)
     found = judge([one], [Cell("b", *list(vars(one).values())[1:])], "auc", "mean", 0.0)
