@@ -106,7 +106,7 @@ def copied_often(count: int = 100_000) -> bytes:
     return b"\x80\x02]ccollections\nOrderedDict\nq\x00](" + pairs + b"e\x85q\x01R0" + b"h\x00h\x01R0" * count + b"."
 
 
-def equal_hashes(count: int = 30_000) -> bytes:
+def equal_hashes(count: int = 3_000) -> bytes:
     """Integers whose hashes are equal: a dictionary of them takes the square of their number."""
     step = (1 << 61) - 1
     keys = b"".join(b"\x8a\x14" + (k * step).to_bytes(20, "little") + b"N" for k in range(1, count))
@@ -315,7 +315,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: of_tensorflow(lambda s: s[2]["static_kwargs"].update(x=np.zeros((1 << 22, 0)))),
         "nested too deeply or are too many",
     ),
-    "list of many names": (lambda: of_torch(lambda c: c.update(named_often(LIST)), True), "are too many"),
+    "list of many names": (lambda: of_torch(lambda c: c.update(named_often(LIST, 50)), True), "are too many"),
     "list of many names, older file": (lambda: of_torch(lambda c: c.update(named_often(LIST)), False), "are too many"),
     "list of many names, modules": (lambda: of_persistence(lambda c: c.update(named_often(LIST))), "are too many"),
     "setting of many parts": (lambda: components(static_kwargs={"x": LIST}), "are too many"),
