@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from launches import GPU, Launches, begun, on_a_gpu
 from memory_rows import rows_of
 from torch import Tensor, nn
 
-from detectors import cnn, composed, heat_maps
+from detectors import cells, cnn, composed, heat_maps, published_family
 from detectors.contract import State
 from pipeline.stage import PICTURE, FitContext
 from stages import invert, strata
@@ -78,6 +79,13 @@ def test_heat_maps_are_fetched_without_waiting(gpu: Launches, monkeypatch: pytes
     monkeypatch.setattr(heat_maps, "check_places", lambda *some: None)
     found = heat_maps.of_rows(given.model_copy(update={"micro_batch": 2}), state, PICTURES, GPU)
     assert found.shape == (3, 14, 14)
+    assert not gpu.waits
+
+
+def test_what_cells_say_is_fetched_without_waiting(gpu: Launches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published_family, "network_of", lambda *some: lambda x: x.movedim(3, 1)[:, :2])
+    given = SimpleNamespace(family="published", preprocessing=None)
+    assert cells.probabilities(given, State({}, {}), PICTURES, GPU).shape == (3, 16, 16)
     assert not gpu.waits
 
 
