@@ -250,7 +250,7 @@ class Scan:
         found = look_up(root, names, results, follow_links)
         if not hashed:
             paths, stats = found.table()
-            problems = {row: found.problems[path] for row, path in enumerate(paths) if path in found.problems}
+            problems = _numbered(found.problems, paths)
             digests = np.zeros((len(paths), 32), np.uint8)
             return Listing(paths, digests, stats[:, 0], problems, spelled=found.spelled)
         return self._listing(key, root, found, now, keep_others=True)
@@ -258,7 +258,7 @@ class Scan:
     def _listing(self, key: tuple[str, ...], root: Path, found: Found, now: int, keep_others: bool) -> Listing:
         """Digests of what was found: from the cache where the stat is the same, else by reading."""
         paths, stats = found.table()
-        problems = {row: found.problems[path] for row, path in enumerate(paths) if path in found.problems}
+        problems = _numbered(found.problems, paths)
         name = "\0".join(key)
         known = self._cache.table(name)
         digests, fresh = known.match(paths, stats)
@@ -358,6 +358,11 @@ class Scan:
         if newest <= now - RACY_NS and _tree_mark(stat_of)[0] == mark:
             self._cache.put_arrays(key, mark, arrays)
         return arrays
+
+
+def _numbered(problems: Mapping[str, str], paths: Sequence[str]) -> dict[int, str]:
+    """Problems by the number of their path."""
+    return {row: problems[path] for row, path in enumerate(paths) if path in problems} if problems else {}
 
 
 def _racy(four: tuple[int, int, int, int], now: int) -> bool:
