@@ -8,14 +8,19 @@ import unicodedata
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.inputs.many_stats import regular_files
 
 MISSING = "the file does not exist"
+
+PORTION = 4096
+"""Entries of a folder that are looked at together."""
 
 SYSTEM = frozenset(
     {"@eadir", "__macosx", "thumbs.db", "#recycle", "@recycle", "$recycle.bin", "system volume information"}
@@ -174,37 +179,48 @@ class Walk:
 
         Nearly all entries are regular files named like images: what the loop does for them is little beside `stat`.
         """
-        found, suffixes, marks = self.found, self.suffixes, set()
-        add_path, add_stats = found.paths.append, found.stats.extend
+        suffixes, marks = self.suffixes, set()
         place = f"{self.root}/{folder}"
         opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY)  # entries are then asked for by name, not by path
         try:
             with os.scandir(opened) as entries:
-                for entry in entries:
-                    name = entry.name
-                    lower = name.lower()
-                    if lower.endswith(suffixes) and name[0] != "." and lower not in SYSTEM:
-                        try:
-                            status = entry.stat(follow_symlinks=False)
-                            if stat.S_ISREG(status.st_mode):
-                                add_path(folder + name)
-                                add_stats(four(status))
-                            else:
-                                self._odd_file(status, folder + name, place + name)
-                        except FileNotFoundError:
-                            found.reject(folder + name, MISSING)
-                        except OSError as error:
-                            found.reject(folder + name, reason_of(error))
-                        continue
-                    if name[0] == "." or lower in SYSTEM:
-                        found.hidden.append(folder + name)
-                    else:
-                        self._other(entry, folder + name, place + name)
-                    if name in MARKS:
-                        marks.add(name)
+                while some := list(islice(entries, PORTION)):
+                    named: list[os.DirEntry[str]] = []
+                    for entry in some:
+                        name = entry.name
+                        lower = name.lower()
+                        if lower.endswith(suffixes) and name[0] != "." and lower not in SYSTEM:
+                            named.append(entry)
+                            continue
+                        if name[0] == "." or lower in SYSTEM:
+                            self.found.hidden.append(folder + name)
+                        else:
+                            self._other(entry, folder + name, place + name)
+                        if name in MARKS:
+                            marks.add(name)
+                    self._take(opened, named, folder, place)
         finally:
             os.close(opened)
         return marks
+
+    def _take(self, opened: int, entries: list[os.DirEntry[str]], folder: str, place: str) -> None:
+        """Take entries that are named like images."""
+        found, names = self.found, [entry.name for entry in entries]
+        regular, stats = regular_files(opened, names)
+        found.paths += [folder + name for name in compress(names, regular.tolist())]
+        found.stats.frombytes(stats[regular].tobytes())
+        for row in np.flatnonzero(~regular).tolist():
+            name = names[row]
+            try:
+                status = entries[row].stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    found.add(folder + name, status)
+                else:
+                    self._odd_file(status, folder + name, place + name)
+            except FileNotFoundError:
+                found.reject(folder + name, MISSING)
+            except OSError as error:
+                found.reject(folder + name, reason_of(error))
 
     def _holds_results(self, folder: str, marks: set[str]) -> bool:
         """Whether a folder is an artifact or a store, of whatever pipeline."""

@@ -7,11 +7,14 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from toy_project import Project
 
 from pipeline.errors import ConfigError, SourceError
+from pipeline.inputs import many_stats, walk
 from pipeline.inputs.scan import Listing, Scan
+from pipeline.inputs.walk import Walk, four
 from pipeline.stage import SourceRows
 from stages.ingest import Ingest, IngestConfig
 
@@ -262,3 +265,45 @@ def test_stat_cache_knows_files_that_are_found_under_another_spelling(tmp_path: 
     scan = Scan(tmp_path, tmp_path / "store" / "stats", clock=lambda: 2**62)
     scan.files("photos", ["bob/1.png"])
     assert scan.hashed == 1
+
+
+NAMES = ["a.png", "b \udcff.png", "c.png", "link.png", "dangling.png", "folder.png", "pipe.png", "gone.png", "d.png"]
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> Path:
+    """A folder with an entry of each kind, but for the one that is gone."""
+    folder = tmp_path / "entries"
+    folder.mkdir()
+    for number, name in enumerate(("a.png", "b \udcff.png", "c.png", "d.png")):
+        (folder / name).write_bytes(b"x" * number)
+        os.utime(folder / name, ns=(0, (-1, 1, 1_700_000_000_123_456_789, 2**33)[number] * 10 ** (number != 2)))
+    (folder / "link.png").symlink_to("c.png")
+    (folder / "dangling.png").symlink_to("nothing")
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    return folder
+
+
+def test_many_stats_are_those_of_lstat(entries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many_stats, "AT_ONCE", 4)
+    opened = os.open(entries, os.O_RDONLY)
+    try:
+        regular, stats = many_stats.regular_files(opened, NAMES)
+    finally:
+        os.close(opened)
+    files = [name for name, one in zip(NAMES, regular.tolist(), strict=True) if one]
+    assert files == ([] if many_stats._statx() is None else ["a.png", "b \udcff.png", "c.png", "d.png"])
+    for name, row, one in zip(NAMES, stats.tolist(), regular.tolist(), strict=True):
+        assert tuple(row) == (four(os.lstat(entries / name)) if one else (0, 0, 0, 0))
+
+
+def test_a_system_without_the_call_sees_the_same(entries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "PORTION", 3)
+    found = Walk(entries, (".png",)).found
+    monkeypatch.setattr(many_stats, "_statx", lambda: None)
+    alone = Walk(entries, (".png",)).found
+    assert found.table()[0] == alone.table()[0] == sorted({*NAMES} - {"gone.png"})
+    np.testing.assert_array_equal(found.table()[1], alone.table()[1])
+    assert found.problems == alone.problems
+    assert sorted(found.problems) == ["dangling.png", "folder.png", "pipe.png"]
