@@ -212,8 +212,12 @@ def _below(state: State, start: str) -> Iterable[tuple[str, NDArray[Any]]]:
 
 
 def _laid_out(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """In the memory order of the weight that it belongs to: with another one optimizers go weight by weight."""
-    return torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
+    """In the memory order of the weight that it belongs to: with another one optimizers go weight by weight.
+
+    A count of steps has no order and stays on the host, where each step reads it, also that of a single number.
+    """
+    ordered = value.ndim > 0 and value.shape == like.shape
+    return torch.empty_like(like, dtype=value.dtype).copy_(value) if ordered else value
 
 
 def _tensor(value: NDArray[Any]) -> torch.Tensor:

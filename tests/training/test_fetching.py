@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from small_resynthesizers import config, photos, started
+from torch import nn
 
 from detectors.training import Course, progress, restored
 from detectors.transfers import Fetched
@@ -129,6 +131,39 @@ def test_moments_go_on_in_the_memory_order_of_their_weights() -> None:
             assert torch.equal(one[1]["exp_avg"], other[1]["exp_avg"])
     assert any(one.is_contiguous(memory_format=torch.channels_last) and not one.is_contiguous()
                for one in first.network.parameters())  # fmt: skip
+
+
+class OneNumber:
+    """A learner whose only weight is a single number on a device."""
+
+    steps, numbers, random = 0, MappingProxyType({}), None
+
+    def __init__(self, device: str) -> None:
+        self.network = nn.Module()
+        self.network.weight = nn.Parameter(torch.zeros((), device=device))
+        self.optimizer = torch.optim.Adam(self.network.parameters())
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {}  # its values do not matter here
+
+    def all_optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"network": self.optimizer}
+
+    def more(self) -> dict[str, Any]:
+        return {}
+
+    def take_back(self, more: Any) -> None:
+        """Nothing else is kept."""
+
+
+def test_the_count_of_steps_of_a_single_number_stays_on_the_host() -> None:
+    first, again = OneNumber("cpu"), OneNumber("meta")
+    first.network.weight.grad = torch.ones(())
+    first.optimizer.step()
+    restored(again, progress(first, Course()))  # type: ignore[arg-type]
+    (state,) = again.optimizer.state.values()
+    assert (state["step"].device.type, state["step"].item()) == ("cpu", 1)
+    assert state["exp_avg"].device.type == "meta"
 
 
 def test_a_resynthesizer_may_learn_in_bfloat16_with_whole_weights(monkeypatch: pytest.MonkeyPatch) -> None:
