@@ -27,6 +27,8 @@ from stages.evaluation.single_numbers import is_baseline
 
 Verdict = Literal["holds", "does not hold", "cannot tell"]
 POOLED = "all"
+LEAST = 1e-6
+"""Standard error from which on resamples differ by more than the rounding of their weights."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,10 @@ def judge(
     value = ours - theirs
     error = float(np.std(ours_drawn - theirs_drawn))
     half = shared.quantile * shared.inflation * error
-    low, high = (value - half, value + half) if error > 0 else (math.nan, math.nan)
-    if error == 0 and isinstance(than, float):  # cells without a spread, mostly perfect ones, against a number
+    low, high = (value - half, value + half) if error > LEAST else (math.nan, math.nan)
+    if error <= LEAST and isinstance(than, float):  # cells without a spread, mostly perfect ones, against a number
         low, high = (end - theirs for end in shared.fewest.interval(metric, ours, 0.0))
-    elif error == 0 and isinstance(more, float):
+    elif error <= LEAST and isinstance(more, float):
         high, low = (ours - end for end in shared.fewest.interval(metric, theirs, 0.0))
     verdict: Verdict = "holds" if low > margin else "does not hold" if high <= margin else "cannot tell"
     names = (tuple(cell.name for cell in sides[0]), tuple(cell.name for cell in sides[1]))

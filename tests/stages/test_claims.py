@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pipeline.errors import StageError
 from pipeline.stage import Artifact
 from stages.claims import Claims, ClaimsConfig, line
-from stages.evaluation.claims import Cell, Chosen, judge, read_cells
+from stages.evaluation.claims import Cell, Chosen, Shared, judge, read_cells
 from stages.report import Report, ReportConfig
 
 ROWS, OF_GROUP = 400, 4
@@ -104,6 +104,11 @@ def test_perfect_cells_against_a_number_have_wilsons_interval_of_their_groups() 
     assert judge([perfect, perfect], 0.9, "accuracy", "minimum", 0.0).verdict == "holds"
     assert judge([perfect], 0.95, "ap", "mean", 0.0).verdict == "cannot tell"
     assert judge([perfect], 1.0, "ap", "mean", 0.0).verdict == "does not hold"
+    noise = np.random.default_rng(2).random(ROWS, np.float32)
+    rounded = Cell("a", "raw", "all", (one.labels + noise) / 2, one.labels, one.groups, 0.5)
+    assert 0 < np.std(Shared([rounded]).of(rounded, "auc")) < 1e-6  # 1 but for the rounding of weights
+    assert judge([rounded], 0.9, "auc", "mean", 0.0).interval == pytest.approx((low - 0.9, 0.1))
+    assert judge([rounded], [rounded], "auc", "mean", 0.0).verdict == "cannot tell"
     below = judge(0.9, [perfect], "ap", "mean", 0.0)
     assert below.verdict == "does not hold"
     assert below.interval == pytest.approx((-0.1, 0.9 - low))
