@@ -95,9 +95,6 @@ generators: $(READY)
 # Stop it and call it again as you like.
 garments: $(READY)
 	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
-	test -f scratch/garments/networks.yaml || $(BIN)/python -m experiments.train_perceptual \
-	  --photos scratch/garments/train.csv --crop 40 --out scratch/garments/weights --manifest scratch/garments/networks.yaml \
-	  --data "CC0 1.0 photographs of garments at 64 pixels (clothing_64), of training senders alone"
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/touchstone run -f experiments/garments.yaml --workers 1
 
 # Detectors of four papers on the shipped generators of garments, hours on one core: what was done is kept. Results in

@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="as of touchstone")
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--manifest", type=Path, default=Path("manifests/generators.yaml"))
-    parser.add_argument("--networks", type=Path, default=Path("scratch/garments/networks.yaml"))
+    parser.add_argument("--networks", type=Path, default=Path("experiments/states/networks.yaml"))
     parser.add_argument("--notes", type=Path, default=Path("experiments/garments_notes.yaml"))
     parser.add_argument("--results", type=Path, default=Path("experiments/results/generators.json"))
     arguments = parser.parse_args()
