@@ -61,7 +61,7 @@ def take_up(file: Path, node: str, state: Path, overrides: list[str]) -> float:
         name: Dataset(store, *view_of(plan, found)) for name, named in planned.views.items() for found in named.values()
     }
     rows = datasets["on"]
-    config, kept = planned.node.config, progress.unpack(state / progress.FILE if state.is_dir() else state)
+    config, kept = planned.node.config, kept_in(state)
     recipe, side = config.recipe, side_of(rows.fields)
     seen = kept.plain["course"]["seen"] / 1000
     if seen > recipe.length(side, len(rows)):
@@ -78,6 +78,14 @@ def take_up(file: Path, node: str, state: Path, overrides: list[str]) -> float:
     store.restart_scratch(planned.key, [values, contents({})])
     write_bytes(store.scratch(planned.key) / progress.FILE, progress.pack(as_today(kept)))
     return float(seen)
+
+
+def kept_in(place: Path) -> State:
+    """The state in a folder of a training, or in a file. Raises TouchstoneError where there is none."""
+    file = place / progress.FILE if place.is_dir() else place
+    if not file.is_file():
+        raise TouchstoneError(f"--state {place}: {file} does not exist; name a folder with {progress.FILE}, or a file")
+    return progress.unpack(file)
 
 
 def carried(state: State) -> State:
@@ -118,7 +126,7 @@ def main() -> None:
         if arguments.keep:
             CARRIED.mkdir(exist_ok=True)
             made = CARRIED / f"{arguments.node}.safetensors"
-            write_bytes(made, progress.pack(carried(progress.unpack(arguments.state / progress.FILE))))
+            write_bytes(made, progress.pack(carried(kept_in(arguments.state))))
             print(f"{made}: {made.stat().st_size:,} bytes")
             return
         seen = take_up(arguments.file, arguments.node, arguments.state, arguments.overrides)

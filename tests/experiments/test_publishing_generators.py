@@ -131,6 +131,12 @@ def test_a_state_beyond_half_precision_is_not_carried() -> None:
         take_up.carried(State({"network/a": np.array([1e6], np.float32)}, {}))
 
 
+@pytest.mark.parametrize("name", ["", "state.safetensors"])
+def test_a_state_that_is_not_there_is_one_sentence(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TouchstoneError, match=r"--state .*\.safetensors does not exist; name a folder with progress"):
+        take_up.kept_in(tmp_path / name)
+
+
 class Family:
     """Images whose values tell seed, source and target domain."""
 
