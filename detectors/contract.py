@@ -30,7 +30,7 @@ class DetectorConfig(BaseModel):
     learns     it reads training rows; else validation rows alone
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, defer_build=True)
 
     on_device: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()

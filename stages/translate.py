@@ -243,15 +243,14 @@ def targets(config: TranslateConfig, header: Header) -> NDArray[np.int64]:
 
 def own_numbers(rows: Parents, names: Sequence[str]) -> NDArray[np.int64]:
     """(n,) number of each row's own domain, -1 for a row of none. Raises ValueError for a word that is no domain."""
-    unknown = sorted(set(np.unique(rows.domain).tolist()) - {"", *names})
-    if unknown:
+    numbers = {name: number for number, name in enumerate(names)} | {"": -1}
+    words = rows.domain.tolist()
+    if unknown := sorted(set(words) - numbers.keys()):
         raise ValueError(
             f"translate: 'of' has rows of the domain '{unknown[0]}', but the network's are {', '.join(names)}; set "
             "names to what your rows call these, or own_domain: true"
         )
-    words, place = np.unique(rows.domain, return_inverse=True)
-    known = np.array([names.index(word) if word else -1 for word in words.tolist()], dtype=np.int64)
-    return known[place]
+    return np.array([numbers[word] for word in words], dtype=np.int64)
 
 
 def _with_references(
@@ -267,7 +266,7 @@ def _with_references(
     sources: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
     references: list[NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)]
     last = config.first_draw + config.per_source
-    for split in np.unique(parents.split[allowed]).tolist():
+    for split in sorted(set(parents.split[allowed].tolist())):
         here = np.flatnonzero(allowed & (parents.split == split))
         there = np.flatnonzero((partners.split == split) & (partners.domain == name))
         lacking = f"'references' has {len(there)} rows of the domain '{name}' in the split {split}"

@@ -15,7 +15,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -194,6 +193,7 @@ class Scan:
 
         text: what is shown while it goes on.
         """
+        from concurrent.futures import ThreadPoolExecutor
 
         def some(rows: range) -> list[bytes | str]:
             found: list[bytes | str] = []
@@ -298,6 +298,8 @@ class Scan:
         """(row, (digest, stat) or reason) of each job; SHA-256 and reading release the interpreter lock."""
         if not jobs:
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         threads = min(8, os.cpu_count() or 1)
         size = min(JOB, max(1, len(jobs) // (4 * threads)))
 

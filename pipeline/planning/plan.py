@@ -36,7 +36,7 @@ from pipeline.planning.selection import (
     split_counts,
 )
 from pipeline.sentences import counted
-from pipeline.stage import CONTENT, ORIGIN, SPLITS, Children, Field, Kind, Parents, Promise, Schema
+from pipeline.stage import CONTENT, ORIGIN, SPLITS, Children, Field, Kind, Parents, Promise, Schema, Stage
 
 if TYPE_CHECKING:
     from pipeline.inputs.scan import Scan
@@ -242,6 +242,8 @@ class _Planner:
             raise self._problem(str(error)) from None
 
     def _check_rows(self, node: Node, views: Mapping[str, Mapping[str, list[Selection]]]) -> None:
+        if type(node.stage).check_rows is Stage.check_rows:
+            return  # it takes whatever there is
         found = {
             f"{name}.{label}" if label else name: split_counts(selections)
             for name, named in views.items()
@@ -368,7 +370,7 @@ class _Planner:
                 if any(len(one.sides) > 1 for one in found):
                     raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
                 if node.stage.kind is Kind.FIT:
-                    found = self._allowed_splits(node, found)
+                    found = [kept for one in found if len(kept := one.within(node.stage.splits))]
                 # By chains and rows: neither the key nor the values depend on the order of a list in the file.
                 marked = sorted(((self._consumed(node, one), one) for one in found), key=lambda pair: pair[0])
                 found = [one for _, one in marked]
@@ -462,20 +464,9 @@ class _Planner:
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             self.plan.notes.append(f"{name} is pinned although {changed[0]}{more}")
 
-    def _allowed_splits(self, node: Node, found: list[Selection]) -> list[Selection]:
-        codes = [SPLITS.index(name) for name in node.stage.splits]
-        kept = [one.take(np.isin(one.table().split, codes)) for one in found]
-        return [one for one in kept if len(one)]
-
     def _consumed(self, node: Node, selection: Selection) -> tuple[bytes, bytes]:
-        table = selection.table()
-        columns: dict[str, Any] = {}
-        for name in sorted({*node.stage.uses_columns, "split"} - {ORIGIN}):  # the id and the chain say the origin
-            column = getattr(table, name)
-            if name in ("domain", "source"):
-                column = self.plan.names.digests()[column]
-            columns[name] = column
-        return selection.sides[0].branch.chain, rows_digest(table.id, columns)
+        columns = {*node.stage.uses_columns, "split"} - {ORIGIN}  # the id and the chain say the origin
+        return selection.sides[0].branch.chain, selection.digest(tuple(sorted(columns)), self.plan.names)
 
 
 def _with_content(branch: Branch) -> Schema:

@@ -13,7 +13,7 @@ from pipeline import ids
 from pipeline.declaring.views import LABELS, Term, View
 from pipeline.digests import digest, hash_rank
 from pipeline.errors import ConfigError, SourceError
-from pipeline.planning.recipes import Recipe
+from pipeline.planning.recipes import Recipe, rows_digest
 from pipeline.planning.rows import Names, Rows
 from pipeline.sentences import nearest
 from pipeline.spelling import matches
@@ -137,9 +137,14 @@ def check_twins(one: Branch, other: Branch) -> str:
 
 @dataclass(eq=False)
 class Selection:
-    """Rows of one branch (one side), or pairs of rows of two branches (two sides of equal length)."""
+    """Rows of one branch (one side), or pairs of rows of two branches (two sides of equal length).
+
+    What many nodes ask of the same rows is kept with them.
+    """
 
     sides: tuple[Side, ...]
+    narrowed: dict[tuple[str, ...], Selection] = field(default_factory=dict)
+    digests: dict[tuple[str, ...], bytes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sides[0].positions)
@@ -149,6 +154,22 @@ class Selection:
 
     def table(self) -> Rows:
         return self.sides[0].branch.rows.take(self.sides[0].positions)
+
+    def within(self, splits: tuple[str, ...]) -> Selection:
+        """Its rows that are in one of these splits."""
+        if splits not in self.narrowed:
+            codes = [SPLITS.index(name) for name in splits]
+            self.narrowed[splits] = self.take(_among(self.table().split, codes))
+        return self.narrowed[splits]
+
+    def digest(self, columns: tuple[str, ...], names: Names) -> bytes:
+        """Digest of its ids and of these columns of the row table, whatever the order of its rows."""
+        if columns not in self.digests:
+            table = self.table()
+            found = {name: getattr(table, name) for name in columns}
+            found |= {name: names.digests()[found[name]] for name in ("domain", "source") if name in found}
+            self.digests[columns] = rows_digest(table.id, found)
+        return self.digests[columns]
 
     @property
     def key(self) -> tuple[int, ...]:
@@ -192,9 +213,12 @@ def _covers(some: list[Selection], found: list[Selection]) -> bool:
 
 def split_counts(selections: list[Selection]) -> dict[tuple[str, int], int]:
     """(split, label) -> number of rows."""
-    tables = [one.table() for one in selections]
+    counts = np.zeros(2 * len(SPLITS), np.int64)
+    for one in selections:
+        table = one.table()
+        counts += np.bincount(2 * table.split.astype(np.intp) + (table.label == FAKE), minlength=len(counts))
     return {
-        (split, label): sum(int(np.count_nonzero((table.split == code) & (table.label == label))) for table in tables)
+        (split, label): int(counts[2 * code + (label == FAKE)])
         for code, split in enumerate(SPLITS)
         for label in (REAL, FAKE)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from pipeline import ids
 from pipeline.declaring.document import Document
 from pipeline.declaring.views import parse
-from pipeline.digests import digest, hash_rank
+from pipeline.digests import digest, encode, hash_rank
 from pipeline.errors import ConfigError
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.rows import Names, Rows
-from pipeline.planning.selection import Branch, Evaluator, Selection, Side, _join
+from pipeline.planning.selection import Branch, Evaluator, Selection, Side, _join, split_counts
 from pipeline.stage import SPLITS
 
 SEED = 5
@@ -194,3 +195,29 @@ def test_pairs_across_splits_and_pairs_of_pairs_are_refused() -> None:
         evaluate({"of": {"of": "a", "pair": "b"}, "pair": "a"}, a=a, b=b)
     with pytest.raises(ConfigError, match="pairs two views that share no id"):
         evaluate({"of": "a", "pair": "c"}, a=a, c=branch("c", [90]))
+
+
+def test_rows_are_counted_by_split_and_label_over_all_branches() -> None:
+    found = evaluate(["one", "two"], one=branch("one", [0, 1, 3, 4, 6]), two=branch("two", [2, 5, 8, 10], label=1))
+    by_hand = {(split, label): 0 for split in SPLITS for label in (0, 1)}
+    for number, label in [(0, 0), (1, 0), (3, 0), (4, 0), (6, 0), (2, 1), (5, 1), (8, 1), (10, 1)]:
+        by_hand[SPLITS[number % 3], label] += 1
+    assert split_counts(found) == by_hand
+
+
+def test_rows_within_splits_and_their_digests_are_made_once_and_hold_what_a_loop_says() -> None:
+    rows = Selection((Side(branch("one", list(range(20))), np.array([7, 3, 12, 5, 0, 10])),))
+    inside = rows.within(("train", "test"))
+    assert numbers_of([inside]) == [("one", number) for number in (3, 12, 5, 0)]  # 7 and 10 are for validation
+    assert rows.within(("train", "test")) is inside
+    assert numbers_of([rows.within(("val",))]) == [("one", 7), ("one", 10)]
+
+    def by_hand(numbers: list[int], *columns: str) -> bytes:
+        ranked = sorted(numbers, key=row_id)
+        cells = {"domain": [digest("word", DOMAINS[n % 2]) for n in ranked], "split": [bytes([n % 3]) for n in ranked]}
+        named = (encode(name) + b"".join(cells[name]) for name in columns)
+        return hashlib.sha256(b"".join([*map(row_id, ranked), *named])).digest()[:16]
+
+    for columns in (("split",), ("domain", "split"), ("split",)):
+        assert inside.digest(columns, NAMES) == by_hand([0, 3, 5, 12], *columns)
+    assert rows.digest(("split",), NAMES) == by_hand([0, 3, 5, 7, 10, 12], "split")
