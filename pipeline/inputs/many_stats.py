@@ -40,7 +40,8 @@ def regular_files(folder: int, names: Sequence[str]) -> tuple[NDArray[np.bool_],
     if ask is None:
         return known, stats
     answers = np.zeros(min(AT_ONCE, len(names)), dtype=ANSWER)
-    places = range(answers.ctypes.data, answers.ctypes.data + answers.nbytes, ANSWER.itemsize)
+    first = answers.ctypes.data
+    places = [ctypes.c_void_p(first + number * ANSWER.itemsize) for number in range(len(answers))]
     for start in range(0, len(names), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         answers["mode"] = 0  # of those that are not answered
@@ -59,11 +60,12 @@ def regular_files(folder: int, names: Sequence[str]) -> tuple[NDArray[np.bool_],
 
 @cache
 def _statx() -> Any:
-    """The function of the C library, or None."""
+    """The function of the C library, or None.
+
+    It knows no types of its arguments, which ctypes would check for longer than the system takes to answer: int, bytes
+    and c_void_p go through as they are.
+    """
     try:
-        found = ctypes.CDLL(None).statx
+        return ctypes.CDLL(None).statx
     except (AttributeError, OSError, TypeError):
         return None
-    found.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
-    found.restype = ctypes.c_int
-    return found

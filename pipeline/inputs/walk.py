@@ -157,6 +157,8 @@ class Walk:
         self.root = existing_folder(root)
         self.real = os.path.realpath(root)
         self.suffixes = suffixes
+        plain = [suffix for suffix in suffixes if not any(name.endswith(suffix) for name in SYSTEM)]
+        self.usual = {spelled for suffix in plain for spelled in (suffix, suffix.upper())}  # what most names end in
         self.results = results
         self.follow_links = follow_links
         self.found = Found()
@@ -179,21 +181,23 @@ class Walk:
 
         Nearly all entries are regular files named like images: what the loop does for them is little beside `stat`.
         """
-        suffixes, marks = self.suffixes, set()
+        suffixes, usual, marks = self.suffixes, self.usual, set()
         place = f"{self.root}/{folder}"
         opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY)  # entries are then asked for by name, not by path
         try:
             with os.scandir(opened) as entries:
                 while some := list(islice(entries, PORTION)):
-                    named: list[os.DirEntry[str]] = []
+                    named: list[str] = []
                     for entry in some:
                         name = entry.name
-                        lower = name.lower()
-                        if lower.endswith(suffixes) and name[0] != "." and lower not in SYSTEM:
-                            named.append(entry)
+                        if name[0] != "." and name[name.rfind(".") :] in usual:
+                            named.append(name)
                             continue
+                        lower = name.lower()
                         if name[0] == "." or lower in SYSTEM:
                             self.found.hidden.append(folder + name)
+                        elif lower.endswith(suffixes):
+                            named.append(name)
                         else:
                             self._other(entry, folder + name, place + name)
                         if name in MARKS:
@@ -203,16 +207,16 @@ class Walk:
             os.close(opened)
         return marks
 
-    def _take(self, opened: int, entries: list[os.DirEntry[str]], folder: str, place: str) -> None:
+    def _take(self, opened: int, names: list[str], folder: str, place: str) -> None:
         """Take entries that are named like images."""
-        found, names = self.found, [entry.name for entry in entries]
+        found = self.found
         regular, stats = regular_files(opened, names)
         found.paths += [folder + name for name in compress(names, regular.tolist())]
         found.stats.frombytes(stats[regular].tobytes())
         for row in np.flatnonzero(~regular).tolist():
             name = names[row]
             try:
-                status = entries[row].stat(follow_symlinks=False)
+                status = os.stat(name, dir_fd=opened, follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
                     found.add(folder + name, status)
                 else:

@@ -307,3 +307,26 @@ def test_a_system_without_the_call_sees_the_same(entries: Path, monkeypatch: pyt
     np.testing.assert_array_equal(found.table()[1], alone.table()[1])
     assert found.problems == alone.problems
     assert sorted(found.problems) == ["dangling.png", "folder.png", "pipe.png"]
+
+
+def test_names_are_taken_by_their_ending_in_any_case_unless_they_are_hidden_or_of_a_system(tmp_path: Path) -> None:
+    names = {
+        "a.png",
+        "B.PNG",
+        "c.Png",
+        "d.tar.bin",
+        ".e.png",
+        ".png",
+        "$RECYCLE.BIN",
+        "Thumbs.db",
+        "png",
+        "f.pngx",
+        "g.",
+        "h.BIN",
+    }
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    found = Walk(tmp_path, (".bin", ".png", ".tar.bin")).found
+    assert found.table()[0] == sorted({"a.png", "B.PNG", "c.Png", "d.tar.bin", "h.BIN"})
+    assert sorted(found.hidden) == sorted({".e.png", ".png", "$RECYCLE.BIN", "Thumbs.db"})
+    assert found.ignored == 3
