@@ -149,9 +149,10 @@ def unlike_source(module: ModuleType, source: bytes) -> str | None:
         compiled.setdefault(code.co_qualname, []).append(code)
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found = vars(module).get(statement.name)
+            found, given = vars(module).get(statement.name), _given(statement)
             for name, code in _functions(found, statement.name):
-                known = compiled.get(f"{statement.name}.<lambda>" if code.co_name == "<lambda>" else name, ())
+                own = f"{statement.name}.<lambda>" if code.co_name == "<lambda>" else given.get(name, name)
+                known = compiled.get(own, ())
                 if not any(_same_code(code, one) for one in known):
                     return name
             if found is None:
@@ -171,6 +172,19 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
         if isinstance(constant, CodeType):
             yield constant
             yield from _codes(constant)
+
+
+def _given(statement: ast.stmt) -> dict[str, str]:
+    """Of a class: attributes that are functions of the module, `save = forget`, and the names of these."""
+    found = {}
+    for line in statement.body if isinstance(statement, ast.ClassDef) else ():
+        targets = (
+            line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
+        )
+        if targets and isinstance(line.value, ast.Name):
+            names = (target.id for target in targets if isinstance(target, ast.Name))
+            found |= {f"{statement.name}.{name}": line.value.id for name in names}
+    return found
 
 
 def _functions(found: Any, name: str) -> Iterator[tuple[str, CodeType]]:

@@ -142,6 +142,7 @@ def test_a_compiled_file_that_is_old_enough_is_used(tmp_path: Path, monkeypatch:
 
 EARLIER = """
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -159,6 +160,14 @@ def kept(x):
     return x * 2
 
 
+def forget(x):
+    return None
+
+
+def refuse(x):
+    raise ValueError(x)
+
+
 class Deferred(BaseModel):
     model_config = ConfigDict(defer_build=True)  # is made when it is first looked at
     size: int = 1
@@ -169,6 +178,8 @@ class Thing:
     size: int = 1
     twice = lambda self: self.size + self.size
     never = lambda self: False
+    save: Callable = forget
+    load = drop = forget
 
     def area(self):
         return self.size**2
@@ -205,6 +216,8 @@ EDITS = {
     "Thing.half": ("/ 2", "/ 4"),
     "Thing.twice": ("self.size + self.size", "self.size - self.size"),
     "Thing.zero": ("return 0", "return 1"),
+    "Thing.save": ("Callable = forget", "Callable = refuse"),
+    "Thing.load": ("load = drop = forget", "load = drop = refuse"),
     "LIMIT": ("LIMIT = 3", "LIMIT = 4"),
     "NAMES": ('("a", "b")', '("a", "c")'),
 }
