@@ -176,12 +176,12 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 def _given(statement: ast.stmt) -> dict[str, str]:
     """Of a class: attributes that are functions of the module, `save = forget`, and the names of these."""
-    found = {}
-    for line in statement.body if isinstance(statement, ast.ClassDef) else ():
-        targets = (
-            line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
-        )
-        if targets and isinstance(line.value, ast.Name):
+    found: dict[str, str] = {}
+    if not isinstance(statement, ast.ClassDef):
+        return found
+    for line in statement.body:
+        if isinstance(line, ast.Assign | ast.AnnAssign) and isinstance(line.value, ast.Name):
+            targets = line.targets if isinstance(line, ast.Assign) else [line.target]
             names = (target.id for target in targets if isinstance(target, ast.Name))
             found |= {f"{statement.name}.{name}": line.value.id for name in names}
     return found
