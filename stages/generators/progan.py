@@ -22,8 +22,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stages.generators import paddings
 from stages.generators.growing import level_of, upsample, widths
-from stages.generators.layers import SLOPE, Convolution, Linear, normalize, resolutions, rounding_uint8
+from stages.generators.layers import SLOPE, Linear, normalize, resolutions, rounding_uint8
+from stages.generators.paddings import ZEROS, Convolution
 
 FloatArray = NDArray[np.float32]
 
@@ -50,10 +52,10 @@ class Start(Linear):
 class Block(nn.Module):
     """The layers of one resolution: each rectified, then scaled to unit length in each pixel (section 4.2)."""
 
-    def __init__(self, inputs: int, outputs: int, colors: int, fused: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, colors: int, fused: bool, padding: str) -> None:
         super().__init__()
-        self.conv0 = Convolution(inputs, outputs, resample="up", fused=fused)
-        self.conv1 = Convolution(outputs, outputs)
+        self.conv0 = Convolution(inputs, outputs, resample="up", fused=fused, padding=padding)
+        self.conv1 = Convolution(outputs, outputs, padding=padding)
         self.torgb = Convolution(outputs, colors, 1, gain=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,6 +84,7 @@ class Generator(nn.Module):
     normalize_latents  scale z, together with the label, to unit mean square
     features           feature maps at 4, 8, ... pixels, for networks that do not follow the rule of the authors
     pixel_bias         the first layer has a bias per pixel (pytorch_GAN_zoo)
+    padding            what layers of the last block see beyond a border, one of `paddings.PADDINGS`
     """
 
     lod: Tensor
@@ -100,14 +103,17 @@ class Generator(nn.Module):
         fused: bool = False,
         normalize_latents: bool = True,
         pixel_bias: bool = False,
+        padding: str = ZEROS,
     ) -> None:
         super().__init__()
+        paddings.check(padding)
         self.z_dim, self.c_dim, self.w_dim, self.resolution = z_dim, c_dim, 0, resolution
         self.normalize_latents, self.sides = normalize_latents, resolutions(resolution)
         width = widths(resolution, fmap_base, fmap_decay, fmap_max, features)
         self.b4 = FirstBlock(z_dim + c_dim, width[4], colors, pixel_bias)
         for side in self.sides[1:]:
-            self.add_module(f"b{side}", Block(width[side // 2], width[side], colors, fused))
+            beyond = padding if side == resolution else ZEROS
+            self.add_module(f"b{side}", Block(width[side // 2], width[side], colors, fused, beyond))
         self.register_buffer("lod", torch.zeros(()))
 
     def forward(

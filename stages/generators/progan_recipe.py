@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
+from stages.generators.padded_recipes import PaddedNetwork
 from stages.generators.training_recipes import (
     NOISE_GAME,
     AverageBeta,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from stages.generators.losses import Loss
 
 
-class ProganNetwork(Settings):
+class ProganNetwork(PaddedNetwork):
     """Widths of ProGAN; fmap_base / 2^stage feature maps, at most fmap_max."""
 
     z_dim: Latent = 512
@@ -58,7 +59,9 @@ class ProganRecipe(Growing):
     names_classes: ClassVar[bool] = True
 
     family: Literal["progan"] = Field(description="of the generator")
-    network: ProganNetwork = Field(ProganNetwork(), description="of the generator; what it leaves out is as published")
+    network: SerializeAsAny[ProganNetwork] = Field(
+        ProganNetwork(), description="of the generator; what it leaves out is as published"
+    )
     discriminator: ProganDiscriminator = Field(ProganDiscriminator(), description="likewise of the discriminator")
     kimg: Length = 12000.0
     batch: Batch = Field({4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4})

@@ -22,7 +22,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stages.generators import paddings
 from stages.generators.layers import SLOPE
+from stages.generators.paddings import ZEROS, bordered
 from stages.generators.stargan2_masks import LandmarkNetwork, edge_masks
 
 FloatArray = NDArray[np.float32]
@@ -106,9 +108,11 @@ class StyledBlock(nn.Module):
     A network that gets edges of the source (`edges`) has no shortcut, but its checkpoints store the layer.
     """
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, *, up: bool = False, edges: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, *, up: bool = False, edges: bool = False, padding: str = ZEROS
+    ) -> None:
         super().__init__()
-        self.up, self.edges = up, edges
+        self.up, self.edges, self.padding = up, edges, padding
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.norm1 = AdaptiveNorm(inputs, w_dim)
@@ -119,8 +123,8 @@ class StyledBlock(nn.Module):
         return F.interpolate(x, scale_factor=2, mode="nearest") if self.up else x
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        main = self.conv1(self._sized(F.leaky_relu(self.norm1(x, style), SLOPE)))
-        main = self.conv2(F.leaky_relu(self.norm2(main, style), SLOPE))
+        main = bordered(self.conv1, self._sized(F.leaky_relu(self.norm1(x, style), SLOPE)), self.padding)
+        main = bordered(self.conv2, F.leaky_relu(self.norm2(main, style), SLOPE), self.padding)
         return main if self.edges else (main + self.conv1x1(self._sized(x))) / math.sqrt(2)
 
 
@@ -135,7 +139,14 @@ class Translator(nn.Module):
     """Source image and style to an image: halving blocks, four at the bottleneck, doubling blocks."""
 
     def __init__(
-        self, resolution: int, w_dim: int, width: int | None, max_width: int, w_hpf: float, colors: int
+        self,
+        resolution: int,
+        w_dim: int,
+        width: int | None,
+        max_width: int,
+        w_hpf: float,
+        colors: int,
+        padding: str = ZEROS,
     ) -> None:
         super().__init__()
         self.w_hpf = w_hpf
@@ -149,7 +160,12 @@ class Translator(nn.Module):
         )
         self.decode = nn.ModuleList(
             [StyledBlock(bottom, bottom, w_dim, edges=edges) for _ in range(2)]
-            + [StyledBlock(large, small, w_dim, up=True, edges=edges) for small, large in reversed(steps)]
+            + [
+                StyledBlock(
+                    large, small, w_dim, up=True, edges=edges, padding=padding if number == len(steps) else ZEROS
+                )
+                for number, (small, large) in enumerate(reversed(steps), 1)
+            ]
         )
         self.to_rgb = nn.Sequential(
             nn.InstanceNorm2d(sizes[0], affine=True), nn.LeakyReLU(SLOPE), nn.Conv2d(sizes[0], colors, 1)
@@ -228,6 +244,7 @@ class Generator(nn.Module):
     width, max_width      feature maps at full resolution (None: the authors' 2^14 / resolution) and their limit
     w_hpf                 divisor of the source's edges; 0: none are carried over
     fan                   a landmark network for the masks of these edges is part of the generator
+    padding               what layers of the last block see beyond a border, one of `paddings.PADDINGS`
     """
 
     def __init__(
@@ -243,6 +260,7 @@ class Generator(nn.Module):
         w_hpf: float = 0.0,
         fan: bool = False,
         colors: int = 3,
+        padding: str = ZEROS,
     ) -> None:
         super().__init__()
         if c_dim < 1:
@@ -253,7 +271,7 @@ class Generator(nn.Module):
                 f"a StarGAN2 has w_hpf >= 0, and a landmark network only with w_hpf > 0 and RGB; not {found}"
             )
         self.resolution, self.z_dim, self.w_dim, self.c_dim, self.w_hpf = resolution, z_dim, w_dim, c_dim, w_hpf
-        self.generator = Translator(resolution, w_dim, width, max_width, w_hpf, colors)
+        self.generator = Translator(resolution, w_dim, width, max_width, w_hpf, colors, paddings.check(padding))
         self.mapping_network = MappingNetwork(z_dim, w_dim, c_dim, mapping_width)
         self.style_encoder = StyleEncoder(resolution, w_dim, c_dim, width, max_width, colors)
         self.fan = LandmarkNetwork() if fan else None

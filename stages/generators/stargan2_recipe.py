@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
+from stages.generators.padded_recipes import PaddedNetwork
 from stages.generators.training_recipes import (
     AverageBeta,
     Batch,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 WIDTH_TIMES_SIDE = 1 << 14
 
 
-class Stargan2Network(Settings):
+class Stargan2Network(PaddedNetwork):
     """Widths of StarGAN v2; `width` none: 2^14 / resolution as published."""
 
     z_dim: Latent = 16
@@ -56,7 +57,7 @@ class Stargan2Recipe(Recipe):
     least_side: ClassVar[int] = 32  # its images are halved at least once before the bottleneck of 16
 
     family: Literal["stargan2"] = Field(description="of the generator")
-    network: Stargan2Network = Field(
+    network: SerializeAsAny[Stargan2Network] = Field(
         Stargan2Network(), description="of the generator; what it leaves out is as published"
     )
     discriminator: Stargan2Discriminator = Field(Stargan2Discriminator(), description="likewise of the discriminator")

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from detectors.networks.initial_weights import normal
-from stages.generators import low_pass
+from stages.generators import low_pass, paddings
 from stages.generators.growing import level_of, upsample, widths
-from stages.generators.layers import SLOPE, Convolution, Linear, normalize, resolutions, truncating_uint8
+from stages.generators.layers import SLOPE, Linear, normalize, resolutions, truncating_uint8
+from stages.generators.paddings import ZEROS, Convolution, bordered
 
 FloatArray = NDArray[np.float32]
 Fused = Literal["auto"] | bool | int
@@ -49,9 +50,10 @@ def blur_filter(x: Tensor) -> Tensor:
     return low_pass.kernel_of((0.25, 0.5, 0.25), x.dtype, x.device)
 
 
-def blur(x: Tensor, kernel: Tensor | None = None) -> Tensor:
-    """Low-pass filter with zeros outside; kernel (C, 1, 3, 3) other than the usual one."""
-    return low_pass.filtered(x, blur_filter(x) if kernel is None else kernel, (1, 1))
+def blur(x: Tensor, kernel: Tensor | None = None, padding: str = ZEROS) -> Tensor:
+    """Low-pass filter; kernel (C, 1, 3, 3) other than the usual one."""
+    given = blur_filter(x) if kernel is None else kernel
+    return bordered(lambda maps: low_pass.filtered(maps, given, (1, 1)), x, padding)
 
 
 class MappingNetwork(nn.Module):
@@ -137,17 +139,18 @@ class Block(nn.Module):
         stored_noise: bool,
         early_bias: bool,
         stored_filter: bool,
+        padding: str,
     ) -> None:
         super().__init__()
-        self.early_bias = early_bias
+        self.early_bias, self.padding = early_bias, padding
         if inputs:
-            self.conv0 = Convolution(inputs, outputs, resample="up", fused=fused, bias=False)
+            self.conv0 = Convolution(inputs, outputs, resample="up", fused=fused, bias=False, padding=padding)
         else:
             self.const = nn.Parameter(torch.ones(outputs, side, side))
         kernel = blur_filter(torch.empty(1)).repeat(outputs, 1, 1, 1) if inputs and stored_filter else None
         self.register_buffer("filter", kernel)
         self.style0 = Epilogue(outputs, w_dim, side, epsilon=epsilon, stored=stored_noise)
-        self.conv1 = Convolution(outputs, outputs, bias=False)
+        self.conv1 = Convolution(outputs, outputs, bias=False, padding=padding)
         self.style1 = Epilogue(outputs, w_dim, side, epsilon=epsilon, stored=stored_noise)
         self.torgb = Convolution(outputs, colors, 1, gain=1)
 
@@ -156,10 +159,10 @@ class Block(nn.Module):
         if x is None:
             x = self.style0(self.const.expand(len(w), -1, -1, -1), w[:, 0], noise[0])
         elif self.early_bias:
-            x = blur(self.conv0(x) + self.style0.bias[:, None, None], self.filter)
+            x = blur(self.conv0(x) + self.style0.bias[:, None, None], self.filter, self.padding)
             x = self.style0(x, w[:, 0], noise[0], bias=False)
         else:
-            x = self.style0(blur(self.conv0(x), self.filter), w[:, 0], noise[0])
+            x = self.style0(blur(self.conv0(x), self.filter, self.padding), w[:, 0], noise[0])
         return self.style1(self.conv1(x), w[:, 1], noise[1])
 
 
@@ -178,6 +181,7 @@ class SynthesisNetwork(nn.Module):
         early_bias: bool,
         stored_filter: bool,
         epsilon: float,
+        padding: str,
     ) -> None:
         super().__init__()
         self.resolution, self.sides, self.shared_noise = resolution, resolutions(resolution), shared_noise
@@ -194,6 +198,7 @@ class SynthesisNetwork(nn.Module):
                 stored_noise=not shared_noise,
                 early_bias=early_bias,
                 stored_filter=stored_filter,
+                padding=padding if side == resolution else ZEROS,
             )
             self.add_module(f"b{side}", block)
             inputs = width[side]
@@ -238,6 +243,7 @@ class Generator(nn.Module):
     early_bias     an upsampling layer adds its bias before the blur (style-based-gan-pytorch)
     stored_filter  the low-pass filter after upsampling is a tensor of the file (style-based-gan-pytorch)
     norm_epsilon   added to the variance by the instance normalization
+    padding        what layers of the last block see beyond a border, one of `paddings.PADDINGS`
     """
 
     lod: Tensor
@@ -263,6 +269,7 @@ class Generator(nn.Module):
         early_bias: bool = False,
         stored_filter: bool = False,
         norm_epsilon: float = 1e-8,
+        padding: str = ZEROS,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.resolution = z_dim, c_dim, w_dim, resolution
@@ -286,6 +293,7 @@ class Generator(nn.Module):
             early_bias=early_bias,
             stored_filter=stored_filter,
             epsilon=norm_epsilon,
+            padding=paddings.check(padding),
         )
         self.register_buffer("lod", torch.zeros(()))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,8 +23,9 @@ from torch import Tensor, nn
 
 from detectors.networks.initial_weights import normal
 from stages.generators import layers as shared
-from stages.generators import low_pass
+from stages.generators import low_pass, paddings
 from stages.generators.layers import SLOPE, normalize, resolutions, truncating_uint8
+from stages.generators.paddings import ZEROS, bordered
 
 FloatArray = NDArray[np.float32]
 
@@ -191,16 +193,21 @@ class MappingNetwork(nn.Module):
         return x
 
 
-def modulated_convolution(x: Tensor, weight: Tensor, style: Tensor, *, up: bool, demodulate: bool) -> Tensor:
+def convolution(x: Tensor, weight: Tensor, up: bool) -> Tensor:
+    """Of the same side, or of twice the side, filtered."""
+    if up:
+        return filtered(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) * 4, (1, 1))
+    return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+
+
+def modulated_convolution(
+    x: Tensor, weight: Tensor, style: Tensor, *, up: bool, demodulate: bool, padding: str = ZEROS
+) -> Tensor:
     """Equations 1-3: weights scaled by the style of each image, then to unit norm.
 
     A convolution is linear, so that input and output channels are scaled instead: one convolution for all images.
     """
-    x = x * style[:, :, None, None]
-    if up:
-        x = filtered(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) * 4, (1, 1))
-    else:
-        x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    x = bordered(lambda maps: convolution(maps, weight, up), x * style[:, :, None, None], padding)
     if demodulate:
         norm = torch.rsqrt(style.square() @ weight.square().sum(dim=(2, 3)).T + 1e-8)
         x = x * norm[:, :, None, None]
@@ -213,10 +220,18 @@ class SynthesisLayer(nn.Module):
     noise_const: Tensor
 
     def __init__(
-        self, inputs: int, outputs: int, w_dim: int, resolution: int, *, up: bool = False, clamp: float | None = None
+        self,
+        inputs: int,
+        outputs: int,
+        w_dim: int,
+        resolution: int,
+        *,
+        up: bool = False,
+        clamp: float | None = None,
+        padding: str = ZEROS,
     ) -> None:
         super().__init__()
-        self.up, self.clamp = up, clamp
+        self.up, self.clamp, self.padding = up, clamp, padding
         self.affine = Linear(w_dim, inputs, bias=1)
         self.weight = nn.Parameter(normal(outputs, inputs, 3, 3))
         self.register_buffer("noise_const", normal(resolution, resolution))
@@ -224,7 +239,8 @@ class SynthesisLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float = 1) -> Tensor:
-        x = modulated_convolution(x, self.weight, self.affine(w), up=self.up, demodulate=True)
+        style = self.affine(w)
+        x = modulated_convolution(x, self.weight, style, up=self.up, demodulate=True, padding=self.padding)
         if noise is not None:
             x = x + noise * self.noise_strength
         return activate(x, self.bias, gain=gain, clamp=self.clamp)
@@ -261,14 +277,15 @@ class SynthesisBlock(nn.Module):
         network: str,
         last: bool,
         clamp: float | None,
+        padding: str,
     ) -> None:
         super().__init__()
-        self.first, self.residual = inputs == 0, network == "resnet" and inputs > 0
+        self.first, self.residual, self.padding = inputs == 0, network == "resnet" and inputs > 0, padding
         if self.first:
             self.const = nn.Parameter(normal(outputs, resolution, resolution))
         else:
-            self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=True, clamp=clamp)
-        self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, clamp=clamp)
+            self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=True, clamp=clamp, padding=padding)
+        self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, clamp=clamp, padding=padding)
         self.torgb = ToRGB(outputs, colors, w_dim, clamp) if last or network == "skip" else None
         if self.residual:
             self.skip = Convolution(inputs, outputs, 1, resample="up", linear=True, bias=False)
@@ -285,11 +302,11 @@ class SynthesisBlock(nn.Module):
             x = self.const.expand(len(w), -1, -1, -1)
             x = self.conv1(x, w[:, 0], noise[0])
         else:
-            shortcut = self.skip(x, gain=gain) if self.residual else None
+            shortcut = bordered(partial(self.skip, gain=gain), x, self.padding) if self.residual else None
             x = self.conv0(x, w[:, 0], noise[0])
             x = self.conv1(x, w[:, 1], noise[1], gain=gain)
             x = x if shortcut is None else shortcut + x
-        image = upsample(image) if image is not None else None
+        image = bordered(upsample, image, self.padding) if image is not None else None
         if self.torgb is not None:
             color = self.torgb(x, w[:, len(noise)])
             image = color if image is None else image + color
@@ -306,6 +323,7 @@ class SynthesisNetwork(nn.Module):
         colors: int,
         network: str,
         clamp: float | None,
+        padding: str,
     ) -> None:
         super().__init__()
         if network not in NETWORKS:
@@ -313,7 +331,9 @@ class SynthesisNetwork(nn.Module):
         self.sizes = list(widths)
         inputs = 0
         for size, outputs in widths.items():
-            block = SynthesisBlock(inputs, outputs, w_dim, size, colors, network, size == self.sizes[-1], clamp)
+            last = size == self.sizes[-1]
+            beyond = padding if last else ZEROS
+            block = SynthesisBlock(inputs, outputs, w_dim, size, colors, network, last, clamp, beyond)
             self.add_module(f"b{size}", block)
             inputs = outputs
 
@@ -344,6 +364,7 @@ class Generator(nn.Module):
     features        feature maps at 4, 8, ... pixels; None: min(channel_base / side, channel_max)
     mapping_...     see `MappingNetwork`
     conv_clamp      bound of the values of feature maps and colors, or None
+    padding         what layers of the last block see beyond a border, one of `paddings.PADDINGS`
     """
 
     def __init__(
@@ -364,6 +385,7 @@ class Generator(nn.Module):
         mapping_labels: str = "embed",
         mapping_rate: float = 0.01,
         conv_clamp: float | None = None,
+        padding: str = ZEROS,
     ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.w_dim, self.resolution = z_dim, c_dim, w_dim, resolution
@@ -379,7 +401,7 @@ class Generator(nn.Module):
             labels=mapping_labels,
             rate=mapping_rate,
         )
-        self.synthesis = SynthesisNetwork(w_dim, maps, colors, network, conv_clamp)
+        self.synthesis = SynthesisNetwork(w_dim, maps, colors, network, conv_clamp, paddings.check(padding))
 
     def noise_shapes(self) -> list[tuple[int, int, int]]:
         """Shapes (1, side, side) of the noise maps in stored order: 4, 8, 8, 16, 16, ..."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
+from stages.generators.padded_recipes import PaddedNetwork
 from stages.generators.training_recipes import (
     NOISE_GAME,
     AverageKimg,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from stages.generators.losses import Loss
 
 
-class Stylegan2Network(Settings):
+class Stylegan2Network(PaddedNetwork):
     """Widths of StyleGAN2's generator; channel_base / resolution feature maps, at most channel_max."""
 
     z_dim: Latent = 512
@@ -57,7 +58,7 @@ class Stylegan2Recipe(Recipe):
     idle: ClassVar[Mapping[str, str]] = {"r1_gamma": "r1_interval", "path_weight": "path_interval"}
 
     family: Literal["stylegan2"] = Field(description="of the generator")
-    network: Stylegan2Network = Field(
+    network: SerializeAsAny[Stylegan2Network] = Field(
         Stylegan2Network(), description="of the generator; what it leaves out is as published"
     )
     discriminator: Stylegan2Discriminator = Field(Stylegan2Discriminator(), description="likewise of the discriminator")

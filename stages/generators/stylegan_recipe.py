@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
+from stages.generators.padded_recipes import PaddedNetwork
 from stages.generators.training_recipes import (
     NOISE_GAME,
     AverageKimg,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from stages.generators.losses import Loss
 
 
-class StyleganNetwork(Settings):
+class StyleganNetwork(PaddedNetwork):
     """Widths of StyleGAN's generator."""
 
     z_dim: Latent = 512
@@ -58,7 +59,7 @@ class StyleganRecipe(Growing):
     idle: ClassVar[Mapping[str, str]] = {"r1_gamma": "r1_interval"}
 
     family: Literal["stylegan"] = Field(description="of the generator")
-    network: StyleganNetwork = Field(
+    network: SerializeAsAny[StyleganNetwork] = Field(
         StyleganNetwork(), description="of the generator; what it leaves out is as published"
     )
     discriminator: StyleganDiscriminator = Field(StyleganDiscriminator(), description="likewise of the discriminator")
