@@ -21,11 +21,11 @@ from pydantic import field_validator
 
 from pipeline.printable import printable_lines
 from pipeline.sentences import closest
-from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, setting
+from pipeline.stage import FitContext, Input, Kind, Rows, Schema, Stage, StageConfig, file_setting, setting
 from stages import SECTIONS, STAGES
 from stages.auditing.vocabulary import NAMES
 from stages.evaluation.json_file import read_json
-from stages.reporting import tables
+from stages.reporting import misses, tables
 from stages.reporting.figures import figure
 from stages.reporting.matrices import shades
 from stages.reporting.section import STATES, Given, Section
@@ -55,6 +55,11 @@ class ReportConfig(StageConfig):
         description="topic -> sentence: differences between the classes that are known. Topics: reduction, "
         "native_size, order, a check of the audit (codec), a stage (perturb) or one of its settings (equalize.size); a "
         "stage covers its settings and the checks that it may move. What is found and not declared is flagged",
+    )
+    checkpoints: str | None = file_setting(
+        None,
+        description="a manifest of checkpoints, such as manifests/generators.yaml: fakes of those that miss a gate, as "
+        "`misses` of their entries says, are marked",
     )
     samples: int = setting(12, ge=1, le=100, description="images shown per source and kind of processing")
 
@@ -96,6 +101,11 @@ class Report(Stage):
                 )
         return {}
 
+    def check(self, config: ReportConfig, files: Mapping[str, Path]) -> None:
+        """Raise ConfigError for a manifest of checkpoints that cannot be read."""
+        if "checkpoints" in files:
+            misses.of_manifest(files["checkpoints"])
+
     def modules(self, config: ReportConfig, files: Mapping[str, Path] = MappingProxyType({})) -> tuple[str, ...]:
         """The sections: each may change the page."""
         return tuple(f"{ROOM}.{name}" for name in SECTIONS)
@@ -111,7 +121,7 @@ class Report(Stage):
         evaluations = [read_json(place / "results.json") for place in places]
         rows: dict[str, Any] = dict(views)
         table = tables.flat(evaluations)
-        given = Given(config, evaluations, places, ctx.artifacts, rows, {"rows": len(table)})
+        given = Given(config, evaluations, places, ctx.artifacts, rows, {"rows": len(table)}, files=ctx.files)
         page = _page(given)
         (ctx.out / HTML).write_text(page, encoding="utf-8", errors="backslashreplace")
         data = {"format": FORMAT, "rows": table, "null": tables.null_results(evaluations)}

@@ -44,11 +44,12 @@ def table(
 ) -> None:
     """Print finished evaluations as one table: detectors down; training, test and variant across; mean and minimum.
 
-    A star marks values whose intervals are hints (few groups). Run `touchstone run` first.
+    A star marks values whose intervals are hints (few groups), a dagger fakes of a generator that misses a gate. Run
+    `touchstone run` first.
     """
     from pipeline.errors import ConfigError
     from pipeline.printable import json_text
-    from stages.reporting import matrix_table, table_formats
+    from stages.reporting import matrix_table, misses, table_formats
 
     pipeline = read(file, assignments)
     found = finished(pipeline, nodes or [])
@@ -68,11 +69,12 @@ def table(
     if published is not None:
         for line in matrix_table.beside(made, published):
             note(line)
-    absent = _lacking(pipeline, found)
-    for one in absent:
+    absent, missed = _lacking(pipeline, found), _missed(pipeline, found)
+    made.marked |= matrix_table.columns_of([one for one, _ in found], missed)
+    for one in [*absent, *(f"{misses.MARK} {line}" for line in misses.lines(missed))]:
         note(one)
     if json or format == "json":
-        cells = table_formats.as_data(made, published) | {"lacking": absent}
+        cells = table_formats.as_data(made, published) | {"lacking": absent, "misses": missed}
         if out is None:
             give(cells)
             return
@@ -128,6 +130,17 @@ def _lacking(pipeline: Any, found: list[tuple[Evaluation, Path]]) -> list[str]:
             "detectors on it and its evaluation, or name that one too (docs/tables.md)"
         )
     return sentences
+
+
+def _missed(pipeline: Any, found: list[tuple[Evaluation, Path]]) -> dict[str, tuple[str, ...]]:
+    """Source of fakes -> the gates that its generator misses, as the manifest of its checkpoint says."""
+    from stages.reporting import misses
+
+    by_checkpoint: dict[str, tuple[str, ...]] = {}
+    for node in pipeline.nodes.values():
+        for setting, file in node.files.items():
+            by_checkpoint |= misses.of_entry(f"{node.name}.{setting}", file.entry)
+    return misses.of_sources([one.results for one, _ in found], by_checkpoint)
 
 
 def _table(found: list[tuple[Evaluation, Path]], metric: str, against: str | None) -> Table:

@@ -9,7 +9,7 @@ the variant R, as `fakes[progan-raw]` is in every other one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,10 +69,14 @@ class Evaluation:
 
 @dataclass
 class Table:
-    """Cells by row and column, both in the order in which they were met; null: row and training -> null result."""
+    """Cells by row and column, both in the order in which they were met; null: row and training -> null result.
+
+    marked: columns of fakes whose generator misses a gate
+    """
 
     metric: str
     columns: list[Column] = field(default_factory=list)
+    marked: set[Column] = field(default_factory=set)
     cells: dict[str, dict[Column, Cell]] = field(default_factory=dict)
     null: dict[tuple[str, str], Cell] = field(default_factory=dict)
 
@@ -130,6 +134,16 @@ def tabulated(evaluations: Sequence[Evaluation], metric: str) -> Table:
     blocks = {(column.trained, column.tested): place for place, column in reversed(list(enumerate(table.columns)))}
     table.columns.sort(key=lambda column: (column.trained != column.tested, blocks[column.trained, column.tested]))
     return table
+
+
+def columns_of(evaluations: Sequence[Evaluation], sources: Collection[str]) -> set[Column]:
+    """The columns of some sources of fakes."""
+    return {
+        Column(one.trained, short(row["source"], row["variant"]), row["variant"])
+        for one in evaluations
+        for row in one.results["rows"]
+        if row["source"] in sources
+    }
 
 
 def differences(evaluations: Sequence[tuple[Evaluation, Path]], metric: str, against: str) -> Table:

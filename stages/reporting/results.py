@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.evaluation.comparison import made
 from stages.evaluation.intervals import FEW_GROUPS
-from stages.reporting import matrices
+from stages.reporting import matrices, misses
 from stages.reporting.matrices import reals_of, sources_of
 from stages.reporting.names import Name, named
 from stages.reporting.section import Given, Results, Section
@@ -54,7 +54,7 @@ Download all numbers: <a download="results.csv" href="{{ csv }}">CSV</a>,
 <table class="matrix grid sortable">
 <caption>Variant {{ matrix.called }}</caption>
 <thead><tr><th scope="col">Detector</th>{% for source in matrix.sources %}
-<th scope="col" class="turned"><span>{{ source }}</span></th>{% endfor %}
+<th scope="col" class="turned"><span>{{ source }}{% if source in missed %} {{ mark }}{% endif %}</span></th>{% endfor %}
 <th scope="col" class="turned"><span>mean</span></th>
 <th scope="col" class="turned"><span>minimum</span></th></tr></thead>
 <tbody>{% for row in matrix.rows %}<tr data-row="{{ loop.index0 }}"><th scope="row"><a
@@ -63,6 +63,10 @@ href="#{{ row.anchor }}">{{ row.detector }}</a>{% if row.trained_on %} <small>{{
 {% endfor %}{% for cell in row.ends %}<td class="{{ cell.shade }} end">{{ cell.text }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
 {% endfor %}
+{% if missed_gates %}<p><b>{{ mark }} {{ "These generators miss" if missed | length > 1 else "This generator misses" }}
+a gate</b>: a detector of such fakes may have learned no more than one number.</p>
+<ul>{% for line in missed_gates %}<li>{{ line }}</li>
+{% endfor %}</ul>{% endif %}
 {% if doubts %}<ul>{% for line in doubts %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
 <details class="numbers"{% if rows | length <= 48 %} open{% endif %}><summary>All numbers ({{ rows | length }}
 rows)</summary>
@@ -81,7 +85,8 @@ is right.</p>
 <th scope="col" class="number">Threshold</th></tr></thead>
 <tbody>{% for row in rows %}<tr{% if row.first %} class="first"{% endif %}><td>{{ row.detector }}</td>
 <td>{{ row.trained_on }}</td>
-<td>{{ row.variant }}{% if row.reals %} <small>({{ row.reals }})</small>{% endif %}</td><td>{{ row.source }}</td>
+<td>{{ row.variant }}{% if row.reals %} <small>({{ row.reals }})</small>{% endif %}</td>
+<td>{{ row.source }}{% if row.source in missed %} {{ mark }}{% endif %}</td>
 <td class="number">{{ row.n_real }} / {{ row.n_fake }}{% if row.few %}<small>few groups</small>{% endif %}</td>
 {% for value in row.metrics %}<td class="number">{{ value.text }}<small>{{ value.interval }}</small></td>{% endfor %}
 <td class="number">{{ row.threshold }}</td></tr>
@@ -102,6 +107,8 @@ def content(given: Given) -> Mapping[str, Any]:
     for result, name in zip(ordered, names, strict=True):
         lines += [one | {"first": number == 0 and bool(lines)}
                   for number, one in enumerate(_lines(result, name, list(metrics.values())))]  # fmt: skip
+    file = given.files.get("checkpoints")
+    missed = misses.of_sources(ordered, misses.of_manifest(file)) if file else {}
     data = matrices.data(ordered, names)
     recipes = [one.info.get("recipe", {}) for one in given.artifacts.get("of", ())]
     if len(recipes) == len(given.evaluations):
@@ -117,6 +124,9 @@ def content(given: Given) -> Mapping[str, Any]:
         "threshold_rule": "; ".join(sorted({result["model"]["threshold_rule"] for result in ordered})),
         "doubts": _doubts(ordered),
         "other_features": _other_features(ordered),
+        "missed": missed,
+        "missed_gates": misses.lines(missed),
+        "mark": misses.MARK,
         "few": FEW_GROUPS,
         "halves": HALVES,
     }

@@ -46,6 +46,7 @@ class Given:
     rows         input -> dataset; nothing for inputs that were not given
     facts        plain data for artifact.json, to which sections add
     tiles        verdicts for the page's head, to which sections add
+    files        setting -> the file that it names
     """
 
     config: Any
@@ -55,6 +56,7 @@ class Given:
     rows: Mapping[str, Rows] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     tiles: list[Tile] = field(default_factory=list)
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

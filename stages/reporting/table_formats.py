@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from stages.reporting.matrix_table import Cell, Column, Table
+from stages.reporting.misses import MARK
 
 WIDTH = 110
 """Letters of a line of text; longer tables go on below."""
@@ -15,7 +16,10 @@ NOTHING = "-"
 FEW = "*"
 """Behind a value with fewer than 20 effective groups."""
 
-LATEX = str.maketrans({one: f"\\{one}" for one in "&%$#_{}"} | {"~": r"\~{}", "^": r"\^{}", "\\": r"\textbackslash{}"})
+LATEX = str.maketrans(
+    {one: f"\\{one}" for one in "&%$#_{}"}
+    | {"~": r"\~{}", "^": r"\^{}", "\\": r"\textbackslash{}", MARK: r"\textdagger{}"}
+)
 
 Lines = list[list[str]]
 
@@ -24,7 +28,8 @@ def grid(table: Table, paper: Table | None, percent: bool, intervals: bool) -> L
     """Header and rows of words: name, columns, mean, minimum and the null results."""
     trained = list(dict.fromkeys(column.trained for column in table.columns))
     null = [one for one in trained if any(key[1] == one for key in table.null)]
-    head = ["detector", *map(str, table.columns), "mean", "minimum"]
+    columns = (f"{column}{MARK}" if column in table.marked else str(column) for column in table.columns)
+    head = ["detector", *columns, "mean", "minimum"]
     lines = [[*head, *(f"null {one}" if len(trained) > 1 else "null" for one in null)]]
     for row, cells in table.cells.items():
         theirs = paper.cells.get(row, {}) if paper else {}
