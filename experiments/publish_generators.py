@@ -6,9 +6,10 @@
 For each family and variant: NAME.safetensors (the averaged generator, float16), NAME.json (the card: recipe, data
 fingerprint, steps, device, figures, how they compare with the raw generator's) and NAME.png (samples), and an entry in
 manifests/generators.yaml. Where the photographs have held-out senders, the card also has figures against those, the
-gates that are missed, and what the spectral term did beyond training of equal length (`experiments.quality`); then
-experiments/results/generators.json tells all of it. One that does not move the mean profile is not called +R or +A and
-not published. What only a person knows stands in a file of notes: the hours of the training, and what its samples show.
+gates that are missed, which the entry has too, what rounding changes, and what the spectral term did beyond training
+of equal length (`experiments.quality`); then experiments/results/generators.json tells all of it. One that does not
+move the mean profile is not called +R or +A and not published. What only a person knows stands in a file of notes: the
+hours of the training, and what its samples show.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,9 @@ NONE = "none"
 MOST_BYTES = 4_000_000
 ALLOWED = 0.25  # how much worse than the raw one diversity and quality may be without a word
 SHIPPED = Path("manifests/weights")
-STORED_AS = "float16, rounded from the float32 values that were trained (trained_sha256) and that figures are of"
+STORED_AS = "float16, rounded from the float32 values that were trained (trained_sha256); networks compute in float32"
+WHOSE = {False: "`figures` are of the trained values", True: "`figures` are of these, `held_out` of the rounded ones"}
+"""By whether there are held-out photographs: which values the figures of a card are of."""
 NOTE = "A small generator that shows the pipeline at work; it is no evidence about detectors."
 DATA = {
     "generators": "CC0 1.0 and MIT photographs of garments, groceries and desktop backgrounds at 64 pixels, none of a "
@@ -144,11 +148,13 @@ def publish(origin: Origin, name: str, found: Mapping[str, Path], out: Path, mor
     card = json.loads((place / "card.json").read_text())
     if variant != "raw":
         card["compared_with_raw"] = comparison(card["figures"], raw_of(card, family, found, out))
-    card |= {"data": origin.data, "licence": origin.licence, "samples": f"{stem}.png", "stored_as": STORED_AS}
+    stored = f"{STORED_AS}; {WHOSE['held_out' in more]}"
+    card |= {"data": origin.data, "licence": origin.licence, "samples": f"{stem}.png", "stored_as": stored}
     card |= {"trained_sha256": hashlib.sha256(trained).hexdigest(), "note": NOTE, **more}
     write_bytes(out / f"{stem}.safetensors", content)
     write_bytes(out / f"{stem}.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
     header = weights.read_header(out / f"{stem}.safetensors")
+    misses = {"misses": list(more["misses"])} if more.get("misses") else {}
     return {
         "family": family,
         "variant": variant,
@@ -159,22 +165,33 @@ def publish(origin: Origin, name: str, found: Mapping[str, Path], out: Path, mor
         "licence": origin.licence,
         "origin": f"experiments/{origin.file.name}",
         "card": f"{out.name}/{stem}.json",
+        **misses,
     }
 
 
 def judged(origin: Origin, found: Mapping[str, Path], networks: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """What cards tell of held-out senders, by "family-variant"; nothing where there are none. Pictures go to `out`."""
+    """What cards tell of held-out senders, by "family-variant"; nothing where there are none. Pictures go to `out`.
+
+    All of it is told of the rounded values that are published.
+    """
     held_out = quality.photographs(origin.file, ("val", "test"), origin.overrides)
     if not len(held_out.images):
         return {}
     sources = quality.photographs(origin.file, ("train",), origin.overrides)
     network, digest = quality.perceptual_network(networks)
     told: dict[str, dict[str, Any]] = {}
-    seen = {name: quality.seen(place / "generator.safetensors", held_out, sources) for name, place in found.items()}
+    seen, rounding = {}, {}
+    with TemporaryDirectory() as folder:
+        for name, place in found.items():
+            trained, stored = place / "generator.safetensors", Path(folder) / f"{name}.safetensors"
+            stored.write_bytes(halved(trained))
+            seen[name] = quality.seen(stored, held_out, sources)
+            rounding[name] = quality.rounding(trained, stored, sources)
     for name, one in seen.items():
         family, _, variant = name.partition("_")
         figures = {key: round(value, 4) for key, value in quality.figures(one, network).items()}
         card: dict[str, Any] = {"held_out": {**figures, "perceptual_sha256": digest}, "misses": quality.misses(figures)}
+        card["rounding"] = rounding[name]
         card["senders"] = len(np.unique(sources.of(quality.domains(found[name] / "generator.safetensors")).groups))
         beside = seen.get(f"{family}_{NONE}")
         if variant in VARIANTS[1:]:

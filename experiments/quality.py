@@ -36,6 +36,7 @@ GATED = ("clipped", "border_step")
 GATE = (0.2, 0.8)
 """AUC of a single number between which it tells little. The slope has no gate: +R and +A are about it."""
 PICTURES = 32  # images at a time
+COMPARED = 64  # images that tell what rounding changes
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,14 @@ def samples(generator: Path, count: int, sources: Photographs) -> Images:
             rows |= {"source": as_float(torch.from_numpy(sources.images[places])), "domain": torch.from_numpy(other)}
         made.append(family.to_uint8(family.render(network, rows, psi=1.0, cutoff=None, noise=noise)).numpy())
     return np.concatenate(made)
+
+
+def rounding(trained: Path, stored: Path, sources: Photographs) -> dict[str, float]:
+    """What rounding its weights changes in the first images of a generator, in 8-bit steps: the most, and the mean."""
+    places = sources.of(domains(trained))
+    one, other = (samples(file, COMPARED, places).astype(np.int16) for file in (trained, stored))
+    steps = np.abs(one - other)
+    return {"images": float(COMPARED), "most": float(steps.max()), "mean": round(float(steps.mean()), 5)}
 
 
 def picture(fakes: Images) -> bytes:

@@ -21,7 +21,7 @@ from detectors.contract import State
 from experiments import publish_generators, quality, take_up
 from experiments.quality import Photographs, Seen
 from pipeline.errors import Interrupted, TouchstoneError
-from stages.generators import generator_metrics, weights
+from stages.generators import generator_metrics, progan, weights
 from stages.generators.held_out_metrics import Gain
 from stages.train_generator import TrainGenerator, TrainGeneratorConfig
 from stages.training import progress
@@ -231,3 +231,56 @@ def test_a_variant_that_moves_the_profile_no_more_than_none_has_no_name() -> Non
     )
     assert unready({"compared_with_none": clear}, {"hours": 1, "grid": "Trousers."}, picture, file) == ""
     assert unready({}, {}, picture, file) == ""  # of a corpus without held-out senders
+
+
+def test_rounding_is_told_in_steps_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {"trained": np.array([[0, 255, 7, 7]], np.uint8), "stored": np.array([[1, 250, 7, 7]], np.uint8)}
+    monkeypatch.setattr(quality, "domains", lambda path: ())
+    monkeypatch.setattr(quality, "samples", lambda path, count, sources: made[path.name])
+    found = quality.rounding(Path("trained"), Path("stored"), photographs(["a"]))
+    assert found == {"images": 64, "most": 5, "mean": 1.5}
+
+
+def test_what_is_published_is_the_rounded_network_with_the_gates_that_it_misses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-out figures are of it; networks take its values up in float32."""
+    architecture = {"z_dim": 3, "c_dim": 0, "resolution": 8, "features": [4, 4]}
+    network = progan.build(architecture)
+    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+    place, out = tmp_path / "made", tmp_path / "weights"
+    place.mkdir()
+    out.mkdir()
+    weights.save(place / "generator.safetensors", "progan", architecture, tensors)
+    (place / "card.json").write_text(json.dumps({"figures": {"swd": 1.0}}))
+    read: list[np.ndarray[Any, Any]] = []
+
+    def seen(path: Path, held_out: Photographs, sources: Photographs) -> Seen:
+        read.append(weights.load(path)[1].state_dict()["b4.dense.weight"].numpy())
+        return Seen(held_out, held_out.images)
+
+    figures = {"auc_clipped": 0.9, "auc_border_step": 0.5}
+    monkeypatch.setattr(quality, "photographs", lambda file, splits, overrides: photographs(["a"] * 28))
+    monkeypatch.setattr(quality, "perceptual_network", lambda networks: (None, "f" * 64))
+    monkeypatch.setattr(quality, "seen", seen)
+    monkeypatch.setattr(quality, "figures", lambda one, network: figures)
+    monkeypatch.setattr(quality, "rounding", lambda trained, stored, sources: {"most": 1.0})
+    origin = publish_generators.Origin(Path("experiments/garments.yaml"), [])
+    cards = publish_generators.judged(origin, {"progan_raw": place}, Path("networks.yaml"), out)
+    entry = publish_generators.publish(origin, "progan-raw", {"progan_raw": place}, out, cards["progan-raw"])
+    rounded = tensors["b4.dense.weight"].astype(np.float16).astype(np.float32)
+    assert not np.array_equal(rounded, tensors["b4.dense.weight"])
+    _, published = weights.load(tmp_path / entry["file"])
+    for found in (*read, published.state_dict()["b4.dense.weight"].numpy()):
+        assert found.dtype == np.float32
+        assert np.array_equal(found, rounded)
+    sentence = "clipped alone tells it from held-out photographs with an AUC of 0.90, outside 0.2 to 0.8"
+    card = json.loads((tmp_path / entry["card"]).read_text())
+    assert entry["misses"] == card["misses"] == [sentence]
+    assert card["rounding"] == {"most": 1.0}
+    assert card["stored_as"].endswith("`figures` are of these, `held_out` of the rounded ones")
+    figures["auc_clipped"] = 0.5
+    cards = publish_generators.judged(origin, {"progan_raw": place}, Path("networks.yaml"), out)
+    assert "misses" not in publish_generators.publish(
+        origin, "progan-raw", {"progan_raw": place}, out, cards["progan-raw"]
+    )
