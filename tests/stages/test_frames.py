@@ -103,3 +103,29 @@ nodes:
     whole = {time: pixels for _, pixels, time in decoded(video.read_bytes(), range(golden["frames"]))}
     for pixels, time in zip(rows.array("image"), rows.array("time_s").tolist(), strict=True):
         assert hashlib.sha256(pixels.tobytes()).digest() == hashlib.sha256(whole[time].tobytes()).digest()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.golden("video", "expected.json")
+def test_squares_of_frames_are_the_same_bytes_whenever_they_are_cut(golden: GoldenDocument, tmp_path: Path) -> None:
+    width, height = golden["size_wh"]
+    (tmp_path / "film.mp4").write_bytes((golden.path.parent / golden["file"]).read_bytes())
+    (tmp_path / "films.csv").write_text("file,label,split\nfilm.mp4,real,train\n")
+    (tmp_path / "pipeline.yaml").write_text(f"""
+nodes:
+  films: {{stage: ingest, manifest: films.csv}}
+  frames: {{stage: frames, of: films, width: {width}, height: {height}, limit: 3}}
+  points: {{stage: "filmed_pairs:Marks", of: frames}}
+  faces: {{stage: face_crop, of: {{of: frames, pair: points}}, form: chai2020, size: 16}}
+""")
+    cut = []
+    for store in ("once", "again"):
+        pipeline = load_pipeline(tmp_path / "pipeline.yaml", [f"store={tmp_path / store}"])
+        assert run(pipeline, [], 1).computed["faces"] == 3
+        cut.append(files_of(tmp_path / store / "face_crop"))
+    assert cut[0].keys() == cut[1].keys()
+    assert len(cut[0]) > 1
+    assert [name for name in cut[0] if cut[0][name] != cut[1][name]] == []
