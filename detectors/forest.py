@@ -20,6 +20,9 @@ from detectors.profiles import ProfileConfig, prepared
 BLOCK_TREES = 10
 """Trees that a kill may cost."""
 
+AT_ONCE, STEPS = 50_000, 4
+"""Walks down trees that go on side by side, in the cache of a core; their steps between two looks at who has ended."""
+
 NUMBERS = ("slope", "intercept")
 """Of a state's plain data."""
 
@@ -124,19 +127,37 @@ def decision(config: Config, state: State, features: NDArray[Any]) -> NDArray[np
             f"this forest was trained on '{config.feature}' of {state.plain['length']} elements, but got "
             f"{rows.shape[1]}; give it images of the same size"
         )
-    arrays = [state.tensors[name] for name in ("feature", "threshold", "left", "right", "probability")]
-    feature, threshold, left, right, probability = arrays
+    trees = len(state.tensors["root"])
     total = np.zeros(len(rows))
-    for root in state.tensors["root"]:
-        places = np.full(len(rows), root)
-        moving = np.arange(len(rows))[left[places] >= 0]
-        while len(moving):
-            nodes = places[moving]
-            goes_left = rows[moving, feature[nodes]] <= threshold[nodes]
-            places[moving] = np.where(goes_left, left[nodes], right[nodes])
-            moving = moving[left[places[moving]] >= 0]
-        total += probability[places]
-    return total / len(state.tensors["root"])
+    step, ways = max(1, AT_ONCE // trees), _ways(state)
+    for start in range(0, len(rows), step):
+        for shares in _shares(state, ways, rows[start : start + step]):  # one tree after the other, whatever the step
+            total[start : start + step] += shares
+    return total / trees
+
+
+def _ways(state: State) -> NDArray[np.int64]:
+    """Where each node leads, (2 nodes,): by turns to the right and to the left; a leaf leads to itself."""
+    nodes = np.arange(len(state.tensors["left"]))
+    sides = (state.tensors[side] for side in ("right", "left"))
+    return np.stack([np.where(side < 0, nodes, side) for side in sides], axis=1).ravel()
+
+
+def _shares(state: State, ways: NDArray[np.int64], rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share of fakes in the leaf of each tree that each row falls into, (trees, n). All walk down at the same time."""
+    feature, threshold, left, root = (state.tensors[name] for name in ("feature", "threshold", "left", "root"))
+    values = rows.ravel()
+    leaves = np.repeat(root, len(rows))
+    walking, nodes = np.arange(len(leaves)), leaves
+    first = np.tile(np.arange(len(rows)) * rows.shape[1], len(root))
+    while len(walking):
+        for _ in range(STEPS):
+            goes_left = values.take(first + feature.take(nodes)) <= threshold.take(nodes)
+            nodes = ways.take(2 * nodes + goes_left)
+        leaves[walking] = nodes
+        on = left.take(nodes) >= 0
+        walking, nodes, first = walking[on], nodes[on], first[on]
+    return state.tensors["probability"].take(leaves).reshape(len(root), len(rows))
 
 
 def score(config: Config, state: State, features: NDArray[Any], device: str = "cpu") -> NDArray[np.float32]:

@@ -25,8 +25,11 @@ def config(**settings: Any) -> Any:
     return detector_config({"family": "forest", "normalization": "none", "trees": 23, **settings})
 
 
-@pytest.mark.parametrize("settings", [{}, {"depth": 3, "leaf_rows": 4}])
-def test_the_arrays_give_the_probabilities_of_scikit_learn(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("settings", "at_once"), [({}, 7 * 23), ({"depth": 3, "leaf_rows": 4}, 50_000)])
+def test_the_arrays_give_the_probabilities_of_scikit_learn(
+    settings: dict[str, Any], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forest, "AT_ONCE", at_once)  # seven rows, or all
     train, test = profiles(120, 1), profiles(50, 2)
     train.features[:, 30:] += np.random.default_rng(0).normal(0, 8, (120, 1)).astype(np.float32)  # so trees are deep
     found = forest.fit(config(**settings), train, test, Control(seed=9))
