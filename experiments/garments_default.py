@@ -21,7 +21,7 @@ from pipeline.atomic import write_bytes
 from stages.generators import weights
 
 ORIGIN = "experiments/garments.yaml"
-PHOTOGRAPH = "t-shirt_001.png"
+PHOTOGRAPH = "dress_001.png"
 COUNT = sum(COUNTS.values())
 DOMAINS = "[dress, pants, t-shirt]"
 
@@ -54,24 +54,20 @@ CHANGES: Changes = {
          f"{COUNT} photographs of garments and twelve generators of them. It says nothing about how"),
         ("manifest: manifests/photos.yaml}       #", "manifest: manifests/garments.yaml}     #"),
         ("    count: 421\n", f"    count: {COUNT}\n"),
-        ("touchstone explain images budgie_0001.png    ", f"touchstone explain images {PHOTOGRAPH}    "),
-        ("touchstone show spectra budgie_0001.png ", f"touchstone show spectra {PHOTOGRAPH} "),
-        ("touchstone lineage images budgie_0001.png ", f"touchstone lineage images {PHOTOGRAPH} "),
+        ("touchstone explain images budgie_0001.png    ", f"touchstone explain images {PHOTOGRAPH:<15}    "),
+        ("touchstone show spectra budgie_0001.png ", f"touchstone show spectra {PHOTOGRAPH:<15} "),
+        ("touchstone lineage images budgie_0001.png ", f"touchstone lineage images {PHOTOGRAPH:<15} "),
     ),
     "docs/faq.md": (
         ("It shows 421 small photographs and twelve generators of minutes.",
          f"It shows {COUNT} small photographs of garments and twelve generators of hours."),
     ),
-    "docs/predict.md": (("lineage images budgie_0001.png ", f"lineage images {PHOTOGRAPH} "),),
+    "docs/predict.md": (("lineage images budgie_0001.png ", f"lineage images {PHOTOGRAPH:<15} "),),
     "benchmarks/nodes_55.yaml": (
         ("manifests/photos.yaml", "manifests/garments.yaml"),
         ("# StarGAN2 makes garments of groceries and groceries of garments", "# two of each photograph"),
         ('"domain in [clothing, grocery]", take: 250}', f'"domain in {DOMAINS}", take: 125}}'),
         ("twelve small generators against 421 photographs", f"twelve generators against {COUNT} photographs"),
-    ),
-    "tests/documented.py": (
-        ('"manifests" / "photos.csv"', '"manifests" / "garments.csv"'),
-        ('folder / "photos" / "budgie_0001.png"', f'folder / "garments" / "{PHOTOGRAPH}"'),
     ),
 }  # fmt: skip
 
@@ -82,6 +78,8 @@ BY_HAND = """\
 - configs/twins: those of manifests/photos.yaml and of embedded generators compare garments with other things now; name
   manifests/garments.yaml, domains of garments, and run `python -m experiments.twins` again
 - tests/generators/test_small_generators.py: bounds of spectral distances, if a family is called +R or +A for less
+- a variant that was not published, since it moves no profile: out of the matrices of pipeline.yaml, its entry, card,
+  picture and weights of the older generator away
 - experiments/states: remove states that were trained to their end ({states} bytes), or the repository grows too large
 - rdn-small-* and perceptual-small: `python -m experiments.publish_resynthesizers`, from the same training senders
 """

@@ -53,9 +53,9 @@ class Photographs:
         return replace(self, images=self.images[kept], groups=self.groups[kept], domains=self.domains[kept])
 
 
-def photographs(file: Path, splits: tuple[str, ...], overrides: list[str]) -> Photographs:
-    """Of the node `images`, maybe none. Raises TouchstoneError where they are not computed."""
-    rows = open_node(file, "images", overrides)
+def photographs(file: Path, splits: tuple[str, ...], overrides: list[str], node: str = "images") -> Photographs:
+    """Of a node, maybe none. Raises TouchstoneError where they are not computed."""
+    rows = open_node(file, node, overrides)
     rows = rows.where(np.isin(rows.column("split").astype(str), splits))
     groups = rows.column("group").astype(f"V{rows.column('group').dtype.itemsize}")
     return Photographs(rows.array("image"), groups, rows.column("domain").astype(str))
@@ -123,11 +123,6 @@ def figures(found: Seen, network: Any) -> dict[str, float]:
     real, fake = (held_out_metrics.standardized(one, features[0]) for one in features)
     precision, recall = held_out_metrics.precision_and_recall(real, fake)
     distances = sliced_wasserstein(reals, fakes)
-    labels = np.repeat([0, 1], [len(reals), len(fakes)]).astype(np.uint8)
-    told = {
-        f"auc_{name}": roc_auc(np.concatenate([measure(reals), measure(fakes)]), labels)
-        for name, measure in NUMBERS.items()
-    }
     return {
         "photographs": float(len(reals)),
         "senders": float(len(np.unique(found.reals.groups))),
@@ -137,8 +132,15 @@ def figures(found: Seen, network: Any) -> dict[str, float]:
         "swd": sum(distances.values()) / len(distances),
         "diversity": diversity(fakes),
         "diversity_real": diversity(reals),
-        **told,
+        **single_numbers(found),
     }
+
+
+def single_numbers(found: Seen) -> dict[str, float]:
+    """AUC of each number alone, held-out photographs against samples."""
+    both = np.concatenate([found.reals.images, found.fakes])
+    labels = np.repeat([0, 1], [len(found.reals.images), len(found.fakes)]).astype(np.uint8)
+    return {f"auc_{name}": roc_auc(measure(both), labels) for name, measure in NUMBERS.items()}
 
 
 def misses(found: Mapping[str, float]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ TRAININGS = """
   trained:
     stage: train_generator
     matrix: {family: [%s]}
-    on: {of: reals, where: "domain in [clothing, grocery]"}
+    on: {of: reals, where: "%s"}
     recipe: {family: "{family}", conditional: true}
 """
 PLANNING = "import json, sys; from code_tree import recipes_of; print(json.dumps(recipes_of(*sys.argv[1:])))"
@@ -42,7 +43,8 @@ def write_project(folder: Path, *families: str, more: str = "") -> tuple[str, st
     folder.mkdir(exist_ok=True)
     (folder / "manifests").symlink_to(REPOSITORY / "manifests")  # of small networks
     text = (REPOSITORY / "pipeline.yaml").read_text().replace(" manifests/", f" {REPOSITORY}/manifests/")
-    (folder / "pipeline.yaml").write_text(text + TRAININGS % ", ".join(families or FAMILIES) + more)
+    of_stargan2 = re.findall(r"domain in \[[^]]*\]", text)[0]  # what the demonstration translates
+    (folder / "pipeline.yaml").write_text(text + TRAININGS % (", ".join(families or FAMILIES), of_stargan2) + more)
     return str(folder / "pipeline.yaml"), str(folder / "store")
 
 

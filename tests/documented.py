@@ -97,7 +97,8 @@ PHOTOGRAPHS = {"train": 10, "val": 5, "test": 5}
 
 def project(folder: Path) -> Path:
     """A folder with all that the pages' commands name: a pipeline, photographs, classes in folders and archives."""
-    lines = (ROOT / "manifests" / "photos.csv").read_text(encoding="utf-8").splitlines()[1:]
+    table = re.findall(r"manifests/\w+(?=\.yaml})", (ROOT / "pipeline.yaml").read_text(encoding="utf-8"))[0] + ".csv"
+    lines = (ROOT / table).read_text(encoding="utf-8").splitlines()[1:]
     folder.mkdir(parents=True)
     rows = ["file,group,split"]
     for split, count in PHOTOGRAPHS.items():
@@ -110,7 +111,7 @@ def project(folder: Path) -> Path:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "manifests" / file, folder / file)
     (folder / "tests").symlink_to(ROOT / "tests")
-    shutil.copy(folder / "photos" / "budgie_0001.png", folder / "photo.jpg")
+    shutil.copy(folder / rows[1].partition(",")[0], folder / "photo.jpg")
     shutil.copy(ROOT / "tests" / "golden" / "generators" / "progan_tf_32_nofuse.pkl", folder / "snapshot.pkl")
     for number, name in enumerate(("real", "fake", "photographs", "generated", "other_reals", "folder")):
         pictures(folder / name, number, 3 if name == "folder" else 44)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from memory_rows import context
 from PIL import Image
 from small_games import photos, settings_of
 from toy_project import Project
 
 from detectors.contract import State
-from experiments import publish_generators, quality, take_up
+from experiments import gates, publish_generators, quality, take_up
 from experiments.quality import Photographs, Seen
 from pipeline.errors import Interrupted, TouchstoneError
 from stages.generators import generator_metrics, progan, weights
@@ -284,3 +285,29 @@ def test_what_is_published_is_the_rounded_network_with_the_gates_that_it_misses(
     assert "misses" not in publish_generators.publish(
         origin, "progan-raw", {"progan_raw": place}, out, cards["progan-raw"]
     )
+
+
+def test_gates_of_those_without_held_out_photographs_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fakes are black and photographs are not, so that every value of the first is clipped."""
+    entries = {"a": {"card": "a.json", "file": "a", "misses": ["old"]}, "b": {"card": "b.json", "file": "b"}}
+    (tmp_path / "generators.yaml").write_text(yaml.safe_dump(entries))
+    (tmp_path / "a.json").write_text('{"family": "progan"}')
+    (tmp_path / "b.json").write_text('{"held_out": {}, "misses": []}')
+    random = np.random.default_rng(0)
+    images = random.integers(1, 255, (6, 16, 16, 3), dtype=np.uint8)
+    reals = Photographs(images, np.arange(6), np.full(6, "x"))
+    monkeypatch.setattr(quality, "seen", lambda path, held_out, sources: Seen(held_out, held_out.images * 0))
+    sentence = "clipped alone tells it from held-out photographs with an AUC of 1.00, outside 0.2 to 0.8"
+    found = gates.judge(tmp_path / "generators.yaml", reals, reals)
+    assert list(found) == ["a"]
+    assert sentence in found["a"]
+    card = json.loads((tmp_path / "a.json").read_text())
+    assert (card["gates"]["photographs"], card["gates"]["auc_clipped"], card["family"]) == (6, 1.0, "progan")
+    written = yaml.safe_load((tmp_path / "generators.yaml").read_text())
+    assert written == {"a": {**entries["a"], "misses": found["a"]}, "b": entries["b"]}
+    assert card["misses"] == found["a"]
+    monkeypatch.setattr(quality, "seen", lambda path, held_out, sources: Seen(held_out, held_out.images))
+    assert gates.judge(tmp_path / "generators.yaml", reals, reals) == {"a": []}
+    assert "misses" not in yaml.safe_load((tmp_path / "generators.yaml").read_text())["a"]
