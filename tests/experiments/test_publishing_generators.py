@@ -100,11 +100,15 @@ def test_a_longer_training_is_published_where_it_stands(
         assert torch.equal(value, torch.from_numpy(state.tensors[f"network/average/{name}"]).reshape(value.shape))
     with pytest.raises(TouchstoneError, match="is made already"):
         take_up.take_up(made.file, "generator", kept, [])
-    made.write(PIPELINE.format(recipe=json.dumps(recipe(kimg=seen + 0.008))))
+    longer = recipe(kimg=seen + 0.008)
+    longer["network"] = {**longer["network"], "padding": "replicate"}  # which has no weights
+    made.write(PIPELINE.format(recipe=json.dumps(longer)))
     carry(made, state, tmp_path / "carried.safetensors")
     found = made.plan().artifacts["generator"].found
     assert found is not None
-    assert json.loads((found.path / "card.json").read_text())["kimg"] == seen + 0.008
+    card = json.loads((found.path / "card.json").read_text())
+    assert (card["kimg"], card["architecture"]["padding"]) == (seen + 0.008, "replicate")
+    assert weights.read_header(found.path / "generator.safetensors").architecture["padding"] == "replicate"
 
 
 def test_states_of_older_games_are_read() -> None:
