@@ -19,7 +19,9 @@ class Settings(BaseModel):
     module  name of the module that holds the part's code, "": the one where it is defined
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, defer_build=True
+    )
 
     module: ClassVar[str] = ""
 

@@ -21,7 +21,9 @@ NOISE_GAME = ("stages.generators.games", "NoiseGame")
 class Settings(BaseModel):
     """Base of all models here: frozen, unknown keys rejected, no silent conversion of types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, defer_build=True
+    )
 
     def chosen(self) -> set[str]:
         """Names of the settings that are given and other than by default: a default that is spelled out counts as none,
