@@ -10,8 +10,8 @@ the first N thousand images of a longer training are a training of N. Write the 
 program prints it) as `kimg` of the node, take the state up, and `touchstone run` makes the artifact at once, with both
 players, figures and a card; with a larger `kimg` it goes on from there. The images of the node must be computed.
 
-A state that is carried to another machine holds all networks in float16 and nothing of the optimizers, a fifth of the
-size: Adam's moments begin anew, so it is not the same training to the bit.
+A state that is carried to another machine holds the averaged generator and the discriminator in float16, a seventh of
+the size: the generator goes on from its average, and Adam's moments begin anew, so it is not the same training.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from stages.train_generator import generator_architecture, new_network, side_of
 from stages.training import progress
 
 CARRIED = Path("experiments/states")
+AVERAGE, GENERATOR = "network/average/", "network/generator/"
 
 
 def take_up(file: Path, node: str, state: Path, overrides: list[str]) -> float:
@@ -89,8 +90,11 @@ def kept_in(place: Path) -> State:
 
 
 def carried(state: State) -> State:
-    """Its networks in float16, without the optimizers. Raises TouchstoneError where a value is beyond float16."""
-    kept = {name: value for name, value in state.tensors.items() if not name.startswith("optimizer/")}
+    """Its networks in float16, without the optimizers and the generator before its average.
+
+    Raises TouchstoneError where a value is beyond float16.
+    """
+    kept = {name: value for name, value in state.tensors.items() if not name.startswith(("optimizer/", GENERATOR))}
     with np.errstate(over="ignore"):  # it becomes infinite, which is refused
         tensors = {
             name: value.astype(np.float16) if value.dtype == np.float32 else value for name, value in kept.items()
@@ -102,10 +106,16 @@ def carried(state: State) -> State:
 
 
 def as_today(state: State) -> State:
-    """A state in the form of today, in float32: games once kept `level` and `spectral` beside the rest."""
+    """A state in the form of today, in float32: games once kept `level` and `spectral` beside the rest.
+
+    The generator of a carried state is its average.
+    """
     tensors = {
         name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in state.tensors.items()
     }
+    if not any(name.startswith(GENERATOR) for name in tensors):
+        again = {name: value for name, value in tensors.items() if name.startswith(AVERAGE)}
+        tensors |= {name.replace(AVERAGE, GENERATOR, 1): value.copy() for name, value in again.items()}
     plain: Mapping[str, Any] = state.plain
     if "more" not in plain:
         older = ("level", "spectral")

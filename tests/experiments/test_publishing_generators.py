@@ -121,12 +121,17 @@ def test_states_of_older_games_are_read() -> None:
 def carry(made: Project, whole: State, file: Path) -> None:
     """Take a carried state up in a project whose training is longer, and go on to its end."""
     file.write_bytes(progress.pack(take_up.carried(whole)))
+    assert not any(name.startswith("network/generator") for name in progress.unpack(file).tensors)
     assert take_up.take_up(made.file, "generator", file, []) == whole.plain["course"]["seen"] / 1000
     taken = progress.unpack(made.store.scratch(made.plan().artifacts["generator"].key) / progress.FILE)
     assert {name.partition("/")[0] for name in taken.tensors} == {"network", "random"}
+    assert taken.tensors.keys() == {name for name in whole.tensors if name.startswith(("network/", "random"))}
     for name, value in taken.tensors.items():
-        halved = whole.tensors[name].astype(np.float16 if name.startswith("network") else np.uint8)
-        assert value.dtype == whole.tensors[name].dtype
+        of = whole.tensors[
+            name.replace("network/generator/", "network/average/")
+        ]  # the generator begins at its average
+        halved = of.astype(np.float16 if name.startswith("network") else np.uint8)
+        assert value.dtype == of.dtype
         assert np.array_equal(value, halved.astype(value.dtype))
     made.run()  # Adam's moments begin anew
 
