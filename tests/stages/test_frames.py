@@ -109,6 +109,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.jobs
 @pytest.mark.golden("video", "expected.json")
 def test_squares_of_frames_are_the_same_bytes_whenever_they_are_cut(golden: GoldenDocument, tmp_path: Path) -> None:
     width, height = golden["size_wh"]

@@ -53,6 +53,7 @@ def of_mean_square_one(z: torch.Tensor) -> torch.Tensor:
     return z / z.square().mean(dim=1, keepdim=True).sqrt()
 
 
+@pytest.mark.jobs
 def test_the_course_is_steps_on_fresh_samples_at_a_rate_that_falls_twice(whole: Any, checkpoint: Path) -> None:
     generator = FrozenGenerator(checkpoint, "cpu")
     torch.manual_seed(7)
@@ -97,6 +98,7 @@ def test_the_card_is_about_fresh_samples_that_are_told_one_by_one(whole: Any, ch
     assert list(whole.out.glob("samples-*.png"))
 
 
+@pytest.mark.jobs
 def test_a_course_that_was_interrupted_ends_as_if_it_had_not_been(tmp_path: Path, checkpoint: Path, whole: Any) -> None:
     reports: list[int] = []
 
@@ -159,6 +161,7 @@ def inverted(checkpoint: Path, images: Any, encoder: Artifact | None, ids: str =
     return found
 
 
+@pytest.mark.jobs
 def test_the_start_is_what_the_encoder_tells_of_the_photograph(
     tmp_path: Path, checkpoint: Path, photographs: Any
 ) -> None:
