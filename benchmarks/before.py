@@ -39,7 +39,13 @@ class Before:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         packed = folder / "tree.tar"
-        subprocess.run(["git", "archive", "--format=tar", "-o", str(packed), COMMIT], cwd=PROJECT, check=True)
+        command = ["git", "archive", "--format=tar", "-o", str(packed), COMMIT]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(
+                f"{PROJECT} does not give commit {COMMIT}, which is the peer: {done.stderr.strip()}; expected the "
+                "whole history, `git fetch --unshallow` brings it"
+            )
         with tarfile.open(packed) as archive:
             archive.extractall(folder, filter="data")
         packed.unlink()

@@ -62,9 +62,6 @@ class Complete:
         words = self.run().text.replace(",", "").split()
         return int(words[words.index("nodes") - 1]), int(words[words.index("rows") - 1])
 
-    def plan(self) -> Ran:
-        return touchstone("plan", folder=self.folder)
-
     def run(self) -> Ran:
         ran = touchstone("run", folder=self.folder)
         if "nothing to compute" not in ran.text:
@@ -75,6 +72,8 @@ class Complete:
 def turns(folder: Path, plain: Growing, command: Callable[..., Ran]) -> list[Ran]:
     """A plan, a run with nothing to do of the 55 nodes; one of the growing pipeline, and one with a row more."""
     nothing = [command(verb, folder=folder) for verb in ("plan", "run")]
+    if words := [ran.text for ran in nothing if "nothing to compute" not in ran.text]:
+        raise SystemExit(f"expected nothing to compute, but it said: {words[0]}")
     return [*nothing, plain.run(plain.rows), plain.run(plain.rows + 1)]
 
 

@@ -21,3 +21,10 @@ def test_a_benchmark_can_be_imported(name: str, monkeypatch: pytest.MonkeyPatch)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # some set it where nobody has
         monkeypatch.setenv(variable, os.environ.get(variable, "1"))
     assert importlib.import_module(name).__doc__
+
+
+def test_a_checkout_without_the_history_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = importlib.import_module("benchmarks.before")
+    monkeypatch.setattr(before, "COMMIT", "0000000")
+    with pytest.raises(SystemExit, match=r"does not give commit 0000000, .* expected the whole history, `git fetch"):
+        before.Before(tmp_path / "before")

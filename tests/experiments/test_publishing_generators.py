@@ -127,9 +127,7 @@ def carry(made: Project, whole: State, file: Path) -> None:
     assert {name.partition("/")[0] for name in taken.tensors} == {"network", "random"}
     assert taken.tensors.keys() == {name for name in whole.tensors if name.startswith(("network/", "random"))}
     for name, value in taken.tensors.items():
-        of = whole.tensors[
-            name.replace("network/generator/", "network/average/")
-        ]  # the generator begins at its average
+        of = whole.tensors[name.replace("network/generator/", "network/average/")]  # where the generator begins
         halved = of.astype(np.float16 if name.startswith("network") else np.uint8)
         assert value.dtype == of.dtype
         assert np.array_equal(value, halved.astype(value.dtype))
