@@ -183,7 +183,7 @@ class Input:
     kind: str = "rows"
     required: bool = True
     description: str = ""
-    takes: str = ""  # what the artifact is that fits here (`Stage.makes`); "": any
+    takes: str | tuple[str, ...] = ""  # what the artifact is that fits here (`Stage.makes`), or any of several; "": any
     like: str = ""  # an artifact: of rows that a view holds in several ways, those made as the rows of that one
 
 

@@ -384,8 +384,10 @@ def _ordered(nodes: Mapping[str, Node], document: Document) -> dict[str, Node]:
 def _check_kind(node: Node, read: Node, document: Document) -> None:
     gives_rows = read.stage.kind not in (Kind.FIT, Kind.REDUCE)
     for name, declared in node.stage.inputs.items():
-        if declared.takes and read.name in node.artifacts.get(name, ()) and read.stage.makes != declared.takes:
-            wanted = " or ".join(f"'{stage}'" for stage in makers(declared.takes)) or f"one that makes {declared.takes}"
+        fitting = (declared.takes,) if isinstance(declared.takes, str) else declared.takes
+        if any(fitting) and read.name in node.artifacts.get(name, ()) and read.stage.makes not in fitting:
+            stages = [f"'{stage}'" for kind in fitting for stage in makers(kind)]
+            wanted = " or ".join(stages) or f"one that makes {' or '.join(fitting)}"
             raise document.error(
                 (*node.place, name), f"names '{read.name}', a node of the stage '{read.stage.name}'; expected {wanted}"
             )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stages.resynthesis.rdn import RDN
 
 FILE = "resynthesizer.safetensors"  # in the artifact of a training
-KIND = NetworkKind(description="a re-synthesizer; use it as `model` of residual")
+KIND = NetworkKind(description="a re-synthesizer; use it as `model` of residual or `checkpoint` of simulate")
 FORMAT = 1
 NETWORK = "rdn"
 MODULE, PUBLISHED = "stages.resynthesis.rdn", "stages.resynthesis.published"

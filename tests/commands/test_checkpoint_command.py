@@ -228,7 +228,7 @@ def test_a_bogus_safetensors_file_is_refused_as_planning_refuses_it(
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("rdn-small-SR", "is a re-synthesizer; use it as `model` of residual\n"),
+        ("rdn-small-SR", "is a re-synthesizer; use it as `model` of residual or `checkpoint` of simulate\n"),
         ("perceptual-small", "is a perceptual network; use it as `perceptual` of residual\n"),
     ],
 )

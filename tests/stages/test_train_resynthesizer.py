@@ -345,7 +345,7 @@ def test_files_with_other_networks_are_refused(tmp_path: Path, perceptual_file: 
         TrainResynthesizer().check(config(checkpoint="c"), {"checkpoint": perceptual_file})
     arrays = {name: tensor.detach().numpy() for name, tensor in RDN(4, 4, 1, 1).state_dict().items()}
     weights.save(tmp_path / "w.safetensors", weights.Architecture(4, 4, 1, 1), "SR", arrays)
-    with pytest.raises(ValueError, match=r"is a re-synthesizer; use it as `model` of residual$"):
+    with pytest.raises(ValueError, match=r"is a re-synthesizer; use it as `model` of residual or `checkpoint` of sim"):
         TrainResynthesizer().check(config(perceptual="p"), {"perceptual": tmp_path / "w.safetensors"})
     with pytest.raises(ValueError, match="holds a re-synthesizer of size other, but size is tiny; leave size out"):
         TrainResynthesizer().check(config(checkpoint="c"), {"checkpoint": tmp_path / "w.safetensors"})
