@@ -243,7 +243,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         described({"format": 1, "family": "progan"}),
         "is a generator; use it as `checkpoint` of sample, translate or simulate$",
     ),
-    "re-synthesizer": (described(OWN | {"network": "rdn"}), "is a re-synthesizer; use it as `model` of residual or `checkpoint` of simulate$"),
+    "re-synthesizer": (described(OWN | {"network": "rdn"}), "is a re-synthesizer; use it as `model` of residual or "),
     "another": (described(OWN | {"network": "vgg"}), "holds a 'vgg' of format 1; expected a 'perceptual' network"),
     "format": (described(OWN | {"format": 2}), "of format 2; expected a 'perceptual' network of format 1"),
     "widths": (described(OWN | {"widths": [4, 4, 0, 4, 4]}), r"widths are \[4, 4, 0, 4, 4\], expected 5 numbers"),

@@ -156,7 +156,7 @@ def first_tensor(header: dict[str, Any]) -> dict[str, Any]:
         ),
         (lambda h, a: a.update(network=["rdn"]), "holds a network a list of family 'stylegan2'"),
         (lambda h, a: a.update(family={"a": 1}), "of family a dict; known are"),
-        (lambda h, a: a.update(network="rdn"), "is a re-synthesizer; use it as `model` of residual or `checkpoint` of simulate$"),
+        (lambda h, a: a.update(network="rdn"), "is a re-synthesizer; use it as `model` of residual or "),
         (lambda h, a: a.update(network="perceptual"), "is a perceptual network; use it as `perceptual` of residual$"),
         (lambda h, a: a.update(format=2), "is of format 2; this version reads format 1"),
         (lambda h, a: a.pop("architecture"), "its description has no architecture"),
