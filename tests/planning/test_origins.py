@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from reader_rows import picture
 from toy_project import ROOT, Project
 
@@ -16,10 +17,12 @@ from pipeline.errors import ConfigError, StoreError
 from pipeline.open import open_node
 from pipeline.planning.origins import texts_of
 from pipeline.planning.selection import Selection, Side
+from stages.generators.weights import read_header
 
 CHECKPOINT = "manifests/generators.yaml#progan-raw"
-
 TRANSLATOR = "manifests/generators.yaml#stargan2-raw"
+ENTRIES = yaml.safe_load((ROOT / "manifests" / "generators.yaml").read_text())
+DOMAINS = read_header(ROOT / "manifests" / ENTRIES["stargan2-raw"]["file"]).domains
 
 PIPELINE = f"""
 nodes:
@@ -32,13 +35,13 @@ nodes:
   drawn: {{stage: sample, checkpoint: "{ROOT}/{CHECKPOINT}", count: 2}}
 """
 
-MANIFEST = """
+MANIFEST = f"""
 name: two
 licence: CC-BY-4.0
 root: photos
 rows:
-  - {file: a.png, domain: clothing, author: Ann, url: "https://x.org/a", source: album 1}
-  - {file: sub/b.png, domain: grocery, licence: MIT, author: Bob}
+  - {{file: a.png, domain: {DOMAINS[0]}, author: Ann, url: "https://x.org/a", source: album 1}}
+  - {{file: sub/b.png, domain: {DOMAINS[1]}, licence: MIT, author: Bob}}
 """
 
 
@@ -88,8 +91,8 @@ def test_what_a_checkpoint_draws_owes_what_its_entry_says(tmp_path: Path, monkey
     plan = project(tmp_path, monkeypatch).plan()
     (branch,) = plan.branches["drawn"]
     found = texts_of([Selection((Side(branch, branch.usable),))], plan.names.words, tmp_path)
-    assert np.asarray(found["licence"]).tolist() == ["Apache-2.0; trained on CC0-1.0 and MIT photographs"] * 2
-    assert np.asarray(found["provenance"]).tolist() == ["experiments/generators.yaml"] * 2
+    assert np.asarray(found["licence"]).tolist() == [ENTRIES["progan-raw"]["licence"]] * 2
+    assert np.asarray(found["provenance"]).tolist() == [ENTRIES["progan-raw"]["origin"]] * 2
     assert np.asarray(found["file"]).tolist() == ["", ""]
 
 
@@ -97,7 +100,7 @@ def test_what_a_checkpoint_makes_of_rows_owes_what_both_say(tmp_path: Path, monk
     plan = project(tmp_path, monkeypatch).plan()
     (branch,) = plan.branches["turned"]
     found = texts_of([Selection((Side(branch, branch.usable),))], plan.names.words, tmp_path)
-    weights = "Apache-2.0; trained on CC0-1.0 and MIT photographs"
+    weights = ENTRIES["stargan2-raw"]["licence"]
     assert sorted(np.asarray(found["licence"])) == [f"{weights}; CC-BY-4.0", f"{weights}; MIT"]
     assert sorted(np.asarray(found["author"])) == ["Ann", "Bob"]
     assert set(np.asarray(found["file"])) == {""}
