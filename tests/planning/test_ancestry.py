@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 import toy
+import yaml
 from toy_project import ROOT, Project
 
 from pipeline.chain import Made, follow
