@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def project(folder: Path) -> Path:
         with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
             for file in sorted((folder / name.replace("archive", "folder")).iterdir()):
                 archive.write(file, file.name)
+    with tarfile.open(folder / "archive.tar", "w") as tar:
+        tar.add(folder / "folder", "folder")
     return folder
 
 
