@@ -26,6 +26,7 @@ from pipeline.running.compute import Arrays, Rows, Step, Values, compute
 from pipeline.running.kept_files import KeptFiles
 from pipeline.running.kept_steps import Ready, read_chains, ready, unlike_versions
 from pipeline.stage import CONTENT, ID, PICTURE, Field, Kind, Schema, Stage
+from pipeline.steps import JOIN
 
 FIELD = "image"
 """Field that an array stands for."""
@@ -143,10 +144,11 @@ class Chain:
         return self._part(slice(0, last + 1), self.reads), self._part(slice(last + 1, None), False)
 
     def _only_picture(self, number: int) -> bool:
-        """Whether a step gives pictures, and all later ones are made of them."""
+        """Whether a step gives pictures, and all later ones are made of them. A join only passes them on."""
         found = self.steps[number].kept.fields.get(FIELD, [])
         pixels = len(found) > 1 and found[0] == "uint8" and isinstance(found[1], list) and found[1][2:] == [3]
-        return pixels and all(above >= number for later in self.steps[number + 1 :] for above in later.kept.of)
+        makes = pixels and self.steps[number].kept.stage != JOIN
+        return makes and all(above >= number for later in self.steps[number + 1 :] for above in later.kept.of)
 
     def _part(self, steps: slice, reads: bool) -> Chain:
         """Some steps as a chain; those before them are its origin."""

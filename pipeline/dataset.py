@@ -22,7 +22,7 @@ from pipeline.libraries import needed
 from pipeline.stage import ID, SPLITS, Field, Part, Schema
 from pipeline.storage.gather import MOST_ROWS, FieldPlan, plan_field
 from pipeline.storage.shard_reader import LARGE_ROW
-from pipeline.storage.shards import DIGEST_FIELD, Shard
+from pipeline.storage.shards import DIGEST_FIELD, Shard, joined_digests
 
 if TYPE_CHECKING:
     import dask.array
@@ -57,6 +57,7 @@ class Dataset:
         self._table: dict[str, Any] = dict(table)
         self._places: _Places | None = None
         self._plans: dict[str, FieldPlan | None] = {}
+        self._stored: dict[str, Dataset] = {}
         for name, column in self._table.items():
             if len(column) != len(self.ids):
                 raise ValueError(f"column '{name}' has {len(column)} entries for {len(self.ids)} rows")
@@ -69,7 +70,8 @@ class Dataset:
 
     def __getstate__(self) -> dict[str, Any]:
         table = {name: column for name, column in self._table.items() if isinstance(column, np.ndarray)}
-        return {**self.__dict__, "_places": None, "_plans": {}, "_table": table}  # another process looks rows up itself
+        looked_up: dict[str, Any] = {"_places": None, "_plans": {}, "_stored": {}}  # another process does it itself
+        return {**self.__dict__, **looked_up, "_table": table}
 
     @cached_property
     def fields(self) -> dict[str, Field]:
@@ -162,7 +164,7 @@ class Dataset:
         result.ids, result._branch = self.ids[index], self._branch[index]
         result._table = {name: column[index] for name, column in self._table.items()}
         places = self._places
-        result._plans = {}
+        result._plans, result._stored = {}, {}
         result._places = places and _Places(places.paths, places.shard[index], places.row[index])
         return result
 
@@ -173,7 +175,8 @@ class Dataset:
 
         Raises StoreError if a row is in no shard and DamagedShardError if its bytes are not those that were written.
         """
-        return self._read(field, self._field(field), rows)
+        kind = self._field(field)
+        return self._where_stored(field)._read(field, kind, rows)
 
     def array_into(self, field: str, rows: NDArray[np.integer[Any]], out: NDArray[Any]) -> None:
         """`array` into memory that is at hand, C-contiguous; large rows come from their files, not through maps.
@@ -181,7 +184,7 @@ class Dataset:
         For threads that read ahead: others run while the system copies.
         """
         wanted: NDArray[np.int64] = np.asarray(rows, dtype=np.int64)
-        plan = self._plans.get(field)
+        plan = self._where_stored(field)._plans.get(field)
         if plan is None or not len(wanted) or wanted.min() < 0 or wanted.max() >= len(self):
             out[...] = self.array(field, wanted)  # which looks the rows up
             return
@@ -192,7 +195,29 @@ class Dataset:
 
     def digests(self, rows: NDArray[np.integer[Any]] | None = None) -> NDArray[np.void]:
         """Digest of the values of each row at the given positions (default: all): (rows,) V16."""
-        return self._read("digest", DIGEST_FIELD, rows).reshape(-1).view(ID)
+        if not any(part.of for part in self._branches):
+            return self._read("digest", DIGEST_FIELD, rows).reshape(-1).view(ID)
+        wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        found = np.empty(len(wanted), ID)
+        for number, part in enumerate(self._branches):
+            mine = np.flatnonzero(self._branch[wanted] == number)
+            if not len(mine):
+                continue
+            places = sorted({one.chain: one for one in part.of.values()}.items()) or [(part.chain, part)]
+            apart = [replace(one, ids=self.ids[wanted[mine]]) for _, one in places]
+            found[mine] = joined_digests([Dataset(self._store, [one], {}).digests() for one in apart])
+        return found
+
+    def _where_stored(self, field: str) -> Dataset:
+        """The same rows where their shards have a field: these, unless some have their fields in several places."""
+        if not any(part.of for part in self._branches):
+            return self
+        if field not in self._stored:
+            found = self.take(np.arange(len(self)))
+            found._branches = tuple(part.of.get(field, part) for part in self._branches)
+            found._table, found._places = {}, None
+            self._stored[field] = found
+        return self._stored[field]
 
     def _read(self, field: str, kind: Field, rows: NDArray[np.integer[Any]] | None) -> NDArray[Any]:
         wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)

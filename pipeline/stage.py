@@ -95,6 +95,7 @@ class Part:
     steps    plain data of each stage from the source to here (`pipeline.steps`)
     lineage  how one row came to be since its origin, for stages that keep it (`Stage.keeps_lineage`)
     above    likewise: the rows that these were made of, nearest first, up to their origin, each as long as `ids`
+    of       of rows whose fields lie apart: field -> the same rows where they have it
     """
 
     stage: str
@@ -104,6 +105,7 @@ class Part:
     steps: tuple[dict[str, Any], ...] = field(default=())
     lineage: Lineage | None = None
     above: tuple[Part, ...] = ()
+    of: Mapping[str, Part] = field(default_factory=dict)
 
 
 class Rows(Protocol):

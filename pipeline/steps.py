@@ -11,6 +11,12 @@ from typing import Any
 
 Step = Mapping[str, Any]
 
+JOIN, JOINING = "join", "stages.join:Join"
+"""Name of the step that joins fields of several nodes, which is no stage of a node, and where it is found."""
+
+MOST_JOINED = 16
+"""Nodes whose fields one row can have."""
+
 
 def measured_step(steps: Sequence[Step]) -> Step:
     """The last step that makes no variant: it says how the values came to be that a detector reads."""

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from pipeline import atomic, ids
 from pipeline.errors import DamagedShardError
+from pipeline.planning.selection import stored
 from pipeline.stage import ID, Kind
 from pipeline.storage.artifacts import content, values_digest
 from pipeline.storage.sealed import CARD_BYTES, parse, read_regular
-from pipeline.storage.shards import parent_digests
+from pipeline.storage.shards import joined_digests, parent_digests
 
 if TYPE_CHECKING:
     from pipeline.planning.planned import ArtifactPlan, Plan, Work
-    from pipeline.planning.selection import Branch
+    from pipeline.planning.selection import Branch, Side
     from pipeline.storage.chain_index import ChainIndex
 
 MOST = 20_000
@@ -70,7 +71,7 @@ def suspects(plan: Plan, works: list[Work]) -> bool:
     missing = {chain: ids.unique(np.concatenate(found)) for chain, found in parts.items()}
     return any(_is_suspect(branch, plan.indices[branch.chain], missing, made) for branch in plan.all_branches()) or any(
         any(one.key in made for used in artifact.artifacts.values() for one in used)
-        or any(_meets(missing, branch, rows) for _, parts in _views(artifact) for branch, rows in parts)
+        or any(_meets(missing, one.branch, one.ids) for _, parts in _views(artifact) for part in parts for one in part)
         for artifact in plan.artifacts.values()
         if artifact.found is not None and artifact.pin is None
     )
@@ -178,7 +179,7 @@ class _Look:
         card, path = artifact.found.info, artifact.found.path
         used = {name: [one.found for one in found] for name, found in artifact.artifacts.items()}
         try:
-            same = all(self.same_rows(card["consumed"].get(name, {}), branches) for name, branches in _views(artifact))
+            same = all(self.same_rows(card["consumed"].get(name, {}), parts) for name, parts in _views(artifact))
         except DamagedShardError as error:
             self.damaged.append((Path(error.shard), str(error)))
             return
@@ -189,16 +190,19 @@ class _Look:
             self.damaged.append((path, f"{path}: it was {AGAIN}"))
             artifact.found = None
 
-    def same_rows(self, recorded: Mapping[str, str], parts: list[tuple[Branch, NDArray[np.void]]]) -> bool:
+    def same_rows(self, recorded: Mapping[str, str], parts: list[list[Side]]) -> bool:
         """Whether the rows of a view have the values that were recorded; True where some of them are missing."""
         row_ids, digests = [], []
-        for branch, wanted in parts:
-            index = self.plan.indices[branch.chain]
-            places = index.lookup(wanted)
-            if (places < 0).any():
-                return True
-            row_ids.append(wanted)
-            digests.append(self.digests(branch, index)[places])
+        for part in parts:
+            tables = []
+            for one in part:
+                index = self.plan.indices[one.branch.chain]
+                places = index.lookup(one.ids)
+                if (places < 0).any():
+                    return True
+                tables.append(self.digests(one.branch, index)[places])
+            row_ids.append(part[0].ids)
+            digests.append(joined_digests(tables))
         if not row_ids:
             return True
         return recorded.get("values") == values_digest(np.concatenate(row_ids), np.concatenate(digests))
@@ -224,12 +228,11 @@ class _Look:
         return found
 
 
-def _views(artifact: ArtifactPlan) -> Iterator[tuple[str, list[tuple[Branch, NDArray[np.void]]]]]:
-    """Name of each view as the card has it, and the rows of each branch in it."""
+def _views(artifact: ArtifactPlan) -> Iterator[tuple[str, list[list[Side]]]]:
+    """Name of each view as the card has it, and for the rows of each branch in it where they lie."""
     for name, views in artifact.views.items():
         for label, selections in views.items():
-            parts = [(one.sides[0].branch, one.sides[0].ids) for one in selections]
-            yield f"{name}.{label}" if label else name, parts
+            yield f"{name}.{label}" if label else name, [stored(one.sides[0]) for one in selections]
 
 
 def _artifacts(branch: Branch) -> list[ArtifactPlan]:

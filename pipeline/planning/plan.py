@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.contents import NAMED, NamedFiles
 from pipeline.declaring.config import Node, Pipeline
+from pipeline.declaring.views import View
 from pipeline.digests import digest
 from pipeline.errors import ConfigError, SourceError, TouchstoneError
 from pipeline.planning.closure import one_look, use_facts_of
 from pipeline.planning.descent import review
 from pipeline.planning.expand import Made, expanded
+from pipeline.planning.joining import has_all, joined
 from pipeline.planning.pins import Pin
 from pipeline.planning.planned import ArtifactPlan, Plan, pinned_elsewhere
 from pipeline.planning.recipes import Recipe, artifact_key, chain_of, differences, make_recipe, rows_digest
@@ -369,6 +371,8 @@ class _Planner:
                 found = self.evaluator.fitting(part, self._problem, reads.get(name, ()), self._alike(node, name))
                 if any(len(one.sides) > 1 for one in found):
                     raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
+                if not has_all(found, reads.get(name, ())):
+                    found = self._joined(node, part, reads[name]) or found
                 if node.stage.kind is Kind.FIT:
                     found = [kept for one in found if len(kept := one.within(node.stage.splits))]
                 # By chains and rows: neither the key nor the values depend on the order of a list in the file.
@@ -410,6 +414,12 @@ class _Planner:
             result.found = self.plan.store.artifact(node.stage.name, key)
         self.plan.notes += pinned_elsewhere(result)
         return result
+
+    def _joined(self, node: Node, view: View, fields: tuple[str, ...]) -> list[Selection]:
+        """Rows of a view with fields of several nodes; nothing where they cannot be joined."""
+        models = [self.plan.artifacts[model] for names in node.artifacts.values() for model in names]
+        recipes = {recipe for one in models for recipe in one.made_from}
+        return joined(self.evaluator.evaluate(view, self._problem), fields, recipes)
 
     def _alike(self, node: Node, name: str) -> Mapping[str, Any]:
         """Recipes of the rows that the artifact was made from like which a view's rows should be."""

@@ -14,7 +14,7 @@ from pipeline.declaring.config import Node, Pipeline
 from pipeline.planning.pins import Pin
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.rows import Names
-from pipeline.planning.selection import Branch, Selection, measured_steps
+from pipeline.planning.selection import Branch, Selection, measured_steps, stored
 from pipeline.stage import Artifact
 from pipeline.steps import unlike
 
@@ -46,11 +46,12 @@ class ArtifactPlan:
 
     def branches(self) -> list[Branch]:
         return [
-            side.branch
+            place.branch
             for views in self.views.values()
             for many in views.values()
             for one in many
             for side in one.sides
+            for place in stored(side)
         ]
 
 

@@ -37,6 +37,7 @@ class Branch:
     payload: Mapping[str, Any] = field(default_factory=dict)
     positions: NDArray[np.int64] | None = None  # row -> entry of the payload
     steps: tuple[Mapping[str, Any], ...] = ()
+    joins: Mapping[str, int] = field(default_factory=dict)  # of rows that no shard holds: field -> the side that does
     artifacts: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
@@ -88,6 +89,13 @@ def parts_above(side: Side) -> tuple[Part, ...]:
         branch, positions = one.branch, one.positions[positions]
         found.append(Part(branch.stage.name, branch.chain, branch.schema, branch.rows.id[positions]))
     return tuple(found)
+
+
+def stored(side: Side) -> list[Side]:
+    """Where the rows of a side lie: there, or in the sides that their fields are joined of."""
+    if not side.branch.joins:
+        return [side]
+    return [Side(one.branch, one.positions[side.positions]) for one in side.branch.sides]
 
 
 def rows_named(branches: Iterable[Branch], text: str) -> list[tuple[Branch, int]]:
@@ -183,12 +191,13 @@ def measured(branch: Branch) -> Mapping[str, Any]:
 
 def measured_steps(views: Mapping[str, Mapping[str, list[Selection]]]) -> list[Mapping[str, Any]]:
     """Those of all rows of some views, in the order of their recipes."""
-    found = {step["recipe"]: step for named in views.values() for many in named.values() for one in many
-             for step in [measured(one.sides[0].branch)]}  # fmt: skip
+    branches = [one.sides[0].branch for named in views.values() for many in named.values() for one in many]
+    branches += [side.branch for one in branches if one.joins for side in one.sides]
+    found = {step["recipe"]: step for step in map(measured, branches)}
     return [found[recipe] for recipe in sorted(found)]
 
 
-def _fitting(found: list[Selection], fields: tuple[str, ...], recipes: Iterable[str]) -> list[Selection]:
+def fitting(found: list[Selection], fields: tuple[str, ...], recipes: Iterable[str]) -> list[Selection]:
     """Of rows that a view holds in several ways: those with these fields, then those made by one of these recipes.
 
     All of them where that would lose a row: then the fields differ, and whoever reads them says so.
@@ -293,10 +302,10 @@ class Evaluator:
     def fitting(
         self, view: View, problem: Callable[[str], ConfigError], fields: tuple[str, ...], recipes: Iterable[str]
     ) -> list[Selection]:
-        """Of a view's selections those that are to be read, where it holds rows in several ways; see `_fitting`."""
+        """Of a view's selections those that are to be read, where it holds rows in several ways; see `fitting`."""
         key = (view, fields, frozenset(recipes))
         if key not in self.fitted:
-            self.fitted[key] = _fitting(self.evaluate(view, problem), fields, key[2])
+            self.fitted[key] = fitting(self.evaluate(view, problem), fields, key[2])
         return list(self.fitted[key])
 
     def _evaluate(self, view: View, problem: Callable[[str], ConfigError]) -> list[Selection]:

@@ -27,6 +27,7 @@ from pipeline.running.compute import Step
 from pipeline.running.kept_files import KeptFiles
 from pipeline.sentences import describe
 from pipeline.stage import Artifact, Kind, Promise, Schema, Stage
+from pipeline.steps import JOIN, JOINING
 
 CARD = "card.json"
 ENTRY = "lineage"
@@ -139,13 +140,13 @@ def _stage(kept: KeptStep, stages: Mapping[str, Stage]) -> Stage:
     if kept.stage in stages:
         stage = stages[kept.stage]
     else:
-        target = registered().get(kept.stage, "")
+        target = {**registered(), JOIN: JOINING}.get(kept.stage, "")
         if target.partition(":")[0] != kept.module or not target:
             raise StageError(
                 f"the card names the stage {describe(kept.stage)} of {describe(kept.module)}, which is none of "
                 "Touchstone's; no card may load code, so hand the stage over if it is yours"
             )
-        stage = load_stage(kept.stage)
+        stage = load_stage(target)
     if stage.kind not in (Kind.MAP, Kind.EXPAND):
         raise StageError(f"the card has a step {kept.stage}, which makes no rows of rows")
     return stage

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.planning.planned import ArtifactPlan, Plan, Work
-from pipeline.planning.selection import Branch, parts_above
+from pipeline.planning.selection import Branch, parts_above, stored
 
 LEAST_ROWS = 64
 """Shards of a node are split for parallel work, but not below this many rows."""
@@ -48,7 +48,7 @@ def works_of(plan: Plan, workers: int) -> list[Work]:
             for views in artifact.views.values():
                 for selections in views.values():
                     for selection in selections:
-                        for side in selection.sides:
+                        for side in (place for one in selection.sides for place in stored(one)):
                             waits |= _makers_of(side.branch.chain, side.ids, makers)
                             for one in parts_above(side) if artifact.node.stage.keeps_lineage else ():
                                 waits |= _makers_of(one.chain, one.ids, makers)

@@ -99,6 +99,15 @@ def parent_digests(rows: Sequence[NDArray[np.void]], artifacts: Sequence[bytes],
     return np.frombuffer(b"".join(found), dtype=ID)
 
 
+def joined_digests(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    """Digests (n,) V16 of rows whose fields lie apart, from those of the parts, each (n,) V16; of one part its own."""
+    if len(parts) == 1:
+        return parts[0]
+    found = parent_digests(parts, (), len(parts[0]))
+    assert found is not None
+    return found
+
+
 def write_shard(
     directory: Path,
     chain: bytes,

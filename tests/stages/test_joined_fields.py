@@ -1,0 +1,169 @@
+"""A fusion whose members read fields of several nodes: rows are joined by id and source, and nothing is copied."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from damage import give_other_values
+from numpy.typing import NDArray
+from toy_project import Project
+
+from pipeline.errors import ConfigError
+from pipeline.open import open_node
+from pipeline.planning.descent import review
+from pipeline.planning.planned import ArtifactPlan
+from pipeline.planning.selection import stored
+from stages.evaluation.detector_file import load_detector
+from stages.predict import load
+
+PIPELINE = """
+nodes:
+  reals: {stage: "toy_photos:Photos", count: 24, splits: [train, val, test]}
+  fakes: {stage: "toy_photos:Photos", count: 24, first: 300, label: 1, splits: [train, val, test]}
+  images: {stage: equalize, of: [reals, fakes], size: 16}
+  radial: {stage: spectrum, of: images, features: [profile, dct2d]}
+  lines: {stage: spectrum, of: images, features: [projections]}
+  by_profile: {stage: train, on: radial, detector: profile-svm}
+  by_lines: {stage: train, on: lines, detector: row-profile-logistic}
+  by_pixels: {stage: train, on: images, detector: {preset: eigenfaces, components: 4, C: 1.0}}
+  fused:
+    stage: train
+    on: [images, lines, radial]
+    members: [by_profile, by_lines, by_pixels]
+    detector: {family: fusion, mean: logit}
+  table: {stage: evaluate, model: fused, test: [radial, images, lines]}
+  looked: {stage: bias, model: fused, on: images, count: 2}
+"""
+
+MORE = """
+  turned: {stage: "toy_photos:Invert", of: images}
+  radial_of_others: {stage: spectrum, of: turned, features: [profile, dct2d]}
+"""
+
+TWINS = """twins:
+    {stage: "toy_photos:LargePhotos", count: 24, first: 300, label: 1, splits: [train, val, test]}
+  images: {stage: equalize, of: [reals, fakes, twins]"""
+
+MEMBERS = {"by_profile": "radial", "by_lines": "lines", "by_pixels": "images"}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with pytest.MonkeyPatch.context() as patch:
+        made = Project(tmp_path_factory.mktemp("joined"), patch, PIPELINE)
+        made.run()
+        yield made
+
+
+@pytest.fixture
+def project(done: Project) -> Iterator[Project]:
+    """The finished project, whose file a test may change."""
+    yield done
+    done.write(PIPELINE)
+
+
+def found(project: Project, node: str) -> Path:
+    artifact = project.plan().artifacts[node].found
+    assert artifact is not None
+    return artifact.path
+
+
+def logits(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    inside = scores.astype(np.float64).clip(2.0**-24, 1 - 2.0**-24)
+    return np.log(inside) - np.log1p(-inside)
+
+
+def evaluated(project: Project) -> dict[bytes, float]:
+    with np.load(found(project, "table") / "scores.npz") as kept:
+        return dict(zip(map(bytes, kept["id"]), kept["score"].tolist(), strict=True))
+
+
+def reads(project: Project, node: str) -> bytes:
+    """Digest of the rows that a node reads, whatever else it is made with."""
+    planned: ArtifactPlan = project.plan().artifacts[node]
+    return planned.rows_key
+
+
+def test_scores_are_those_of_the_members_joined_by_id(project: Project) -> None:
+    sums: dict[bytes, float] = {}
+    for member, node in MEMBERS.items():
+        rows = open_node(project.file, node).split("test")
+        values = logits(load_detector(found(project, member))(rows))
+        for row, value in zip(map(bytes, rows.ids), values.tolist(), strict=True):
+            sums[row] = sums.get(row, 0.0) + value
+    scores = evaluated(project)
+    assert len(scores) == 16
+    assert scores.keys() == sums.keys()
+    state = load_detector(found(project, "fused")).state.plain
+    expected = {row: 1 / (1 + np.exp(-(state["slope"] * one / 3 + state["intercept"]))) for row, one in sums.items()}
+    np.testing.assert_allclose([scores[row] for row in expected], list(expected.values()), rtol=1e-6)
+
+
+def test_a_picture_gets_the_score_of_its_row(project: Project) -> None:
+    model = load(found(project, "fused")).of_pictures()
+    rows = open_node(project.file, "images").split("test")
+    asked = model.predict(list(rows.array("image")), band=False)
+    scores = evaluated(project)
+    assert [one.score for one in asked] == [scores[bytes(row)] for row in rows.ids]
+
+
+def test_the_order_of_the_nodes_changes_nothing(project: Project) -> None:
+    project.replace("[images, lines, radial]", "[radial, lines, images]")
+    project.replace("[radial, images, lines]", "[lines, images, radial]")
+    assert project.plan().complete
+
+
+def test_other_values_of_one_node_make_it_stale_and_nothing_else_does(project: Project, tmp_path: Path) -> None:
+    assert review(project.plan(), everything=True) == []
+    plan = project.plan()
+    (branch, *_) = plan.branches["lines"]
+    shard = plan.indices[branch.chain].path(0)
+    shutil.copytree(shard, tmp_path / "kept")
+    give_other_values(shard, "row_profile")
+    try:
+        plan = project.plan()
+        review(plan, everything=True)
+    finally:
+        shutil.rmtree(shard)
+        shutil.copytree(tmp_path / "kept", shard)
+    assert {name for name, one in plan.artifacts.items() if one.found is None} == {"by_lines", "fused", "table"}
+
+
+def test_rows_count_by_the_chains_of_all_nodes(project: Project) -> None:
+    before = {node: reads(project, node) for node in ("fused", "table", "by_profile")}
+    project.replace("features: [projections]", "features: [projections, dct2d]")
+    after = {node: reads(project, node) for node in before}
+    assert [node for node in before if before[node] != after[node]] == ["fused", "table"]
+
+
+def test_of_two_nodes_with_a_field_that_of_the_member_counts(project: Project) -> None:
+    before = {node: reads(project, node) for node in ("fused", "table")}
+    project.write(PIPELINE + "  more: {stage: spectrum, of: images, features: [profile]}\n")
+    project.replace("[images, lines, radial]", "[more, images, lines, radial]")
+    project.replace("[radial, images, lines]", "[radial, images, lines, more]")
+    assert {node: reads(project, node) for node in before} == before
+
+
+def test_rows_of_one_id_in_two_sources_stay_apart(project: Project) -> None:
+    project.write(PIPELINE.replace("images: {stage: equalize, of: [reals, fakes]", TWINS))
+    planned = project.plan().artifacts["fused"]
+    assert planned.rows == 3 * 16, "train and val of three sources"
+    selections = planned.views["on"][""]
+    assert len(selections) == 3
+    for one in selections:
+        sources = [side.branch.rows.source[side.positions] for side in stored(one.sides[0])]
+        assert all((other == sources[0]).all() for other in sources)
+
+
+@pytest.mark.parametrize(
+    "nodes", ["[images, lines, {of: radial, where: source = fakes}]", "[images, lines, radial, radial_of_others]"]
+)
+def test_a_row_without_a_field_or_with_one_twice_is_refused(project: Project, nodes: str) -> None:
+    project.write(PIPELINE + MORE)
+    project.replace("on: [images, lines, radial]", f"on: {nodes}")
+    with pytest.raises(ConfigError, match=r"nodes\.fused .*'profile' is \(\d+,\) in radial.* and missing in images"):
+        project.plan()
