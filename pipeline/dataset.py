@@ -203,8 +203,10 @@ class Dataset:
             mine = np.flatnonzero(self._branch[wanted] == number)
             if not len(mine):
                 continue
-            places = sorted({one.chain: one for one in part.of.values()}.items()) or [(part.chain, part)]
-            apart = [replace(one, ids=self.ids[wanted[mine]]) for _, one in places]
+            places = {one.chain: one for _, one in sorted(part.of.items(), key=lambda pair: pair[0])} or {
+                part.chain: part
+            }
+            apart = [replace(one, ids=self.ids[wanted[mine]]) for one in places.values()]
             found[mine] = joined_digests([Dataset(self._store, [one], {}).digests() for one in apart])
         return found
 

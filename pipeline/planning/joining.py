@@ -41,9 +41,9 @@ def joined(found: list[Selection], fields: tuple[str, ...], recipes: Iterable[st
     rows = sum(map(len, whole))
     if any(rows != sum(map(len, some)) for some in holders):  # else each row has one of each
         return []
-    if any(len(_different(one)) > MOST_JOINED for one in whole):
+    if any(len({id(side.branch) for side in one.sides}) > MOST_JOINED for one in whole):
         return []
-    return [_joined(one, fields) for one in whole]
+    return [_joined(dict(sorted(zip(fields, one.sides, strict=True), key=lambda pair: pair[0]))) for one in whole]
 
 
 def _common(one: Selection, other: Side) -> Selection:
@@ -56,29 +56,24 @@ def _common(one: Selection, other: Side) -> Selection:
     return Selection((*one.take(mine[same]).sides, Side(other.branch, positions[same])))
 
 
-def _different(one: Selection) -> list[Side]:
-    """The sides, each branch once, in an order that no view decides."""
-    return sorted({side.branch.chain: side for side in one.sides}.values(), key=lambda side: side.branch.chain)
-
-
-def _joined(one: Selection, fields: tuple[str, ...]) -> Selection:
-    """Rows of one side, of a selection with a side for each field."""
-    sides = _different(one)
+def _joined(places: Mapping[str, Side]) -> Selection:
+    """Rows of one side. places: field -> where it is, in the order of names, which no view decides."""
+    sides = list({side.branch.chain: side for side in places.values()}.values())
     if len(sides) == 1:
         return Selection((sides[0],))
     chains = [side.branch.chain for side in sides]
-    places = {name: chains.index(side.branch.chain) for name, side in zip(fields, one.sides, strict=True)}
+    numbers = {name: chains.index(side.branch.chain) for name, side in places.items()}
     stage = load_stage(JOINING)
-    config = stage.Config.model_validate({"fields": dict(sorted(places.items()))})
-    schema = {name: sides[number].branch.schema[name] for name, number in places.items()}
+    config = stage.Config.model_validate({"fields": numbers})
+    schema = {name: side.branch.schema[name] for name, side in places.items()}
     recipe = make_recipe(stage, config, schema, {}, {}, {}, 0, "cpu", 1)
-    made_by = {name: measured(sides[number].branch)["recipe"] for name, number in sorted(places.items())}
+    made_by = {name: measured(side.branch)["recipe"] for name, side in places.items()}
     rows = sides[0].branch.rows.take(sides[0].positions)
     above = {step["recipe"]: step for side in sides for step in side.branch.steps}
     branch = Branch(
         " + ".join(dict.fromkeys(side.branch.node for side in sides)), stage, config,
         chain_of(recipe.digest, chains), recipe, schema, rows, tuple(sides),
-        steps=(*above.values(), _step(made_by, recipe.components["env"])), joins=places,
+        steps=(*above.values(), _step(made_by, recipe.components["env"])), joins=numbers,
     )  # fmt: skip
     return Selection((Side(branch, np.arange(len(rows))),))
 
