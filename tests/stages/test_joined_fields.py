@@ -22,7 +22,7 @@ from stages.predict import load
 
 PIPELINE = """
 nodes:
-  reals: {stage: "toy_photos:Photos", count: 24, splits: [train, val, test]}
+  reals: {stage: "toy_photos:LargePhotos", count: 24, splits: [train, val, test]}
   fakes: {stage: "toy_photos:Photos", count: 24, first: 300, label: 1, splits: [train, val, test]}
   images: {stage: equalize, of: [reals, fakes], size: 16}
   radial: {stage: spectrum, of: images, features: [profile, dct2d]}
@@ -155,6 +155,8 @@ def test_rows_of_one_id_in_two_sources_stay_apart(project: Project) -> None:
     selections = planned.views["on"][""]
     assert len(selections) == 3
     for one in selections:
+        branch = one.sides[0].branch
+        assert branch.joins == {"image": 0, "profile": 1, "row_profile": 2}, "else the classes have come by two ways"
         sources = [side.branch.rows.source[side.positions] for side in stored(one.sides[0])]
         assert all((other == sources[0]).all() for other in sources)
 
