@@ -238,8 +238,8 @@ def _allowed(model: type[StageConfig], location: tuple[str | int, ...]) -> list[
             inner = option.get("properties", {}).get(str(part), option.get("items") if isinstance(part, int) else None)
             for candidate in _alternatives(inner, definitions):
                 following.append(candidate)
-        tagged = [o for o in options if part in o.get("properties", {}).get("family", {}).get("const", "")] or options
-        options = following or tagged
+        tagged = [o for o in options if any(one.get("const") == part for one in o.get("properties", {}).values())]
+        options = following or tagged or options
     return [name for option in options for name in option.get("properties", {})]
 
 
@@ -249,7 +249,7 @@ def _alternatives(schema: Any, definitions: Mapping[str, Any]) -> list[dict[str,
     if "$ref" in schema:
         return [definitions[schema["$ref"].rpartition("/")[2]]]
     found = [o for key in ("oneOf", "anyOf") for one in schema.get(key, []) for o in _alternatives(one, definitions)]
-    return found or ([schema] if "properties" in schema else [])
+    return found or ([schema] if "properties" in schema or "items" in schema else [])
 
 
 def _check_splits(settings: Settings, document: Document) -> None:

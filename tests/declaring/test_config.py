@@ -65,6 +65,7 @@ MISTAKES = [
     ("b: {stage: perturb, of: a, protocol: custom, operations: [{op: jpg}]}", "pipeline.yaml:3 nodes.b.operations.0.op is 'jpg'; expected "),
     ("b: {stage: perturb, of: a, protocol: custom, operations: [{op: jpg}]}", "jpeg, blur, gaussian, crop, noise; did you mean 'jpeg'?"),
     ("b: {stage: perturb, of: a, protocol: custom, operations: [{op: 3}]}", "pipeline.yaml:3 nodes.b.operations.0.op is 3; expected "),
+    ("b: {stage: perturb, of: a, protocol: custom, operations: [{op: jpeg, hgh: 3}]}", "pipeline.yaml:3 nodes.b.operations.0.hgh is not a setting of 'perturb'; did you mean 'high'?"),
     ("b: {stage: perturb, of: a, protocol: custom, operations: [{quality: 3}]}", "pipeline.yaml:3 nodes.b.operations.0 is a mapping; expected a mapping with 'op'"),
     ("b: {stage: train, on: a, detector: {preset: profile-svm, c: 1}}", "nodes.b.detector is a mapping; 'c' is not a setting of detector family 'svm'; did you mean 'C'?"),
     ("b: {stage: train, on: a, detector: {preset: profile-svm, zzz: 1}}", "'zzz' is not a setting of detector family 'svm'; allowed: C, "),
