@@ -24,21 +24,36 @@ def measured_step(steps: Sequence[Step]) -> Step:
 
 
 def unlike(learned: Iterable[Step], met: Iterable[Step]) -> str:
-    """A clause for each step that was met: how it differs from the one of its stage that was learned from."""
-    known = {step["stage"]: step for step in learned}
-    return "; ".join(_difference(known.get(step["stage"]), step, sorted(known)) for step in met)
+    """A clause for each step that was met: how it differs from that of its stage that was learned from and is nearest.
+
+    A join is told of where it is all that was met: else the steps say more that gave its fields their values.
+    """
+    known, found = list(learned), list(met)
+    return "; ".join(_difference(known, step) for step in [one for one in found if one["stage"] != JOIN] or found)
 
 
-def _difference(known: Step | None, step: Step, stages: Sequence[str]) -> str:
-    if known is None:
-        return f"{step['stage']} instead of {' or '.join(stages)}"
+def _difference(known: Sequence[Step], step: Step) -> str:
+    alike = [one for one in known if one["stage"] == step["stage"]]
+    if not alike:
+        what = "fields of several nodes" if step["stage"] == JOIN else step["stage"]
+        return f"{what} instead of {' or '.join(sorted({one['stage'] for one in known} - {JOIN}))}"
+    nearest = min((_changed(one, step) for one in alike), key=lambda found: sum(map(len, found.values())))
+    for part, changed in nearest.items():
+        if step["stage"] == JOIN:
+            return f"other values of {', '.join(changed)}"
+        return f"{step['stage']}.{part}: {', '.join(list(changed.values())[:3])}"
+    return f"{step['stage']} has other code, or rows of another size"
+
+
+def _changed(known: Step, step: Step) -> dict[str, dict[str, str]]:
+    """Parts of a step that differ, and what of them: name -> from what to what."""
+    found: dict[str, dict[str, str]] = {}
     for part in ("config", "files", "artifacts", "environment"):
         before, after = known.get(part) or {}, step.get(part) or {}
-        names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-        if names:
-            pairs = (f"{name} {_short(before.get(name))} -> {_short(after.get(name))}" for name in names[:3])
-            return f"{step['stage']}.{part}: {', '.join(pairs)}"
-    return f"{step['stage']} has other code, or rows of another size"
+        for name in sorted(name for name in {*before, *after} if before.get(name) != after.get(name)):
+            told = f"{name} {_short(before.get(name))} -> {_short(after.get(name))}"
+            found.setdefault(part, {})[name] = told
+    return found
 
 
 def _short(value: Any) -> str:

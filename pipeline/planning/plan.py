@@ -23,9 +23,9 @@ from pipeline.errors import ConfigError, SourceError, TouchstoneError
 from pipeline.planning.closure import one_look, use_facts_of
 from pipeline.planning.descent import review
 from pipeline.planning.expand import Made, expanded
-from pipeline.planning.joining import has_all, joined
+from pipeline.planning.joining import Joins, has_all, repeated
 from pipeline.planning.pins import Pin
-from pipeline.planning.planned import ArtifactPlan, Plan, pinned_elsewhere
+from pipeline.planning.planned import ArtifactPlan, Plan, artifacts_of, pinned_elsewhere
 from pipeline.planning.recipes import Recipe, artifact_key, chain_of, differences, make_recipe, rows_digest
 from pipeline.planning.rows import Rows, check_leaks, tabulate
 from pipeline.planning.selection import (
@@ -91,6 +91,7 @@ class _Planner:
             plan.branches, plan.names, self.settings.seed, frozenset(plan.pipeline.nodes) | entries
         )
         self.sources: list[tuple[str, Rows]] = []
+        self.joins = Joins()
         self.old = 0  # shards of another format in the planned chains
 
     def add(self, node: Node) -> None:
@@ -363,16 +364,14 @@ class _Planner:
         views: dict[str, dict[str, list[Selection]]] = {}
         consumed: dict[str, list[tuple[bytes, bytes]]] = {}
         schemas: dict[str, Schema] = {}
+        problems: dict[str, str] = {}
         reads = node.stage.reads(node.config, self._models(node))
         for name, view in node.views.items():
             parts = view if isinstance(view, Mapping) else {"": view}
             views[name] = {}
             for label, part in parts.items():
-                found = self.evaluator.fitting(part, self._problem, reads.get(name, ()), self._alike(node, name))
-                if any(len(one.sides) > 1 for one in found):
-                    raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
-                if not has_all(found, reads.get(name, ())):
-                    found = self._joined(node, part, reads[name]) or found
+                found, problem = self._read(node, name, part, reads.get(name, ()))
+                problems |= {f"{name}.{label}" if label else name: problem} if problem else {}
                 if node.stage.kind is Kind.FIT:
                     found = [kept for one in found if len(kept := one.within(node.stage.splits))]
                 # By chains and rows: neither the key nor the values depend on the order of a list in the file.
@@ -386,7 +385,7 @@ class _Planner:
                 if found:
                     schemas[f"{name}.{label}" if label else name] = common_schema(found)
                 consumed[f"{name}/{label}"] = [mark for mark, _ in marked]
-        self._schema(node, schemas)  # a missing feature is an error before anything runs
+        self._check_fields(node, schemas, problems)
         self._check_rows(node, views)
         promise = node.stage.promise(node.config, {**self._models(node), **self._paths(node), **schemas})
         inputs = self._artifact_inputs(node)
@@ -400,7 +399,7 @@ class _Planner:
         made_from = {step["recipe"]: step for step in measured_steps(views)}
         result = ArtifactPlan(
             node, key, recipe, views, inputs, files, seen, pin=pin, promise=promise, made_from=made_from,
-            rows_key=artifact_key(digest("reads", recipe.components["config"], reads), consumed),
+            reads=reads, rows_key=artifact_key(digest("reads", recipe.components["config"], reads), consumed),
         )  # fmt: skip
         if result.pin:
             result.key = result.pin.key
@@ -415,11 +414,27 @@ class _Planner:
         self.plan.notes += pinned_elsewhere(result)
         return result
 
-    def _joined(self, node: Node, view: View, fields: tuple[str, ...]) -> list[Selection]:
-        """Rows of a view with fields of several nodes; nothing where they cannot be joined."""
+    def _read(self, node: Node, name: str, view: View, fields: tuple[str, ...]) -> tuple[list[Selection], str]:
+        """Rows of a view of a fit or reduce; a clause where they could not be joined."""
+        found, problem = self.evaluator.fitting(view, self._problem, fields, self._alike(node, name)), ""
+        if any(len(one.sides) > 1 for one in found):
+            raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
         models = [self.plan.artifacts[model] for names in node.artifacts.values() for model in names]
-        recipes = {recipe for one in models for recipe in one.made_from}
-        return joined(self.evaluator.evaluate(view, self._problem), fields, recipes)
+        if len(fields) > 1 and not has_all(found, fields):
+            whole, problem = self.joins.of(view, self.evaluator.evaluate(view, self._problem), fields, models)
+            found = whole or found
+        elif len(models) > 1 and fields and (again := repeated(found, fields[0])):
+            raise self._problem(f"reads rows in '{name}', {again}")
+        return list(found), problem
+
+    def _check_fields(self, node: Node, schemas: Mapping[str, Schema], problems: Mapping[str, str]) -> None:
+        """A missing feature is an error before anything runs. problems: of views whose rows could not be joined."""
+        try:
+            self._schema(node, schemas)
+        except ConfigError:
+            for name, problem in problems.items():
+                raise self._problem(f"reads rows in '{name}', {problem}") from None
+            raise
 
     def _alike(self, node: Node, name: str) -> Mapping[str, Any]:
         """Recipes of the rows that the artifact was made from like which a view's rows should be."""
@@ -483,11 +498,3 @@ def _with_content(branch: Branch) -> Schema:
     """Fields of rows, with the virtual one of files."""
     content = {CONTENT: Field("V0")} if getattr(branch.stage, "content", False) else {}
     return {**branch.schema, **content}
-
-
-def artifacts_of(branch: Branch) -> set[ArtifactPlan]:
-    """Artifacts that the rows of a branch were made with, from the source to here."""
-    found = {artifact for used in branch.artifacts.values() for artifact in used}
-    for side in branch.sides:
-        found |= artifacts_of(side.branch)
-    return found

@@ -38,6 +38,7 @@ class ArtifactPlan:
     pin: Pin | None = None
     promise: Mapping[str, Any] = field(default_factory=dict)
     made_from: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # recipe -> step that gave its rows values
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # input -> fields of its rows
     rows_key: bytes = b""  # digest of what it reads, field by field and row by row, and of its settings
 
     @property
@@ -113,4 +114,12 @@ def pinned_elsewhere(artifact: ArtifactPlan) -> list[str]:
                     f"it learned from: {unlike(one.made_from.values(), others)}; unpin it so that it is made again, "
                     "or read its results with that in mind"
                 )
+    return found
+
+
+def artifacts_of(branch: Branch) -> set[ArtifactPlan]:
+    """Artifacts that the rows of a branch were made with, from the source to here."""
+    found = {artifact for used in branch.artifacts.values() for artifact in used}
+    for side in branch.sides:
+        found |= artifacts_of(side.branch)
     return found

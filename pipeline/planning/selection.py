@@ -17,7 +17,7 @@ from pipeline.planning.recipes import Recipe, rows_digest
 from pipeline.planning.rows import Names, Rows
 from pipeline.sentences import nearest
 from pipeline.spelling import matches
-from pipeline.stage import FAKE, REAL, SPLITS, Field, Part, Schema, Stage, ViewSchema
+from pipeline.stage import FAKE, REAL, SPLITS, Field, Kind, Part, Schema, Stage, ViewSchema
 from pipeline.steps import measured_step
 
 
@@ -52,6 +52,12 @@ class Branch:
     def usable(self) -> NDArray[np.int64]:
         """Positions of the rows that have not failed in this run."""
         return np.flatnonzero(~self.failed)
+
+    @property
+    def lost(self) -> NDArray[np.void]:
+        """Ids of the rows that have failed in this run, here or in a map that these were made of."""
+        above = [side.branch.lost for side in self.sides] if self.stage.kind is Kind.MAP else []
+        return np.concatenate([self.rows.id[np.flatnonzero(self.failed)], *above])
 
 
 @dataclass(eq=False)
@@ -189,6 +195,12 @@ def measured(branch: Branch) -> Mapping[str, Any]:
     return measured_step(branch.steps)
 
 
+def variants(branch: Branch) -> tuple[bytes, ...]:
+    """What was done on purpose to the pictures of a branch, in order, whatever their size: none of it to plain ones."""
+    made = (step for step in branch.steps if step.get("variant"))
+    return tuple(digest("variant", step["stage"], step["config"], step["files"]) for step in made)
+
+
 def measured_steps(views: Mapping[str, Mapping[str, list[Selection]]]) -> list[Mapping[str, Any]]:
     """Those of all rows of some views, in the order of their recipes."""
     branches = [one.sides[0].branch for named in views.values() for many in named.values() for one in many]
@@ -203,19 +215,20 @@ def fitting(found: list[Selection], fields: tuple[str, ...], recipes: Iterable[s
     All of them where that would lose a row: then the fields differ, and whoever reads them says so.
     """
     having = [one for one in found if all(name in one.sides[0].branch.schema for name in fields)]
-    found = having if _covers(having, found) else found
+    found = having if covers(having, found) else found
     alike = [one for one in found if measured(one.sides[0].branch)["recipe"] in recipes]
-    return alike if _covers(alike, found) else found
+    return alike if covers(alike, found) else found
 
 
-def _covers(some: list[Selection], found: list[Selection]) -> bool:
-    """Whether each row (a source and an id) of all selections is in one of `some`."""
+def covers(some: list[Selection], found: list[Selection]) -> bool:
+    """Whether each row (a source and an id) of all selections is in one of `some`, or was lost on the way there."""
     if not some or len(some) == len(found):
         return len(some) == len(found)
     kept, dropped = ([one.table() for one in found if (one in some) is which] for which in (True, False))
+    lost = np.concatenate([one.sides[0].branch.lost for one in some])
     for source in {int(number) for table in dropped for number in ids.distinct(table.source)}:
         there, wanted = ([table.id[table.source == source] for table in tables] for tables in (kept, dropped))
-        if not there or not ids.isin(np.concatenate(wanted), np.concatenate(there)).all():
+        if not ids.isin(np.concatenate(wanted), np.concatenate([*there, lost])).all():
             return False
     return True
 

@@ -26,6 +26,8 @@ nodes:
   table: {stage: evaluate, model: fused, test: rows}
 """
 
+MORE = "  more: {stage: spectrum, of: [reals, fakes], features: [profile, projections, dct2d]}\n"
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
@@ -102,10 +104,17 @@ def test_a_fusion_runs_on_the_device_if_a_member_does(project: Project) -> None:
             "on: {of: others}, members",
             "the rows of 'on' have no field 'row_profile', which the detector of node 'lines' reads; they have profile",
         ),
+        (
+            "on: rows, members",
+            "on: [rows, more], members",
+            r"reads rows in 'on', of which 48 have 'profile' more than once, in rows, more \(first reals ",
+        ),
     ],
 )
 def test_a_fusion_that_cannot_be_is_refused_at_planning(project: Project, old: str, new: str, sentence: str) -> None:
-    project.write(project.file.read_text() + "  others: {stage: spectrum, of: [reals, fakes], features: [profile]}\n")
+    project.write(
+        project.file.read_text() + "  others: {stage: spectrum, of: [reals, fakes], features: [profile]}\n" + MORE
+    )
     project.replace(old, new)
     with pytest.raises(ConfigError, match=rf"pipeline\.yaml:\d+ nodes\.fused {sentence}"):
         project.plan()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,12 @@ from toy_project import Project
 from pipeline.errors import ConfigError
 from pipeline.open import open_node
 from pipeline.planning.descent import review
+from pipeline.planning.plan import make_plan
 from pipeline.planning.planned import ArtifactPlan
 from pipeline.planning.selection import stored
+from pipeline.running.run import open_scan
+from pipeline.stage import SPLITS
+from pipeline.steps import unlike
 from stages.evaluation.detector_file import load_detector
 from stages.predict import load
 
@@ -42,6 +48,12 @@ nodes:
 MORE = """
   turned: {stage: "toy_photos:Invert", of: images}
   radial_of_others: {stage: spectrum, of: turned, features: [profile, dct2d]}
+  blurs: {stage: perturb, of: images, protocol: custom, operations: [{op: blur}]}
+  noises: {stage: perturb, of: images, protocol: custom, operations: [{op: noise}]}
+  radial_of_blurs: {stage: spectrum, of: blurs, features: [profile, dct2d]}
+  radial_of_noises: {stage: spectrum, of: noises, features: [profile, dct2d]}
+  lines_of_blurs: {stage: spectrum, of: blurs, features: [projections]}
+  lines_of_noises: {stage: spectrum, of: noises, features: [projections]}
 """
 
 TWINS = """twins:
@@ -162,10 +174,97 @@ def test_rows_of_one_id_in_two_sources_stay_apart(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "nodes", ["[images, lines, {of: radial, where: source = fakes}]", "[images, lines, radial, radial_of_others]"]
+    ("nodes", "sentence"),
+    [
+        (
+            "[images, lines, {of: radial, where: source = fakes}]",
+            "of which 24 of images have no 'profile' in radial (first reals ",
+        ),
+        (
+            "[images, lines, radial, radial_of_others]",
+            "of which 24 have 'profile' more than once, in radial, radial_of",
+        ),
+        (
+            "[images, lines, {of: [radial, radial_of_others], where: source = fakes}]",
+            "of which 24 of images have no 'profile' in radial, radial_of_others (first reals ",
+        ),
+        ("[images, radial]", "none of which has 'row_profile'; add the node that computes it"),
+        ("{of: [images, lines, radial], take: 100}", "name nodes that were made of the same rows, each with"),
+        ("[images, blurs, lines, radial]", "of which 24 of blurs have no 'profile' in radial (first reals "),
+        (
+            "[blurs, radial_of_noises, lines_of_noises]",
+            "of which 24 of blurs have no 'profile' in radial_of_noises (fi",
+        ),
+    ],
 )
-def test_a_row_without_a_field_or_with_one_twice_is_refused(project: Project, nodes: str) -> None:
+def test_a_row_without_a_field_or_with_one_twice_is_refused(project: Project, nodes: str, sentence: str) -> None:
     project.write(PIPELINE + MORE)
     project.replace("on: [images, lines, radial]", f"on: {nodes}")
-    with pytest.raises(ConfigError, match=r"nodes\.fused .*'profile' is \(\d+,\) in radial.* and missing in images"):
+    place = r"pipeline\.yaml:\d+ nodes\.fused reads rows in 'on', .*"
+    with pytest.raises(ConfigError, match=place + re.escape(sentence)):
         project.plan()
+
+
+def test_each_variant_of_a_picture_has_its_own_fields(project: Project) -> None:
+    project.write(PIPELINE + MORE)
+    nodes = "images, lines, radial, blurs, radial_of_blurs, lines_of_blurs, noises, radial_of_noises, lines_of_noises"
+    project.replace("[radial, images, lines]", f"[{nodes}]")
+    planned = project.plan().artifacts["table"]
+    assert planned.rows == 3 * 48
+    found = {tuple(side.branch.node for side in stored(one.sides[0])) for one in planned.views["test"][""]}
+    assert found == {
+        ("images", "radial", "lines"),
+        ("blurs", "radial_of_blurs", "lines_of_blurs"),
+        ("noises", "radial_of_noises", "lines_of_noises"),
+    }
+
+
+def test_a_field_of_two_nodes_is_that_of_the_member_which_reads_it(project: Project) -> None:
+    project.write(PIPELINE)
+    project.replace("features: [projections]", "features: [projections, profile]")
+    planned = project.plan().artifacts["fused"]
+    assert planned.rows == 2 * 16
+    for one in planned.views["on"][""]:
+        sides = stored(one.sides[0])
+        where = {name: sides[number].branch.node for name, number in one.sides[0].branch.joins.items()}
+        assert where == {"image": "images", "profile": "radial", "row_profile": "lines"}
+
+
+def test_rows_that_failed_in_one_node_are_left_out(project: Project) -> None:
+    project.write(PIPELINE)
+    project.replace("on: lines,", "on: [images, lines],")
+    project.replace("features: [projections]", "features: [projections, dct2d]")
+    plan = project.plan()
+    assert {name: plan.artifacts[name].rows for name in ("by_lines", "fused", "table")} == {
+        "by_lines": 32, "fused": 32, "table": 48
+    }  # fmt: skip
+    failed = {}
+    for branch in plan.branches["lines"]:
+        splits = branch.rows.split.tolist()
+        places = [splits.index(SPLITS.index("val")), splits.index(SPLITS.index("test"))]
+        failed[branch.chain] = branch.rows.id[places]
+    scan = open_scan(plan.pipeline, False)
+    planned = make_plan(plan.pipeline, plan.store, scan, failed=failed).artifacts
+    assert {name: planned[name].rows for name in ("by_lines", "fused", "table")} == {
+        "by_lines": 30, "fused": 30, "table": 44
+    }  # fmt: skip
+
+
+def test_what_was_made_otherwise_is_told_by_the_node_that_made_it() -> None:
+    def spectrum(*features: str, **more: str) -> dict[str, Any]:
+        return {"stage": "spectrum", "config": {"features": list(features), **more}}
+
+    def join(**fields: str) -> dict[str, Any]:
+        return {"stage": "join", "config": fields}
+
+    learned = [
+        spectrum("profile", convention="durall19"),
+        join(profile="aa", row_profile="bb"),
+        spectrum("projections"),
+    ]
+    other = join(profile="aa", row_profile="cc")
+    clause = "spectrum.config: features ['projections'] -> ['projections', 'dct2d']"
+    assert unlike(learned, [spectrum("projections", "dct2d"), other]) == clause
+    assert unlike(learned, [other]) == "other values of row_profile"
+    assert unlike([spectrum("profile")], [other]) == "fields of several nodes instead of spectrum"
+    assert unlike(learned, [{"stage": "residual"}]) == "residual instead of spectrum"
