@@ -60,7 +60,8 @@ class Joins:
 def learned(made_from: Mapping[str, Mapping[str, Any]], field: str) -> frozenset[str]:
     """Recipes of the rows that a model learned a field of. made_from: recipe -> step, of an artifact."""
     joins = [step["config"] for step in made_from.values() if step["stage"] == JOIN]
-    return frozenset(one for one in made_from if not joins or one[:TOLD] in [join.get(field) for join in joins])
+    told = [str(join.get(field)) for join in joins]
+    return frozenset(one for one in made_from if not joins or any(text.endswith(one[:TOLD]) for text in told))
 
 
 def joined(
@@ -183,7 +184,7 @@ def _joined(places: Mapping[str, Side]) -> Selection:
     config = stage.Config.model_validate({"fields": numbers})
     schema = {name: side.branch.schema[name] for name, side in places.items()}
     recipe = make_recipe(stage, config, schema, {}, {}, {}, 0, "cpu", 1)
-    made_by = {name: measured(side.branch)["recipe"] for name, side in places.items()}
+    made_by = {name: measured(side.branch) for name, side in places.items()}
     rows = sides[0].branch.rows.take(sides[0].positions)
     above = {step["recipe"]: step for side in sides for step in side.branch.steps}
     branch = Branch(
@@ -194,9 +195,9 @@ def _joined(places: Mapping[str, Side]) -> Selection:
     return Selection((Side(branch, np.arange(len(rows))),))
 
 
-def _step(made_by: Mapping[str, str], environment: Mapping[str, Any]) -> dict[str, Any]:
+def _step(made_by: Mapping[str, Mapping[str, Any]], environment: Mapping[str, Any]) -> dict[str, Any]:
     """The step of a join: one recipe for rows whose fields were made alike, whatever variant of an image they show."""
-    recipe = digest("join", dict(made_by)).hex()
-    told = {name: one[:TOLD] for name, one in made_by.items()}
+    recipe = digest("join", {name: one["recipe"] for name, one in made_by.items()}).hex()
+    told = {name: f"{one['stage']} {one['recipe'][:TOLD]}" for name, one in made_by.items()}
     return {"stage": JOIN, "config": told, "files": {}, "artifacts": {}, "environment": dict(environment),
             "origin": False, "content": False, "variant": False, "recipe": recipe}  # fmt: skip
