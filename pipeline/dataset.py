@@ -139,14 +139,15 @@ class Dataset:
         """What the rows were when they had a field: positions here, and rows there, one for each.
 
         That is these rows themselves, where they have it, or the nearest of those that they were made of
-        (`Part.above`); rows that never had it are left out.
+        (`Part.above`); rows that never had it are left out. Of rows whose fields lie apart it is the nearest that all
+        fields were made of.
         """
         found = []
         for number, part in enumerate(self._branches):
             mine = np.flatnonzero(self._branch == number)
             if not len(mine):
                 continue
-            if field in part.schema:
+            if field in part.schema and not part.of:
                 found.append((mine, self.take(mine)))
                 continue
             one = next((one for one in part.above if field in one.schema), None)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline import atomic, ids
 from pipeline.errors import DamagedShardError
-from pipeline.planning.selection import stored
+from pipeline.planning.sides import stored
 from pipeline.stage import ID, Kind
 from pipeline.storage.artifacts import content, values_digest
 from pipeline.storage.sealed import CARD_BYTES, parse, read_regular

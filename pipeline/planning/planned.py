@@ -14,7 +14,8 @@ from pipeline.declaring.config import Node, Pipeline
 from pipeline.planning.pins import Pin
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.rows import Names
-from pipeline.planning.selection import Branch, Selection, measured_steps, stored
+from pipeline.planning.selection import Branch, Selection, measured_steps
+from pipeline.planning.sides import stored
 from pipeline.stage import Artifact
 from pipeline.steps import unlike
 

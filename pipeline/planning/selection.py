@@ -17,7 +17,7 @@ from pipeline.planning.recipes import Recipe, rows_digest
 from pipeline.planning.rows import Names, Rows
 from pipeline.sentences import nearest
 from pipeline.spelling import matches
-from pipeline.stage import FAKE, REAL, SPLITS, Field, Kind, Part, Schema, Stage, ViewSchema
+from pipeline.stage import FAKE, REAL, SPLITS, Field, Kind, Schema, Stage, ViewSchema
 from pipeline.steps import measured_step
 
 
@@ -84,24 +84,6 @@ def origin(branch: Branch, position: int) -> str:
                 value = branch.payload[name][np.array([entry])][0]
                 return str(value) if name == "location" else f"{branch.node} {name} {value}"
     return f"{branch.node} {ids.hex(branch.rows.id[position])[:12]}"
-
-
-def parts_above(side: Side) -> tuple[Part, ...]:
-    """The rows that those of a side were made of, nearest first, up to their origin."""
-    found: list[Part] = []
-    branch, positions = side.branch, side.positions
-    while branch.sides and not branch.stage.origin:
-        one = branch.sides[0]
-        branch, positions = one.branch, one.positions[positions]
-        found.append(Part(branch.stage.name, branch.chain, branch.schema, branch.rows.id[positions]))
-    return tuple(found)
-
-
-def stored(side: Side) -> list[Side]:
-    """Where the rows of a side lie: there, or in the sides that their fields are joined of."""
-    if not side.branch.joins:
-        return [side]
-    return [Side(one.branch, one.positions[side.positions]) for one in side.branch.sides]
 
 
 def rows_named(branches: Iterable[Branch], text: str) -> list[tuple[Branch, int]]:

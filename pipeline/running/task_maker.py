@@ -13,7 +13,8 @@ from pipeline.contents import NAMED
 from pipeline.errors import DamagedShardError, StageError
 from pipeline.planning.planned import ArtifactPlan, Plan, Work
 from pipeline.planning.recipes import Recipe
-from pipeline.planning.selection import Branch, Selection, parts_above, stored
+from pipeline.planning.selection import Branch, Selection
+from pipeline.planning.sides import part_of, parts_above, stored
 from pipeline.running.make_artifact import ArtifactTask
 from pipeline.running.proof import CheckedFile, Claim
 from pipeline.running.tasks import Content, Facts, Parent, ShardTask
@@ -134,8 +135,7 @@ def view_of(
         lineage = lineage_of(branch, plan.names.words, find) if find and len(branch.rows) else None
         own = selection.sides[0]
         before = parts_above(own) if find else ()
-        places = stored(own) if branch.joins else []
-        there = [Part(one.branch.stage.name, one.branch.chain, one.branch.schema, one.ids) for one in places]
+        there = [part_of(one) for one in stored(own)] if branch.joins else []
         of = {name: there[number] for name, number in branch.joins.items()}
         parts.append(Part(branch.stage.name, branch.chain, branch.schema, own.ids, steps, lineage, before, of))
         tables.append(selection.table())

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.planning.planned import ArtifactPlan, Plan, Work
-from pipeline.planning.selection import Branch, parts_above, stored
+from pipeline.planning.selection import Branch
+from pipeline.planning.sides import parts_above, stored
 
 LEAST_ROWS = 64
 """Shards of a node are split for parallel work, but not below this many rows."""

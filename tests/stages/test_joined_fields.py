@@ -19,7 +19,7 @@ from pipeline.open import open_node
 from pipeline.planning.descent import review
 from pipeline.planning.plan import make_plan
 from pipeline.planning.planned import ArtifactPlan
-from pipeline.planning.selection import stored
+from pipeline.planning.sides import stored
 from pipeline.running.run import open_scan
 from pipeline.stage import SPLITS
 from pipeline.steps import unlike
@@ -42,6 +42,9 @@ nodes:
     members: [by_profile, by_lines, by_pixels]
     detector: {family: fusion, mean: logit}
   table: {stage: evaluate, model: fused, test: [radial, images, lines]}
+  larger: {stage: equalize, of: [reals, fakes], size: 32}
+  by_larger: {stage: train, on: larger, detector: {preset: eigenfaces, components: 4, C: 1.0}}
+  of_two_sizes: {stage: train, on: [larger, radial], members: [by_larger, by_profile], detector: fusion}
   looked: {stage: bias, model: fused, on: images, count: 2}
 """
 
@@ -123,6 +126,13 @@ def test_a_picture_gets_the_score_of_its_row(project: Project) -> None:
     assert [one.score for one in asked] == [scores[bytes(row)] for row in rows.ids]
 
 
+@pytest.mark.parametrize("model", ["fused", "of_two_sizes"])
+def test_pictures_that_were_learned_from_are_not_outside_of_them(project: Project, model: str) -> None:
+    rows = open_node(project.file, "reals").split("train")
+    asked = load(found(project, model)).predict(list(rows.array("image")), band=False)
+    assert [one.outside for one in asked] == [()] * len(rows)
+
+
 def test_the_order_of_the_nodes_changes_nothing(project: Project) -> None:
     project.replace("[images, lines, radial]", "[radial, lines, images]")
     project.replace("[radial, images, lines]", "[lines, images, radial]")
@@ -161,7 +171,8 @@ def test_of_two_nodes_with_a_field_that_of_the_member_counts(project: Project) -
 
 
 def test_rows_of_one_id_in_two_sources_stay_apart(project: Project) -> None:
-    project.write(PIPELINE.replace("images: {stage: equalize, of: [reals, fakes]", TWINS))
+    text = PIPELINE.replace("images: {stage: equalize, of: [reals, fakes]", TWINS)
+    project.write(text.replace("larger: {stage: equalize, of: [reals", "larger: {stage: equalize, of: [twins, reals"))
     planned = project.plan().artifacts["fused"]
     assert planned.rows == 3 * 16, "train and val of three sources"
     selections = planned.views["on"][""]
