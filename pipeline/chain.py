@@ -165,6 +165,9 @@ class Chain:
         for one in self.steps:
             above = [done[number].schema if number >= 0 else schema for number in one.kept.of]
             done.append(one.step(above))
+        lacking = [name for name in self.steps[-1].kept.fields if name not in done[-1].schema] if done else []
+        if lacking:
+            raise ValueError(f"the card says that {done[-1].node} gives '{lacking[0]}', which it does not; train again")
         return done
 
     def _follow(self, steps: list[Step], origin: Made, failures: dict[int, str]) -> Made:

@@ -347,6 +347,12 @@ def spoiled(place: str, value: Any) -> Any:
         ("steps.1.artifacts.model.0.files", {}, r"resynthesizer\.safetensors is not a file"),
         ("steps.1.artifacts.model.0.promise", {}, r"residual: node 'model' does not train a re-synthesizer"),
         ("steps.1.artifacts.model.0.promise", {"network": "rdn"}, r"residual: the card promises nothing that fits"),
+        ("steps.0.artifacts", {"of": []}, r"a file for 'of', which is no setting of equalize"),
+        (
+            "steps.1.fields",
+            {"evil": ["uint8", [1]]},
+            r"the card says that residual gives 'evil', which it does not; train",
+        ),
         ("steps.1.environment.device", "meta", r"the card has residual on 'meta' with '1' threads$"),
         ("steps.1.environment.threads", "9999999", r"with '9999999' threads$"),
     ],

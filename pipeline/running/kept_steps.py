@@ -84,7 +84,7 @@ class Ready:
     @property
     def given(self) -> dict[str, Any]:
         """What planning has of files and artifacts."""
-        promises = {name: Promise(name, found[0].info["facts"]) for name, found in self.artifacts.items()}
+        promises = {name: Promise(name, found[0].info["facts"]) for name, found in self.artifacts.items() if found}
         return {**promises, **self.files}
 
     def step(self, above: Sequence[Schema]) -> Step:
@@ -161,8 +161,9 @@ def _config(kept: KeptStep, stage: Stage) -> Any:
         config = stage.Config.model_validate_json(json.dumps({**kept.config, **named}))
     except (ValidationError, ValueError, RecursionError) as error:
         raise StageError(f"the card has settings that {kept.stage} does not take: {_first(error)}") from None
+    taking = {name for name, one in stage.inputs.items() if one.kind.startswith("artifact")}
     for name in (*kept.files, *kept.artifacts):
-        if name not in by_content and name not in stage.inputs:
+        if name not in by_content and name not in taking:
             raise StageError(f"the card has a file for {describe(name)}, which is no setting of {kept.stage}")
     needed = {name for name in by_content if getattr(config, name) is not None}
     needed |= {name for name, one in stage.inputs.items() if one.required and one.kind.startswith("artifact")}
