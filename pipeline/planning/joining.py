@@ -73,8 +73,9 @@ def joined(
     failed in one of the nodes are left out. Nothing is joined where another row lacks a field or has one twice.
     """
     holding = {name: _holding(found, name, known[name]) for name in fields}
-    if has_all(found, [name for name, some in holding.items() if some]):
-        return [], ""  # the others are nowhere: whoever reads them says so
+    absent = [name for name, some in holding.items() if not some]
+    if absent and has_all(found, {*fields} - {*absent}):
+        return [], ""  # whoever reads them says so
     for name, some in holding.items():
         problem = _lacking(found, some, name) or repeated(some, name)
         if problem:
