@@ -63,10 +63,8 @@ def follow(
     above = tuple(parent.ids[place] for parent, place in zip(parents, places, strict=True))
     own = above[0]
     if step.stage.kind is Kind.EXPAND:
-        from pipeline.planning.expand import expanded_ids
-
         index = np.zeros(len(rows), dtype=np.int64) if index is None else index
-        own = expanded_ids(above, index)
+        own = ids.expanded(above, index)
 
     def inputs(chosen: NDArray[np.int64]) -> tuple[Arrays, ...]:
         return tuple(

@@ -7,7 +7,8 @@ share their first eight bytes are compared further. The order is that of the byt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -122,6 +123,17 @@ def to_bytes(values: NDArray[np.void]) -> list[bytes]:
     """The ids as byte strings of 16 (dictionary keys)."""
     text = _contiguous(values).tobytes()
     return [text[start : start + 16] for start in range(0, len(text), 16)]
+
+
+def expanded(parents: Sequence[NDArray[np.void]], index: NDArray[np.int64]) -> NDArray[np.void]:
+    """Ids of an expand: H(parent ids, index), (n,) V16. parents: one array (n,) V16 each; index: (n,) draw numbers."""
+    columns = [np.ascontiguousarray(one).tobytes() for one in parents]
+    prefix = b"touchstone/expand" + len(columns).to_bytes(8, "little")
+    parts = []
+    for row, number in enumerate(index.tolist()):
+        above = b"".join(column[16 * row : 16 * row + 16] for column in columns)
+        parts.append(hashlib.sha256(prefix + above + number.to_bytes(8, "little")).digest()[:16])
+    return from_bytes(parts)
 
 
 def _contiguous(values: NDArray[Any]) -> NDArray[np.void]:

@@ -6,8 +6,7 @@ since a chain has one chain above it for each parent.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -93,7 +92,7 @@ def _born(
     index, table = made.index[which], selection.table()
     if any((side.branch.rows.split[side.positions] != table.split).any() for side in selection.sides):
         raise problem("makes rows of parents in different splits; a row's parents are of one split")
-    table = replace(table, id=expanded_ids([side.ids for side in selection.sides], index))
+    table = replace(table, id=ids.expanded([side.ids for side in selection.sides], index))
     if len(ids.unique(table.id)) < len(table):
         raise problem("makes the same row twice")
     if made.label is not None:
@@ -104,14 +103,3 @@ def _born(
         numbers = np.array([names.number(normalized(str(word))) for word in words], dtype=np.int32)
         table = replace(table, domain=numbers[places])
     return selection, table, index
-
-
-def expanded_ids(parents: Sequence[NDArray[np.void]], index: NDArray[np.int64]) -> NDArray[np.void]:
-    """Ids of an expand: H(parent ids, index), (n,) V16. parents: one array (n,) V16 each; index: (n,) draw numbers."""
-    columns = [np.ascontiguousarray(one).tobytes() for one in parents]
-    prefix = b"touchstone/expand" + len(columns).to_bytes(8, "little")
-    parts = []
-    for row, number in enumerate(index.tolist()):
-        above = b"".join(column[16 * row : 16 * row + 16] for column in columns)
-        parts.append(hashlib.sha256(prefix + above + number.to_bytes(8, "little")).digest()[:16])
-    return ids.from_bytes(parts)

@@ -55,8 +55,11 @@ class Branch:
 
     @property
     def lost(self) -> NDArray[np.void]:
-        """Ids of the rows that have failed in this run, here or in a map that these were made of."""
-        above = [side.branch.lost for side in self.sides] if self.stage.kind is Kind.MAP else []
+        """Ids of the rows that have failed in this run, here or above; not those that a pair would have had."""
+        above = [side.branch.lost for side in self.sides] if self.stage.kind is Kind.MAP or len(self.sides) == 1 else []
+        if self.index is not None and above:
+            draws = ids.distinct(self.index)
+            above = [ids.expanded([above[0].repeat(len(draws))], np.tile(draws, len(above[0])))]
         return np.concatenate([self.rows.id[np.flatnonzero(self.failed)], *above])
 
 

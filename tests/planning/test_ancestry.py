@@ -12,9 +12,9 @@ import yaml
 from toy_project import ROOT, Project
 
 from pipeline.chain import Made, follow
+from pipeline.ids import expanded as expanded_ids
 from pipeline.lineage import Lineage
 from pipeline.planning.ancestry import lineage_of
-from pipeline.planning.expand import expanded_ids
 from pipeline.running.compute import Step
 from pipeline.stage import Field
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.planning.expand import expanded, expanded_ids, parents
+from pipeline.ids import expanded as expanded_ids
+from pipeline.planning.expand import expanded, parents
 from pipeline.planning.rows import Names, Rows
 from pipeline.planning.selection import Branch, Selection, Side
 from pipeline.stage import Children, Parents

@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError
 from pipeline.open import open_node
 from pipeline.planning.descent import review
 from pipeline.planning.plan import make_plan
-from pipeline.planning.planned import ArtifactPlan
+from pipeline.planning.planned import ArtifactPlan, Plan
 from pipeline.planning.sides import stored
 from pipeline.running.run import open_scan
 from pipeline.stage import SPLITS
@@ -57,6 +57,11 @@ MORE = """
   radial_of_noises: {stage: spectrum, of: noises, features: [profile, dct2d]}
   lines_of_blurs: {stage: spectrum, of: blurs, features: [projections]}
   lines_of_noises: {stage: spectrum, of: noises, features: [projections]}
+"""
+
+BLURRED = """  lines_turned: {stage: spectrum, of: turned, features: [projections]}
+  blurs_turned: {stage: perturb, of: turned, protocol: custom, operations: [{op: blur}]}
+  again: {stage: spectrum, of: blurs_turned, features: [projections]}
 """
 
 TWINS = """twins:
@@ -249,16 +254,29 @@ def test_rows_that_failed_in_one_node_are_left_out(project: Project) -> None:
     assert {name: plan.artifacts[name].rows for name in ("by_lines", "fused", "table")} == {
         "by_lines": 32, "fused": 32, "table": 48
     }  # fmt: skip
-    failed = {}
-    for branch in plan.branches["lines"]:
-        splits = branch.rows.split.tolist()
-        places = [splits.index(SPLITS.index("val")), splits.index(SPLITS.index("test"))]
-        failed[branch.chain] = branch.rows.id[places]
-    scan = open_scan(plan.pipeline, False)
-    planned = make_plan(plan.pipeline, plan.store, scan, failed=failed).artifacts
+    planned = planned_after_failures(plan, "lines")
     assert {name: planned[name].rows for name in ("by_lines", "fused", "table")} == {
         "by_lines": 30, "fused": 30, "table": 44
     }  # fmt: skip
+
+
+def test_rows_that_failed_above_one_node_are_left_out(project: Project) -> None:
+    project.write(PIPELINE + MORE + BLURRED)
+    project.replace(
+        "[radial, images, lines]", "{raw: [images, radial, lines_turned], P: [blurs, radial_of_blurs, again]}"
+    )
+    plan = project.plan()
+    assert plan.artifacts["table"].rows == 2 * 48
+    assert planned_after_failures(plan, "turned")["table"].rows == 2 * 44
+
+
+def planned_after_failures(plan: Plan, node: str) -> dict[str, ArtifactPlan]:
+    """Artifacts of a plan where the first val and the first test row of each source have failed in a node."""
+    failed = {}
+    for branch in plan.branches[node]:
+        splits = branch.rows.split.tolist()
+        failed[branch.chain] = branch.rows.id[[splits.index(SPLITS.index(name)) for name in ("val", "test")]]
+    return make_plan(plan.pipeline, plan.store, open_scan(plan.pipeline, False), failed=failed).artifacts
 
 
 def test_what_was_made_otherwise_is_told_by_the_node_that_made_it() -> None:
