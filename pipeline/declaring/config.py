@@ -80,11 +80,12 @@ class Node:
 
     def references(self) -> set[str]:
         """Names of the node instances that this one reads."""
-        found = {name for names in self.artifacts.values() for name in names}
-        for view in self.views.values():
-            for part in view.values() if isinstance(view, Mapping) else (view,):
-                found |= part.references()
-        return found
+        return self.rows_of() | {name for names in self.artifacts.values() for name in names}
+
+    def rows_of(self) -> set[str]:
+        """Names of those whose rows it reads."""
+        views = [view.values() if isinstance(view, Mapping) else (view,) for view in self.views.values()]
+        return {name for parts in views for part in parts for name in part.references()}
 
 
 @dataclass(frozen=True)
@@ -394,5 +395,5 @@ def _check_kind(node: Node, read: Node, document: Document) -> None:
     as_artifact = any(read.name in names for names in node.artifacts.values())
     if as_artifact and gives_rows:
         raise document.error(node.place, f"reads '{read.name}' as an artifact, but '{read.stage.name}' gives rows")
-    if not as_artifact and not gives_rows:
+    if read.name in node.rows_of() and not gives_rows:
         raise document.error(node.place, f"reads rows of '{read.name}', but '{read.stage.name}' gives an artifact")

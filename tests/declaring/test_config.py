@@ -55,6 +55,7 @@ MISTAKES = [
     ("b: {stage: 'toy:Scale', of: b}", "nodes.b reads its own result: b -> b"),
     ("b: {stage: 'toy:Scale', of: c}\n  c: {stage: 'toy:Scale', of: b}", "pipeline.yaml:3 nodes.b reads its own result: b -> c -> b"),
     ("m: {stage: 'toy:Mean', on: a}\n  b: {stage: 'toy:Scale', of: m}", "pipeline.yaml:4 nodes.b reads rows of 'm', but 'mean' gives an artifact"),
+    ("m: {stage: 'toy:Mean', on: a}\n  b: {stage: 'toy:Center', of: [a, m], mean: m}", "pipeline.yaml:4 nodes.b reads rows of 'm', but 'mean' gives an artifact"),
     ("b: {stage: 'toy:Center', of: a, mean: a}", "nodes.b reads 'a' as an artifact, but 'numbers' gives rows"),
     ("b: {stage: 'toy:Center', of: a, mean: {of: a}}", "nodes.b.mean is a mapping; expected the name of a node"),
     ("m: {stage: 'toy:Mean', matrix: {l: [real, fake]}, on: {of: a, where: 'label = {l}'}}\n  b: {stage: 'toy:Center', of: a, mean: m}",
