@@ -6,7 +6,7 @@ theirs, so that an artifact's key depends on all that is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from pipeline import ids
 from pipeline.declaring.stage_names import load_stage
 from pipeline.digests import digest
 from pipeline.planning.recipes import chain_of, make_recipe
-from pipeline.planning.selection import Branch, Selection, Side, covers, measured, origin, variants
-from pipeline.stage import ID
+from pipeline.planning.selection import Branch, Evaluator, Selection, Side, covers, measured, origin, variants
 from pipeline.steps import JOIN, JOINING, MOST_JOINED
 
 if TYPE_CHECKING:
     from pipeline.declaring.views import View
+    from pipeline.errors import ConfigError
     from pipeline.planning.planned import ArtifactPlan
 
 TOLD = 12
@@ -40,20 +40,26 @@ def has_all(found: Iterable[Selection], fields: Iterable[str]) -> bool:
 class Joins:
     """Rows that were joined for one plan: the nodes of a matrix often read the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
         self.known: dict[Any, tuple[list[Selection], str]] = {}
 
     def of(
-        self, view: View, found: list[Selection], fields: tuple[str, ...], models: Iterable[ArtifactPlan]
+        self,
+        view: View,
+        fields: tuple[str, ...],
+        models: Iterable[ArtifactPlan],
+        problem: Callable[[str], ConfigError],
     ) -> tuple[list[Selection], str]:
-        """`joined`; found: what the view selects, models: those that are to read the rows."""
+        """`joined` rows of a view. models: those that are to read them; problem: as the evaluator wants it."""
         known: dict[str, frozenset[str]] = dict.fromkeys(fields, frozenset())
         for one in models:
             for name in {name for names in one.reads.values() for name in names} or fields:
                 known[name] = known.get(name, frozenset()) | learned(one.made_from, name)
         key = view, fields, tuple(sorted(known.items()))
         if key not in self.known:
-            self.known[key] = joined(found, fields, known)
+            lost = {name: self.evaluator.lost(view, (name,)) for name in fields}
+            self.known[key] = joined(self.evaluator.evaluate(view, problem), fields, known, lost)
         return self.known[key]
 
 
@@ -65,19 +71,22 @@ def learned(made_from: Mapping[str, Mapping[str, Any]], field: str) -> frozenset
 
 
 def joined(
-    found: list[Selection], fields: tuple[str, ...], known: Mapping[str, frozenset[str]]
+    found: list[Selection],
+    fields: tuple[str, ...],
+    known: Mapping[str, frozenset[str]],
+    lost: Mapping[str, NDArray[np.void]],
 ) -> tuple[list[Selection], str]:
     """The rows of plain selections with all these fields, each field from the node that has it; or a clause, why not.
 
     Of several nodes with a field those count whose rows were made by one of the recipes that are known of it. Rows that
-    failed in one of the nodes are left out. Nothing is joined where another row lacks a field or has one twice.
+    are lost to a field (ids) are left out. Nothing is joined where another row lacks a field or has one twice.
     """
-    holding = {name: _holding(found, name, known[name]) for name in fields}
+    holding = {name: _holding(found, name, known[name], lost[name]) for name in fields}
     absent = [name for name, some in holding.items() if not some]
     if absent and has_all(found, {*fields} - {*absent}):
         return [], ""  # whoever reads them says so
     for name, some in holding.items():
-        problem = _lacking(found, some, name) or repeated(some, name)
+        problem = _lacking(found, some, name, lost[name]) or repeated(some, name)
         if problem:
             return [], problem
     holders = {name: _by_kind(some) for name, some in holding.items()}
@@ -94,10 +103,10 @@ def joined(
     return [_joined(dict(sorted(zip(fields, one.sides, strict=True), key=lambda pair: pair[0]))) for one in whole], ""
 
 
-def _holding(found: list[Selection], field: str, recipes: frozenset[str]) -> list[Selection]:
+def _holding(found: list[Selection], field: str, recipes: frozenset[str], lost: NDArray[np.void]) -> list[Selection]:
     having = [one for one in found if field in one.sides[0].branch.schema]
     alike = [one for one in having if measured(one.sides[0].branch)["recipe"] in recipes]
-    return alike if covers(alike, having) else having
+    return alike if covers(alike, having, lost) else having
 
 
 def _by_kind(some: list[Selection]) -> dict[Kind, list[Selection]]:
@@ -132,14 +141,13 @@ def repeated(some: list[Selection], field: str) -> str:
     return ""
 
 
-def _lacking(found: list[Selection], some: list[Selection], field: str) -> str:
-    """A clause where rows are not in some selections, which have a field, and were not lost on their way; else ""."""
+def _lacking(found: list[Selection], some: list[Selection], field: str, lost: NDArray[np.void]) -> str:
+    """A clause where rows are not in some selections, which have a field, and are not lost; else ""."""
     if not some:
         return f"none of which has '{field}'; add the node that computes it"
     kinds = _by_kind(some)
     for kind, theirs in _by_kind(found).items():
-        there = [part for one in kinds.get(kind, ()) for part in (one.sides[0].ids, one.sides[0].branch.lost)]
-        known = np.concatenate(there) if there else np.zeros(0, ID)
+        known = np.concatenate([lost, *(one.sides[0].ids for one in kinds.get(kind, ()))])
         for one in theirs:
             gone = np.flatnonzero(~ids.isin(one.sides[0].ids, known))
             if len(gone):

@@ -91,7 +91,7 @@ class _Planner:
             plan.branches, plan.names, self.settings.seed, frozenset(plan.pipeline.nodes) | entries
         )
         self.sources: list[tuple[str, Rows]] = []
-        self.joins = Joins()
+        self.joins = Joins(self.evaluator)
         self.old = 0  # shards of another format in the planned chains
 
     def add(self, node: Node) -> None:
@@ -421,7 +421,7 @@ class _Planner:
             raise self._problem(f"reads pairs in '{name}'; fits and reduces read plain views")
         models = [self.plan.artifacts[model] for names in node.artifacts.values() for model in names]
         if len(fields) > 1 and not has_all(found, fields):
-            whole, problem = self.joins.of(view, self.evaluator.evaluate(view, self._problem), fields, models)
+            whole, problem = self.joins.of(view, fields, models, self._problem)
             found = whole or found
         elif len(models) > 1 and fields and (again := repeated(found, fields[0])):
             raise self._problem(f"reads rows in '{name}', {again}")

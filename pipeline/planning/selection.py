@@ -17,7 +17,7 @@ from pipeline.planning.recipes import Recipe, rows_digest
 from pipeline.planning.rows import Names, Rows
 from pipeline.sentences import nearest
 from pipeline.spelling import matches
-from pipeline.stage import FAKE, REAL, SPLITS, Field, Kind, Schema, Stage, ViewSchema
+from pipeline.stage import FAKE, ID, REAL, SPLITS, Field, Kind, Schema, Stage, ViewSchema
 from pipeline.steps import measured_step
 
 
@@ -194,23 +194,25 @@ def measured_steps(views: Mapping[str, Mapping[str, list[Selection]]]) -> list[M
     return [found[recipe] for recipe in sorted(found)]
 
 
-def fitting(found: list[Selection], fields: tuple[str, ...], recipes: Iterable[str]) -> list[Selection]:
+def fitting(
+    found: list[Selection], fields: tuple[str, ...], recipes: Iterable[str], lost: NDArray[np.void]
+) -> list[Selection]:
     """Of rows that a view holds in several ways: those with these fields, then those made by one of these recipes.
 
-    All of them where that would lose a row: then the fields differ, and whoever reads them says so.
+    All of them where that would lose a row: then the fields differ, and whoever reads them says so. lost: ids of rows
+    that failed on the way to these fields, and need not be there.
     """
     having = [one for one in found if all(name in one.sides[0].branch.schema for name in fields)]
-    found = having if covers(having, found) else found
+    found = having if covers(having, found, lost) else found
     alike = [one for one in found if measured(one.sides[0].branch)["recipe"] in recipes]
-    return alike if covers(alike, found) else found
+    return alike if covers(alike, found, lost) else found
 
 
-def covers(some: list[Selection], found: list[Selection]) -> bool:
-    """Whether each row (a source and an id) of all selections is in one of `some`, or was lost on the way there."""
+def covers(some: list[Selection], found: list[Selection], lost: NDArray[np.void]) -> bool:
+    """Whether each row (a source and an id) of all selections is in one of `some`, or its id among the lost ones."""
     if not some or len(some) == len(found):
         return len(some) == len(found)
     kept, dropped = ([one.table() for one in found if (one in some) is which] for which in (True, False))
-    lost = np.concatenate([one.sides[0].branch.lost for one in some])
     for source in {int(number) for table in dropped for number in ids.distinct(table.source)}:
         there, wanted = ([table.id[table.source == source] for table in tables] for tables in (kept, dropped))
         if not ids.isin(np.concatenate(wanted), np.concatenate([*there, lost])).all():
@@ -303,8 +305,13 @@ class Evaluator:
         """Of a view's selections those that are to be read, where it holds rows in several ways; see `fitting`."""
         key = (view, fields, frozenset(recipes))
         if key not in self.fitted:
-            self.fitted[key] = fitting(self.evaluate(view, problem), fields, key[2])
+            self.fitted[key] = fitting(self.evaluate(view, problem), fields, key[2], self.lost(view, fields))
         return list(self.fitted[key])
+
+    def lost(self, view: View, fields: Iterable[str]) -> NDArray[np.void]:
+        """Ids of the rows that failed in the nodes of a view that have these fields, or above them."""
+        wanted, branches = set(fields), (branch for name in view.references() for branch in self.branches[name])
+        return np.concatenate([np.zeros(0, ID), *(one.lost for one in branches if wanted <= set(one.schema))])
 
     def _evaluate(self, view: View, problem: Callable[[str], ConfigError]) -> list[Selection]:
         found: list[Selection] = []

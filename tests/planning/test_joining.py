@@ -14,7 +14,7 @@ from pipeline.planning.recipes import Recipe
 from pipeline.planning.rows import Rows
 from pipeline.planning.selection import Branch, Selection, Side
 from pipeline.planning.sides import stored
-from pipeline.stage import Field
+from pipeline.stage import ID, Field
 
 FIELDS = ("a", "b", "c")
 Key = tuple[int, tuple[str, ...], bytes]
@@ -82,7 +82,7 @@ def test_each_row_has_the_fields_that_a_loop_over_rows_finds(seed: int) -> None:
     for _ in range(60):
         found, known = drawn(random)
         expected = by_loop(found, known)
-        whole, problem = joined(found, FIELDS, known)
+        whole, problem = joined(found, FIELDS, known, dict.fromkeys(FIELDS, np.zeros(0, ID)))
         results[expected is None] += 1
         assert (not whole) == (expected is None), problem
         if expected is None:

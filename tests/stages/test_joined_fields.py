@@ -270,6 +270,21 @@ def test_rows_that_failed_above_one_node_are_left_out(project: Project) -> None:
     assert planned_after_failures(plan, "turned")["table"].rows == 2 * 44
 
 
+def test_a_source_that_failed_as_a_whole_is_left_out(project: Project) -> None:
+    project.write(PIPELINE)
+    project.replace("on: lines,", "on: [images, lines],")
+    project.replace("features: [projections]", "features: [projections, dct2d]")
+    plan = project.plan()
+    (gone,) = (
+        one for one in plan.branches["lines"] if "fakes" in {side.branch.sides[0].branch.node for side in one.sides}
+    )
+    scan = open_scan(plan.pipeline, False)
+    planned = make_plan(plan.pipeline, plan.store, scan, failed={gone.chain: gone.rows.id}).artifacts
+    assert {name: planned[name].rows for name in ("by_lines", "fused", "table")} == {
+        "by_lines": 16, "fused": 16, "table": 24
+    }  # fmt: skip
+
+
 def planned_after_failures(plan: Plan, node: str) -> dict[str, ArtifactPlan]:
     """Artifacts of a plan where the first val and the first test row of each source have failed in a node."""
     failed = {}
