@@ -28,7 +28,7 @@ COLUMNS = ("file", "score", "probability", "threshold", "verdict", "band_low", "
 
 
 @verb(
-    "touchstone predict further_detectors[profile-forest] manifests/photos/budgie_0001.png",
+    "touchstone predict further_detectors[profile-forest] manifests/garments/dress_001.png",
     "touchstone predict further_detectors[profile-forest] manifests/photos --no-band --json",
 )
 def predict(

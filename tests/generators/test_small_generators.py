@@ -119,42 +119,49 @@ def test_fresh_samples_have_the_spectra_that_the_cards_tell_and_are_not_one_imag
         distances[variant] = float(np.abs(mean_profile(made) - mean_profile(reals)).sum())
         told = card_of(f"{family}-{variant}")["figures"]["profile_distance"]
         assert distances[variant] == pytest.approx(told, abs=0.5)
-    assert distances["R"] < 0.6 * distances["raw"]
+    assert distances["R"] < distances["raw"]
     assert distances["A"] < 1.05 * distances["raw"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cards_tell_the_recipes_of_the_experiment(name: str) -> None:
-    """Small raw generators were trained in half precision, the experiment runs everywhere."""
     nodes = load_pipeline(ROOT / ENTRIES[name]["origin"]).nodes
     config = nodes[name.replace("-", "_")].config.model_dump(mode="json")
     card = card_of(name)
     assert card["recipe"] == {key: config["recipe"][key] for key in card["recipe"]}
-    small = ENTRIES[name]["origin"] == "experiments/generators.yaml"
-    younger = {"enlarged", *(("loss", "r1_gamma", "r1_interval") if card["recipe"]["family"] == "progan" else ())}
-    assert set(config["recipe"]) - set(card["recipe"]) - younger == {"network", "discriminator"}
-    assert config["recipe"]["enlarged"] == 1  # the setting is younger than some of the files
-    different = {key for key, value in card["settings"].items() if config[key] != value}
-    assert different == ({"mixed_precision"} if small and name.endswith("-raw") else set())
+    assert set(config["recipe"]) - set(card["recipe"]) == {"network", "discriminator"}
+    assert card["settings"] == {key: config[key] for key in card["settings"]}
     younger = {"stop_below", "stop_images", "stop_kimg"}  # of evasion alone
     assert set(config) - set(card["settings"]) - younger == {"recipe", "seed", "save_kimg", "pictures"}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_regularization_halves_the_distance_of_mean_profiles_and_an_adversary_lowers_it(family: str) -> None:
-    """And a card whose diversity or quality is a quarter worse than the raw one's says so."""
-    raw = card_of(f"{family}-raw")["figures"]
-    for variant, most in (("R", 0.5), ("A", 1.0)):
-        card = card_of(f"{family}-{variant}")
-        if "compared_with_none" in card:  # of garments: beyond training of equal length
-            assert card["compared_with_none"]["named"]
-            assert card["held_out"]["photographs"] > 100
-            most = 1.0
-        assert card["started_from"]["sha256"] == card_of(f"{family}-raw")["trained_sha256"]
-        assert card["profile_distance_before"] == pytest.approx(raw["profile_distance"], rel=0.01)
-        assert card["figures"]["profile_distance"] < most * raw["profile_distance"]
-        worse = card["figures"]["diversity"] < 0.75 * raw["diversity"] or card["figures"]["swd"] > 1.25 * raw["swd"]
-        assert card["compared_with_raw"]["verdict"].startswith("Worse than the raw generator") == worse
+@pytest.mark.parametrize("name", NAMES)
+def test_the_cards_tell_senders_hours_and_what_the_samples_show(name: str) -> None:
+    """Senders are those of the training rows that the pipeline gives to a generator of these domains."""
+    with (MANIFESTS / "clothing.csv").open(newline="") as file:
+        lines = (line for line in file if not line.startswith("#"))
+        rows = [row for row in csv.DictReader(lines) if row["split"] == "train"]
+    if name.startswith("stargan2"):
+        rows = [row for row in rows if row["domain"] in DOMAINS]
+    card = card_of(name)
+    assert card["senders"] == len({row["group"] for row in rows})
+    assert 0 < card["hours"] < 48
+    assert card["grid"].endswith(".") and card["grid"].count(".") == 1
+    assert card["held_out"]["photographs"] > 100
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("-raw")])
+def test_a_finetuned_one_moves_the_mean_profile_beyond_training_of_equal_length(name: str) -> None:
+    """By more than two deviations; and a card whose diversity or quality is a quarter worse than the raw one's says so."""
+    card, raw_name = card_of(name), f"{name.rpartition('-')[0]}-raw"
+    raw = card_of(raw_name)["figures"]
+    beyond = card["compared_with_none"]
+    assert beyond["named"]
+    assert beyond["gain"] > 2 * beyond["deviation"] > 0
+    assert card["started_from"]["sha256"] == card_of(raw_name)["trained_sha256"]
+    assert card["profile_distance_before"] == pytest.approx(raw["profile_distance"], rel=0.01)
+    worse = card["figures"]["diversity"] < 0.75 * raw["diversity"] or card["figures"]["swd"] > 1.25 * raw["swd"]
+    assert card["compared_with_raw"]["verdict"].startswith("Worse than the raw generator") == worse
 
 
 def test_a_comparison_names_what_is_worse() -> None:
@@ -250,12 +257,6 @@ def test_networks_compute_in_float32_with_the_values_of_the_file(name: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_entry_and_card_tell_the_same_gates_that_are_missed(name: str) -> None:
     assert ENTRIES[name].get("misses", []) == card_of(name).get("misses", [])
-
-
-def test_the_pipeline_of_the_small_generators_is_valid() -> None:
-    pipeline = load_pipeline(ROOT / "experiments" / "generators.yaml")
-    trained = {name.replace("_", "-") for name in pipeline.nodes}
-    assert trained == {"photos", "images"} | {f"{family}-{kind}" for family in FAMILIES for kind in ("raw", "R", "A")}
 
 
 def test_what_is_published_is_rounded_to_half_precision_and_described_alike(tmp_path: Path) -> None:
