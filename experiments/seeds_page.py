@@ -21,7 +21,7 @@ Made by `make pages`.
 
 Every table, figure and claim of the four sources: the config that computes it on the data of the paper, what its
 twin says here, what was published, and what a full run needs. A twin is the same experiment on small photographs
-and small generators ([configs](configs.md)): it shows that the experiment runs, and what it says of textures of 64
+and small generators ([configs](configs.md)): it shows that the experiment runs, and what it says of pictures of 64
 pixels reproduces nothing. A number is the difference of the claim's metric between its two sides (the second may be
 a number of the paper), with its 95 % interval over groups."""
 

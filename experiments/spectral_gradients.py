@@ -2,12 +2,12 @@
 
     python -m experiments.spectral_gradients
 
-writes experiments/results/spectral_gradients.json, in a few minutes on one core. Real images are the photographs of
-manifests/photos.csv, train split, at 64 pixels.
+writes experiments/results/spectral_gradients.json, in a few minutes on one core. Real images are the garments of
+manifests/garments.csv, train split, 64 pixels.
 
 damping        the small StyleGAN2 with 24 latents and noise maps held fixed and no adversary: the mean difference of
                mean profiles is minimized by Adam in 60 steps, once through exact gradients and once through damped ones
-adversary      the dense layer of +A alone, 600 steps of 8 profiles of photographs and 8 of translations to the other
+adversary      the dense layer of +A alone, 600 steps of 8 profiles of photographs and 8 of translations to another
                domain by the small StarGAN2, which does not learn: its mean logistic loss in the last 100 steps, where
                2 ln 2 = 1.386 is chance
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,23 @@ SIDE = 64
 IMAGES, STEPS = 24, 60
 ADVERSARY_STEPS, BATCH, LAST = 600, 8, 100
 MANIFESTS = Path(__file__).parents[1] / "manifests"
+TRANSLATOR = "stargan2-small-raw"
 
 
-def photographs(domains: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 64, 64) in -1..1 and the number of their domain (N,) int64."""
-    with (MANIFESTS / "photos.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "train" and row["domain"] in domains]
+def photographs(domains: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, 64, 64) in -1..1 and the number of their domain (N,) int64, for those of `domains`.
+
+    Without domains: all images, and no numbers (0,).
+    """
+    with (MANIFESTS / "garments.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    rows = [row for row in rows if not domains or row["domain"] in domains]
     pixels = []
     for row in rows:
         with Image.open(MANIFESTS / row["file"]) as image:
-            pixels.append(np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)))
-    return as_float(torch.from_numpy(np.stack(pixels))), torch.tensor([domains.index(row["domain"]) for row in rows])
+            pixels.append(np.asarray(image.convert("RGB")))
+    numbers = [domains.index(row["domain"]) for row in rows] if domains else []
+    return as_float(torch.from_numpy(np.stack(pixels))), torch.tensor(numbers, dtype=torch.int64)
 
 
 def shipped(name: str) -> tuple[Any, Any, dict[str, Any]]:
@@ -88,9 +95,10 @@ def damping_row(target: Tensor, damping: float, rate: float) -> dict[str, float]
 
 
 def translations(reals: Tensor, domains: Tensor) -> Tensor:
-    """Each photograph in the other of two domains, with a style of its own."""
-    family, generator, architecture = shipped("stargan2-small-raw")
-    rows = drawn(family, architecture, len(reals), "none") | {"source": reals, "domain": 1 - domains}
+    """Each photograph in the domain that follows its own, with a style of its own."""
+    family, generator, architecture = shipped(TRANSLATOR)
+    next_ones = (domains + 1) % architecture["c_dim"]
+    rows = drawn(family, architecture, len(reals), "none") | {"source": reals, "domain": next_ones}
     with torch.no_grad():
         made: Tensor = family.render(generator, rows, psi=1.0, cutoff=None, noise="none")
     return made.clamp(-1, 1)
@@ -121,9 +129,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("experiments/results/spectral_gradients.json"))
     arguments = parser.parse_args()
-    every, _ = photographs(("clothing", "grocery", "budgie"))
+    every, _ = photographs()
     target = target_profile(every)
-    reals, domains = photographs(("clothing", "grocery"))
+    reals, domains = photographs(weights.read_header(MANIFESTS / "weights" / f"{TRANSLATOR}.safetensors").domains)
     fakes = translations(reals, domains)
     result = {
         "damping": [damping_row(target, damping, rate) for damping in (0.0, 1.0) for rate in (0.001, 0.003)],

@@ -6,8 +6,7 @@ Each of configs/twins/*.yaml runs offline on the embedded data in minutes; their
 a second call trains nothing. Written: experiments/results/twins.json with the seconds that each took (of a first run)
 and the claims as the stages `claims` and `redivide` judged them, if it has any, and of `strata` whether better fakes
 have lower scores.
-A twin shows that a config runs and what it says of
-textures of 64 pixels; it is no reproduction of the paper.
+A twin shows that a config runs and what it says of pictures of 64 pixels; it is no reproduction of the paper.
 """
 
 from __future__ import annotations
