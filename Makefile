@@ -97,8 +97,8 @@ garments: $(READY)
 	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/touchstone run -f experiments/garments.yaml --workers 1
 
-# Detectors of four papers on the shipped generators of garments, hours on one core: what was done is kept. Results in
-# experiments/results. `$(BIN)/python -m experiments.detectors plan` says how many hours before.
+# Detectors of four papers and one of ours on the shipped generators of garments, hours on one core: what was done is
+# kept. Results in experiments/results. `$(BIN)/python -m experiments.detectors plan` says how many hours before.
 experiment: $(READY)
 	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m experiments.detectors run --workers 1

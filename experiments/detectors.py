@@ -1,6 +1,7 @@
-"""Detectors of the four seeds on generators of garments: the hours that they take, their cells, and what came of it.
+"""Detectors of the four seeds and one of ours on generators of garments: hours of work, cells, and what came of it.
 
     python -m experiments.detectors plan      hours of one core; measures a step of each network, computes nothing else
+    python -m experiments.detectors val       trains all and scores validation rows, by which is chosen; then `result`
     python -m experiments.detectors run       what is missing of experiments/detectors.yaml, cell by cell, then `result`
     python -m experiments.detectors result    experiments/results/detectors.json, .md and .png from what is there
 
@@ -41,6 +42,8 @@ ROW_MS = {"sample": 15.0, "translate": 30.0, "spectrum": 4.0, "prnu": 20.0, "res
 """Of one core, until a first run has measured it: stage -> milliseconds per row; 1 for the others."""
 FIT_S = 30.0
 """What is no network, likewise."""
+CLAIMS_S = 300.0
+"""A node of claims, likewise: a tenth of a second for each cell."""
 SCORED = 0.3
 """Share of a training step that scoring an image costs."""
 
@@ -166,6 +169,9 @@ def costs(plan: Plan) -> list[Cost]:
     scored = [one for one in plan.artifacts.values() if one.found is None and one.node.stage.name == "evaluate"]
     ms = SCORED * (fmean(steps.values()) if steps else 1.0)
     found.append(Cost("evaluate", len(scored), 0.0, ms * sum(map(read_rows, scored)) / 3.6e6))
+    claims = [one.node.name for one in plan.artifacts.values() if one.found is None and one.node.stage.name == "claims"]
+    seconds = sum(rates.fits[name][1] if name in rates.fits else CLAIMS_S for name in claims)
+    found.append(Cost("claims", len(claims), 0.0, seconds / 3600))
     return found
 
 
@@ -199,7 +205,7 @@ def told(found: Sequence[Cost]) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=("plan", "run", "result"))
+    parser.add_argument("verb", choices=("plan", "val", "run", "result"))
     parser.add_argument("--file", type=Path, default=FILE)
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="as of touchstone")
     parser.add_argument("--workers", type=int, help="processes; threads of this one if left out")
@@ -210,8 +216,9 @@ def main() -> None:
         for line in told(costs(planned(pipeline))):
             print(line)
         return
-    if arguments.verb == "run":
-        run(pipeline, [], arguments.workers, bars=Bars())
+    if arguments.verb in ("val", "run"):
+        wanted = ["val_tables"] if arguments.verb == "val" else []
+        run(pipeline, wanted, arguments.workers, bars=Bars())
     from experiments.detectors_result import write
 
     for path in write(pipeline, arguments.out):

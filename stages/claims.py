@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipeline.errors import StageError
 from pipeline.stage import FitContext, Input, Kind, Rows, Stage, StageConfig, setting
-from stages.evaluation.claims import Cell, Chosen, Judged, judge, read_cells
+from stages.evaluation.claims import Cell, Chosen, Judged, Over, Shared, judge, read_cells, tested
 from stages.evaluation.intervals import METRICS
 from stages.evaluation.json_file import read_json
 
@@ -52,14 +52,33 @@ class Claim(BaseModel):
     more: Cells | float = setting(description="cells that should have more; or a number, of which cells stay below")
     than: Cells | float = setting(description="cells that should have less, or a number")
     metric: Metric = setting("ap", description="metric of a cell")
-    over: Literal["mean", "minimum"] = setting("mean", description="what stands for several cells")
+    over: Over = setting(
+        "mean",
+        description="what stands for several cells; minimum of means: of each variant and source the mean over "
+        "detectors, which are one of several seeds, say, and of these the least",
+    )
     margin: float = setting(0.0, description="by how much more")
+    each: list[str] | None = setting(
+        None,
+        description="patterns of nodes: the claim is judged against each, in the place of the node of `than`, on the "
+        "same variants and sources as `more`; its sentence ends in the pattern",
+        min_length=1,
+    )
 
     @model_validator(mode="after")
     def _about_cells(self) -> Claim:
         if isinstance(self.more, float) and isinstance(self.than, float):
             raise ValueError("'more' and 'than' are both numbers; name cells in one of them")
+        if self.each is not None and (isinstance(self.more, float) or isinstance(self.than, float)):
+            raise ValueError("'each' has no effect on a number; name cells in 'more' and 'than'")
         return self
+
+    def against(self) -> list[Claim]:
+        """One claim for each of `each`; or this one alone."""
+        if self.each is None or isinstance(self.than, float):
+            return [self]
+        than = [self.than.model_copy(update={"node": node}) for node in self.each]
+        return [self.model_copy(update={"says": f"{self.says}: {one.node}", "than": one, "each": None}) for one in than]
 
 
 class ClaimsConfig(StageConfig):
@@ -84,7 +103,11 @@ class Claims(Stage):
         """Judge each claim. Raises StageError where no evaluated cell is what a claim speaks of."""
         places = [artifact.path for artifact in ctx.artifacts["of"]]
         cells = [cell for place in places for cell in read_cells(read_json(place / "results.json"), place)]
-        judged = [_plain(claim, _judged(claim, cells)) for claim in config.claims]
+        judged: list[dict[str, Any]] = []
+        shared = None
+        for claim in config.claims:
+            found, shared = _judged(claim, cells, shared)
+            judged += found
         text = json.dumps({"format": FORMAT, "claims": judged}, indent=2, ensure_ascii=False, allow_nan=False)
         (ctx.out / CLAIMS).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         lines = "".join(f"- {line(one)}\n" for one in judged)
@@ -93,12 +116,41 @@ class Claims(Stage):
             ctx.facts[verdict] = sum(one["verdict"] == verdict for one in judged)
 
 
-def _judged(claim: Claim, cells: list[Cell]) -> Judged:
+def _judged(claim: Claim, cells: list[Cell], before: Shared | None) -> tuple[list[dict[str, Any]], Shared]:
+    """A claim, or one for each of `each`, and the resamples that they share.
+
+    before: those of the claim before, which are taken up where this one is of the same cells
+    """
+    claims = claim.against()
+    sides = [_sides(one, cells) for one in claims]
+    if claim.each is not None:
+        _check_alike(claims, sides)
+    chosen = {id(cell): cell for pair in sides for side in pair if not isinstance(side, float) for cell in side}
+    shared = before if before is not None and before.parts.keys() == chosen.keys() else Shared(list(chosen.values()))
+    found = [
+        _plain(one, judge(more, than, one.metric, one.over, one.margin, shared))
+        for one, (more, than) in zip(claims, sides, strict=True)
+    ]
+    return found, shared
+
+
+def _sides(claim: Claim, cells: list[Cell]) -> tuple[list[Cell] | float, list[Cell] | float]:
     try:
         more, than = (side if isinstance(side, float) else side.chosen().of(cells) for side in (claim.more, claim.than))
     except ValueError as error:
         raise StageError(f"the claim '{claim.says}': {error}; correct 'more' or 'than'") from None
-    return judge(more, than, claim.metric, claim.over, claim.margin)
+    return more, than
+
+
+def _check_alike(claims: list[Claim], sides: list[tuple[Any, Any]]) -> None:
+    """Raise StageError where a side has other variants and sources than the other: means of these say nothing."""
+    for claim, (more, than) in zip(claims, sides, strict=True):
+        if apart := sorted(tested(more) ^ tested(than)):
+            variant, source = apart[0]
+            raise StageError(
+                f"the claim '{claim.says}': {len(apart)} variants and sources are on one side alone, first {source} "
+                f"({variant}); name in 'each' detectors that were evaluated on the rows of 'more'"
+            )
 
 
 def _plain(claim: Claim, found: Judged) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 A cell is one detector on the fakes of one source in one variant, against the reals of that variant. A claim says that
 the mean (or the least) of a metric over some cells exceeds that over others, or a number. Its interval is that of the
 difference under resamples of whole groups (`stages.evaluation.intervals`) that all cells share: what makes a
-photograph hard for both sides is no difference between them. Single numbers that stand beside detectors (`measure`) are
-cells, too, and no claim about detectors means them: a pattern chooses them where it fits no detector.
+photograph hard for both sides is no difference between them. Detectors are as they were trained: an interval tells
+what other test rows would change, and not what another training would. Single numbers that stand beside detectors
+(`measure`) are cells, too, and no claim about detectors means them: a pattern chooses them where it fits no detector.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from stages.evaluation.intervals import FEW_GROUPS, Resamples, values
 from stages.evaluation.single_numbers import is_baseline
 
 Verdict = Literal["holds", "does not hold", "cannot tell"]
+Over = Literal["mean", "minimum", "minimum of means"]
+"""What stands for several cells. The means are over detectors: one for each variant and source."""
 POOLED = "all"
 LEAST = 1e-6
 """Standard error from which on resamples differ by more than the rounding of their weights."""
@@ -124,12 +127,16 @@ def judge(
     more: Sequence[Cell] | float,
     than: Sequence[Cell] | float,
     metric: str,
-    over: Literal["mean", "minimum"],
+    over: Over,
     margin: float,
+    shared: Shared | None = None,
 ) -> Judged:
-    """Whether the metric over the cells `more` exceeds that over `than` by more than `margin`; one may be a number."""
+    """Whether the metric over the cells `more` exceeds that over `than` by more than `margin`; one may be a number.
+
+    shared: resamples of these cells and others, for several claims that have some in common
+    """
     sides = [[] if isinstance(side, float) else list(side) for side in (more, than)]
-    shared = Shared([*sides[0], *sides[1]])
+    shared = shared or Shared([*sides[0], *sides[1]])
     (ours, ours_drawn), (theirs, theirs_drawn) = (
         (side, np.zeros(1)) if isinstance(side, float) else _together(side, shared, metric, over)
         for side in (more, than)
@@ -164,16 +171,26 @@ class Shared:
         self.fewest = min(self.parts.values(), key=lambda part: min(part.effective))
         self.effective = min(self.fewest.effective)
         self.quantile, self.inflation = self.fewest.quantile("auc"), self.fewest.inflation("auc")
+        self.known: dict[tuple[int, str], NDArray[np.float64]] = {}
 
     def of(self, cell: Cell, metric: str) -> NDArray[np.float64]:
         """(resamples,) values of a metric."""
-        return self.parts[id(cell)].of(cell.scores, cell.threshold)[metric]
+        key = id(cell), metric
+        if key not in self.known:
+            self.known[key] = self.parts[id(cell)].of(cell.scores, cell.threshold)[metric]
+        return self.known[key]
 
 
-def _together(
-    cells: Sequence[Cell], shared: Shared, metric: str, over: Literal["mean", "minimum"]
-) -> tuple[float, NDArray[np.float64]]:
+def tested(cells: Sequence[Cell]) -> set[tuple[str, str]]:
+    """Variants and sources that some cells are of."""
+    return {(cell.variant, cell.source) for cell in cells}
+
+
+def _together(cells: Sequence[Cell], shared: Shared, metric: str, over: Over) -> tuple[float, NDArray[np.float64]]:
     found = np.array([values(cell.scores, cell.labels, cell.threshold)[metric] for cell in cells])
     drawn = np.stack([shared.of(cell, metric) for cell in cells])
+    if over == "minimum of means":
+        mine = [[(cell.variant, cell.source) == test for cell in cells] for test in sorted(tested(cells))]
+        found, drawn = (np.stack([each[one].mean(axis=0) for one in mine]) for each in (found, drawn))
     reduced = np.mean if over == "mean" else np.min
     return float(reduced(found)), reduced(drawn, axis=0)

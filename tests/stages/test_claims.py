@@ -95,6 +95,32 @@ def test_the_mean_and_the_least_of_several_cells_stand_for_them() -> None:
     assert judge(cells, 0.0, "ap", "minimum", 0.0).sides[0] == pytest.approx(min(aps), abs=1e-6)
 
 
+def test_the_least_of_means_is_over_tests_of_means_over_seeds_with_the_interval_of_whole_groups() -> None:
+    """Two seeds on two sources each: means by hand, and the error of whole groups that are drawn with replacement."""
+    ours, theirs = (
+        [cell(f"{name}-{seed}", shift, 10 * seed + number, source)
+         for seed, both in enumerate(shifts)
+         for number, (source, shift) in enumerate(zip("xy", both, strict=True))]
+        for name, shifts in (("a", ((1.0, 2.0), (2.0, 1.2))), ("b", ((0.6, 1.6), (1.4, 0.5))))
+    )  # fmt: skip
+
+    def least(cells: list[Cell], rows: Any) -> float:
+        areas = [roc_auc_score(one.labels[rows], one.scores[rows]) for one in cells]
+        return min((areas[0] + areas[2]) / 2, (areas[1] + areas[3]) / 2)
+
+    found = judge(ours, theirs, "auc", "minimum of means", 0.0)
+    assert found.sides == pytest.approx([least(side, slice(None)) for side in (ours, theirs)], abs=1e-12)
+    assert found.sides[0] > judge(ours, theirs, "auc", "minimum", 0.0).sides[0] + 0.01
+    random, drawn, groups = np.random.default_rng(1), [], np.arange(ROWS).reshape(-1, OF_GROUP)
+    half = len(groups) // 2
+    for _ in range(100):
+        taken = np.concatenate([random.integers(0, half, half), half + random.integers(0, half, half)])
+        drawn.append(least(ours, groups[taken].ravel()) - least(theirs, groups[taken].ravel()))
+    low, high = found.interval
+    assert (low + high) / 2 == pytest.approx(found.value, abs=1e-9)
+    assert (high - low) / 2 / 2.01 == pytest.approx(float(np.std(drawn)), rel=0.2)
+
+
 def test_perfect_cells_against_a_number_have_wilsons_interval_of_their_groups() -> None:
     """Fifty groups of each class that are all told apart: the lower end is 50 / (50 + 1.959964^2)."""
     one = cell("a", 0.0, 1)
@@ -200,6 +226,7 @@ SAYS = [
 
 
 def judged(folder: Path, claims: list[Any]) -> Any:
+    folder.mkdir(exist_ok=True)
     made = (evaluation(folder / "a", "a", 2.0, 1), evaluation(folder / "b", "b", 0.5, 2))
     ctx = context(folder / "claims", "claims", artifacts={"of": made})
     Claims().fit(ClaimsConfig.model_validate_json(json.dumps({"claims": claims})), {}, ctx)
@@ -223,6 +250,45 @@ def test_the_stage_writes_verdicts_as_data_and_as_lines(tmp_path: Path) -> None:
 def test_a_claim_about_cells_that_are_not_there_names_itself(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"the claim 'x': no evaluated cell has the node 'c'.*; correct 'more' or"):
         judged(tmp_path, [{"says": "x", "more": {"node": "c"}, "than": 0.5}])
+
+
+AGAINST = {"says": "A exceeds it", "more": {"node": "a", "source": "*"}, "than": {"source": "*"}, "metric": "auc"}
+
+
+def test_a_claim_against_each_is_one_against_every_pattern(tmp_path: Path) -> None:
+    each = [AGAINST | {"each": ["b", "a|b"]}]
+    found = json.loads((judged(tmp_path / "each", each).out / "claims.json").read_text())["claims"]
+    alone = [AGAINST | {"than": {"node": node, "source": "*"}} for node in ("b", "a|b")]
+    expected = json.loads((judged(tmp_path / "alone", alone).out / "claims.json").read_text())["claims"]
+    assert [one.pop("says") for one in found] == ["A exceeds it: b", "A exceeds it: a|b"]
+    assert [{**one, "says": "A exceeds it"} for one in found] == expected
+    assert [len(one["than"]) for one in found] == [3, 6]
+
+
+def test_claims_about_the_same_cells_share_their_resamples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Counted(Shared):
+        def __init__(self, cells: Any) -> None:
+            made.append(len(cells))
+            super().__init__(cells)
+
+    monkeypatch.setattr("stages.claims.Shared", Counted)
+    claims = [AGAINST | {"each": ["b"], "over": over} for over in ("mean", "minimum of means")]
+    ctx = judged(tmp_path, [*claims, SAYS[0]])
+    assert made == [6, 2]
+    assert len(json.loads((ctx.out / "claims.json").read_text())["claims"]) == 3
+
+
+def test_a_claim_against_each_is_of_the_same_variants_and_sources(tmp_path: Path) -> None:
+    unlike = [{**AGAINST, "than": {"source": "gan|all"}, "each": ["b"]}]
+    sentence = (
+        r"the claim 'A exceeds it: b': 1 variants and sources are on one side alone, first other \(raw\); name in"
+    )
+    with pytest.raises(StageError, match=sentence):
+        judged(tmp_path, unlike)
+    with pytest.raises(ValueError, match="'each' has no effect on a number; name cells in 'more' and 'than'"):
+        ClaimsConfig.model_validate_json(json.dumps({"claims": [{**AGAINST, "than": 0.5, "each": ["b"]}]}))
 
 
 def test_a_number_that_is_none_is_null_and_said(tmp_path: Path) -> None:
