@@ -30,6 +30,7 @@ from safetensors.numpy import load_file
 from experiments import generators_page, quality
 from pipeline.atomic import write_bytes
 from pipeline.declaring.config import load_pipeline
+from pipeline.errors import TouchstoneError
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
 from pipeline.running.run import open_scan
@@ -242,8 +243,17 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := sorted(set(arguments.families) - set(FAMILIES)):
         parser.error(f"{unknown[0]} is no family of generators; expected {', '.join(FAMILIES)}")
-    origin, families = Origin(arguments.file, arguments.overrides), arguments.families or FAMILIES
+    try:
+        publish_all(Origin(arguments.file, arguments.overrides), arguments.families or FAMILIES, arguments)
+    except TouchstoneError as error:
+        raise SystemExit(str(error)) from None
+
+
+def publish_all(origin: Origin, families: Sequence[str], arguments: argparse.Namespace) -> None:
+    """Files, entries, results. Raises SystemExit where nothing is trained, TouchstoneError where rows are missing."""
     found = artifacts(origin, families)
+    if not found:
+        raise SystemExit(f"{', '.join(families)}: not trained yet; nothing is published")
     arguments.out.mkdir(parents=True, exist_ok=True)
     cards = judged(origin, found, arguments.networks, arguments.out)
     notes = (yaml.safe_load(arguments.notes.read_text()) or {}) if cards and arguments.notes.exists() else {}

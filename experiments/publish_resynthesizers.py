@@ -23,6 +23,7 @@ import yaml
 from experiments.train_perceptual import DATA, LICENCE
 from pipeline.atomic import write_bytes
 from pipeline.declaring.config import Pipeline, load_pipeline
+from pipeline.errors import TouchstoneError
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
 from pipeline.running.run import open_scan
@@ -116,6 +117,13 @@ def perceptual(pipeline: Pipeline) -> Published:
     return Published(reference.path.stem, reference.path.read_bytes(), card, facts)
 
 
+def all_of(pipeline: Pipeline, origin: str) -> list[Published]:
+    """The perceptual network and the re-synthesizers. Raises SystemExit where one of them is not to be published."""
+    found = artifacts(pipeline)
+    trained = (resynthesizer(found[task], task, course(pipeline, node), origin) for task, node in NODES.items())
+    return [perceptual(pipeline), *trained]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--file", type=Path, default=Path("experiments/garments.yaml"))
@@ -123,12 +131,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("manifests/weights"))
     parser.add_argument("--manifest", type=Path, default=Path("manifests/networks.yaml"))
     arguments = parser.parse_args()
-    pipeline, origin = load_pipeline(arguments.file, arguments.overrides), f"experiments/{arguments.file.name}"
-    found = artifacts(pipeline)
-    networks = [
-        perceptual(pipeline),
-        *(resynthesizer(found[task], task, course(pipeline, node), origin) for task, node in NODES.items()),
-    ]
+    try:
+        networks = all_of(load_pipeline(arguments.file, arguments.overrides), f"experiments/{arguments.file.name}")
+    except TouchstoneError as error:
+        raise SystemExit(str(error)) from None
     entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
     for one in networks:
         write_bytes(arguments.out / f"{one.name}.safetensors", one.content)

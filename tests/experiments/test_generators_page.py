@@ -159,7 +159,12 @@ def test_all_families_are_published_where_none_is_named(
     assert entries["stylegan-raw"]["licence"] == "Apache-2.0; trained on CC0-1.0 photographs"
     assert "progan-raw" not in entries
     assert "notes.yaml lacks its hours and grid" in told["progan-raw"]["not_published"]
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^stylegan2, stargan2: not trained yet; nothing is published$"):
+        publish(published, monkeypatch, "stylegan2", "stargan2")
+    monkeypatch.setattr(publish_generators, "artifacts", artifacts)
+    with pytest.raises(SystemExit, match=r"no/pipeline\.yaml"):
+        publish(published, monkeypatch, "--file", "no/pipeline.yaml")
+    with pytest.raises(SystemExit, match="2"):
         publish(published, monkeypatch, "stylegan3")
     assert "stylegan3 is no family of generators; expected progan, stylegan, stylegan2, " in capsys.readouterr().err
 

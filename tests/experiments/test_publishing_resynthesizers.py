@@ -123,6 +123,8 @@ def test_losses_of_several_perceptual_networks_are_refused(made: Project, monkey
     other = made.folder / "other.safetensors"
     other.write_bytes((made.folder / "perceptual-tiny.safetensors").read_bytes())
     monkeypatch.setattr(publish_resynthesizers, "artifacts", lambda pipeline: {})
+    with pytest.raises(SystemExit, match=r"nodes\.SR\.perceptual names nowhere, but"):
+        publish(made, monkeypatch, "--set", "nodes.SR.perceptual=nowhere")
     changes = [f"nodes.{name}.perceptual={other.name}" for name in NODES.values()]
     for count in (1, 3):
         options = [part for change in changes[-count:] for part in ("--set", change)]
