@@ -14,7 +14,8 @@ Written by `python -m experiments.publish_generators`, from generators.json besi
 they are no evidence about detectors.
 
 All figures compare images of the rounded values that are published with photographs of senders that no training has
-seen, as many of each. `none` went on from the raw one as +R and +A did, without their term; it is not published.
+seen, as many of each; those of StarGAN2 are translations of photographs of training senders, and their photographs are
+of its domains. `none` went on from the raw one as +R and +A did, without their term; it is not published.
 
 - thousand images: that a training has seen; +: beyond those of the raw one. hours: of one core
 - photographs: and their senders
