@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments experiment twins generators garments resynthesizers upsampling spectral_gradients gpu bench peers lint lock pages clean
+.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments experiment twins generators garments upsampling spectral_gradients gpu bench peers lint lock pages clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -83,16 +83,16 @@ experiments: twins upsampling spectral_gradients against_detectors
 twins: $(READY)
 	$(BIN)/python -m experiments.twins
 
-# Trains the twelve small generators (four hours on one core) on the project's photographs, or on DATA, a folder with a
-# manifest.csv; stop it and call it again as you like. What it made lies in scratch/generators.
+# Trains what is missing of the generators, re-synthesizers and the perceptual network of garments, days on one core, and
+# publishes them in manifests: DATA is a folder as `experiments.clothing` makes it. Stop it and call it again as you like.
 generators: $(READY)
-	$(BIN)/python -m experiments.training_photos $(if $(DATA),--data $(DATA))
-	$(BIN)/touchstone run -f experiments/generators.yaml
-	$(BIN)/python -m experiments.publish_generators --out scratch/generators/weights \
-	  --manifest scratch/generators/generators.yaml
+	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
+	test -f experiments/states/networks.yaml || OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m experiments.train_perceptual
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/touchstone run -f experiments/garments.yaml --workers 1
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m experiments.publish_generators
+	$(BIN)/python -m experiments.publish_resynthesizers
 
-# Generators and re-synthesizers of garments: days on one core, in scratch/garments; DATA as `experiments.clothing` makes it.
-# Stop it and call it again as you like.
+# The first half of `generators`, without publishing.
 garments: $(READY)
 	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/touchstone run -f experiments/garments.yaml --workers 1
@@ -102,13 +102,6 @@ garments: $(READY)
 experiment: $(READY)
 	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m experiments.detectors run --workers 1
-
-# The three small re-synthesizers: under an hour on one core, from the same photographs, into scratch/resynthesizers.
-resynthesizers: $(READY)
-	$(BIN)/python -m experiments.training_photos $(if $(DATA),--data $(DATA))
-	$(BIN)/touchstone run -f experiments/resynthesizers.yaml
-	$(BIN)/python -m experiments.publish_resynthesizers --out scratch/resynthesizers/weights \
-	  --manifest scratch/resynthesizers/networks.yaml
 
 # Traces of six methods of upsampling in the shipped photographs, and the transfer between them: minutes on one core.
 upsampling: $(READY)

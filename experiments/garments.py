@@ -1,10 +1,9 @@
-"""Unpack the garments of clothing_64 for the trainings of garments.yaml, and list those of training senders alone.
+"""Unpack the garments of clothing_64 for the trainings of garments.yaml.
 
     python -m experiments.garments --data FOLDER
 
 FOLDER, which `experiments.clothing` makes, holds images.zip and manifest.csv (file, sha256, split, group, domain,
-licence). Written to scratch/garments: images/, photos.csv (all rows; the stages read the splits that they may) and
-train.csv (training senders only, for `experiments.train_perceptual`, which has no notion of a split).
+licence). Written to scratch/garments: images/ and photos.csv, all rows; trainings read the splits that they may.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ def main() -> None:
             name = Path(row["file"]).name  # never a path of the archive's
             (images / name).write_bytes(archive.read(row["file"]))
             row["file"] = f"images/{name}"
-    for table, kept in (("photos", rows), ("train", [row for row in rows if row["split"] == "train"])):
-        with (arguments.out / f"{table}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(kept)
-        print(f"{len(kept)} photographs in {arguments.out / table}.csv")
+    table = arguments.out / "photos.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} photographs in {table}")
 
 
 if __name__ == "__main__":

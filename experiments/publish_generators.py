@@ -1,15 +1,15 @@
 """Copy small generators from the store of their pipeline to manifests/weights, with cards.
 
-    python -m experiments.publish_generators                                          those of generators.yaml
-    python -m experiments.publish_generators --file experiments/garments.yaml         those of garments.yaml
+    python -m experiments.publish_generators [FAMILY ...]       those of garments.yaml, of all families if none is named
 
 For each family and variant: NAME.safetensors (the averaged generator, float16), NAME.json (the card: recipe, data
 fingerprint, steps, device, figures, how they compare with the raw generator's) and NAME.png (samples), and an entry in
 manifests/generators.yaml. Where the photographs have held-out senders, the card also has figures against those, the
 gates that are missed, which the entry has too, what rounding changes, and what the spectral term did beyond training
-of equal length (`experiments.quality`); then experiments/results/generators.json tells all of it. One that does not
-move the mean profile is not called +R or +A and not published. What only a person knows stands in a file of notes: the
-hours of the training, and what its samples show.
+of equal length (`experiments.quality`); then experiments/results/generators.json tells all of it, generators.md beside
+it is a page, and both keep what they told of families that are not named. One that does not move the mean profile is
+not called +R or +A and not published. What only a person knows stands in a file of notes: the hours of the training,
+and what its samples show.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,9 +27,10 @@ import numpy as np
 import yaml
 from safetensors.numpy import load_file
 
-from experiments import quality
+from experiments import generators_page, quality
 from pipeline.atomic import write_bytes
 from pipeline.declaring.config import load_pipeline
+from pipeline.errors import TouchstoneError
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
 from pipeline.running.run import open_scan
@@ -77,10 +78,10 @@ class Origin:
         return LICENCES[self.file.stem]
 
 
-def artifacts(origin: Origin) -> dict[str, Path]:
+def artifacts(origin: Origin, families: Sequence[str] = FAMILIES) -> dict[str, Path]:
     """Finished artifacts by node, as the pipeline file stands now."""
     pipeline = load_pipeline(origin.file, origin.overrides)
-    names = [f"{family}_{variant}" for family in FAMILIES for variant in (*VARIANTS, NONE)]
+    names = [f"{family}_{variant}" for family in families for variant in (*VARIANTS, NONE)]
     wanted = pipeline.select([name for name in names if name in pipeline.nodes])
     store = Store(pipeline.store)
     plan = make_plan(pipeline, store, open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
@@ -205,6 +206,11 @@ def judged(origin: Origin, found: Mapping[str, Path], networks: Path, out: Path)
     return told
 
 
+def length(place: Path) -> float:
+    """Thousands of images that a training has seen."""
+    return float(json.loads((place / "card.json").read_text())["kimg"])
+
+
 def unready(card: Mapping[str, Any], notes: Mapping[str, Any], picture: Path, file: Path) -> str:
     """Why a generator is not published; "" where it is. notes: of `file`, what a person knows of it."""
     if not card.get("compared_with_none", {}).get("named", True):
@@ -215,9 +221,19 @@ def unready(card: Mapping[str, Any], notes: Mapping[str, Any], picture: Path, fi
     return ""
 
 
+def results(path: Path, told: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put what is told of some generators into the file, and all of it on the page beside it."""
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    known |= told
+    order = tuple(f"{family}-{variant}" for family in FAMILIES for variant in (VARIANTS[0], NONE, *VARIANTS[1:]))
+    write_bytes(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+    write_bytes(path.with_suffix(".md"), generators_page.page(known, order).encode())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", type=Path, default=Path("experiments/generators.yaml"))
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"{', '.join(FAMILIES)}; none: all of them")
+    parser.add_argument("--file", type=Path, default=Path("experiments/garments.yaml"))
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="as of touchstone")
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--manifest", type=Path, default=Path("manifests/generators.yaml"))
@@ -225,14 +241,28 @@ def main() -> None:
     parser.add_argument("--notes", type=Path, default=Path("experiments/garments_notes.yaml"))
     parser.add_argument("--results", type=Path, default=Path("experiments/results/generators.json"))
     arguments = parser.parse_args()
-    origin = Origin(arguments.file, arguments.overrides)
-    found = artifacts(origin)
+    if unknown := sorted(set(arguments.families) - set(FAMILIES)):
+        parser.error(f"{unknown[0]} is no family of generators; expected {', '.join(FAMILIES)}")
+    try:
+        publish_all(Origin(arguments.file, arguments.overrides), arguments.families or FAMILIES, arguments)
+    except TouchstoneError as error:
+        raise SystemExit(str(error)) from None
+
+
+def publish_all(origin: Origin, families: Sequence[str], arguments: argparse.Namespace) -> None:
+    """Files, entries, results. Raises SystemExit where nothing is trained, TouchstoneError where rows are missing."""
+    found = artifacts(origin, families)
+    if not found:
+        raise SystemExit(f"{', '.join(families)}: not trained yet; nothing is published")
     arguments.out.mkdir(parents=True, exist_ok=True)
     cards = judged(origin, found, arguments.networks, arguments.out)
     notes = (yaml.safe_load(arguments.notes.read_text()) or {}) if cards and arguments.notes.exists() else {}
+    told = {
+        name: {**card, **notes.get(name, {}), "kimg": length(found[name.replace("-", "_")])}
+        for name, card in cards.items()
+    }
     entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
-    order = [f"{family}-{variant}" for family in FAMILIES for variant in VARIANTS]
-    for name in order:
+    for name in (f"{family}-{variant}" for family in families for variant in VARIANTS):
         place = found.get(name.replace("-", "_"))
         if place is None:
             print(f"{name}: not trained yet")
@@ -242,14 +272,16 @@ def main() -> None:
         if not card:
             write_bytes(picture, sorted(place.glob("samples-*.png"))[-1].read_bytes())
         if reason := unready(card, noted, picture, arguments.notes):
+            told[name]["not_published"] = reason
             print(f"{name}: not published. {reason}")
             continue
         entries[name] = publish(origin, name, found, arguments.out, {**card, **noted})
         print(f"{name}: {entries[name]['size']:,} bytes" + "".join(f"; {miss}" for miss in card.get("misses", ())))
+    order = [f"{family}-{variant}" for family in FAMILIES for variant in VARIANTS]
     ordered = {name: entries[name] for name in (*order, *sorted(set(entries) - set(order))) if name in entries}
     write_bytes(arguments.manifest, yaml.safe_dump(ordered, sort_keys=False, width=120).encode())
-    if cards:
-        write_bytes(arguments.results, (json.dumps(cards, indent=1, sort_keys=True) + "\n").encode())
+    if told:
+        results(arguments.results, told)
 
 
 if __name__ == "__main__":

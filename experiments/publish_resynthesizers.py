@@ -1,10 +1,11 @@
-"""Copy the small re-synthesizers from the store of experiments/resynthesizers.yaml to manifests/weights, with cards.
+"""Copy the small re-synthesizers of garments.yaml and their perceptual network to manifests/weights, with cards.
 
     python -m experiments.publish_resynthesizers
 
 For each task: rdn-small-TASK.safetensors and rdn-small-TASK.json (the card: config, data fingerprint, steps, device,
-PSNR on held-out photographs beside that of bicubic enlargement), and an entry in manifests/networks.yaml. One that is
-not above bicubic enlargement is not published.
+PSNR on photographs of held-out senders beside that of bicubic enlargement), and an entry in manifests/networks.yaml.
+The perceptual network of their loss goes with them, and cards name files by their digests: all are published, or none,
+where one is not trained or not above bicubic enlargement.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import argparse
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from experiments.train_perceptual import DATA, LICENCE
 from pipeline.atomic import write_bytes
 from pipeline.declaring.config import Pipeline, load_pipeline
+from pipeline.errors import TouchstoneError
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
 from pipeline.running.run import open_scan
@@ -28,23 +32,36 @@ from stages.resynthesis import weights
 
 NODES = {"SR": "SR", "SR+C": "SR_C", "SR+D": "SR_D"}
 MOST_BYTES = 2_000_000
-LICENCE = "Apache-2.0; trained on CC0-1.0 and MIT photographs"
-DATA = (
-    "trained on CC0 1.0 and MIT photographs of garments, groceries and desktop backgrounds at 128 pixels, none of a "
-    "val or test group of manifests/photos.csv; measured on the val split of manifests/photos.yaml"
-)
 NOTE = (
     "A small re-synthesizer that shows the pipeline at work: 336 thousand parameters instead of 22 million, minutes of "
     "training instead of days. It is no evidence about detectors."
 )
 
 
+@dataclass(frozen=True)
+class Published:
+    """A network, its card and its entry, not yet written."""
+
+    name: str
+    content: bytes
+    card: bytes
+    facts: Mapping[str, Any]
+
+    def entry(self, folder: str) -> dict[str, Any]:
+        """Of a manifest beside the folder."""
+        digest = hashlib.sha256(self.content).hexdigest()
+        file, card = (f"{folder}/{self.name}.{kind}" for kind in ("safetensors", "json"))
+        return {**self.facts, "file": file, "sha256": digest, "size": len(self.content), "card": card}
+
+
 def artifacts(pipeline: Pipeline) -> dict[str, Path]:
-    """Finished artifacts by task, as the pipeline file stands now."""
+    """Artifacts by task, as the pipeline file stands now. Raises SystemExit where one is not trained."""
     wanted = pipeline.select(list(NODES.values()))
     store = Store(pipeline.store)
     plan = make_plan(pipeline, store, open_scan(pipeline, False), wanted, pins=read_pins(pipeline.base))
     found = {task: plan.artifacts[node].found for task, node in NODES.items()}
+    if missing := [NODES[task] for task, artifact in found.items() if artifact is None]:
+        raise SystemExit(f"{', '.join(missing)}: not trained yet; all are published, or none")
     return {task: artifact.path for task, artifact in found.items() if artifact is not None}
 
 
@@ -67,54 +84,65 @@ def loss_of(card: Mapping[str, Any]) -> str:
     return f"The loss is that of pixels and, with the factor {factor:g}, of the perceptual stages of {name}."
 
 
-def publish(place: Path, task: str, steps: Sequence[str], out: Path) -> dict[str, Any]:
-    """Files of one re-synthesizer; returns its manifest entry. steps: its `course`."""
+def resynthesizer(place: Path, task: str, steps: Sequence[str], origin: str) -> Published:
+    """Of an artifact; steps: its `course`. Raises SystemExit for a large file, or a PSNR not above that of bicubic."""
     name = f"rdn-small-{task}"
     content = (place / weights.FILE).read_bytes()
     card = json.loads((place / "card.json").read_text())
     figures = card["figures"]
     if len(content) > MOST_BYTES:
         raise SystemExit(f"{name} has {len(content):,} bytes; at most {MOST_BYTES:,} are shipped")
-    if figures["psnr"] <= figures["psnr_bicubic"]:
-        raise SystemExit(
-            f"{name} has a PSNR of {figures['psnr']:.2f} dB, bicubic enlargement {figures['psnr_bicubic']:.2f} dB; "
-            "train it longer"
-        )
-    card |= {"data": DATA, "licence": LICENCE, "origin": "experiments/resynthesizers.yaml", "loss": loss_of(card)}
+    for images in ("", *(("_degraded",) if "psnr_degraded" in figures else ())):
+        reached, bicubic = figures[f"psnr{images}"], figures[f"psnr_bicubic{images}"]
+        if reached <= bicubic:
+            of = f" of{images.replace('_', ' ')} images" if images else ""
+            raise SystemExit(
+                f"{name} has a PSNR{of} of {reached:.2f} dB, bicubic enlargement {bicubic:.2f} dB; train it longer"
+            )
+    card |= {"data": DATA, "licence": LICENCE, "origin": origin, "loss": loss_of(card)}
     card |= {"note": NOTE, "course": list(steps)}
-    write_bytes(out / f"{name}.safetensors", content)
-    write_bytes(out / f"{name}.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
-    return {
-        "network": weights.NETWORK,
-        "task": task,
-        "file": f"{out.name}/{name}.safetensors",
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size": len(content),
-        "psnr": round(figures["psnr"], 2),
-        "psnr_bicubic": round(figures["psnr_bicubic"], 2),
-        "licence": LICENCE,
-        "origin": "experiments/resynthesizers.yaml",
-        "card": f"{out.name}/{name}.json",
-    }
+    told = {key: round(figures[key], 2) for key in ("psnr", "psnr_bicubic")}
+    facts = {"network": weights.NETWORK, "task": task, **told, "licence": LICENCE, "origin": origin}
+    return Published(name, content, (json.dumps(card, indent=2, sort_keys=True) + "\n").encode(), facts)
+
+
+def perceptual(pipeline: Pipeline) -> Published:
+    """The network of the loss, with the card beside it. Raises SystemExit where trainings do not share one entry."""
+    files = [pipeline.nodes[node].files.get("perceptual") for node in NODES.values()]
+    reference = files[0]
+    if reference is None or not reference.entry or any(one != reference for one in files):
+        raise SystemExit(f"{', '.join(NODES.values())}: expected the same entry of a manifest as their `perceptual`")
+    facts = {key: reference.entry[key] for key in ("network", "licence", "origin")}
+    card = reference.path.with_suffix(".json").read_bytes()
+    return Published(reference.path.stem, reference.path.read_bytes(), card, facts)
+
+
+def all_of(pipeline: Pipeline, origin: str) -> list[Published]:
+    """The perceptual network and the re-synthesizers. Raises SystemExit where one of them is not to be published."""
+    found = artifacts(pipeline)
+    trained = (resynthesizer(found[task], task, course(pipeline, node), origin) for task, node in NODES.items())
+    return [perceptual(pipeline), *trained]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--file", type=Path, default=Path("experiments/resynthesizers.yaml"))
+    parser.add_argument("--file", type=Path, default=Path("experiments/garments.yaml"))
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="as of touchstone")
     parser.add_argument("--out", type=Path, default=Path("manifests/weights"))
     parser.add_argument("--manifest", type=Path, default=Path("manifests/networks.yaml"))
     arguments = parser.parse_args()
-    pipeline = load_pipeline(arguments.file, None)
-    found = artifacts(pipeline)
-    for task, node in NODES.items():
-        if task not in found:
-            print(f"{task}: not trained yet")
-            continue
-        entry = publish(found[task], task, course(pipeline, node), arguments.out)
-        entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
-        entries[f"rdn-small-{task}"] = entry
-        write_bytes(arguments.manifest, yaml.safe_dump(entries, sort_keys=False, width=120).encode())
-        print(f"{task}: {entry['size']:,} bytes, {entry['psnr']} dB (bicubic {entry['psnr_bicubic']} dB)")
+    try:
+        networks = all_of(load_pipeline(arguments.file, arguments.overrides), f"experiments/{arguments.file.name}")
+    except TouchstoneError as error:
+        raise SystemExit(str(error)) from None
+    entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
+    for one in networks:
+        write_bytes(arguments.out / f"{one.name}.safetensors", one.content)
+        write_bytes(arguments.out / f"{one.name}.json", one.card)
+        entries[one.name] = entry = one.entry(arguments.out.name)
+        psnr = f", {entry['psnr']} dB (bicubic {entry['psnr_bicubic']} dB)" if "psnr" in entry else ""
+        print(f"{one.name}: {entry['size']:,} bytes{psnr}")
+    write_bytes(arguments.manifest, yaml.safe_dump(entries, sort_keys=False, width=120).encode())
 
 
 if __name__ == "__main__":

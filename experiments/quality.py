@@ -123,6 +123,7 @@ def figures(found: Seen, network: Any) -> dict[str, float]:
     real, fake = (held_out_metrics.standardized(one, features[0]) for one in features)
     precision, recall = held_out_metrics.precision_and_recall(real, fake)
     distances = sliced_wasserstein(reals, fakes)
+    profiles = [held_out_metrics.profiles(images).mean(axis=0) for images in (reals, fakes)]
     return {
         "photographs": float(len(reals)),
         "senders": float(len(np.unique(found.reals.groups))),
@@ -130,6 +131,7 @@ def figures(found: Seen, network: Any) -> dict[str, float]:
         "recall": recall,
         "kernel_distance": held_out_metrics.kernel_distance(real, fake),
         "swd": sum(distances.values()) / len(distances),
+        "profile_distance": float(np.abs(profiles[1] - profiles[0]).sum()),
         "diversity": diversity(fakes),
         "diversity_real": diversity(reals),
         **single_numbers(found),
