@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 READY := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
 
-.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments experiment twins generators garments upsampling spectral_gradients gpu bench peers lint lock pages clean
+.PHONY: demo test jobs browser croissant notebook stress power_cuts coverage null_pairs fuzz fuzz_detectors audit_catalogue experiments experiment twins generators upsampling spectral_gradients gpu bench peers lint lock pages clean
 
 demo: $(READY)
 	$(BIN)/touchstone run
@@ -49,7 +49,7 @@ power_cuts: $(READY)
 coverage: $(READY)
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m pytest -m stress --override-ini addopts=-q tests/stress/test_interval_coverage.py
 
-# Whether detectors find something between two halves of one kind of photograph, minutes; DATA as for garments.
+# Whether detectors find something between two halves of one kind of photograph, minutes; DATA as for generators.
 null_pairs: $(READY)
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m experiments.null_pairs --data $(DATA)
 
@@ -91,11 +91,6 @@ generators: $(READY)
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/touchstone run -f experiments/garments.yaml --workers 1
 	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m experiments.publish_generators
 	$(BIN)/python -m experiments.publish_resynthesizers
-
-# The first half of `generators`, without publishing.
-garments: $(READY)
-	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
-	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/touchstone run -f experiments/garments.yaml --workers 1
 
 # Detectors of four papers and one of ours on the shipped generators of garments, hours on one core: what was done is
 # kept. Results in experiments/results. `$(BIN)/python -m experiments.detectors plan` says how many hours before.

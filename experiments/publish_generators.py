@@ -1,15 +1,15 @@
-"""Copy small generators from the store of their pipeline to manifests/weights, with cards.
+"""Copy generators of garments.yaml from its store to manifests/weights, with cards.
 
-    python -m experiments.publish_generators [FAMILY ...]       those of garments.yaml, of all families if none is named
+    python -m experiments.publish_generators [FAMILY ...]       of all families if none is named
 
 For each family and variant: NAME.safetensors (the averaged generator, float16), NAME.json (the card: recipe, data
 fingerprint, steps, device, figures, how they compare with the raw generator's) and NAME.png (samples), and an entry in
-manifests/generators.yaml. Where the photographs have held-out senders, the card also has figures against those, the
-gates that are missed, which the entry has too, what rounding changes, and what the spectral term did beyond training
-of equal length (`experiments.quality`); then experiments/results/generators.json tells all of it, generators.md beside
-it is a page, and both keep what they told of families that are not named. One that does not move the mean profile is
-not called +R or +A and not published. What only a person knows stands in a file of notes: the hours of the training,
-and what its samples show.
+manifests/generators.yaml. The card also has figures against photographs of held-out senders, the gates that are missed,
+which the entry has too, what rounding changes, and what the spectral term did beyond training of equal length
+(`experiments.quality`). experiments/results/generators.json tells all of it, generators.md beside it is a page, and
+both keep what they told of families that are not named. One that does not move the mean profile is not called +R or +A
+and not published. What only a person knows stands in a file of notes: the hours of the training, and what its samples
+show.
 """
 
 from __future__ import annotations
@@ -45,21 +45,16 @@ NONE = "none"
 MOST_BYTES = 4_000_000
 ALLOWED = 0.25  # how much worse than the raw one diversity and quality may be without a word
 SHIPPED = Path("manifests/weights")
-STORED_AS = "float16, rounded from the float32 values that were trained (trained_sha256); networks compute in float32"
-WHOSE = {False: "`figures` are of the trained values", True: "`figures` are of these, `held_out` of the rounded ones"}
-"""By whether there are held-out photographs: which values the figures of a card are of."""
+STORED_AS = (
+    "float16, rounded from the float32 values that were trained (trained_sha256); networks compute in float32; "
+    "`figures` are of the trained values, `held_out` of the rounded ones"
+)
 NOTE = "A small generator that shows the pipeline at work; it is no evidence about detectors."
-DATA = {
-    "generators": "CC0 1.0 and MIT photographs of garments, groceries and desktop backgrounds at 64 pixels, none of a "
-    "val or test group of manifests/photos.csv; the project's own train split is a subset",
-    "garments": "CC0 1.0 photographs of garments at 64 pixels (manifests/clothing.csv), of training senders alone; "
-    "`held_out` compares with senders of the val and test splits",
-}
-"""Stem of a pipeline file -> what the photographs are."""
-LICENCES = {
-    "generators": "Apache-2.0; trained on CC0-1.0 and MIT photographs",
-    "garments": "Apache-2.0; trained on CC0-1.0 photographs",
-}
+DATA = (
+    "CC0 1.0 photographs of garments at 64 pixels (manifests/clothing.csv), of training senders alone; `held_out` "
+    "compares with senders of the val and test splits"
+)
+LICENCE = "Apache-2.0; trained on CC0-1.0 photographs"
 
 
 @dataclass(frozen=True)
@@ -68,14 +63,6 @@ class Origin:
 
     file: Path
     overrides: list[str]
-
-    @property
-    def data(self) -> str:
-        return DATA[self.file.stem]
-
-    @property
-    def licence(self) -> str:
-        return LICENCES[self.file.stem]
 
 
 def artifacts(origin: Origin, families: Sequence[str] = FAMILIES) -> dict[str, Path]:
@@ -149,13 +136,12 @@ def publish(origin: Origin, name: str, found: Mapping[str, Path], out: Path, mor
     card = json.loads((place / "card.json").read_text())
     if variant != "raw":
         card["compared_with_raw"] = comparison(card["figures"], raw_of(card, family, found, out))
-    stored = f"{STORED_AS}; {WHOSE['held_out' in more]}"
-    card |= {"data": origin.data, "licence": origin.licence, "samples": f"{stem}.png", "stored_as": stored}
+    card |= {"data": DATA, "licence": LICENCE, "samples": f"{stem}.png", "stored_as": STORED_AS}
     card |= {"trained_sha256": hashlib.sha256(trained).hexdigest(), "note": NOTE, **more}
     write_bytes(out / f"{stem}.safetensors", content)
     write_bytes(out / f"{stem}.json", (json.dumps(card, indent=2, sort_keys=True) + "\n").encode())
     header = weights.read_header(out / f"{stem}.safetensors")
-    misses = {"misses": list(more["misses"])} if more.get("misses") else {}
+    misses = {"misses": list(more["misses"])} if more["misses"] else {}
     return {
         "family": family,
         "variant": variant,
@@ -163,7 +149,7 @@ def publish(origin: Origin, name: str, found: Mapping[str, Path], out: Path, mor
         "sha256": hashlib.sha256(content).hexdigest(),
         "size": len(content),
         "resolution": header.resolution,
-        "licence": origin.licence,
+        "licence": LICENCE,
         "origin": f"experiments/{origin.file.name}",
         "card": f"{out.name}/{stem}.json",
         **misses,
@@ -171,13 +157,14 @@ def publish(origin: Origin, name: str, found: Mapping[str, Path], out: Path, mor
 
 
 def judged(origin: Origin, found: Mapping[str, Path], networks: Path, out: Path) -> dict[str, dict[str, Any]]:
-    """What cards tell of held-out senders, by "family-variant"; nothing where there are none. Pictures go to `out`.
+    """What cards tell of held-out senders, by "family-variant". Pictures go to `out`.
 
-    All of it is told of the rounded values that are published.
+    All of it is told of the rounded values that are published. Raises SystemExit where there are no such senders, or
+    nothing to compare a finetuned one with.
     """
     held_out = quality.photographs(origin.file, ("val", "test"), origin.overrides)
     if not len(held_out.images):
-        return {}
+        raise SystemExit(f"{origin.file} has no photograph of the splits val and test; name a pipeline that has")
     sources = quality.photographs(origin.file, ("train",), origin.overrides)
     network, digest = quality.perceptual_network(networks)
     told: dict[str, dict[str, Any]] = {}
@@ -215,7 +202,7 @@ def unready(card: Mapping[str, Any], notes: Mapping[str, Any], picture: Path, fi
     """Why a generator is not published; "" where it is. notes: of `file`, what a person knows of it."""
     if not card.get("compared_with_none", {}).get("named", True):
         return card["compared_with_none"]["verdict"]  # type: ignore[no-any-return]
-    missing = [key for key in ("hours", "grid") if card and key not in notes]
+    missing = [key for key in ("hours", "grid") if key not in notes]
     if missing:
         return f"{file} lacks its {' and '.join(missing)}; look at {picture} and write a sentence"
     return ""
@@ -256,27 +243,24 @@ def publish_all(origin: Origin, families: Sequence[str], arguments: argparse.Nam
         raise SystemExit(f"{', '.join(families)}: not trained yet; nothing is published")
     arguments.out.mkdir(parents=True, exist_ok=True)
     cards = judged(origin, found, arguments.networks, arguments.out)
-    notes = (yaml.safe_load(arguments.notes.read_text()) or {}) if cards and arguments.notes.exists() else {}
+    notes = (yaml.safe_load(arguments.notes.read_text()) or {}) if arguments.notes.exists() else {}
     told = {
         name: {**card, **notes.get(name, {}), "kimg": length(found[name.replace("-", "_")])}
         for name, card in cards.items()
     }
     entries = yaml.safe_load(arguments.manifest.read_text()) if arguments.manifest.exists() else {}
     for name in (f"{family}-{variant}" for family in families for variant in VARIANTS):
-        place = found.get(name.replace("-", "_"))
-        if place is None:
+        if name not in cards:
             print(f"{name}: not trained yet")
             continue
-        card, noted = cards.get(name, {}), notes.get(name, {})
+        card, noted = cards[name], notes.get(name, {})
         picture = arguments.out / f"{name.replace('-', '-small-')}.png"
-        if not card:
-            write_bytes(picture, sorted(place.glob("samples-*.png"))[-1].read_bytes())
         if reason := unready(card, noted, picture, arguments.notes):
             told[name]["not_published"] = reason
             print(f"{name}: not published. {reason}")
             continue
         entries[name] = publish(origin, name, found, arguments.out, {**card, **noted})
-        print(f"{name}: {entries[name]['size']:,} bytes" + "".join(f"; {miss}" for miss in card.get("misses", ())))
+        print(f"{name}: {entries[name]['size']:,} bytes" + "".join(f"; {miss}" for miss in card["misses"]))
     order = [f"{family}-{variant}" for family in FAMILIES for variant in VARIANTS]
     ordered = {name: entries[name] for name in (*order, *sorted(set(entries) - set(order))) if name in entries}
     write_bytes(arguments.manifest, yaml.safe_dump(ordered, sort_keys=False, width=120).encode())

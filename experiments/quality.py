@@ -53,9 +53,9 @@ class Photographs:
         return replace(self, images=self.images[kept], groups=self.groups[kept], domains=self.domains[kept])
 
 
-def photographs(file: Path, splits: tuple[str, ...], overrides: list[str], node: str = "images") -> Photographs:
-    """Of a node, maybe none. Raises TouchstoneError where they are not computed."""
-    rows = open_node(file, node, overrides)
+def photographs(file: Path, splits: tuple[str, ...], overrides: list[str]) -> Photographs:
+    """Of the node `images`, maybe none. Raises TouchstoneError where they are not computed."""
+    rows = open_node(file, "images", overrides)
     rows = rows.where(np.isin(rows.column("split").astype(str), splits))
     groups = rows.column("group").astype(f"V{rows.column('group').dtype.itemsize}")
     return Photographs(rows.array("image"), groups, rows.column("domain").astype(str))

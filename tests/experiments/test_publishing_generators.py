@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from memory_rows import context
 from PIL import Image
 from small_games import photos, settings_of
 from toy_project import Project
 
 from detectors.contract import State
-from experiments import gates, publish_generators, quality, take_up
+from experiments import publish_generators, quality, take_up
 from experiments.quality import Photographs, Seen
 from pipeline.errors import Interrupted, TouchstoneError
 from stages.generators import generator_metrics, progan, weights
@@ -238,7 +237,6 @@ def test_a_variant_that_moves_the_profile_no_more_than_none_has_no_name() -> Non
         == "notes.yaml lacks its grid; look at a.png and write a sentence"
     )
     assert unready({"compared_with_none": clear}, {"hours": 1, "grid": "Trousers."}, picture, file) == ""
-    assert unready({}, {}, picture, file) == ""  # of a corpus without held-out senders
 
 
 def test_rounding_is_told_in_steps_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +284,7 @@ def test_what_is_published_is_the_rounded_network_with_the_gates_that_it_misses(
     card = json.loads((tmp_path / entry["card"]).read_text())
     assert entry["misses"] == card["misses"] == [sentence]
     assert card["rounding"] == {"most": 1.0}
-    assert card["stored_as"].endswith("`figures` are of these, `held_out` of the rounded ones")
+    assert card["stored_as"].endswith("`figures` are of the trained values, `held_out` of the rounded ones")
     figures["auc_clipped"] = 0.5
     cards = publish_generators.judged(origin, {"progan_raw": place}, Path("networks.yaml"), out)
     assert "misses" not in publish_generators.publish(
@@ -294,27 +292,8 @@ def test_what_is_published_is_the_rounded_network_with_the_gates_that_it_misses(
     )
 
 
-def test_gates_of_those_without_held_out_photographs_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fakes are black and photographs are not, so that every value of the first is clipped."""
-    entries = {"a": {"card": "a.json", "file": "a", "misses": ["old"]}, "b": {"card": "b.json", "file": "b"}}
-    (tmp_path / "generators.yaml").write_text(yaml.safe_dump(entries))
-    (tmp_path / "a.json").write_text('{"family": "progan"}')
-    (tmp_path / "b.json").write_text('{"held_out": {}, "misses": []}')
-    random = np.random.default_rng(0)
-    images = random.integers(1, 255, (6, 16, 16, 3), dtype=np.uint8)
-    reals = Photographs(images, np.arange(6), np.full(6, "x"))
-    monkeypatch.setattr(quality, "seen", lambda path, held_out, sources: Seen(held_out, held_out.images * 0))
-    sentence = "clipped alone tells it from held-out photographs with an AUC of 1.00, outside 0.2 to 0.8"
-    found = gates.judge(tmp_path / "generators.yaml", reals, reals)
-    assert list(found) == ["a"]
-    assert sentence in found["a"]
-    card = json.loads((tmp_path / "a.json").read_text())
-    assert (card["gates"]["photographs"], card["gates"]["auc_clipped"], card["family"]) == (6, 1.0, "progan")
-    written = yaml.safe_load((tmp_path / "generators.yaml").read_text())
-    assert written == {"a": {**entries["a"], "misses": found["a"]}, "b": entries["b"]}
-    assert card["misses"] == found["a"]
-    monkeypatch.setattr(quality, "seen", lambda path, held_out, sources: Seen(held_out, held_out.images))
-    assert gates.judge(tmp_path / "generators.yaml", reals, reals) == {"a": []}
-    assert "misses" not in yaml.safe_load((tmp_path / "generators.yaml").read_text())["a"]
+def test_a_pipeline_without_held_out_photographs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "photographs", lambda file, splits, overrides: photographs([]))
+    origin = publish_generators.Origin(Path("experiments/garments.yaml"), [])
+    with pytest.raises(SystemExit, match=r"garments\.yaml has no photograph of the splits val and test; name"):
+        publish_generators.judged(origin, {}, Path("networks.yaml"), tmp_path)
