@@ -134,10 +134,10 @@ lint: $(READY)
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
+# What an interrupted installation left is no environment: it is made anew.
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14) and 'Touchstone needs Python 3.11 to 3.13; set PYTHON=')"
-	test -x $(BIN)/python && $(BIN)/python -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$(READY)'.rpartition('-')[2])" \
-	  || $(PYTHON) -m venv --clear $(VENV)
+	test -f $(READY) || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
