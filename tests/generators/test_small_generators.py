@@ -153,7 +153,7 @@ def test_the_cards_tell_senders_hours_and_what_the_samples_show(name: str) -> No
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("-raw")])
 def test_a_finetuned_one_moves_the_mean_profile_beyond_training_of_equal_length(name: str) -> None:
-    """By more than two deviations; and a card whose diversity or quality is a quarter worse than the raw one's says it."""
+    """By more than two deviations; and a card says it where diversity or quality is a quarter below the raw one."""
     card, raw_name = card_of(name), f"{name.rpartition('-')[0]}-raw"
     raw = card_of(raw_name)["figures"]
     beyond = card["compared_with_none"]

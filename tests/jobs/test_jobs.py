@@ -80,8 +80,9 @@ def test_is_this_image_fake_in_3_steps(user: UserAtWork) -> None:
     user.writes("pipeline.yaml", PHOTOGRAPHS + "  forest: {stage: train, on: spectra, detector: profile-forest}\n")
     user.types("touchstone run forest")
     shutil.copy(ROOT / "manifests" / "photos" / "budgie_0001.png", user.folder / "photo.png")
-    (line,) = user.types("touchstone predict forest photo.png --no-band").out.splitlines()
+    line, *reasons = user.types("touchstone predict forest photo.png --no-band").out.splitlines()
     assert re.match(r"(real|fake|unsure) +[01]\.\d+ +photo\.png", line)
+    assert all(reason.startswith("        far outside: ") for reason in reasons)
 
 
 def test_an_official_pickle_to_20_pictures_in_7_steps(user: UserAtWork) -> None:
