@@ -26,19 +26,24 @@ INVARIANT, REAL, FAKE, FRAGILE, UNKNOWN = "invariant", "towards real", "towards 
 Floats = NDArray[np.floating[Any]]
 
 
-def mean_interval(values: Floats, groups: NDArray[Any]) -> tuple[float, float, float]:
-    """Mean of (n,) changes of a probability, and the ends of its 95 % interval, within -1 to 1. groups: (n,)."""
+def mean_interval(
+    values: Floats, groups: NDArray[Any], limits: tuple[float, float] = (-1.0, 1.0)
+) -> tuple[float, float, float]:
+    """Mean of (n,) values, and the ends of its 95 % interval. groups: (n,).
+
+    limits: between which values lie, those of a change of a probability if left out; the interval lies there, too
+    """
     from scipy.special import stdtrit
 
     mean = float(np.mean(values))
     _, place = np.unique(groups, return_inverse=True)
     count = int(place.max()) + 1
     if count < 2:
-        return mean, -1.0, 1.0
+        return mean, *limits
     sums = np.bincount(place, np.asarray(values, np.float64) - mean)
     error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(values)
     half = float(stdtrit(count - 1, 0.975)) * error
-    return mean, max(mean - half, -1.0), min(mean + half, 1.0)
+    return mean, max(mean - half, limits[0]), min(mean + half, limits[1])
 
 
 def verdict(real: tuple[float, float], fake: tuple[float, float]) -> str:

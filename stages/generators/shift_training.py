@@ -168,22 +168,22 @@ def measured(game: Shifting, model: Artifact, count: int, device: str) -> dict[s
     odds = {scale: log_odds(values) for scale, values in scores.items()}
     by_scale = {}
     for scale, values in scores.items():
-        mean, low, high = mean_interval(values, groups)
+        mean, low, high = mean_interval(values, groups, (0.0, 1.0))
         by_scale[f"{scale:g}"] = {
             "probability_of_fake": mean, "interval": [low, high], "called_fake": float((values >= threshold).mean()),
             "distance": apart[scale], "log_odds": float(odds[scale].mean()),
         }  # fmt: skip
 
-    def rises(found: Mapping[float, NDArray[np.float64]]) -> dict[str, list[float]]:
+    def rises(found: Mapping[float, NDArray[np.float64]], most: float) -> dict[str, list[float]]:
         return {
-            f"{before:g} to {after:g}": list(mean_interval(found[after] - found[before], groups))
+            f"{before:g} to {after:g}": list(mean_interval(found[after] - found[before], groups, (-most, most)))
             for before, after in ((-1.0, 0.0), (0.0, 1.0))
         }
 
     length = float(game.shift.shift.double().norm())
     return {
-        "images": count, "by_scale": by_scale, "rises": rises(scores), "rises_in_log_odds": rises(odds),
-        "relative_size": length / game.size**0.5,
+        "images": count, "by_scale": by_scale, "rises": rises(scores, 1.0),
+        "rises_in_log_odds": rises(odds, 2 * float(log_odds(np.ones(1))[0])), "relative_size": length / game.size**0.5,
     }  # fmt: skip
 
 

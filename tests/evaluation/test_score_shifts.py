@@ -24,6 +24,10 @@ def test_an_interval_is_that_of_the_groups() -> None:
     assert alone == pytest.approx((mean, mean - plain, mean + plain), rel=1e-12)
     assert mean_interval(values, np.zeros(6)) == (pytest.approx(mean), -1, 1)
     assert mean_interval(np.zeros(4), np.arange(4)) == (0, 0, 0)
+    odds = 30 * values  # no changes of a probability: they lie between other limits
+    wide = mean_interval(odds, np.arange(6), (-27.6, 27.6))
+    assert wide == pytest.approx((30 * mean, 30 * (mean - plain), 30 * (mean + plain)), rel=1e-12)
+    assert mean_interval(odds, np.zeros(6), (-27.6, 27.6)) == (pytest.approx(30 * mean), -27.6, 27.6)
 
 
 @pytest.mark.parametrize(

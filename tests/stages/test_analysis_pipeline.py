@@ -121,6 +121,8 @@ def test_samples_are_moved_against_the_shift_and_the_card_tells_what_that_does(p
     assert figures["rises"]["0 to 1"][0] == pytest.approx(means[2] - means[1])
     odds = [figures["by_scale"][scale]["log_odds"] for scale in ("-1", "0", "1")]
     assert figures["rises_in_log_odds"]["0 to 1"][0] == pytest.approx(odds[2] - odds[1])
+    for mean, low, high in (*figures["rises"].values(), *figures["rises_in_log_odds"].values()):
+        assert low <= mean <= high
     assert figures["relative_size"] == pytest.approx(float(shift.norm()) / 2)  # z has four numbers
     assert {"classifier", "distance", "probability_of_fake", "called_fake"} <= set(
         card(project, "shift", "log.json")[0]
