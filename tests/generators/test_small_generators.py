@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from experiments.publish_generators import comparison, halved, raw_of
-from experiments.training_photos import curated, shipped
 from pipeline.declaring.config import load_pipeline
 from stages.generators import weights
 from stages.spectra.profiles import profiles
@@ -198,49 +197,6 @@ def test_a_finetuned_one_is_compared_with_the_raw_one_it_started_from(
         assert found(digest) == card_of("progan-raw")["figures"]
     with pytest.raises(SystemExit, match=r"finetuned from 0{16}\.\.\., which is neither trained nor shipped"):
         found("0" * 64)
-
-
-# What they are trained on
-
-FILES = {
-    "grocery_0001.png": "dataset/train/Apple/Apple_001.jpg",
-    "grocery_0002.png": "dataset/test/Apple/Apple_017.jpg",
-    "grocery_0003.png": "dataset/test/Pear/Pear_001.jpg",
-    "clothing_0001.png": "images/aa-bb_cc.jpg",
-    "clothing_0002.png": "images/dd.jpg",
-    "flowers_0001.png": "roses/1.jpg",
-}
-
-
-def test_no_photograph_of_a_held_out_group_is_trained_on(tmp_path: Path) -> None:
-    """Apple_017 is in val, a photograph with the bytes of clothing_0002 in test."""
-    digests = {}
-    with (tmp_path / "manifest.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "sha256", "original_path", "licence"])
-        for name, original in FILES.items():
-            (tmp_path / name).write_bytes(name.encode())
-            digests[name] = hashlib.sha256(name.encode()).hexdigest()
-            writer.writerow([name, digests[name], original, "CC0"])
-    with (tmp_path / "photos.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "sha256", "split", "group"])
-        writer.writerow(["a", digests["grocery_0002.png"], "val", "grocery/Apple"])
-        writer.writerow(["b", digests["clothing_0002.png"], "test", "clothing/another"])
-        writer.writerow(["c", digests["clothing_0001.png"], "train", "clothing/aa-bb_cc"])
-    found = list(curated(tmp_path, ["grocery", "clothing"], tmp_path / "photos.csv"))
-    assert [Path(row["file"]).name for row in found] == ["grocery_0003.png", "clothing_0001.png"]
-    assert [(row["group"], row["domain"]) for row in found] == [
-        ("grocery/Pear", "grocery"),
-        ("clothing/aa-bb_cc", "clothing"),
-    ]
-
-
-def test_the_shipped_photographs_give_their_train_split_only() -> None:
-    rows = list(shipped(MANIFESTS / "photos.csv"))
-    assert {row["split"] for row in rows} == {"train"}
-    assert len(rows) > 200
-    assert all(Path(row["file"]).is_file() for row in rows)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -40,8 +40,8 @@ HELD_OUT = 24
 
 @pytest.fixture(scope="module")
 def photographs() -> np.ndarray[Any, Any]:
-    """Held-out photographs at 128 pixels, (n, 128, 128, 3), every third of the val split."""
-    with (MANIFESTS / "photos.csv").open(newline="") as file:
+    """Held-out photographs at 64 pixels, (n, 64, 64, 3), every third of the val split."""
+    with (MANIFESTS / "garments.csv").open(newline="") as file:
         names = [row["file"] for row in csv.DictReader(file) if row["split"] == "val"][::3][:HELD_OUT]
     assert len(names) == HELD_OUT
     return np.stack([np.asarray(Image.open(MANIFESTS / name).convert("RGB")) for name in names])
