@@ -83,7 +83,7 @@ experiments: twins upsampling spectral_gradients against_detectors
 twins: $(READY)
 	$(BIN)/python -m experiments.twins
 
-# Trains what is missing of the generators, re-synthesizers and the perceptual network of garments, days on one core, and
+# Trains what is missing of the generators, re-synthesizers and the perceptual network of garments, hours on one core, and
 # publishes them in manifests: DATA is a folder as `experiments.clothing` makes it. Stop it and call it again as you like.
 generators: $(READY)
 	test -f scratch/garments/photos.csv || $(BIN)/python -m experiments.garments --data $(DATA)
