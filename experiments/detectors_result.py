@@ -216,8 +216,8 @@ def _beside(rows: Iterable[Mapping[str, Any]], numbers: Sequence[str]) -> Iterat
             f"has AUC {first[MEAN]['sides'][0]:.3f} in their mean and {first[LEAST]['sides'][0]:.3f} in the least. Of "
             f"the others {best['detector']} is best in the mean; on validation rows it is {on_val['detector']}. "
             f"{_above(mine, MEAN)} in the mean and {_above(mine, LEAST)} in the least cell have an interval above 0. "
-            "An interval is of 95 %, of each difference for itself, over groups of test rows that both share; trainings "
-            "are as they are."
+            "An interval is of 95 %, of each difference for itself, over groups of test rows that both share; "
+            "trainings are as they are."
         )
         yield from ("", "| detector | mean (val) | mean | ours less it | least cell | ours less it |", "|---" * 6 + "|")
         for row in sorted(mine, key=lambda one: -one[MEAN]["sides"][1]):
