@@ -175,7 +175,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"# {result['what']}", "",
         "AUC over all four generators, mean of the seeds. The last column is the mean of all cells of validation rows: "
-        "each generator in each variant, beside photographs by which epochs and thresholds are chosen, too.",
+        "each generator in each variant, but for StarGAN2's R and A, beside photographs by which epochs and thresholds "
+        "are chosen, too.",
         "",
     ]  # fmt: skip
     lines += ["| detector | learned from | " + " | ".join(VARIANTS) + " | val |", "|---" * (len(VARIANTS) + 3) + "|"]

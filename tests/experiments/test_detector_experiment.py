@@ -86,12 +86,18 @@ def test_nothing_is_chosen_by_a_test_row_and_ours_learns_from_another_protocol_t
         assert made["of"]["where"] == "source = photos and split in [train, val]"
 
 
-def test_what_is_chosen_by_has_each_cell_of_the_test() -> None:
-    """The same variants of the same sources, of validation rows: also of generators that no training knows."""
+def test_what_is_chosen_by_has_the_cells_of_the_test() -> None:
+    """The same variants of the same sources, of validation rows: also of generators that no training knows.
+
+    Only what StarGAN2's finetuned ones translate has none.
+    """
     first, second = NODES["val_tables"]["test"], NODES["tables"]["test"]
     assert list(first) == list(second) == list(detectors_result.VARIANTS)
     for name, view in first.items():
-        assert {**view, "where": view["where"].replace("split = val", "split = test")} == second[name]
+        where = view["where"].replace("split = val", "split = test")
+        if name in ("R", "A"):
+            where = where.replace(f"= 'finetuned[*-{name}]'", f"in ['finetuned[*-{name}]', 'retranslated[{name}]']")
+        assert {**view, "where": where} == second[name]
 
 
 def test_a_step_of_a_network_is_measured_by_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +292,7 @@ def test_a_cut_of_it_runs_to_its_result(tmp_path: Path, monkeypatch: pytest.Monk
     result = json.loads((tmp_path / "out" / "detectors.json").read_text())
     assert (result["cells"], result["against"], result["claims"]) == ([], [], [])
     assert {cell["variant"] for cell in result["val_cells"]} == set(detectors_result.VARIANTS)
-    assert len({(cell["variant"], cell["source"]) for cell in result["val_cells"]}) == 30  # and all of a variant
+    assert len({(cell["variant"], cell["source"]) for cell in result["val_cells"]}) == 28  # with `all` of a variant
     monkeypatch.setattr("sys.argv", ["detectors", "run", *arguments[2:]])
     detectors.main()
     result = json.loads((tmp_path / "out" / "detectors.json").read_text())
