@@ -271,6 +271,7 @@ CUTS = {
     "[0, 1, 2, 3, 4]": "[0]",
     "[0, 1, 2]": "[0]",
     "task: [SR, SR+C, SR+D]": "task: [SR]",
+    "residual[*-SR+C-*": "residual[*-SR-*",
 }
 
 
