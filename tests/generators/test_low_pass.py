@@ -37,6 +37,18 @@ def test_each_channel_may_have_its_own_kernel_and_half_precision_its_own_type() 
     assert (made.dtype, half.grad.dtype) == (torch.bfloat16, torch.float32)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("pads", "stride", "side"), CASES)
+def test_the_way_back_in_half_precision_is_rounded_once(pads: tuple[int, int], stride: int, side: int) -> None:
+    kernel = kernel_of((1.0, 3.0, 3.0, 1.0), torch.bfloat16, torch.device("cpu"))  # exact in bfloat16
+    half = torch.randn(2, 3, side, side + 2).bfloat16().requires_grad_()
+    made = filtered(half, kernel, pads, stride)
+    slope = torch.randn(made.shape).bfloat16()
+    made.backward(slope)
+    exact = half.detach().double().requires_grad_()
+    plain(exact, kernel.double(), pads, stride).backward(slope.double())
+    torch.testing.assert_close(half.grad, exact.grad.bfloat16(), rtol=2**-7, atol=0)  # type: ignore[union-attr]
+
+
 def test_a_kernel_is_made_once_for_a_type_and_a_device() -> None:
     with torch.inference_mode():  # and may be used by whoever learns afterwards
         found = kernel_of((1.0, 2.0, 1.0), torch.float32, torch.device("cpu"))
