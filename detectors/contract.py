@@ -30,7 +30,9 @@ class DetectorConfig(BaseModel):
     learns     it reads training rows; else validation rows alone
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, defer_build=True
+    )
 
     on_device: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()

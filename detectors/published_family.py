@@ -35,7 +35,7 @@ LARGEST, DEEPEST = 65_536, 100
 class MomentFile(BaseModel):
     """A file in the folder of the weights, with one tensor (channels, rows, columns)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     file: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="its name")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="its digest; planning asks for it")

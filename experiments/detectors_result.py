@@ -23,9 +23,9 @@ from pipeline.errors import TouchstoneError
 from pipeline.planning.pins import read_pins
 from pipeline.planning.plan import make_plan
 from pipeline.running.run import open_scan
+from pipeline.stage import POOLED
 from pipeline.storage.store import Store
 from stages.claims import CLAIMS, line
-from stages.evaluation.claims import POOLED
 
 VARIANTS = ("raw", "R", "A", "E", "P", "P-both")
 NAME = "detectors"

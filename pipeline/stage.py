@@ -31,6 +31,9 @@ ID = np.dtype("V16")
 REAL, FAKE = 0, 1
 """Labels. Scores: higher means more fake."""
 
+POOLED = "all"
+"""What tables call all sources of fakes together; no node of rows has this name."""
+
 SPLITS = ("train", "val", "test")
 
 
@@ -156,7 +159,9 @@ CONTENT = "content"
 class StageConfig(BaseModel):
     """Base of all stage configs: frozen, unknown keys rejected, no silent conversion of types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 def row_setting(default: Any = ..., *, description: str, **more: Any) -> Any:

@@ -27,7 +27,7 @@ Metric = Literal[METRICS]  # type: ignore[valid-type]
 class Cells(BaseModel):
     """Which cells: patterns with `*` and `?`, several with `|`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     node: str = setting(
         "*",
@@ -45,7 +45,7 @@ class Cells(BaseModel):
 class Claim(BaseModel):
     """One claim: `more` exceeds `than` in `metric` by more than `margin`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     says: str = setting(description="the claim in one sentence")
     where: str = setting("", description="where it is made, e.g. Wang et al. 2020, Figure 2")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pipeline.errors import StageError
 from pipeline.stage import (
     FAKE,
+    POOLED,
     REAL,
     Artifact,
     FitContext,
@@ -41,7 +42,6 @@ from pipeline.steps import measured_step, unlike
 from stages.evaluation.detector_file import load_detector
 from stages.evaluation.intervals import summary
 from stages.evaluation.known_scores import SCORES
-from stages.evaluation.metrics import wilson
 from stages.evaluation.outcomes import HALF, Outcomes, numbers
 from stages.evaluation.scoring import Scorer, score_all
 from stages.training.feature_fields import check_feature, fields_read
@@ -49,9 +49,6 @@ from stages.training.networks import prepare
 
 FORMAT = 1
 RESULTS = "results.json"
-POOLED = "all"
-"""Source name of the row that pools all fakes of a variant."""
-
 KEPT_COLUMNS = ("id", "digest", "group", "chain", "label", "score", "source", "variant")
 
 
@@ -267,12 +264,7 @@ def _rows(
         labels = np.repeat(np.array([REAL, FAKE], dtype=np.uint8), [len(real.scores), len(fake.scores)])
         scores = np.concatenate([real.scores, fake.scores])
         groups = numbers(np.concatenate([real.groups, fake.groups]))
-        metrics = summary(scores, labels, groups, threshold)
-        if published is not None:
-            right = int((fake.scores >= published).sum() + (real.scores < published).sum())
-            metrics |= {"accuracy_published": right / len(labels)}
-            metrics |= {"accuracy_published_interval": list(wilson(right, len(labels)))}
-        found.append({"variant": variant, "source": source, **metrics})
+        found.append({"variant": variant, "source": source, **summary(scores, labels, groups, threshold, published)})
     return found
 
 

@@ -50,7 +50,7 @@ METRICS: tuple[Metric, ...] = ("accuracy", "accuracy_at_half", "auc")
 class Expected(BaseModel):
     """A claim: the mean over the divisions is above a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     says: str = setting(description="the claim in one sentence")
     where: str = setting("", description="where it is made, e.g. Durall et al. 2019, Faces-HQ")

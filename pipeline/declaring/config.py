@@ -23,7 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.importing import add_user_folder
 from pipeline.sentences import closest, describe, nearest
 from pipeline.spelling import matches
-from pipeline.stage import SPLITS, Kind, Stage, StageConfig, setting
+from pipeline.stage import POOLED, SPLITS, Kind, Stage, StageConfig, setting
 
 MOST_LEVELS = 200
 TOO_DEEP = f"stands in a line of more than {MOST_LEVELS} nodes of which each reads the next; shorten it"
@@ -279,6 +279,8 @@ def _node(
         stage = load_stage(str(raw["stage"]))
     except ValueError as error:
         raise document.error((*place, "stage"), f"'{raw['stage']}' {error}") from None
+    if name == POOLED and stage.kind not in (Kind.FIT, Kind.REDUCE):
+        raise document.error(place, f"gives rows, but '{name}' is what tables call all sources together; rename it")
     views: dict[str, Any] = {}
     artifacts: dict[str, tuple[str, ...]] = {}
     body = {key: value for key, value in raw.items() if key not in ENGINE_KEYS}

@@ -66,26 +66,27 @@ def side(place: Path, metric: str) -> Side:
 
 
 def _of_pipeline(place: Path, metric: str) -> Side:
+    from pipeline.stage import POOLED
     from stages.commands.table import finished
-    from stages.evaluation.comparison import Side, made
+    from stages.evaluation.comparison import Side, made, told_apart
     from stages.evaluation.json_file import read_json
     from stages.evaluation.pairing import Scored
-    from stages.reporting.tables import POOLED
 
     found = finished(read(place, None), [])
     results = [one.results for one, _ in found]
     recipes = [read_json(folder / "artifact.json").get("recipe", {}) for _, folder in found]
-    cells = {
-        (one["model"]["node"], row["variant"], row["source"]):
-            None if row[metric] is None else (row[metric], *row[f"{metric}_interval"])
-        for one in results for row in one["rows"] if row["source"] != POOLED
-    }  # fmt: skip
-    scored = {one["model"]["node"]: Scored(folder) for one, (_, folder) in zip(results, found, strict=True)}
+    rows = [(one, row, folder) for one, (_, folder) in zip(results, found, strict=True)
+            for row in one["rows"] if row["source"] != POOLED]  # fmt: skip
+    spots = told_apart((one["model"]["node"], row["variant"], row["source"]) for one, row, _ in rows)
+    cells = {spot: None if row[metric] is None else (row[metric], *row[f"{metric}_interval"])
+             for spot, (_, row, _) in zip(spots, rows, strict=True)}  # fmt: skip
+    places = {folder: Scored(folder) for _, folder in found}
+    scored = {spot: places[folder] for spot, (_, _, folder) in zip(spots, rows, strict=True)}
     return Side(str(place), cells, made(results, recipes), scored)
 
 
 def _of_report(place: Path, metric: str) -> Side:
-    from stages.evaluation.comparison import Side
+    from stages.evaluation.comparison import Side, told_apart
     from stages.reporting.matrices import embedded
 
     page = place / "report.html" if place.is_dir() else place
@@ -98,11 +99,12 @@ def _of_report(place: Path, metric: str) -> Side:
     if data is None:
         raise ConfigError(f"{page} is no report of Touchstone; expected {PLACE}")
     number = list(data["metrics"].values()).index(metric)
-    cells: dict[Any, Any] = {
-        (row["node"], matrix["variant"], source): cell[number]
+    rows = [
+        ((row["node"], matrix["variant"], source), cell[number])
         for matrix in data["matrices"] for row in matrix["rows"]
         for source, cell in zip(matrix["sources"], row["cells"], strict=True)
-    }  # fmt: skip
+    ]  # fmt: skip
+    cells = dict(zip(told_apart(spot for spot, _ in rows), (cell for _, cell in rows), strict=True))
     return Side(str(place), cells, data.get("made"))
 
 

@@ -8,7 +8,8 @@ else if the two intervals have no number in common, which asks for more.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from stages.evaluation.pairing import Scored, compared
 
 Results = Mapping[str, Any]
 Spot = tuple[str, str, str]
-"""Node of the detector, variant, source of fakes."""
+"""Node of the detector, variant, source of fakes; a second evaluation of the same is of `NODE (2)`."""
 
 BY_ROWS, BY_INTERVALS, NOT_TOLD = "same rows", "intervals", "cannot tell"
 CAUSES = {"config": "config", "code": "code", "files": "artifact", "artifact": "artifact", "env": "env",
@@ -35,13 +36,13 @@ class Side:
 
     cells   spot -> value, and low and high end of its 95 % interval; None where a class was missing
     made    as `made` gives it, or None: of a report that does not say how its evaluations were made
-    scored  node of a detector -> scores of its rows, where they are at hand
+    scored  spot -> the evaluation with the scores of its rows, where they are at hand
     """
 
     name: str
     cells: Mapping[Spot, Sequence[float] | None]
     made: Mapping[str, Any] | None
-    scored: Mapping[str, Scored] = field(default_factory=dict)
+    scored: Mapping[Spot, Scored] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,38 @@ class Moved:
         return {**names, "old": list(self.old), "new": list(self.new), "by": self.by, "moved": self.moved}
 
 
+def told_apart(spots: Iterable[Spot]) -> list[Spot]:
+    """The same, each once."""
+    counts: Counter[Spot] = Counter()
+    found = []
+    for spot in spots:
+        counts[spot] += 1
+        found.append((_numbered(spot[0], counts[spot]), *spot[1:]))
+    return found
+
+
+def _numbered(node: str, number: int) -> str:
+    return node if number == 1 else f"{node} ({number})"
+
+
 def made(evaluations: Sequence[Results], recipes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How evaluations were made, as plain data: all steps once, and of each detector's node what it came from.
+    """How evaluations were made, as plain data: all steps once, and of each evaluation of a detector's node what it
+    came from.
 
     recipes: components of each evaluation's own recipe; an empty mapping where nobody knows
     """
     steps: dict[str, dict[str, Any]] = {}
     nodes: dict[str, dict[str, Any]] = {}
+    counts: Counter[str] = Counter()
     for result, recipe in zip(evaluations, recipes, strict=True):
         for chain in result["steps"].values():
             for step in chain:
                 if "recipe" in step:
                     steps[step["recipe"]] = {"stage": step["stage"], **{k: step[k] for k in COMPONENTS if k in step}}
         model = result["model"]
-        nodes[model["node"]] = {
+        counts[model["node"]] += 1
+        nodes[_numbered(model["node"], counts[model["node"]])] = {
+            "detector": model["node"],
             "model": {"key": model["key"], "config": model["config"], "trained_on": sorted(model["trained_on"]),
                       "counts": model["counts"], "chains": sorted(model.get("chains") or ())},
             "evaluation": dict(recipe),
@@ -99,11 +118,11 @@ def cells_compared(old: Side, new: Side, metric: str) -> list[Moved]:
 def _decided(
     old: Side, new: Side, spot: Spot, metric: str, before: Sequence[float], after: Sequence[float]
 ) -> tuple[str, bool]:
-    node, variant, source = spot
-    if node in old.scored and node in new.scored:
-        ones, twos = (side.scored[node].rows(variant, source) for side in (old, new))
+    _, variant, source = spot
+    if spot in old.scored and spot in new.scored:
+        ones, twos = (side.scored[spot].rows(variant, source) for side in (old, new))
         if set(ones.keys) == set(twos.keys):
-            _, (low, high) = compared(new.scored[node], old.scored[node], variant, source).differences[metric]
+            _, (low, high) = compared(new.scored[spot], old.scored[spot], variant, source).differences[metric]
             return BY_ROWS, low > 0 or high < 0
     ends = (*before[1:], *after[1:])
     if len(ends) < 4 or any(end != end for end in ends):
@@ -119,8 +138,9 @@ def changes(old: Side, new: Side) -> list[dict[str, Any]]:
     for node, after in new.made["nodes"].items():
         before = old.made["nodes"].get(node)
         if before is not None:
-            for change in _of_node(old.made["steps"], new.made["steps"], before, after, node):
-                found.setdefault(change, set()).add(node)
+            detector = after.get("detector", node)  # as a report of an earlier version says it
+            for change in _of_node(old.made["steps"], new.made["steps"], before, after, detector):
+                found.setdefault(change, set()).add(detector)
     return [{"where": where, "cause": cause, "what": what, "detectors": sorted(nodes)}
             for (where, cause, what), nodes in sorted(found.items())]  # fmt: skip
 

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.stage import FAKE, REAL
+from pipeline.stage import FAKE, POOLED, REAL
 from stages.evaluation.intervals import difference
 from stages.evaluation.json_file import read_json
 from stages.evaluation.metrics import Interval
 
 SCORES, RESULTS = "scores.npz", "results.json"
-POOLED = "all"
-"""What evaluations call all sources of fakes together."""
 
 Key = tuple[int, str, bytes]
 """Label, source and id of a row: samples of two generators that were made from one seed have one id."""

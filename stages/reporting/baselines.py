@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stages.evaluation.pairing import POOLED, Scored, compared
+from pipeline.stage import POOLED
+from stages.evaluation.pairing import Scored, compared
 from stages.evaluation.single_numbers import is_baseline
 from stages.reporting.section import Given, Results, Section
 

@@ -14,9 +14,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.stage import POOLED
 from stages.reporting.names import Name
 from stages.reporting.section import Results
-from stages.reporting.tables import POOLED, variants
+from stages.reporting.tables import variants
 
 METRICS = {
     "AUC": "auc",

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.evaluation.pairing import POOLED, Scored, compared
+from pipeline.stage import POOLED
+from stages.evaluation.pairing import Scored, compared
 
 RAW = "raw"
 TRAIN, DETECTOR = "train", "detector"
@@ -150,18 +151,18 @@ def differences(evaluations: Sequence[tuple[Evaluation, Path]], metric: str, aga
     """Values less those of the row `against` in the same column, on the images that both have scored."""
     names = _rows([one for one, _ in evaluations])
     scored = [Scored(place) for _, place in evaluations]
-    reference = {one.trained: kept for (one, _), name, kept in zip(evaluations, names, scored, strict=True)
-                 if name == against}  # fmt: skip
+    reference = {
+        (one.trained, row["variant"], row["source"]): kept
+        for (one, _), name, kept in zip(evaluations, names, scored, strict=True) if name == against
+        for row in one.results["rows"]
+    }  # fmt: skip
     whole = tabulated([one for one, _ in evaluations], metric)
     table = Table(metric, list(whole.columns))
     for (one, _), name, kept in zip(evaluations, names, scored, strict=True):
-        base = reference.get(one.trained)
-        if base is None or name == against:
-            continue
-        known = {(other["variant"], other["source"]) for other in base.results["rows"]}
-        for row in one.results["rows"]:
+        for row in one.results["rows"] if name != against else ():
             column = Column(one.trained, short(row["source"], row["variant"]), row["variant"])
-            if column in table.columns and (row["variant"], row["source"]) in known:
+            base = reference.get((one.trained, row["variant"], row["source"]))
+            if base is not None and column in table.columns:
                 value, (low, high) = compared(kept, base, row["variant"], row["source"]).differences[metric]
                 table.put(name, column, Cell(value, low, high, row["few_groups"]))
     return table

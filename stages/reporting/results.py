@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.stage import POOLED
 from stages.evaluation.comparison import made
 from stages.evaluation.intervals import FEW_GROUPS
 from stages.reporting import matrices, misses
 from stages.reporting.matrices import reals_of, sources_of
 from stages.reporting.names import Name, named
 from stages.reporting.section import Given, Results, Section
-from stages.reporting.tables import POOLED
 from stages.reporting.verdicts import tiles
 
 METRICS = {

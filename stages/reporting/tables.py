@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.stage import POOLED
 from stages.evaluation.class_differences import text
 from stages.reporting.section import Results
-
-POOLED = "all"
-"""What evaluations call all sources of fakes together."""
 
 
 def flat(evaluations: Sequence[Results]) -> list[dict[str, Any]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from pipeline.stage import POOLED
 from stages.evaluation.single_numbers import is_baseline
 from stages.reporting.names import Name, named
 from stages.reporting.section import Results, Tile
-from stages.reporting.tables import POOLED, base_variant
+from stages.reporting.tables import base_variant
 
 KINDS = (("seen", "sources seen in training"), ("unseen", "unseen sources"))
 

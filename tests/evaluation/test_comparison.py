@@ -7,7 +7,16 @@ from typing import Any
 
 from evaluations import evaluation, row, stored
 
-from stages.evaluation.comparison import BY_INTERVALS, BY_ROWS, NOT_TOLD, Side, cells_compared, changes, made
+from stages.evaluation.comparison import (
+    BY_INTERVALS,
+    BY_ROWS,
+    NOT_TOLD,
+    Side,
+    cells_compared,
+    changes,
+    made,
+    told_apart,
+)
 from stages.evaluation.pairing import Scored
 
 SPOT = ("svm", "raw", "fakes")
@@ -37,7 +46,7 @@ def scored(folder: Path, shift: float, keys: list[Any] = KEYS) -> Side:
     scores = [number + label * (0.1 + shift) for number, (label, *_) in enumerate(keys)]
     scores = [score - 40 * label for score, (label, *_) in zip(scores, keys, strict=True)]
     results = evaluation("SVM", ["fakes"], [row("fakes", 0.5)], "svm")
-    return Side("x", {SPOT: (0.5, 0.3, 0.7)}, None, {"svm": Scored(stored(folder, results, keys, scores))})
+    return Side("x", {SPOT: (0.5, 0.3, 0.7)}, None, {SPOT: Scored(stored(folder, results, keys, scores))})
 
 
 def test_of_the_same_rows_the_difference_decides(tmp_path: Path) -> None:
@@ -52,6 +61,36 @@ def test_of_the_same_rows_the_difference_decides(tmp_path: Path) -> None:
     others = scored(tmp_path / "others", 10.0, KEYS[:-1])
     (found,) = cells_compared(low, others, "auc")
     assert (found.by, found.moved) == (BY_INTERVALS, False)
+
+
+def test_two_evaluations_of_one_detector_are_compared_each_with_its_own(tmp_path: Path) -> None:
+    """The second one's scores moved: its cell, and not the first one's."""
+    spots = told_apart([SPOT, SPOT, ("svm", "P", "fakes")])
+    assert spots == [SPOT, ("svm (2)", "raw", "fakes"), ("svm", "P", "fakes")]
+    old, new = (
+        Side(
+            name,
+            dict.fromkeys(spots[:2], (0.5, 0.3, 0.7)),
+            None,
+            {spot: scored(tmp_path / f"{name}{number}", shift).scored[SPOT]
+             for number, (spot, shift) in enumerate(zip(spots, shifts, strict=False))},
+        )
+        for name, shifts in (("old", (0.0, 0.0)), ("new", (0.0, 10.0)))
+    )  # fmt: skip
+    found = cells_compared(old, new, "auc")
+    assert [(cell.spot, cell.by, cell.moved) for cell in found] == [
+        (SPOT, BY_ROWS, False),
+        (("svm (2)", "raw", "fakes"), BY_ROWS, True),
+    ]
+
+
+def test_what_made_the_second_evaluation_of_a_detector_is_not_held_against_the_first() -> None:
+    one, two = facts(), facts(equalize={"recipe": "e2", "config": {"size": 32}})
+    sides = [Side("x", {}, made([one, two], [RECIPE, RECIPE])) for _ in range(2)]
+    assert changes(*sides) == []
+    moved = Side("x", {}, made([one, facts(equalize={"recipe": "e3", "config": {"size": 16}})], [RECIPE, RECIPE]))
+    (found,) = changes(sides[0], moved)
+    assert (found["what"], found["detectors"]) == ("config.size 32 -> 16", ["svm"])
 
 
 def facts(**changed: Any) -> dict[str, Any]:
