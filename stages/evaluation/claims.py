@@ -22,16 +22,13 @@ from numpy.typing import NDArray
 
 from pipeline import ids
 from pipeline.sentences import closest
-from pipeline.stage import FAKE, REAL
-from stages.evaluation.intervals import FEW_GROUPS, Resamples, values
+from pipeline.stage import FAKE, POOLED, REAL
+from stages.evaluation.intervals import FEW_GROUPS, LEAST, Resamples, values
 from stages.evaluation.single_numbers import is_baseline
 
 Verdict = Literal["holds", "does not hold", "cannot tell"]
 Over = Literal["mean", "minimum", "minimum of means"]
 """What stands for several cells. The means are over detectors: one for each variant and source."""
-POOLED = "all"
-LEAST = 1e-6
-"""Standard error from which on resamples differ by more than the rounding of their weights."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +141,25 @@ def judge(
     value = ours - theirs
     error = float(np.std(ours_drawn - theirs_drawn))
     half = shared.quantile * shared.inflation * error
-    low, high = (value - half, value + half) if error > LEAST else (math.nan, math.nan)
-    if error <= LEAST and isinstance(than, float):  # cells without a spread, mostly perfect ones, against a number
-        low, high = (end - theirs for end in shared.fewest.interval(metric, ours, 0.0))
-    elif error <= LEAST and isinstance(more, float):
-        high, low = (ours - end for end in shared.fewest.interval(metric, theirs, 0.0))
+    if error > LEAST:
+        low, high = value - half, value + half
+    elif max(float(np.std(drawn)) for drawn in (ours_drawn, theirs_drawn)) <= LEAST:  # mostly perfect cells
+        low, high = _without_spread(ours, theirs, sides, shared.fewest, metric)
+    else:  # both sides are the same
+        low, high = math.nan, math.nan
     verdict: Verdict = "holds" if low > margin else "does not hold" if high <= margin else "cannot tell"
     names = (tuple(cell.name for cell in sides[0]), tuple(cell.name for cell in sides[1]))
     return Judged(verdict, value, (low, high), (ours, theirs), names, shared.effective < FEW_GROUPS)
+
+
+def _without_spread(
+    ours: float, theirs: float, sides: Sequence[Sequence[Cell]], drawn: Resamples, metric: str
+) -> tuple[float, float]:
+    """Interval of the difference of two sides that no resample changes; a side without cells is a number."""
+    if all(sides):
+        return drawn.without_spread(metric, ours, theirs)
+    low, high = drawn.interval(metric, ours if sides[0] else theirs, 0.0)
+    return (low - theirs, high - theirs) if sides[0] else (ours - high, ours - low)
 
 
 class Shared:

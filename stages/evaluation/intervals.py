@@ -6,8 +6,9 @@ the Bayesian bootstrap (Rubin 1981): every group has an exponential weight, so n
 the standard error is taken, on the logit scale so that an interval stays inside [0, 1], with Student's quantile for the
 effective number of groups n^2 / (sum of squared group sizes) of the smaller class. With fewer than 20 of these an
 interval is marked: it is a hint.
-Where a value is 0 or 1 resamples degenerate to a point; then the interval is Wilson's for as many trials as there are
-effective groups, which errs on the wide side. Random numbers are keyed by the number of groups and their classes.
+Where a value is 0 or 1, or all scores are one, resamples degenerate to a point; then the interval is Wilson's for as
+many trials as there are effective groups, which errs on the wide side. Random numbers are keyed by the number of groups
+and their classes.
 """
 
 from __future__ import annotations
@@ -34,18 +35,24 @@ FEW_GROUPS = 20
 
 AREAS = ("auc", "ap", "ap_real")
 RATES = ("accuracy", "balanced_accuracy", "tpr", "tnr")
+LEAST = 1e-6
+"""Standard error from which on resamples differ by more than the rounding of their weights."""
+
 METRICS = (*AREAS, *RATES, *(f"{name}_at_half" for name in RATES))
 """Entries of a summary that have an interval."""
 ONE_CLASS = {"tpr": 1, "tpr_at_half": 1, "tnr": 0, "tnr_at_half": 0}
 """Metric -> the only class that it depends on."""
 
 
-def summary(scores: Scores, labels: Labels, groups: Groups, threshold: float) -> dict[str, Any]:
+def summary(
+    scores: Scores, labels: Labels, groups: Groups, threshold: float, published: float | None = None
+) -> dict[str, Any]:
     """All metrics of (n,) scores as plain data: value, and `<name>_interval` with two ends.
 
     groups: (n,) numbers; rows with equal ones belong together. Rates at `threshold` have plain names, those at 0.5 end
-    in `_at_half`. Also `n_real`, `n_fake`, `ap_chance`, `ap_real_chance` (what AP is for scores that say nothing),
-    `effective_groups` of the smaller class and `few_groups`. A value that needs a class that is missing is NaN.
+    in `_at_half`; published, a threshold of a detector's authors, gives `accuracy_published`. Also `n_real`, `n_fake`,
+    `ap_chance`, `ap_real_chance` (what AP is for scores that say nothing), `effective_groups` of the smaller class and
+    `few_groups`. A value that needs a class that is missing is NaN.
     """
     found = values(scores, labels, threshold)
     drawn = Resamples(labels, groups)
@@ -58,6 +65,11 @@ def summary(scores: Scores, labels: Labels, groups: Groups, threshold: float) ->
     for name in METRICS:
         about[name] = found[name]
         about[f"{name}_interval"] = list(drawn.interval(name, found[name], errors[name]))
+    if published is not None:
+        value = rates(scores, labels, published)["accuracy"]
+        error = float(drawn.rates(scores, published)["accuracy"].std())
+        about |= {"accuracy_published": value}
+        about |= {"accuracy_published_interval": list(drawn.interval("accuracy", value, error))}
     return about
 
 
@@ -83,9 +95,8 @@ def difference(
         error = float((ones[name] - twos[name]).std()) * drawn.inflation(name)
         half = drawn.quantile(name) * error
         interval = (max(apart - half, -1.0), min(apart + half, 1.0))
-        if not (error > 0 and math.isfinite(half)):  # two that are perfect say nothing of how far they are apart
-            (low, high), (least, most) = (drawn.interval(name, each[name], 0.0) for each in (one, two))
-            interval = (low - most, high - least)
+        if not (error > LEAST and math.isfinite(half)):
+            interval = drawn.without_spread(name, one[name], two[name])
         result[name] = (apart, interval)
     return result
 
@@ -147,15 +158,16 @@ class Resamples:
         return result
 
     def _rates(self, scores: NDArray[np.float64], threshold: float) -> dict[str, NDArray[np.float64]]:
-        found: dict[str, NDArray[np.float64]] = {}
-        for limit, ending in ((threshold, ""), (0.5, "_at_half")):
-            sums = [self._right(scores, label, limit) for label in (0, 1)]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                tnr, tpr = (right / all_of_it for right, all_of_it in sums)
-                accuracy = (sums[0][0] + sums[1][0]) / (sums[0][1] + sums[1][1])
-            rates = {"tpr": tpr, "tnr": tnr, "balanced_accuracy": (tpr + tnr) / 2, "accuracy": accuracy}
-            found |= {f"{name}{ending}": value for name, value in rates.items()}
-        return found
+        half = self.rates(scores, 0.5)
+        return self.rates(scores, threshold) | {f"{name}_at_half": drawn for name, drawn in half.items()}
+
+    def rates(self, scores: Scores, limit: float) -> dict[str, NDArray[np.float64]]:
+        """`RATES` at a threshold -> (RESAMPLES,) values of resamples; NaN where a class is missing."""
+        sums = [self._right(checked(scores, self.labels)[0], label, limit) for label in (0, 1)]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tnr, tpr = (right / all_of_it for right, all_of_it in sums)
+            accuracy = (sums[0][0] + sums[1][0]) / (sums[0][1] + sums[1][1])
+        return {"tpr": tpr, "tnr": tnr, "balanced_accuracy": (tpr + tnr) / 2, "accuracy": accuracy}
 
     def _right(
         self, scores: NDArray[np.float64], label: int, limit: float
@@ -189,12 +201,19 @@ class Resamples:
         least = min(self.effective[label] for label in self._classes(name))
         if least <= 1:
             return 0.0, 1.0
-        if not 0 < value < 1 or error <= 0:
+        if not 0 < value < 1 or error <= LEAST:
             return wilson(value * least, least)
         half = self.quantile(name) * error * self.inflation(name) / (value * (1 - value))
         center = math.log(value / (1 - value))
         low, high = (1 / (1 + math.exp(-min(max(end, -700.0), 700.0))) for end in (center - half, center + half))
         return low, high
+
+    def without_spread(self, name: str, value: float, other: float) -> Interval:
+        """95 % interval of a difference that no resample changes, as of two perfect detectors: from one end of the
+        interval of each value to the opposite end of the other's.
+        """
+        (low, high), (least, most) = (self.interval(name, each, 0.0) for each in (value, other))
+        return low - most, high - least
 
 
 def _effective(sizes: NDArray[np.int64]) -> float:

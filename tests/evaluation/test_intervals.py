@@ -11,7 +11,7 @@ from correlated_scores import correlated
 from numpy.typing import NDArray
 
 from stages.evaluation import intervals
-from stages.evaluation.metrics import all_areas, rates
+from stages.evaluation.metrics import all_areas, rates, wilson
 
 
 def alone(count: int) -> NDArray[np.int64]:
@@ -180,12 +180,37 @@ def test_the_interval_of_a_difference_equals_that_of_a_slow_loop() -> None:
     assert interval == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.015)
 
 
-def test_two_perfect_detectors_are_not_said_to_be_equal() -> None:
-    labels = np.repeat(np.array([0, 1], dtype=np.uint8), 20)
-    apart, (low, high) = intervals.difference(labels * 1.0, labels * 2.0, labels, alone(40))["auc"]
-    assert apart == 0
-    assert low == pytest.approx(-high)
-    assert high == pytest.approx(1 - 20 / (20 + 1.959964**2))
+@pytest.mark.parametrize("rows", [6, 20, 200])
+def test_two_perfect_detectors_are_not_said_to_be_equal(rows: int) -> None:
+    """Nor where they order the rows of a class otherwise, so that resamples are rounded otherwise."""
+    labels = np.repeat(np.array([0, 1], dtype=np.uint8), rows)
+    random = np.random.default_rng(0)
+    one, two = (random.uniform(0, 0.4, 2 * rows) + 0.6 * labels for _ in range(2))
+    found = intervals.difference(one, two, labels, alone(2 * rows))
+    for name in intervals.METRICS:
+        apart, (low, high) = found[name]
+        assert apart == 0
+        assert low == pytest.approx(-high)
+        assert high == pytest.approx(1 - rows / (rows + 1.959964**2))
+
+
+def test_a_constant_answer_is_as_open_as_a_coin() -> None:
+    labels = np.repeat(np.array([0, 1], dtype=np.uint8), 50)
+    found = intervals.summary(np.full(100, 0.2), labels, alone(100), 0.5)
+    low, high = wilson(25, 50)
+    for name in ("auc", "ap", "ap_real", "accuracy", "balanced_accuracy"):
+        assert found[name] == 0.5
+        assert found[f"{name}_interval"] == pytest.approx([low, high])
+
+
+def test_the_accuracy_at_a_published_threshold_knows_groups_too() -> None:
+    scores, labels = sample(3)
+    groups = np.arange(240) // 6
+    found = intervals.summary(scores, labels, groups, 0.1, published=0.3)
+    assert found["accuracy_published"] == ((scores >= 0.3) == (labels == 1)).mean()
+    same = intervals.summary(scores, labels, groups, 0.3)
+    assert found["accuracy_published_interval"] == same["accuracy_interval"] != found["accuracy_interval"]
+    assert "accuracy_published" not in same
 
 
 def test_a_hundred_thousand_scores_take_no_time() -> None:

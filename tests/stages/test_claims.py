@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.errors import StageError
 from pipeline.stage import Artifact
 from stages.claims import Claims, ClaimsConfig, line
 from stages.evaluation.claims import Cell, Chosen, Shared, judge, read_cells
+from stages.evaluation.metrics import wilson
 from stages.report import Report, ReportConfig
 
 ROWS, OF_GROUP = 400, 4
@@ -55,6 +57,23 @@ def test_a_difference_is_that_of_the_metric_and_its_interval_that_of_whole_group
     assert (low + high) / 2 == pytest.approx(found.value, abs=1e-9)
     assert (high - low) / 2 / 2.01 == pytest.approx(slow_error(first, second), rel=0.2)  # t of 49 groups
     assert not found.few_groups
+
+
+def perfect(node: str, constant: bool) -> Cell:
+    one = cell(node, 0.0, 0)
+    return replace(one, scores=np.full(ROWS, 0.2, np.float32) if constant else (one.labels * 0.8).astype(np.float32))
+
+
+@pytest.mark.parametrize(("metric", "value"), [("auc", 0.5), ("ap", 0.5), ("balanced_accuracy", 0.5), ("tpr", 1.0)])
+def test_a_perfect_detector_exceeds_a_constant_one(metric: str, value: float) -> None:
+    """No resample changes anything, so that the intervals of both decide: Wilson's, for fifty groups of a class."""
+    good, bad = perfect("good", False), perfect("bad", True)
+    found = judge([good], [bad], metric, "mean", 0.0)
+    least = 50 / (50 + 1.959964**2)
+    assert (found.verdict, found.value) == ("holds", value)
+    assert found.interval[0] == pytest.approx(least - wilson((1 - value) * 50, 50)[1])
+    assert judge([bad], [good], metric, "mean", 0.0).verdict == "does not hold"
+    assert judge([good], [perfect("other", False)], metric, "mean", 0.0).verdict == "cannot tell"
 
 
 def test_what_is_hard_for_both_sides_is_no_difference() -> None:
