@@ -177,6 +177,8 @@ class Learning:
         losses, counts = [], []
         seed, number = self.control.seed, len(course.log)
         for rows, labels in augmented(self.batches, self.config.augmentation, seed, number, self.device):
+            if len(labels) == 1 and losses:  # what is left over of an epoch; batch normalization has no spread of one
+                continue
             losses.append(self.step(rate, rows, labels))
             counts.append(len(labels))
             self.steps += 1

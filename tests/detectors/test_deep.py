@@ -361,6 +361,18 @@ def test_the_last_epoch_stays_where_nothing_chooses() -> None:
     assert not equal(*found.values())
 
 
+def test_a_row_that_is_left_over_ends_no_training() -> None:
+    """Batch normalization has no spread of one row whose map is one pixel; rows are left over in turns."""
+    config = detector_config({
+        "family": "deep", "feature": "image", "network": {"architecture": "resnet", "depth": 18, "width": 8},
+        "training": {"epochs": 1, "batch": 16},
+    })  # fmt: skip
+    examples: Any = maps(33, 0, "uint8", (32, 32, 3))
+    assert deep.fit(config, examples, examples, Control())
+    few: Any = maps(2, 0, "uint8", (32, 32, 3))
+    assert deep.fit(config, few, few, Control())
+
+
 def test_a_training_that_diverges_says_so() -> None:
     settings, make = CASES["deep"]
     config: Any = detector_config({**settings, "training": {**settings["training"], "learning_rate": 1e30}})
