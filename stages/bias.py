@@ -32,6 +32,7 @@ from pipeline.stage import (
 )
 from stages.evaluation.score_shifts import summary
 from stages.images.image_field import image_size
+from stages.predicting.ways import Class
 
 FORMAT = 1
 RESULTS = "bias.json"
@@ -42,6 +43,7 @@ class BiasConfig(StageConfig):
 
     count: int = setting(100, ge=2, description="rows of each class, chosen by hash; all where there are fewer")
     split: Literal["test", "val"] = setting("test", description="rows that are looked at")
+    as_class: Class | None = setting(None, description="whose steps images pass, if the classes' differ")
 
 
 class Bias(Stage):
@@ -84,7 +86,7 @@ class Bias(Stage):
         rows: Any = views["on"]
         rows = rows.split(config.split)
         rows = rows.take(chosen(rows, config.count))
-        asked = load(model.path, device=ctx.device).of_pictures()
+        asked = load(model.path, device=ctx.device, as_class=config.as_class).of_pictures()
         scores = []
         pictures = (picture for block in rows.blocks("image", 64) for picture in block)
         for done, one in enumerate(asked.scored(pictures, DISTURBANCES), 1):

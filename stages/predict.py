@@ -9,9 +9,10 @@ image is far outside.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -59,6 +60,7 @@ class Prediction:
     verdict      "real", "fake" or "unsure"; "": there is none
     band         least and greatest probability under changes that nobody sees; None: not asked for, or there is none
     outside      what the training rows did not have
+    heatmap      the picture that was drawn of it; None: none was asked for
     """
 
     file: str
@@ -68,6 +70,7 @@ class Prediction:
     band: tuple[float, float] | None = None
     outside: tuple[Outside, ...] = ()
     error: str = ""
+    heatmap: Path | None = None
 
     @property
     def probability(self) -> float | None:
@@ -85,6 +88,7 @@ class Prediction:
             "band": None if self.band is None else list(self.band),
             "outside": [one.as_data() for one in self.outside],
             **({"error": self.error} if self.error else {}),
+            **({"heatmap": str(self.heatmap)} if self.heatmap else {}),
         }
 
 
@@ -175,13 +179,14 @@ class Model:
 
         drawer = options.heat_maps
         for one in self.scored(images, BAND if options.band and self.parts is not None else {}):
+            drawn = None
             if drawer is not None and not one.error:
                 assert self.parts is not None
                 assert one.pixels is not None
                 arrays = self.parts[1]([one.pixels], one.row_id).arrays
                 features = {name: arrays[name][0] for name in self.detector.fields}
-                drawer.draw(one.name, one.pixels, features, self.device)
-            yield self._told(one, options)
+                drawn = drawer.draw(one.name, one.pixels, features, self.device)
+            yield replace(self._told(one, options), heatmap=drawn)
 
     def drawer(self, folder: Path) -> Drawer:
         """Draws heat maps into a folder. Raises StageError where the model has none of places."""
@@ -387,9 +392,11 @@ def threshold_of_reals(scores: NDArray[np.float32] | None, rate: float) -> float
     if scores is None:
         raise StageError("the model keeps no scores of validation reals: it is of an earlier version; train again")
     if len(scores) * rate < 1:
+        digits = 1 + len(str(len(scores)))  # rounded up, so that it is enough
+        least = f"{math.ceil(10**digits / len(scores)) / 10**digits:g}" if len(scores) > 1 else ""
         raise StageError(
-            f"a false positive rate of {rate:g} needs {int(np.ceil(1 / rate)):,} validation reals or more, the model "
-            f"has {len(scores):,}; ask for {1 / max(len(scores), 1):.2g} or more, or train with more of them"
+            f"a false positive rate of {rate:g} needs {math.ceil(1 / rate):,} validation reals or more, the model "
+            f"has {len(scores):,}; {f'ask for {least} or more, or ' if least else ''}train with more of them"
         )
     falling = np.sort(np.asarray(scores, np.float32))[::-1]
     return float(np.nextafter(falling[int(rate * len(falling) + 1e-9)], np.float32(2)))

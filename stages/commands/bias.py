@@ -11,7 +11,7 @@ import typer
 
 from pipeline.commands.options import PIPELINE_FILE, Device, File, Json, counting, give, note, say, verb
 from pipeline.errors import ConfigError, StageError
-from stages.commands.predict import place_of
+from stages.commands.predict import As, place_of
 
 if TYPE_CHECKING:
     from stages.predicting.files import File as ImageFile
@@ -37,6 +37,7 @@ def bias(
         ),
     ],
     count: Annotated[int, typer.Option(min=2, help="images of each class at most")] = 100,
+    as_class: As = None,
     device: Device = None,
     json: Json = False,
     file: File = PIPELINE_FILE,
@@ -51,7 +52,7 @@ def bias(
     from stages.images.disturbances import BAND, DISTURBANCES
     from stages.predict import load
 
-    asked = load(place_of(model, file), device=device)
+    asked = load(place_of(model, file), device=device, as_class=as_class)
     notes: list[str] = []
     images: list[tuple[int, Any]]
     if len(folders) == 1 and not folders[0].exists() and file.is_file():

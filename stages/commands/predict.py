@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 COLUMNS = ("file", "score", "probability", "threshold", "verdict", "band_low", "band_high", "outside", "error")
 
 
+As = Annotated[
+    Literal["real", "fake"] | None, typer.Option("--as", help="whose steps images pass, if the classes' differ")
+]
+
+
 @verb(
     "touchstone predict further_detectors[profile-forest] manifests/garments/dress_001.png",
     "touchstone predict further_detectors[profile-forest] manifests/photos --no-band --json",
@@ -44,10 +49,7 @@ def predict(
     threshold_fpr: Annotated[
         float | None, typer.Option(help="in place of the model's threshold: share of validation reals called fake")
     ] = None,
-    as_class: Annotated[
-        Literal["real", "fake"] | None,
-        typer.Option("--as", help="whose steps images pass, if the classes' differ"),
-    ] = None,
+    as_class: As = None,
     weights: Annotated[
         list[Path] | None,
         typer.Option(metavar="DIR", help="folder of files too large for the model's (repeatable)"),
@@ -118,6 +120,7 @@ def _row(one: Prediction) -> dict[str, Any]:
     """For a table."""
     data = one.as_data()
     low, high = data.pop("band") or (None, None)
+    data.pop("heatmap", None)
     data["outside"] = "; ".join(f"{fact.fact}={fact.value}{' (far)' * fact.far}" for fact in one.outside)
     return {"error": "", **data, "band_low": low, "band_high": high}
 

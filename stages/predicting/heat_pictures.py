@@ -24,7 +24,7 @@ STRONGEST = 0.75
 """Share of the color where a map is largest."""
 
 LONGEST = 150
-"""Characters of a file's name."""
+"""Bytes of a file's name, its end."""
 
 
 class Drawer:
@@ -57,12 +57,18 @@ class Drawer:
         return place
 
     def _file(self, name: str) -> str:
-        stem = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[-LONGEST:].lstrip("._") or "image"
+        plain = re.sub("/+", "_", "".join(one if _is_plain(one) else "/" for one in name))
+        stem = plain.encode()[-LONGEST:].decode(errors="ignore").lstrip("._") or "image"
         number = 0
         while (found := f"{stem}.{number}.png" if number else f"{stem}.png") in self.names:
             number += 1
         self.names.add(found)
         return found
+
+
+def _is_plain(one: str) -> bool:
+    """Whether a character stays in the name of a picture: letters of all scripts, and what a shell lets be."""
+    return one.isalnum() or one in "._-" or (one.isprintable() and not one.isascii() and not one.isspace())
 
 
 @dataclass(frozen=True)

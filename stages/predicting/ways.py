@@ -16,6 +16,7 @@ from pipeline.lineage import KeptChain, KeptChains
 
 Class = Literal["real", "fake"]
 CLASSES: tuple[Class, ...] = ("real", "fake")
+WAY_OUT = "with --as real or --as fake (as_class in Python and in a node)"
 
 
 def chain_number(card: Mapping[str, Any], as_class: Class | None = None) -> int | None:
@@ -33,14 +34,14 @@ def chain_number(card: Mapping[str, Any], as_class: Class | None = None) -> int 
     if found.plain is None and any(ways.values()):
         raise StageError(
             f"the model has no one way from an image to its feature: {found.why_not}; say whose steps an image should "
-            "pass with --as real or --as fake"
+            f"pass {WAY_OUT}"
         )
     lacking = [name for name in CLASSES if ways[name] and found.plain not in ways[name]]
     if found.plain is not None and lacking:
         told = ", ".join(f"{name} rows {_told(found, ways[name])}" for name in CLASSES if ways[name])
         raise StageError(
             f"the model's classes passed unlike steps ({told}), so that a score tells the steps apart and not the "
-            "images; say whose steps an image should pass with --as real or --as fake"
+            f"images; say whose steps an image should pass {WAY_OUT}"
         )
     return found.plain
 

@@ -24,6 +24,10 @@ from stages.reporting.section import Given
 
 MORE = """
   looked: {stage: bias, model: svm, on: images, count: 3}
+  moved: {stage: perturb, of: {of: images, where: label = fake}, protocol: he2021}
+  curves: {stage: spectrum, of: moved, features: [profile]}
+  apart: {stage: train, on: [{of: spectra, where: label = real}, curves], detector: profile-svm}
+  looked_apart: {stage: bias, model: apart, on: images, as_class: real}
 """
 
 
@@ -44,6 +48,16 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 def results(project: Project) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((artifact(project, "looked") / "bias.json").read_text())
     return found
+
+
+def test_a_detector_of_unlike_steps_is_asked_by_the_steps_of_one_class(run: Command, project: Project) -> None:
+    project.run("looked_apart")
+    kept = json.loads((artifact(project, "looked_apart") / "bias.json").read_text())
+    told = run("bias", "apart", "images", "--as", "real", "--json", "-f", str(project.file)).facts()
+    assert [one["real"]["mean"] for one in told["changes"]] == [one["real"]["mean"] for one in kept["changes"]]
+    refused = run("bias", "apart", "images", "-f", str(project.file))
+    assert refused.code == 1
+    assert "say whose steps an image should pass with --as real or --as fake (as_class in" in refused.err
 
 
 def test_changes_of_test_rows_are_those_of_predictions(project: Project, tmp_path: Path) -> None:

@@ -271,6 +271,15 @@ def test_a_threshold_lets_at_most_a_share_of_validation_reals_through() -> None:
         assert (scores >= lower).mean() > rate + 1e-9
     with pytest.raises(StageError, match=r"0\.09 needs 12 validation reals or more, the model has 10; ask for 0\.1"):
         threshold_of_reals(scores, 0.09)
+    for count in range(2, 300):  # the rate that is advised is enough
+        few = np.linspace(0, 1, count, dtype=np.float32)
+        with pytest.raises(StageError) as told:
+            threshold_of_reals(few, 1e-4)
+        advised = float(str(told.value).partition("ask for ")[2].partition(" or more")[0])
+        assert 1 / count <= advised < 1.1 / count
+        threshold_of_reals(few, advised)
+    with pytest.raises(StageError, match="the model has 1; train with more of them"):
+        threshold_of_reals(scores[:1], 0.5)
     with pytest.raises(StageError, match="earlier version; train again"):
         threshold_of_reals(None, 0.5)
     with pytest.raises(ConfigError, match=r"rate is 1, expected a share between 0 and 1"):
@@ -425,12 +434,14 @@ def test_heat_maps_are_drawn_over_the_pictures_of_networks_on_places(
     run: Command, project: Project, svm: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "in").mkdir()
-    for name, number in (("a.png", 1), ("b c.jpg", 0)):
+    for name, number in (("a.png", 1), ("b c.jpg", 0), ("\u732b.jpg", 0), ("\u72ac.jpg", 0)):
         (tmp_path / "in" / name).write_bytes(photo(number))
     folder = artifact(project, "resnet")
     said = run("predict", str(folder), "in", "--no-band", "--json", "--heatmap", "heat")
     assert said.code == 0, said.err
-    assert sorted(one.name for one in (tmp_path / "heat").iterdir()) == ["in_a.png.png", "in_b_c.jpg.png"]
+    pictures = ["in_a.png.png", "in_b_c.jpg.png", "in_\u72ac.jpg.png", "in_\u732b.jpg.png"]
+    assert sorted(one.name for one in (tmp_path / "heat").iterdir()) == pictures
+    assert sorted(json.loads(line)["heatmap"] for line in said.out.splitlines()) == [f"heat/{one}" for one in pictures]
     drawn = np.array(Image.open(tmp_path / "heat" / "in_a.png.png"))
     assert drawn.shape == (SIDE, SIDE, 3)
     assert (np.ptp(drawn.astype(int), axis=2) > 50).any()
