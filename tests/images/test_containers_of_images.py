@@ -21,9 +21,11 @@ import pyarrow.parquet
 import pytest
 from golden_files import GoldenDocument
 from reader_rows import STAGE, discover, example, mask, picture, plant, record, table
+from toy_project import Project
 
 from pipeline.errors import ConfigError, SourceError, TouchstoneError
 from pipeline.inputs.scan import Scan
+from pipeline.open import open_node
 from pipeline.stage import RowError
 from stages.frames import Frames, FramesConfig
 from stages.images.decoding import decode
@@ -45,7 +47,7 @@ def pixels(content: bytes) -> np.ndarray:
     return decode(content, 10**6)
 
 
-PICTURES = {f"{kind}/p{number}.{codec.lower()}": picture(f"{kind}{number}", (6, 5), codec)
+PICTURES = {f"{kind}/p{number}.{codec.lower()}": picture(f"{kind}{number}", (12, 10), codec)
             for number, (kind, codec) in enumerate([("0_real", "PNG"), ("1_fake", "PNG"), ("0_real", "WEBP"),
                                                     ("1_fake", "JPEG"), ("0_real", "PPM")])}  # fmt: skip
 
@@ -101,6 +103,34 @@ def test_the_same_pictures_have_the_same_ids_wherever_they_lie(tmp_path: Path) -
         if kind != "lmdb":
             assert {row["id"]: row["label"] for row in rows} == expected, kind
         assert set(contents(tmp_path, **{kind: place})) == set(PICTURES.values()), kind
+
+
+def test_a_pipeline_runs_on_each_kind_of_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of the rows, so that places are picked, and a second run, which compares them with the first's."""
+    places = pack(tmp_path)
+    squares = [bytes((7 * place + number) % 256 for place in range(768)) for number in range(5)]
+    (tmp_path / "all.tfrecords").write_bytes(b"".join(record(example((3, 16, 16), one)) for one in squares))
+    places["tfrecord"] = "all.tfrecords"
+    pixels = {}
+    for kind, place in places.items():
+        project = Project(
+            tmp_path,
+            monkeypatch,
+            f"""
+            nodes:
+              rows: {{stage: ingest, {kind}: {place}, domain_by: none}}
+              images: {{stage: equalize, of: {{of: rows, take: 3}}, size: 8}}
+        """,
+        )
+        project.run()
+        rows = open_node(project.file, "images")
+        pixels[kind] = dict(zip(map(bytes, rows.ids), rows.array("image"), strict=True))
+        assert len(pixels[kind]) == 3
+        assert sum(project.run().computed.values()) == 0
+    for kind in places.keys() - {"folder", "tfrecord"}:
+        assert pixels[kind].keys() == pixels["folder"].keys()
+        for name, pixel in pixels["folder"].items():
+            assert np.array_equal(pixels[kind][name], pixel), kind
 
 
 # TFRecord

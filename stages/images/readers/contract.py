@@ -131,6 +131,10 @@ class Found:
     title: str = ""
     line: Callable[[int], str] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.locations, Locations):  # the engine picks places by integer arrays
+            self.locations = Locations("", self.locations)
+
 
 @dataclass(frozen=True)
 class Reader:
