@@ -132,7 +132,7 @@ def existing_folder(root: Path) -> Path:
 def _outside_error(root: Path, path: str) -> SourceError:
     return SourceError(
         f"{root}: {path!r} leads to a path outside the root; copy the file, move the root up, or allow links to files "
-        "elsewhere (as data stores make them) with `follow_links: true`"
+        "elsewhere (as data stores make them) with `follow_links: true` (`--follow-links` of quickstart)"
     )
 
 

@@ -29,6 +29,7 @@ LEAST = 40
 HEADERS = 2000
 """Images of a source at most whose sizes are looked at, spread over all of it."""
 
+TRUE = "true"
 PLACES = "a folder of images, an archive or a manifest"
 
 TEXT = """\
@@ -47,7 +48,8 @@ nodes:
   # one way for both classes: the middle square, RGB, {size} pixels
   images: {{stage: equalize, of: {view}, size: {size}, max_failed_rows: {spared}}}
   spectra: {{stage: spectrum, of: images, features: [profile, dct2d]}}
-  measures: {{stage: measure, of: images}} # single numbers: a detector that does no better has shown nothing
+  # single numbers, of images and of files as they came: a detector that does no better has shown nothing
+  measures: {{stage: measure, of: [images, {sources_of_images}]}}
 
   detectors:
     stage: train
@@ -56,7 +58,7 @@ nodes:
     detector: "{{detector}}"
   baselines:
     stage: train
-    matrix: {{detector: [clipped, border-step, spectral-slope]}}
+    matrix: {{detector: [clipped, border-step, spectral-slope, bytes-per-pixel]}}
     on: measures
     detector: "{{detector}}"
 
@@ -115,18 +117,21 @@ def source(place: Path, **more: str) -> Source:
     return Source(kind, place.absolute(), more)
 
 
-def both_classes(place: Path, out: Path) -> tuple[Source, Looked]:
+def both_classes(place: Path, out: Path, **more: str) -> tuple[Source, Looked]:
     """The source of a place that holds both classes, by its layout, its columns or the names of its folders.
 
     Raises ConfigError where nothing tells real from fake.
     """
-    ways = ({},) if source(place).kind == "manifest" else ({"layout": "auto"}, {"label_by": "folder"})
-    for more in ways:
-        found = source(place, **more)
+    from stages.images.readers.choosing import readers
+
+    kind = source(place).kind
+    by_columns = kind == "manifest" or not readers()[kind].paths
+    for way in ({},) if by_columns else ({"layout": "auto"}, {"label_by": "folder"}):
+        found = source(place, **way, **more)
         try:
             looked = look([found], out)
         except ConfigError:
-            if "label_by" not in more:
+            if "label_by" not in way:
                 raise
             break
         if len(np.unique(looked.labels)) == 2:
@@ -151,7 +156,8 @@ def look(sources: Sequence[Source], out: Path) -> Looked:
     scan = Scan(out, store / ".cache" / "stats", store=store)
     labels, sides = [], []
     for one in sources:
-        config = IngestConfig.model_validate({one.kind: str(one.place), **one.more})
+        settings = {name: True if value == TRUE else value for name, value in one.more.items()}
+        config = IngestConfig.model_validate({one.kind: str(one.place), **settings})
         found = stage.discover(config, scan)
         good = [row for row in range(len(found.id)) if row not in found.problems]
         labels.append(np.broadcast_to(np.asarray(found.label, np.uint8), len(found.id))[good])
@@ -181,9 +187,11 @@ def pipeline_text(sources: Mapping[str, Source], looked: Looked, size: int | Non
     names = ", ".join(sources)
     union = f"[{names}]" if len(sources) > 1 else names
     rows = len(looked.labels)
+    view = f"{{of: {union}, take: {count}}}" if rows > count else union
     return TEXT.format(
         sources="\n".join(f"  {name}: {one.text(out)}" for name, one in sources.items()),
-        view=f"{{of: {union}, take: {count}}}" if rows > count else union,
+        sources_of_images=view if rows > count else names,
+        view=view,
         size=chosen,
         spared=math.ceil((SPARED + looked.smaller(chosen)) * rows),
         title=json.dumps(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,9 @@ def quickstart(
     size: Annotated[int | None, typer.Option(min=16, help="pixels; default: what nearly all images reach")] = None,
     count: Annotated[int, typer.Option(min=80, help="images in all at most, chosen by a hash")] = 4000,
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder of the pipeline file and its results")] = Path(),
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="read files that links lead to elsewhere")
+    ] = False,
     device: Device = None,
     go: Annotated[bool, typer.Option("--run/--no-run", help="run it, or write the file only")] = True,
     show: Annotated[
@@ -41,10 +45,11 @@ def quickstart(
 
     A second call with the same images goes on. No image is changed, and an existing pipeline file is left alone.
     """
-    from stages.commands.first_pipeline import pipeline_text
+    from stages.commands.first_pipeline import TRUE, pipeline_text
 
     _check_out(out)
-    sources, looked = _found(real, fake, data, out)
+    more = {"follow_links": TRUE} if follow_links else {}
+    sources, looked = _found(real, fake, data, out, more)
     text = pipeline_text(sources, looked, size, count, out)
     path = out / FILE
     if path.exists() and path.read_text(encoding="utf-8") != text:
@@ -57,20 +62,22 @@ def quickstart(
         _run(path, device, sys.stdout.isatty() if show is None else show)
 
 
-def _found(real: Path | None, fake: Path | None, data: Path | None, out: Path) -> tuple[dict[str, Source], Looked]:
+def _found(
+    real: Path | None, fake: Path | None, data: Path | None, out: Path, more: Mapping[str, str]
+) -> tuple[dict[str, Source], Looked]:
     """The source nodes, and their images. Raises ConfigError for places that do not fit together."""
     from stages.commands.first_pipeline import both_classes, look, source
 
     if (data is None) is (real is None and fake is None) or (real is None) is not (fake is None):
         raise ConfigError("give --real DIR and --fake DIR, or --data DIR with both classes in it")
     if data is not None:
-        found, looked = both_classes(data, out)
+        found, looked = both_classes(data, out, **more)
         return {"found": found}, looked
     assert real is not None
     assert fake is not None
     if real.exists() and fake.exists() and real.samefile(fake):
         raise ConfigError(f"--real and --fake are both {real}; give the folder of each class")
-    sources = {"real": source(real), "fake": source(fake, label="fake")}
+    sources = {"real": source(real, **more), "fake": source(fake, label="fake", **more)}
     return sources, look(list(sources.values()), out)
 
 
@@ -100,6 +107,8 @@ def _run(path: Path, device: str | None, show: bool) -> None:
     for line in report.notes:
         note(line)
     (page,) = report.pages
-    say(f"the report: {page}", "the same as a table: `touchstone table`; after a change of the file: `touchstone run`")
+    of = "" if path == Path(FILE) else f" -f {path}"
+    say(f"the report: {page}")
+    say(f"the same as a table: `touchstone table{of}`; after a change of the file: `touchstone run{of}`")
     if show:
         open_in_browser(Path(page))

@@ -117,7 +117,7 @@ def finished(pipeline: Any, names: list[str]) -> list[tuple[Evaluation, Path]]:
 
 def _lacking(pipeline: Any, found: list[tuple[Evaluation, Path]]) -> list[str]:
     """A sentence for each set of single numbers that does not stand beside detectors of the table."""
-    from stages.reporting.baselines import lacking
+    from stages.reporting.baselines import OF_FILES, lacking
 
     sentences = []
     for numbers, nodes in lacking({one.node: one.results for one, _ in found}).items():
@@ -125,9 +125,10 @@ def _lacking(pipeline: Any, found: list[tuple[Evaluation, Path]]) -> list[str]:
         for node, variants in nodes.items():
             entries.setdefault(pipeline.nodes[node].entry, {}).update(dict.fromkeys(variants))
         places = "; ".join(f"{entry} in {', '.join(variants)}" for entry, variants in entries.items())
+        whose = "of the same images" if OF_FILES not in numbers else "of the same images and of their ingest nodes"
         sentences.append(
-            f"no {', '.join(numbers)} beside {places}: add the stage measure of the same images, a train node of these "
-            "detectors on it and its evaluation, or name that one too (docs/tables.md)"
+            f"no {', '.join(numbers)} beside {places}: add the stage measure {whose}, a train node of these detectors "
+            "on it and its evaluation, or name that one too (docs/tables.md)"
         )
     return sentences
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +12,8 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 from toy_project import Project, touchstone
@@ -38,6 +42,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(place / "both.zip", "w") as archive:
         for file in files:
             archive.write(file, file.relative_to(place / "both"))
+    for name in ("real", "fake"):
+        with tarfile.open(place / f"{name}.tar", "w") as shard:
+            shard.add(place / "both" / name, name)
+        shutil.copytree(place / "both" / name, place / "linked" / name)
+    (place / "linked" / "real" / "0.png").unlink()
+    (place / "linked" / "real" / "0.png").symlink_to(place / "both" / "real" / "0.png")
+    classes = [("real", "fake").index(file.parent.name) for file in files]
+    encoded = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    about = {"info": {"features": {"label": {"_type": "ClassLabel", "names": ["real", "fake"]}}}}
+    content = pyarrow.table({"image": encoded, "label": classes})
+    pyarrow.parquet.write_table(
+        content.replace_schema_metadata({"huggingface": json.dumps(about)}), place / "both.parquet"
+    )
     rows = [f"{file.relative_to(place / 'both')},{file.parent.name}" for file in files]
     (place / "both" / "list.csv").write_text("\n".join(["file,label", *rows]) + "\n")
     write(place / "few", 2, 5)
@@ -76,9 +93,19 @@ def call(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         ),
         (("--data", "both"), '  found: {{stage: ingest, folder: "{0}/both", layout: auto}}\n'),
         (("--data", "both.zip"), '  found: {{stage: ingest, zip: "{0}/both.zip", layout: auto}}\n'),
+        (("--data", "both.parquet"), '  found: {{stage: ingest, parquet: "{0}/both.parquet"}}\n'),
+        (
+            ("--real", "real.tar", "--fake", "fake.tar"),
+            '  real: {{stage: ingest, tar: "{0}/real.tar"}}\n'
+            '  fake: {{stage: ingest, tar: "{0}/fake.tar", label: fake}}\n',
+        ),
+        (
+            ("--data", "linked", "--follow-links"),
+            '  found: {{stage: ingest, folder: "{0}/linked", layout: auto, follow_links: true}}\n',
+        ),
         (("--data", "both/list.csv"), '  found: {{stage: ingest, manifest: "{0}/both/list.csv"}}\n'),
     ],
-    ids=["two folders", "one folder", "zip", "table"],
+    ids=["two folders", "one folder", "zip", "parquet", "two tars", "links", "table"],
 )  # fmt: skip
 def test_what_people_have_becomes_a_file_that_can_be_planned(
     words: tuple[str, ...], sources: str, call: Callable[..., Any], pictures: Path, tmp_path: Path
@@ -127,6 +154,16 @@ def test_what_does_not_fit_is_one_sentence_and_no_file(
     said = call(*words)
     assert said.returncode == 2
     assert said.stderr.splitlines()[-1].startswith(f"touchstone: {sentence}")
+    assert not (tmp_path / "out" / "pipeline.yaml").exists()
+
+
+def test_a_link_to_elsewhere_is_refused_with_the_option_that_allows_it(
+    call: Callable[..., Any], tmp_path: Path
+) -> None:
+    said = call("--data", "linked", "--no-run")
+    assert said.returncode == 1
+    assert "linked: 'real/0.png' leads to a path outside the root; copy the file" in said.stderr
+    assert said.stderr.endswith("with `follow_links: true` (`--follow-links` of quickstart)\n")
     assert not (tmp_path / "out" / "pipeline.yaml").exists()
 
 
