@@ -430,6 +430,24 @@ def test_facts_that_nobody_wrote_are_one_sentence(
     assert found.outside == ()
 
 
+def test_a_model_whose_files_changed_is_not_asked(svm: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(svm, tmp_path / "model"))
+    (weights,) = folder.glob("model.*")
+    content = bytearray(weights.read_bytes())
+    content[-9] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(
+        StageError, match=r"model/model\.\w+ is damaged: SHA-256 \w+, expected \w+; copy the model again, or"
+    ):
+        touchstone.load(folder)
+    weights.write_bytes((svm / weights.name).read_bytes())
+    (folder / "artifact.json").write_bytes((svm / "artifact.json").read_bytes().replace(b'"stage"', b'"stags"', 1))
+    with pytest.raises(StageError, match=r"artifact\.json cannot be read: its text does not have the digest"):
+        touchstone.load(folder)
+    (folder / "artifact.json").unlink()  # nothing says what was there
+    assert touchstone.load(folder).predict(photo(0)) == touchstone.load(svm).predict(photo(0))
+
+
 def test_heat_maps_are_drawn_over_the_pictures_of_networks_on_places(
     run: Command, project: Project, svm: Path, tmp_path: Path
 ) -> None:
