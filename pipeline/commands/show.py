@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pipeline import ids
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError
+from pipeline.planning.explain import not_computed
 from pipeline.planning.planned import Plan
-from pipeline.planning.selection import Branch, no_row, origin, rows_named
+from pipeline.planning.selection import Branch, origin, row_named
 from pipeline.sentences import counted
 from pipeline.stage import COLUMN, PICTURE, ROW, SPECTRA, Field
 
@@ -41,11 +42,11 @@ def show_row(plan: Plan, node: str, row: str, field: str | None, out: Path) -> s
     Raises ConfigError if there is no such row, or if `out` is named like something else.
     """
     _check_out(out)
-    branch, position = _find(plan, node, row)
+    branch, position = row_named(_branches(plan, node), node, row)
     name = _choose(branch, field)
     short = ids.hex(branch.rows.id[position])[:12]
     if not branch.have[position]:
-        raise ConfigError(f"row {short} of {node} is not computed; `touchstone run {node}` does it")
+        raise ConfigError(not_computed(plan, branch, position))
     draw(_value(plan, branch, position, name), branch.schema[name], f"{node} {short} {name}", out)
     return f"{out}: {name} of {short} ({origin(branch, position)})"
 
@@ -89,14 +90,6 @@ def _short(name: str) -> str:
     """The end of a place, which fits above a small picture."""
     last = name.replace("::", "/").rpartition("/")[2]
     return last if len(last) <= 28 else f"...{last[-25:]}"
-
-
-def _find(plan: Plan, node: str, row: str) -> tuple[Branch, int]:
-    """The first row of that id, file or seed."""
-    found = rows_named(_branches(plan, node), row)
-    if not found:
-        raise ConfigError(no_row(node, row))
-    return found[0]
 
 
 def _value(plan: Plan, branch: Branch, position: int, field: str) -> NDArray[Any]:

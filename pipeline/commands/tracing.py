@@ -15,8 +15,9 @@ from pipeline import ids
 from pipeline.chain import Made, follow
 from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError, StageError
+from pipeline.planning.explain import failure_of, not_computed
 from pipeline.planning.planned import Plan, Work
-from pipeline.planning.selection import Branch, no_row, rows_named
+from pipeline.planning.selection import Branch, row_named
 from pipeline.running.compute import compute
 from pipeline.running.task_maker import TaskMaker
 from pipeline.running.tasks import Facts, ShardTask, rows_of, step_of
@@ -39,16 +40,7 @@ def find_row(plan: Plan, node: str, prefix: str) -> Row:
     ]
     if not branches:
         raise ConfigError(f"'{node}' makes an artifact, and has no rows; `touchstone explain {node}` tells of it")
-    found = rows_named(branches, prefix)
-    if not found:
-        raise ConfigError(no_row(node, prefix))
-    if len(found) > 1:
-        nodes = sorted({one.node for one, _ in found})
-        where = f" in {', '.join(nodes)}" if len(nodes) > 1 else ""
-        raise ConfigError(
-            f"{len(found)} rows of {node} are called '{prefix}'{where}; give more of the id or of the path, or one node"
-        )
-    return found[0]
+    return row_named(branches, node, prefix)
 
 
 def lineage_of_row(plan: Plan, row: Row) -> dict[str, Any]:
@@ -71,6 +63,7 @@ def lineage_of_row(plan: Plan, row: Row) -> dict[str, Any]:
         "node": branch.node,
         "id": ids.hex(rows.id[position]),
         "computed": bool(branch.have[position]),
+        **({} if branch.have[position] else {"failed": failure_of(plan, branch, position) or None}),
         "label": ("real", "fake")[rows.label[position]],
         "split": SPLITS[rows.split[position]],
         "source": plan.names.words[rows.source[position]],
@@ -128,6 +121,8 @@ def _artifact(one: Any) -> dict[str, Any]:
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The same for people: the origin first."""
     yield f"{found['node']} {found['id']}: {found['label']}, split {found['split']}, born in {found['source']}"
+    if not found["computed"]:
+        yield f"FAILED: {found['failed']}" if found["failed"] else "not computed yet; so it would be:"
     for number, step in enumerate(found["steps"], 1):
         of = f" of {' and '.join(str(above + 1) for above in step['of'])}" if step["of"] else ""
         yield f"{number}  {step['stage']}{of}  ({step['node']}, id {step['id'][:12]}, chain {step['chain'][:16]})"
@@ -154,7 +149,7 @@ def replay(plan: Plan, row: Row) -> dict[str, Any]:
     """
     branch, position = row
     if not branch.have[position]:
-        raise ConfigError(f"this row of {branch.node} is not computed; `touchstone run {branch.node}` does it")
+        raise ConfigError(not_computed(plan, branch, position))
     settings = plan.pipeline.settings
     facts = Facts(plan.pipeline.store, None, settings.seed, settings.device, settings.threads)
     made = _Replay(TaskMaker(plan, facts)).row(branch, position)

@@ -218,9 +218,29 @@ class Explainer:
             )
             lines += [f"  {step}" for step in lineage(branch, position)]
             if not branch.have[position]:
-                failure = self.plan.store.failures(branch.stage.name, branch.chain).get(row_id)
-                lines.append(f"  {'FAILED ' + failure['reason'] if failure else 'computed by no shard yet'}")
+                failed = failure_of(self.plan, branch, position)
+                lines.append(f"  {f'FAILED {failed}' if failed else 'computed by no shard yet'}")
         return lines
+
+
+def failure_of(plan: Plan, branch: Branch, position: int) -> str:
+    """Why a row could not be computed: what its node says, or one above with that one's name; "" if none does."""
+    node = branch
+    while True:
+        failure = plan.store.failures(node.stage.name, node.chain).get(bytes(node.rows.id[position]))
+        if failure is not None:
+            return str(failure["reason"]) if node is branch else f"{node.node}: {failure['reason']}"
+        if not node.sides:
+            return ""
+        side = node.sides[0]
+        node, position = side.branch, int(side.positions[position])
+
+
+def not_computed(plan: Plan, branch: Branch, position: int) -> str:
+    """The sentence for a row that is not stored."""
+    row = f"row {ids.hex(branch.rows.id[position])[:12]} of {branch.node}"
+    failed = failure_of(plan, branch, position)
+    return f"{row} failed: {failed}" if failed else f"{row} is not computed; `touchstone run {branch.node}` does it"
 
 
 def lineage(branch: Branch, position: int) -> list[str]:

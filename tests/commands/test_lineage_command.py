@@ -12,10 +12,16 @@ from command_line import Command, command
 from predicted_project import FIRST, photo, predicted_project
 from toy_project import ROOT, Project
 
+from pipeline.errors import TouchstoneError
+from pipeline.planning.selection import rows_named
+
 MORE = """
   turned: {stage: perturb, of: images, protocol: wang2020}
   sampled: {stage: sample, checkpoint: "manifests/generators.yaml#progan-raw", count: 2, seeds: 5}
   smaller: {stage: equalize, of: sampled, size: 16}
+  many: {stage: sample, checkpoint: "manifests/generators.yaml#progan-raw", count: 300}
+  enlarged: {stage: equalize, of: photos, size: 32}
+  curves: {stage: spectrum, of: enlarged, features: [profile]}
 """
 WANTED = ("residuals", "turned", "smaller")
 
@@ -70,6 +76,34 @@ def test_a_sample_leads_to_seed_and_checkpoint(run: Command) -> None:
     assert said.out.endswith("replay: image identical\nreplay: reduction identical\n")
 
 
+def test_a_whole_number_is_a_seed_before_it_is_the_beginning_of_an_id(project: Project) -> None:
+    branches = project.plan().branches["many"]
+    for seed in range(300):
+        ((branch, position),) = rows_named(branches, str(seed))
+        assert branch.positions is not None
+        assert branch.payload["seed"][branch.positions[position]] == seed
+    row = branches[0].rows.id[7].tobytes().hex()
+    assert [position for _, position in rows_named(branches, row[:16])] == [7]
+
+
+def test_a_row_that_failed_says_why(run: Command, project: Project) -> None:
+    with pytest.raises(TouchstoneError, match="failed"):
+        project.run("curves")
+    row = sha256(photo(5))[:12]
+    for words in (("show", "enlarged", row), ("lineage", "enlarged", row, "--replay")):
+        assert run(*words).err.startswith(f"touchstone: row {row} of enlarged failed: ")
+    assert run("show", "curves", row).err.startswith(f"touchstone: row {row} of curves failed: enlarged: ")
+    assert "\nFAILED: " in run("lineage", "enlarged", row).out
+    assert "\nnot computed yet; so it would be:\n" in run("lineage", "many", "7").out
+    assert run("show", "many", "7").err.endswith("of many is not computed; `touchstone run many` does it\n")
+
+
+def test_one_name_for_several_rows_is_refused_by_show_too(run: Command) -> None:
+    said = run("show", "images", "")
+    assert (said.code, said.out) == (2, "")
+    assert "rows of images are called ''; give more of the id or of the path, or one node" in said.err
+
+
 def test_random_draws_are_replayed(run: Command) -> None:
     row = toy_photos.expanded(toy_photos.identity(FIRST), index=0).hex()
     found = run("lineage", "turned", row, "--replay", "--json").facts()
@@ -116,5 +150,5 @@ def test_a_row_that_is_not_computed_has_no_replay(run: Command) -> None:
     said = run("lineage", "spectra", row, "--replay")
     assert (said.code, said.err) == (
         2,
-        "touchstone: this row of spectra is not computed; `touchstone run spectra` does it\n",
+        f"touchstone: row {row} of spectra is not computed; `touchstone run spectra` does it\n",
     )
