@@ -173,14 +173,16 @@ def _of_chain(
     if stages != others:
         yield others[-1], "upstream", f"steps {' > '.join(stages)} -> {' > '.join(others)}"
         return
+    moved = False  # a step before: its rows may have another size
     for one, two, recipe, other in zip(before, after, old, new, strict=True):
         if recipe == other:
             continue
         parts = [{"config": side.get("config"), "env": side.get("environment"), "files": side.get("files"),
                   "artifact": side.get("artifacts"), "seed": side.get("seed")} for side in (one, two)]  # fmt: skip
-        told = list(differences(*parts))
-        for cause, what in told or [("code", "its code changed")]:
+        unknown = ("upstream", "rows of another size, or other code") if moved else ("code", "its code changed")
+        for cause, what in list(differences(*parts)) or [unknown]:
             yield two["stage"], cause, what
+        moved = True
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -60,11 +60,11 @@ class File:
 def files(named: Sequence[Path], notes: list[str]) -> list[File]:
     """All images, in the order of the names, those of a folder or zip file sorted. notes: takes what was passed over.
 
-    Raises ConfigError where something named does not exist, or nothing is found.
+    What does not exist is a file with a problem. Raises ConfigError where nothing that is named exists, or nothing is
+    found.
     """
-    for place in named:
-        if not os.path.lexists(place):
-            raise ConfigError(f"{place}: {ABSENT}")
+    if named and not any(map(os.path.lexists, named)):
+        raise ConfigError(f"{named[0]}: {ABSENT}")
     found = [one for place in named for one in files_of(place, notes)]
     if not found:
         places = ", ".join(map(str, named)) or "nothing"

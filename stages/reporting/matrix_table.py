@@ -70,8 +70,9 @@ class Evaluation:
 
 @dataclass
 class Table:
-    """Cells by row and column, both in the order in which they were met; null: row and training -> null result.
+    """Cells by row and column, both in the order in which they were met.
 
+    null: row and training -> null result, of raw rows where there are some
     marked: columns of fakes whose generator misses a gate
     """
 
@@ -129,9 +130,10 @@ def tabulated(evaluations: Sequence[Evaluation], metric: str) -> Table:
             low, high = row[f"{metric}_interval"]
             table.put(name, column, Cell(row[metric], low, high, row["few_groups"]))
             order.setdefault(column, (len(order),))
-        for half in one.results["null"][:1]:
-            low, high = half["auc_interval"]
-            table.null[name, one.trained] = Cell(half["auc"], low, high, half["few_groups"])
+        for half in one.results["null"]:
+            if half["variant"] == RAW or (name, one.trained) not in table.null:
+                low, high = half["auc_interval"]
+                table.null[name, one.trained] = Cell(half["auc"], low, high, half["few_groups"])
     blocks = {(column.trained, column.tested): place for place, column in reversed(list(enumerate(table.columns)))}
     table.columns.sort(key=lambda column: (column.trained != column.tested, blocks[column.trained, column.tested]))
     return table

@@ -42,7 +42,7 @@ def grid(table: Table, paper: Table | None, percent: bool, intervals: bool) -> L
             count, all_of_them = len(table.values(row)), len(table.columns)
             of = f" ({count} of {all_of_them})" if name == "mean" and 0 < count < all_of_them else ""
             words.append(_pair(f"{own}{of}", published, paper, percent))
-        words += [_word(table.null.get((row, one)), False, intervals) for one in null]
+        words += [_word(table.null.get((row, one)), percent, intervals) for one in null]
         lines.append(words)
     return lines
 

@@ -232,6 +232,20 @@ def test_names_are_as_short_as_tells_detectors_apart() -> None:
     assert table.columns == [Column("p", "p", "raw")]
 
 
+def test_the_null_result_is_that_of_raw_rows_whatever_the_order_and_in_percent_as_all_else() -> None:
+    halves = {name: {"variant": name, "auc": auc, "auc_interval": [0.4, 0.6], "few_groups": False}
+              for name, auc in (("raw", 0.5), ("P", 0.25))}  # fmt: skip
+    both = [
+        Evaluation(f"t[{name}]", results(name, "fakes[p-raw]", 0.75) | {"null": [halves[name]]}, "svm", "svms", {})
+        for name in halves
+    ]
+    for order in (both, both[::-1]):
+        table = tabulated(order, "auc")
+        assert table.null == {("svm", "p"): Cell(0.5, 0.4, 0.6)}
+        assert table_formats.grid(table, None, True, False)[1] == ["svm", "75.0", "75.0", "75.0", "75.0", "50.0"]
+    assert tabulated(both[1:], "auc").null == {("svm", "p"): Cell(0.25, 0.4, 0.6)}
+
+
 def test_missing_values_count_in_no_mean() -> None:
     table = Table("auc")
     for variant, value in (("raw", 0.9), ("P", None), ("R", 0.5)):

@@ -125,6 +125,10 @@ def test_each_kind_of_component_is_named() -> None:
     library = {"equalize": {"recipe": "e2", "environment": {"pillow": "13.0"}}}
     assert told(facts(**library)) == [("equalize", "env", "env.pillow 12.0 -> 13.0")]
     assert told(facts(spectrum={"recipe": "s2"})) == [("spectrum", "code", "its code changed")]
+    assert told(facts(**size, spectrum={"recipe": "s2"})) == [
+        ("equalize", "config", "config.size 64 -> 32"),
+        ("spectrum", "upstream", "rows of another size, or other code"),
+    ]
     weights = {"recipe": "s2", "files": {"model": "f" * 64}}
     assert told(facts(spectrum=weights))[0][:2] == ("spectrum", "artifact")
     assert told(facts(spectrum={"stage": "residual", "recipe": "r1"})) == [

@@ -430,6 +430,17 @@ def test_facts_that_nobody_wrote_are_one_sentence(
     assert found.outside == ()
 
 
+def test_what_does_not_exist_stops_no_other_image(run: Command, svm: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(photo(1))
+    said = run("predict", str(svm), "gone.png", "one.png", "--json")
+    found = [json.loads(line) for line in said.out.splitlines()]
+    assert [(one["file"], one.get("error", "")[:14]) for one in found] == [
+        ("gone.png", "does not exist"),
+        ("one.png", ""),
+    ]
+    assert (said.code, said.err) == (1, "1 of 2 images could not be read\n")
+
+
 def test_a_model_whose_files_changed_is_not_asked(svm: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(svm, tmp_path / "model"))
     (weights,) = folder.glob("model.*")
