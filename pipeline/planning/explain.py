@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
-from pipeline.errors import OldFormatError
+from pipeline.errors import DamagedArtifactError, OldFormatError, StoreError
 from pipeline.planning.planned import ArtifactPlan, Plan
 from pipeline.planning.rates import read_rates
 from pipeline.planning.recipes import differences
 from pipeline.planning.selection import Branch, origin, rows_named
 from pipeline.planning.sources import changed_content
+from pipeline.storage.artifacts import read_card
 from pipeline.storage.chain_index import ChainIndex
 from pipeline.storage.sealed import CARD_BYTES, ZARR_BYTES, parse, read_regular, read_sealed
 
@@ -179,6 +181,9 @@ class Explainer:
         if artifact.found is not None:
             return result
         result.seconds = self.rates.seconds_of_fit(artifact.node.name, artifact.node.stage.name)
+        if damaged := self._damaged(artifact):
+            result.causes.append(("damaged", damaged, artifact.rows))
+            return result
         info = self.previous_artifact(artifact)
         if info is None:
             result.causes.append(("new", "made by no run yet", artifact.rows))
@@ -189,6 +194,19 @@ class Explainer:
             reasons = [("upstream", "the rows that it is made from changed")]
         result.causes += [(cause, text, artifact.rows) for cause, text in reasons]
         return result
+
+    def _damaged(self, artifact: ArtifactPlan) -> str:
+        """What is wrong with what lies in the place of an artifact; "" if nothing lies there."""
+        place = self.plan.store.artifact_dir(artifact.node.stage.name, artifact.key)
+        if not os.path.lexists(place):
+            return ""
+        try:
+            read_card(place, artifact.key.hex())
+        except DamagedArtifactError as error:
+            return str(error)
+        except (OldFormatError, StoreError):
+            pass
+        return ""
 
     def _recipes(self, stage: str) -> list[tuple[Path, Mapping[str, Any]]]:
         if stage not in self.known:

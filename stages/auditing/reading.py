@@ -21,7 +21,7 @@ from pipeline.spelling import normalized, spellings
 from pipeline.stage import Context, RowError
 from stages.auditing.examined import MOST_PIXELS, Row, of_content
 from stages.images.manifests import Manifest, read_manifest, read_table
-from stages.images.readers.choosing import kind_of, readers
+from stages.images.readers.choosing import FILES, kind_of, readers
 from stages.images.readers.naming import class_table, source_rows
 from stages.ingest import Ingest, IngestConfig
 
@@ -53,6 +53,8 @@ def source(path: Path) -> Source:
     if not path.exists():
         raise ConfigError(f"{path}: does not exist, expected {PLACES}")
     kind = kind_of(place) or ANOTHER
+    if place.is_file() and kind == FILES:
+        raise ConfigError(f"{path}: is one image, expected {PLACES}")
     reader = readers()[kind]
     links = {"follow_links": True} if "follow_links" in reader.settings else {}
     config = IngestConfig.model_validate({kind: str(place), **links})

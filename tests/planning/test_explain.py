@@ -66,6 +66,21 @@ def test_config_is_named_with_both_values_and_below_it_upstream(line: Project) -
     assert [cause for cause, _, _ in causes["centered"]] == ["artifact", "upstream"]
 
 
+@pytest.mark.parametrize("harm", ["longer", "gone", "card"])
+def test_a_damaged_artifact_is_no_change_of_its_rows(line: Project, harm: str) -> None:
+    (card,) = (line.folder / "store" / "mean").glob("*/artifact.json")
+    (made,) = (path for path in card.parent.iterdir() if path.name not in (card.name, "consumed.npy"))
+    if harm == "gone":
+        made.unlink()
+    elif harm == "longer":
+        made.write_bytes(made.read_bytes() + b" ")
+    else:
+        card.write_bytes(card.read_bytes().replace(b'"node"', b'"nude"'))
+    ((cause, text, _),) = line.causes()["mean"]
+    assert cause == "damaged"
+    assert text.startswith(str(card if harm == "card" else made))
+
+
 def test_the_seed_is_a_setting_of_random_stages(line: Project) -> None:
     causes = line.causes("seed=3")
     assert causes["noisy"] == [("config", "seed 0 -> 3", 40)]

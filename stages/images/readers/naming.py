@@ -212,8 +212,8 @@ def _both_classes(config: Any, found: Found) -> list[str]:
     for real, fake in (("0_real", "1_fake"), ("real", "fake"), ("nature", "ai")):
         if f"/{fake}/" in text and f"/{real}/" in text:
             return [
-                f"has folders {real!r} and {fake!r}, and all rows count as real; layout: auto or label_by: folder "
-                "tells them apart"
+                f"has folders {real!r} and {fake!r}, and all rows count as one class; layout: auto or label_by: "
+                "folder of `ingest` tells them apart"
             ]
     return []
 
