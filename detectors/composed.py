@@ -174,7 +174,8 @@ class Learning:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.network.train()
-        losses, counts = [], []
+        losses: list[Tensor] = []
+        counts: list[int] = []
         seed, number = self.control.seed, len(course.log)
         for rows, labels in augmented(self.batches, self.config.augmentation, seed, number, self.device):
             if len(labels) == 1 and losses:  # what is left over of an epoch; batch normalization has no spread of one

@@ -20,13 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import ids
-from pipeline.errors import StageError
+from pipeline.errors import OldFormatError, StageError
 from pipeline.lineage import KeptChain
 from pipeline.running.compute import Arrays, Rows, Step, Values, compute
 from pipeline.running.kept_files import KeptFiles
 from pipeline.running.kept_steps import Ready, read_chains, ready, unlike_versions
 from pipeline.stage import CONTENT, ID, PICTURE, Field, Kind, Schema, Stage
 from pipeline.steps import JOIN
+from pipeline.storage.artifacts import CARD, verify_files
+from pipeline.storage.sealed import CARD_BYTES, read_sealed
 
 FIELD = "image"
 """Field that an array stands for."""
@@ -214,6 +216,21 @@ def chain_function(
         warnings += found
     reads = bool(steps) and any(origin.content for origin in kept.origins)
     return Chain(kept, reads, tuple(dict.fromkeys(warnings)), tuple(steps), files)
+
+
+def check_files(folder: Path) -> None:
+    """Raises StageError where a file of a model is not the one that its `artifact.json`, if there is one, names."""
+    if not (folder / CARD).is_file():
+        return
+    try:
+        card = read_sealed(folder / CARD, CARD_BYTES, ("files",))
+    except OldFormatError:
+        return
+    except (OSError, ValueError) as error:
+        raise StageError(f"{folder / CARD} cannot be read: {error}; copy the model again") from None
+    kept = {name: about for name, about in card["files"].items() if (folder / name).is_file()}
+    if wrong := verify_files(folder, {"files": kept}):
+        raise StageError(f"{wrong[0]}; copy the model again, or let `touchstone run` make it again")
 
 
 def _rows_at_once(steps: Sequence[Step]) -> int:

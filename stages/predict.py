@@ -21,11 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.chain import FIELD, Chain, Found, chain_function
-from pipeline.errors import ConfigError, OldFormatError, StageError
+from pipeline.chain import FIELD, Chain, Found, chain_function, check_files
+from pipeline.errors import ConfigError, StageError
 from pipeline.stage import RowError
-from pipeline.storage.artifacts import CARD, verify_files
-from pipeline.storage.sealed import CARD_BYTES, read_sealed
 from stages.evaluation.detector_file import SCORE, Detector, load_detector
 from stages.predicting.facts import Outside, TrainingFacts, read_facts
 from stages.predicting.files import File, files_of
@@ -365,23 +363,8 @@ def load(
     number = chain_number(detector.card, as_class)
     chain = chain_function(card, number, device, [Path(one) for one in weights])
     facts = read_facts(folder) if folder.is_dir() else None
-    _check_files(folder)
+    check_files(folder)
     return Model(detector, chain, where, facts)
-
-
-def _check_files(folder: Path) -> None:
-    """Raises StageError where a file of a model is not the one that its `artifact.json`, if there is one, names."""
-    if not (folder / CARD).is_file():
-        return
-    try:
-        card = read_sealed(folder / CARD, CARD_BYTES, ("files",))
-    except OldFormatError:
-        return
-    except (OSError, ValueError) as error:
-        raise StageError(f"{folder / CARD} cannot be read: {error}; copy the model again") from None
-    kept = {name: about for name, about in card["files"].items() if (folder / name).is_file()}
-    if wrong := verify_files(folder, {"files": kept}):
-        raise StageError(f"{wrong[0]}; copy the model again, or let `touchstone run` make it again")
 
 
 def _device(asked: str | None, detector: Detector) -> str:

@@ -136,7 +136,7 @@ def explain(
     from pipeline.commands.plan_text import stale_lines
     from pipeline.errors import ConfigError
     from pipeline.planning.explain import Explainer
-    from pipeline.planning.selection import no_row
+    from pipeline.planning.row_names import no_row
 
     pipeline = read(file, assignments)
     found = planned(pipeline, [node], quiet=json)

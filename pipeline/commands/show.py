@@ -13,7 +13,8 @@ from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError
 from pipeline.planning.explain import not_computed
 from pipeline.planning.planned import Plan
-from pipeline.planning.selection import Branch, origin, row_named
+from pipeline.planning.row_names import row_named
+from pipeline.planning.selection import Branch, origin
 from pipeline.sentences import counted
 from pipeline.stage import COLUMN, PICTURE, ROW, SPECTRA, Field
 

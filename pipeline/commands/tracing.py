@@ -17,7 +17,8 @@ from pipeline.dataset import Dataset, Part
 from pipeline.errors import ConfigError, StageError
 from pipeline.planning.explain import failure_of, not_computed
 from pipeline.planning.planned import Plan, Work
-from pipeline.planning.selection import Branch, row_named
+from pipeline.planning.row_names import row_named
+from pipeline.planning.selection import Branch
 from pipeline.running.compute import compute
 from pipeline.running.task_maker import TaskMaker
 from pipeline.running.tasks import Facts, ShardTask, rows_of, step_of

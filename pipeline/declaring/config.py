@@ -279,8 +279,7 @@ def _node(
         stage = load_stage(str(raw["stage"]))
     except ValueError as error:
         raise document.error((*place, "stage"), f"'{raw['stage']}' {error}") from None
-    if name == POOLED and stage.kind not in (Kind.FIT, Kind.REDUCE):
-        raise document.error(place, f"gives rows, but '{name}' is what tables call all sources together; rename it")
+    _check_name(name, stage, place, document)
     views: dict[str, Any] = {}
     artifacts: dict[str, tuple[str, ...]] = {}
     body = {key: value for key, value in raw.items() if key not in ENGINE_KEYS}
@@ -325,6 +324,11 @@ def _node(
     except ValueError as error:
         raise document.error(place, f"{'' if name == entry else f'({name}) '}{error}") from None
     return Node(name, entry, stage, config, views, artifacts, files, options["shard_rows"], allowed, place, cell)
+
+
+def _check_name(name: str, stage: Stage, place: Place, document: Document) -> None:
+    if name == POOLED and stage.kind not in (Kind.FIT, Kind.REDUCE):
+        raise document.error(place, f"gives rows, but '{name}' is what tables call all sources together; rename it")
 
 
 def _artifact_input(

@@ -16,7 +16,8 @@ from pipeline.errors import DamagedArtifactError, OldFormatError, StoreError
 from pipeline.planning.planned import ArtifactPlan, Plan
 from pipeline.planning.rates import read_rates
 from pipeline.planning.recipes import differences
-from pipeline.planning.selection import Branch, origin, rows_named
+from pipeline.planning.row_names import rows_named
+from pipeline.planning.selection import Branch, origin
 from pipeline.planning.sources import changed_content
 from pipeline.storage.artifacts import read_card
 from pipeline.storage.chain_index import ChainIndex

@@ -267,6 +267,7 @@ def test_the_command_says_it_and_fails_on_request(touchstone: Command, tmp_path:
         (("nowhere", "real"), "nowhere: does not exist, expected a folder of images, a zip or tar file,"),
         (("empty", "real"), "found no image; expected files ending in"),
         (("note.txt", "real"), "expected a zip file"),
+        (("real/00000.png", "fake"), "real/00000.png: is one image, expected a folder of images, a zip or tar file,"),
     ],
 )
 def test_a_source_that_is_none_is_one_sentence(

@@ -13,7 +13,7 @@ from predicted_project import FIRST, photo, predicted_project
 from toy_project import ROOT, Project
 
 from pipeline.errors import TouchstoneError
-from pipeline.planning.selection import rows_named
+from pipeline.planning.row_names import rows_named
 
 MORE = """
   turned: {stage: perturb, of: images, protocol: wang2020}

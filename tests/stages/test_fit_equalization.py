@@ -278,7 +278,7 @@ def test_inputs_without_images_of_one_size_are_refused(schema: dict[str, Field],
         ({"channels": "rgb"}, "'separate' or 'gray'"),
         ({"pool_below": 0}, "greater than or equal to 1"),
         ({"largest_gain": 0.5}, "greater than or equal to 1"),
-        ({"largest_gain": math.nan}, "than or equal to"),
+        ({"largest_gain": math.nan}, "finite number"),
         ({"clamp": 2.0}, "Extra inputs are not permitted"),
     ],
 )
