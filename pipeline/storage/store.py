@@ -45,6 +45,9 @@ from pipeline.storage.published import RECIPE, read_recipe, same_result
 from pipeline.storage.sealed import RECIPE_BYTES, parse, read_regular, seal
 from pipeline.storage.shards import Shard, nothing, shard_name, write_shard
 
+FAILURES = "failures"
+"""Folder of a chain with a record of each row that failed."""
+
 OWN_NAMES = ("runs", "quarantine", "scratch", "leases", "trash", "wanted", ".cache")
 ALIAS = re.compile("[0-9a-f]{32}")
 STALE_S = 3600.0
@@ -232,7 +235,7 @@ class Store:
 
     def failures(self, stage: str, chain: bytes) -> dict[bytes, dict[str, Any]]:
         """The recorded failures of a chain by id, sorted."""
-        folder = self.chain_dir(stage, chain) / "failures"
+        folder = self.chain_dir(stage, chain) / FAILURES
         found = {}
         for name in _json_names(folder):
             path = folder / name
@@ -246,14 +249,14 @@ class Store:
 
     def clear_failures(self, stage: str, chain: bytes, ids: NDArray[np.void]) -> None:
         """Forget the failures of these rows; others may publish and clear at the same time."""
-        recorded = set(_json_names(self.chain_dir(stage, chain) / "failures"))
+        recorded = set(_json_names(self.chain_dir(stage, chain) / FAILURES))
         for row_id in row_ids.to_bytes(ids) if recorded else []:
             path = self._failure(stage, chain, row_id)
             if path.name in recorded:
                 path.unlink(missing_ok=True)
 
     def _failure(self, stage: str, chain: bytes, row_id: np.void | bytes) -> Path:
-        return self.chain_dir(stage, chain) / "failures" / f"{row_ids.hex(row_id)}.json"
+        return self.chain_dir(stage, chain) / FAILURES / f"{row_ids.hex(row_id)}.json"
 
     # Artifacts
 

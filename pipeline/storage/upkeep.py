@@ -7,6 +7,7 @@ it drops the old ones (a row in two shards is one row), and nothing is unlinked 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -23,26 +24,50 @@ from pipeline.errors import ConflictError, DamagedShardError, StoreError
 from pipeline.runs import RunRecord
 from pipeline.storage import artifacts
 from pipeline.storage.chain_index import SHARD_NAME, ChainIndex
+from pipeline.storage.files import is_trouble, trouble
+from pipeline.storage.published import RECIPE
 from pipeline.storage.shards import is_old, nothing, row_digests, shard_name
-from pipeline.storage.store import OWN_NAMES, Store
+from pipeline.storage.store import FAILURES, OWN_NAMES, Store
 
+ANY = re.compile(".*", re.DOTALL)
 GRACE_S = 3600.0
 """Directories younger than this are left alone by `gc`."""
 
 
+DIRECTORY = re.compile(r"[0-9a-f]{16}")
+"""Name of the directory of a chain, of an artifact or of the scratch of one."""
+
+DISCARDED = re.compile(rf"({DIRECTORY.pattern}|{SHARD_NAME.pattern})-[0-9a-f]{{8}}")
+"""Name of what `Store.discard` has moved to the trash."""
+
+
 def entries(store: Store) -> list[Path]:
-    """The directories of all chains and artifacts, sorted."""
+    """The directories of all chains and artifacts, sorted; what else lies below the root is somebody else's."""
     found = []
     for stage in _folders(store.root):
         if stage.name not in OWN_NAMES:
-            found += _folders(stage)
+            found += [one for one in _folders(stage, DIRECTORY) if _is_ours(one)]
     return found
 
 
-def _folders(path: Path) -> list[Path]:
+def _is_ours(directory: Path) -> bool:
+    """Whether there is what the store writes in a directory, or nothing."""
+    try:
+        names = [name for name in os.listdir(directory) if not name.startswith(".")]
+    except OSError as error:
+        if is_trouble(error):
+            raise StoreError(trouble(error, directory)) from error
+        return False
+    ours = (RECIPE, artifacts.CARD, FAILURES)
+    return not names or any(name in ours or SHARD_NAME.fullmatch(name) for name in names)
+
+
+def _folders(path: Path, names: re.Pattern[str] = ANY) -> list[Path]:
     if not path.is_dir():
         return []
-    return sorted(one for one in path.iterdir() if one.is_dir() and not one.name.startswith("."))
+    return sorted(
+        one for one in path.iterdir() if one.is_dir() and not one.name.startswith(".") and names.fullmatch(one.name)
+    )
 
 
 def compact(
@@ -160,7 +185,7 @@ def gc(
     finished = {path.name for path in entries(store) if (path / artifacts.CARD).exists()}
     now = time.time()
     result = []
-    for path in [*entries(store), *_folders(store.root / "scratch")]:
+    for path in [*entries(store), *_folders(store.root / "scratch", DIRECTORY)]:
         name = store.relative(path)
         try:
             newest, size = _newest_and_size(path)
@@ -218,7 +243,7 @@ def _newest_and_size(directory: Path) -> tuple[float, int]:
 
 def empty_trash(store: Store) -> None:
     """Unlink what lies in the trash; what a killed process left there goes as well."""
-    for path in _folders(store.root / "trash"):
+    for path in _folders(store.root / "trash", DISCARDED):
         shutil.rmtree(path, ignore_errors=True)
 
 

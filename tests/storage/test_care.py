@@ -200,6 +200,27 @@ def test_gc_removes_only_what_nobody_refers_to_and_only_when_told(store: Store) 
     assert len(store.index("spectrum", CHAIN)) == 5
 
 
+def test_gc_leaves_alone_what_the_store_has_not_written(store: Store) -> None:
+    """A store whose root is a folder of the user's: theses, photographs, and folders called like ours."""
+    put(store, range(4))
+    chain = store.chain_dir("spectrum", CHAIN)
+    theirs = [
+        "photos/ann/1.png", "thesis/chapters/one.tex", "train/00000000deadbeef/model.pt", "scratch/notes/a.txt",
+        "scratch/0123456789abcdef.txt", "trash/old/photo.png", "trash/0123456789abcdef/photo.png", "runs/first/log.txt",
+        "spectrum/mine/x.txt", "wanted/list/a.txt", "quarantine/q/a.txt",
+    ]  # fmt: skip
+    for name in theirs:
+        place = store.root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(name)
+    (store.root / "scratch" / "fedcba9876543210").mkdir()
+    found = care.gc(store, [], apply=True, grace_s=0.0)
+    assert {item.path for item in found} == {chain, store.root / "scratch" / "fedcba9876543210"}
+    assert not chain.exists()
+    assert {str(one.relative_to(store.root)) for one in store.root.rglob("*") if one.is_file()} == set(theirs)
+    assert verify(store) == []
+
+
 def test_gc_and_verify_pass_over_what_vanishes_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, range(5))
     gone = store.chain_dir("spectrum", bytes(16))
