@@ -192,6 +192,7 @@ class Sample(Stage):
         family, generator, header = generator_file.load(path, ctx.device)
         psi, cutoff = truncation(config, header)
         shift = latent_shifts.shift_of(ctx, config.shift_scale)
+        generator = generator if shift is None else generator_file.apart(generator)
         size = config.micro_batch or micro_batch(header.resolution, ctx.device)
         label = torch.zeros((size, header.dimensions["c_dim"]), device=ctx.device)
         if config.label_index is not None:

@@ -48,7 +48,8 @@ class FrozenGenerator:
     """Latents (N, z_dim) float32 to images (N, 3, side, side) float32 RGB, about -1..1, not clamped."""
 
     def __init__(self, path: Path, device: str, label_index: int | None = None) -> None:
-        self.family, self.generator, self.header = generator_file.load(path, device)
+        self.family, shared, self.header = generator_file.load(path, device)
+        self.generator = generator_file.apart(shared)
         self.path, self.device, self.label_index = path, device, label_index
         self.z_dim = self.header.dimensions["z_dim"]
         self._render = inspect.unwrap(self.family.render)

@@ -7,6 +7,7 @@ the file is the same.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -88,7 +89,7 @@ def refuse_infinite(stage: str, path: Path, sums: Sequence[Tensor]) -> None:
 def load(path: Path, device: str) -> tuple[Any, Any, Header]:
     """Family module, generator on its device (float32, evaluation mode) and header; kept while the file is the same.
 
-    Raises WeightsError.
+    Threads share the generator: who changes it, if only by a hook, takes it `apart`. Raises WeightsError.
     """
     if not is_safetensors(path):
         converted = _open(path)
@@ -102,6 +103,14 @@ def load(path: Path, device: str) -> tuple[Any, Any, Header]:
     if accept is not None:
         accept(str(path), generator)
     return family, generator.to(device), header
+
+
+def apart(network: Any) -> Any:
+    """A network of the same weights, which lie in memory once, with hooks of its own; gradients pass it by."""
+    from torch import nn
+
+    shared: dict[int, Any] = {id(one): nn.Parameter(one.detach(), requires_grad=False) for one in network.parameters()}
+    return copy.deepcopy(network, shared | {id(one): one for one in network.buffers()})
 
 
 @kept_while_same(64)

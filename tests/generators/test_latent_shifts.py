@@ -15,8 +15,8 @@ from detectors import cells
 from detectors.choosing import detector_config
 from detectors.contract import State
 from detectors.gradients import Judge
-from stages.generators import frozen, weights
-from stages.generators.latent_shifts import Shift
+from stages.generators import frozen, generator_file, layer_residuals, weights
+from stages.generators.latent_shifts import Shift, moved
 from stages.generators.shift_training import Shifting, log_odds
 
 
@@ -96,6 +96,29 @@ def test_a_shift_moves_latents_or_styles_and_lets_gradients_through(tmp_path: Pa
     torch.testing.assert_close(moved, styled.generator.synthesis(styles, "none"))
     assert float(torch.autograd.grad(moved.sum(), wide)[0].abs().min()) > 0
     torch.testing.assert_close(styled(z), styled.generator(z, noise="none"))  # the mapping is as it was
+
+
+def test_whoever_changes_a_generator_changes_it_for_nobody_else(tmp_path: Path) -> None:
+    """Threads of a run share what is loaded from one file, in the middle of each other's changes."""
+    for family, change in (
+        ("stylegan2", lambda one, z: moved(Shift(torch.linspace(-1, 1, 6), "w"), one.generator, {"z": z})),
+        ("progan", lambda one, z: layer_residuals.added(
+            one.generator, "progan",
+            [torch.ones_like(part) for part in layer_residuals.zeros(one.generator, "progan", one, z)],
+        )),
+    ):  # fmt: skip
+        file = generator_file_of(family, tmp_path)
+        one, other = (frozen.FrozenGenerator(file, "cpu") for _ in range(2))
+        _, shared, _ = generator_file.load(file, "cpu")
+        z = one.latents(np.array([3, 4]))
+        plain = one(z)
+        with change(one, z):
+            assert not torch.equal(one(z), plain)
+            assert torch.equal(other(z), plain)
+            assert torch.equal(other._render(shared, {"z": z}, psi=1.0, cutoff=None, noise="none"), plain)
+        assert torch.equal(one(z), plain)
+        places = [[value.data_ptr() for value in net.state_dict().values()] for net in (shared, one.generator)]
+        assert places[0] == places[1]  # in memory once
 
 
 def test_generators_without_a_latent_of_their_own_are_refused(tmp_path: Path) -> None:
