@@ -202,6 +202,17 @@ def test_derived_images_of_diffusionforensics_are_no_rows(tmp_path: Path) -> Non
 # Planted dirt
 
 
+def test_classes_are_told_where_folders_lie_below_them(tmp_path: Path) -> None:
+    plant(tmp_path / "both", "real/cats/1.png", "real/dogs/2.png", "fake/g1/3.png", "fake/g2/deep/4.png")
+    rows = table(tmp_path, folder="both", layout="auto")
+    found = {row["location"].rpartition("/")[2]: (row["label"], row["domain"]) for row in rows}
+    assert found == {"1.png": (0, "cats"), "2.png": (0, "dogs"), "3.png": (1, "g1"), "4.png": (1, "g2/deep")}
+    plant(tmp_path / "one", "photos/real/1.png", "photos/real/2.png", "photos/lakes/a/3.png", "photos/lakes/b/4.png")
+    plant(tmp_path / "one", "photos/lakes/c/5.png")
+    notes = discover(tmp_path, folder="one", layout="auto").notes
+    assert "one: layout: plain, no published one fits" in notes  # one class alone is a name as any other
+
+
 def test_an_unknown_class_folder_is_found_by_name(tmp_path: Path) -> None:
     plant(tmp_path / "a", "progan/0_real/1.png", "progan/1_fake/1.png", "progan/2_other/1.png")
     with pytest.raises(ConfigError, match=r"1 folder, e.g. 'progan/2_other'.*labels: \{2_other: fake\}"):

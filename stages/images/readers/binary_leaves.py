@@ -1,4 +1,5 @@
-"""Trees whose last folders say real or fake: ForenSynths, AIGCDetectBenchmark, UniversalFakeDetect, AIGIBench, WildRF.
+"""Trees whose folders say real or fake, most often the last ones: ForenSynths, AIGCDetectBenchmark, AIGIBench,
+UniversalFakeDetect, WildRF.
 
 They lie alike, `[SPLIT/]GENERATOR[/CLASS]/{0_real,1_fake}/FILE`, so that only the names of their sets tell them apart.
 """
@@ -14,10 +15,12 @@ from stages.images.readers.places import Place, classes, columns_of, joined, par
 
 
 def _fits(tree: Tree) -> bool:
-    """Half of the folders or more are called like a class."""
+    """Half of the folders or more are called like a class, or all lie in folders of both classes."""
     table = class_table({})
-    leaves = [parts[-1].lower() in table for parts in map(parts_of, tree.folders) if parts]
-    return 2 * sum(leaves) >= max(len(tree.folders), 1)
+    words = [[table.get(part.lower(), "") for part in parts_of(folder)] for folder in tree.folders]
+    if 2 * sum(bool(one and one[-1]) for one in words) >= max(len(words), 1):
+        return True
+    return all(map(any, words)) and {"real", "fake"} <= {word for one in words for word in one}
 
 
 def _columns(tree: Tree, config: Any) -> Columns:
