@@ -96,7 +96,8 @@ class Dataset:
     # Rows
 
     def column(self, name: str) -> NDArray[Any]:
-        """One column of the row table, (n,): "label" uint8; "split", "domain", "source" str; "group" V16.
+        """One column of the row table, (n,), to be read only: "label" uint8; "split", "domain", "source" str; "group"
+        V16.
 
         Rows that `open` gives also have "file" ("": they came from none), "licence", "author", "url" and "provenance"
         as their sources state them, str; a copy of them in another process does not.
@@ -104,7 +105,9 @@ class Dataset:
         if name not in self._table:
             known = ", ".join(sorted(self._table)) or "none"
             raise StoreError(f"these rows have no column '{name}'; they have {known}")
-        return np.asarray(self._table[name])
+        found = np.asarray(self._table[name]).view()
+        found.flags.writeable = False
+        return found
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -159,7 +162,7 @@ class Dataset:
 
     def take(self, index: NDArray[np.integer[Any]]) -> Dataset:
         """The rows at these positions, in this order."""
-        index = np.asarray(index, dtype=np.int64)
+        index = _positions(index)
         result = Dataset.__new__(Dataset)
         result._store, result._branches = self._store, self._branches
         result.ids, result._branch = self.ids[index], self._branch[index]
@@ -184,7 +187,7 @@ class Dataset:
 
         For threads that read ahead: others run while the system copies.
         """
-        wanted: NDArray[np.int64] = np.asarray(rows, dtype=np.int64)
+        wanted = _positions(rows)
         plan = self._where_stored(field)._plans.get(field)
         if plan is None or not len(wanted) or wanted.min() < 0 or wanted.max() >= len(self):
             out[...] = self.array(field, wanted)  # which looks the rows up
@@ -198,7 +201,7 @@ class Dataset:
         """Digest of the values of each row at the given positions (default: all): (rows,) V16."""
         if not any(part.of for part in self._branches):
             return self._read("digest", DIGEST_FIELD, rows).reshape(-1).view(ID)
-        wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        wanted = np.arange(len(self)) if rows is None else _positions(rows)
         found = np.empty(len(wanted), ID)
         for number, part in enumerate(self._branches):
             mine = np.flatnonzero(self._branch[wanted] == number)
@@ -223,7 +226,7 @@ class Dataset:
         return self._stored[field]
 
     def _read(self, field: str, kind: Field, rows: NDArray[np.integer[Any]] | None) -> NDArray[Any]:
-        wanted = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        wanted = np.arange(len(self)) if rows is None else _positions(rows)
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"positions {wanted.min()} to {wanted.max()} asked for, this dataset has {len(self)} rows")
         try:
@@ -336,6 +339,15 @@ class Dataset:
 def _hexadecimal(values: NDArray[np.void]) -> NDArray[np.str_]:
     """(n,) texts of 32 digits."""
     return np.array([one.hex() for one in row_ids.to_bytes(values)], dtype="<U32")
+
+
+def _positions(rows: Any) -> NDArray[np.int64]:
+    """Positions as they are given. Raises TypeError where they are a mask, or no whole numbers."""
+    found = np.asarray(rows)
+    if found.size and found.dtype.kind not in "iu":
+        way_out = "; give a mask to `where`" if found.dtype.kind == "b" else ""
+        raise TypeError(f"positions of rows are whole numbers, found {found.dtype}{way_out}")
+    return found.astype(np.int64, copy=False)
 
 
 def _read_block(dataset: Dataset, field: str, start: int, stop: int) -> NDArray[Any]:

@@ -228,11 +228,20 @@ class Loader:
         return {name: tensor.to(self.device, non_blocking=self.pinned) for name, tensor in held.items()}
 
 
+def _whole(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Named arrays of one length. Raises ValueError where they have several."""
+    found = {name: np.asarray(values) for name, values in arrays.items()}
+    if len({len(values) for values in found.values()}) > 1:
+        told = ", ".join(f"{name} {len(values):,}" for name, values in found.items())
+        raise ValueError(f"the arrays of a set have one entry for each row, found {told}")
+    return found
+
+
 class _Source:
     """The arrays behind a loader; also the torch dataset of its workers (it is pickled to them)."""
 
     def __init__(self, dataset: Rows | Mapping[str, NDArray[Any]], fields: tuple[str, ...]) -> None:
-        self.dataset = dataset
+        self.dataset = _whole(dataset) if isinstance(dataset, Mapping) else dataset
         self.fields = fields
         self._labels: NDArray[Any] | None = None
         for name in fields:
@@ -242,7 +251,7 @@ class _Source:
 
     def __len__(self) -> int:
         if isinstance(self.dataset, Mapping):
-            return min(len(self.dataset[name]) for name in self.dataset)
+            return len(next(iter(self.dataset.values()), ()))
         return len(self.dataset)
 
     def labels(self) -> NDArray[Any]:

@@ -214,6 +214,13 @@ def test_mistakes_are_named(dataset: Dataset) -> None:
         dataset.where(np.arange(40))
     with pytest.raises(IndexError, match="positions 3 to 40 asked for, this dataset has 40 rows"):
         dataset.array("score", np.array([3, 40]))
+    for ask in (dataset.take, lambda rows: dataset.array("score", rows), dataset.digests):
+        with pytest.raises(TypeError, match="positions of rows are whole numbers, found bool; give a mask to `where`"):
+            ask(dataset.column("label") == 1)
+        with pytest.raises(TypeError, match="positions of rows are whole numbers, found float64"):
+            ask(np.array([0.5, 1.5]))
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.column("label")[:] = 1
     with pytest.raises(ValueError, match="column 'label' has 2 entries for 4 rows"):
         Dataset(None, [Part("spectrum", REAL, SCHEMA, make_ids(range(4)))], {"label": np.zeros(2, np.uint8)})
 

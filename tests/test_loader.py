@@ -161,6 +161,8 @@ def test_mistakes_are_named() -> None:
         Loader(make_plain(), ["score"], 60, seed=1, drop_last=True)
     with pytest.raises(ValueError, match="this set has one label only"):
         Loader({**make_plain(), "label": np.zeros(COUNT, np.uint8)}, ["score"], 7, seed=1, balanced=True)
+    with pytest.raises(ValueError, match="the arrays of a set have one entry for each row, found a 4, label 6"):
+        Loader({"a": np.zeros(4), "label": np.zeros(6)}, ["a"], 2, seed=1)
     with pytest.raises(ValueError, match="preload is 'auto', True or False; found 'yes'"):
         Loader(make_plain(), ["score"], 7, seed=1, preload="yes")
 

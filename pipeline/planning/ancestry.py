@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.digests import digest
 from pipeline.lineage import KeptArtifact, KeptFile, KeptOrigin, KeptStep, Lineage
 from pipeline.planning.planned import ArtifactPlan
-from pipeline.planning.selection import Branch
+from pipeline.planning.selection import Branch, Selection
 from pipeline.stage import Artifact, Kind
 from pipeline.storage.artifacts import CONSUMED
 
@@ -39,6 +40,20 @@ def lineage_of(branch: Branch, words: list[str], find: Callable[[ArtifactPlan], 
 
     visit(branch)
     return Lineage(tuple(origins), tuple(steps), places)
+
+
+def licences_stated(views: Mapping[str, Mapping[str, Sequence[Selection]]]) -> list[tuple[bytes, bytes]]:
+    """(chain, digest of the licence) of each origin above some rows that states one, sorted: it stands in cards."""
+    found: set[tuple[bytes, bytes]] = set()
+    seen: set[bytes] = set()
+    waiting = [side.branch for parts in views.values() for some in parts.values() for one in some for side in one.sides]
+    while waiting:
+        branch = waiting.pop()
+        if branch.chain not in seen:
+            seen.add(branch.chain)
+            waiting += [side.branch for side in branch.sides]
+            found |= {(branch.chain, digest("licence", licence)) for licence in (_licence(branch),) if licence}
+    return sorted(found)
 
 
 def _licence(origin: Branch) -> str:

@@ -20,6 +20,7 @@ from pipeline.declaring.config import Node, Pipeline
 from pipeline.declaring.views import View
 from pipeline.digests import digest
 from pipeline.errors import ConfigError, SourceError, TouchstoneError
+from pipeline.planning.ancestry import licences_stated
 from pipeline.planning.closure import one_look, use_facts_of
 from pipeline.planning.descent import review
 from pipeline.planning.expand import Made, expanded
@@ -390,10 +391,9 @@ class _Planner:
         promise = node.stage.promise(node.config, {**self._models(node), **self._paths(node), **schemas})
         inputs = self._artifact_inputs(node)
         seen = self._splits_seen(node, views, inputs)
-        if node.stage.kind is Kind.REDUCE:
-            lost = self._lost_rows(node)
-            if lost:
-                consumed["failed"] = lost
+        lost = self._lost_rows(node) if node.stage.kind is Kind.REDUCE else []
+        told = licences_stated(views) if node.stage.keeps_lineage else []
+        consumed |= {name: marks for name, marks in (("failed", lost), ("licences", told)) if marks}
         key = artifact_key(accepted, consumed)
         pin = self.pins.get(node.name)
         made_from = {step["recipe"]: step for step in measured_steps(views)}
