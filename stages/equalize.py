@@ -88,7 +88,8 @@ class EqualizeConfig(StageConfig):
     )
     crop: Literal["center", "native", "none"] | Box = setting(
         "center",
-        description="center: the largest centered square; native: the square of `size` in the middle, never resampled; "
+        description="center: the largest centered square; native: the square of `size` in the middle, moved up "
+        "and left to a multiple of 8 pixels as JPEG blocks lie, never resampled; "
         "none: the image must be square; or a box",
     )
     resample: Filter = setting("lanczos", description="one of Pillow's filters, antialiased where it reduces")

@@ -39,6 +39,8 @@ CASCADE, MTCNN = "stages.faces.cascade", "stages.faces.mtcnn"
 NETWORKS = ("pnet", "rnet", "onet")
 COUNTS = (5, 68)
 OF_ARCHIVE = ".npz"
+NATIVE = "native_size"
+"""Field of rows whose pictures are as they came, on a canvas."""
 
 
 class LandmarksConfig(StageConfig):
@@ -96,6 +98,12 @@ class Landmarks(Stage):
         count = 5
         if config.file is not None:
             count = _count(Path(inputs["file"]))
+            by_name = self.named_files(config, {"file": Path(inputs["file"])}) is not None
+            if by_name and "image" in inputs["of"] and NATIVE not in inputs["of"]:
+                raise ValueError(
+                    "points of named files are places in those files, and the pictures of 'of' were made of them; give "
+                    "the rows of ingest or frames, or points by id"
+                )
         elif "image" not in inputs["of"] and CONTENT not in inputs["of"]:
             raise ValueError("landmarks needs image files or an `image` field")
         return {
@@ -152,8 +160,8 @@ def pixels_of(batch: Batch, row: int, max_pixels: int) -> NDArray[np.uint8]:
     fields = batch.inputs[0] if batch.inputs else {}
     if "image" in fields:
         pixels: NDArray[np.uint8] = fields["image"][row]
-        if "native_size" in fields:
-            width, height = fields["native_size"][row].tolist()
+        if NATIVE in fields:
+            width, height = fields[NATIVE][row].tolist()
             pixels = pixels[:height, :width]
         return pixels
     from stages.images.decoding import decode

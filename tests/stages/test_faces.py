@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from reader_rows import picture
 
 from pipeline.declaring.config import load_pipeline
+from pipeline.errors import ConfigError
 from pipeline.open import open_node
 from pipeline.running.run import run
 from pipeline.stage import ID, Batch, Context
@@ -265,6 +266,13 @@ nodes:
         expected = crop(pixels_of(tmp_path / "img" / name), square, FORMS["chai2020"], 32)
         assert np.array_equal(faces.array("image")[row], expected)
         assert np.allclose(faces.array("square")[row], square, atol=1e-4)
+    text = (tmp_path / "pipeline.yaml").read_text().partition("  points:")[0]
+    (tmp_path / "reduced.yaml").write_text(
+        f"{text}  small: {{stage: equalize, of: photos, size: 32}}\n"
+        "  points: {stage: landmarks, of: small, file: list_landmarks_celeba.txt, folder: img}\n"
+    )
+    with pytest.raises(ConfigError, match="points of named files are places in those files, and the pictures of 'of'"):
+        run(load_pipeline(tmp_path / "reduced.yaml"), [], 1)
 
 
 def _ids(path: Path) -> list[bytes]:
