@@ -77,7 +77,7 @@ def photos(side: int, count: int = 6, domains: tuple[str, ...] = ("ape", "bee"),
     """Real rows of noise, in domains in turn."""
     pixels = np.random.default_rng(side).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     rows: MemoryRows = rows_of("photos", 0, {"image": pixels}, split=split)
-    rows.column("domain")[:] = np.array(domains)[np.arange(count) % len(domains)]
+    rows._table["domain"][:] = np.array(domains)[np.arange(count) % len(domains)]
     return rows
 
 

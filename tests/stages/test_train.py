@@ -59,7 +59,7 @@ def test_no_test_row_is_read(tmp_path: Path) -> None:
     test = spoiled.column("split") == "test"
     spoiled.values = {name: array.copy() for name, array in spoiled.values.items()}
     spoiled.values["profile"][test] = np.nan
-    spoiled.column("label")[test] = 0
+    spoiled._table["label"][test] = 0
     assert contents(fit(tmp_path / "one", dataset)) == contents(fit(tmp_path / "two", spoiled))
 
 

@@ -205,13 +205,13 @@ def test_other_splits_are_not_read(tmp_path: Path) -> None:
     spoiled = photos(8, 8, split=None)
     others = spoiled.column("split") != "train"
     spoiled.values["image"][others] = 0
-    spoiled.column("label")[others] = 1
+    spoiled._table["label"][others] = 1
     assert fit(tmp_path / "one", config(), rows) == fit(tmp_path / "two", config(), spoiled)
 
 
 def test_rows_that_nothing_can_be_learned_from_are_refused(tmp_path: Path) -> None:
     fakes = photos(8, 3)
-    fakes.column("label")[:] = 1
+    fakes._table["label"][:] = 1
     with pytest.raises(StageError, match=r"^3 of 9 training rows are fakes; a generator learns from real images only$"):
         fit(tmp_path, config(), union(photos(8, 6), fakes))
     with pytest.raises(StageError, match=r"^there are 1 training rows in 'on'; a generator needs more$"):

@@ -154,7 +154,7 @@ def detector(folder: Path) -> None:
 
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), dtype=np.uint8)
     rows: Any = rows_of("photos", 0, {"image": pixels}, split="train")
-    rows.column("label")[:] = np.arange(8) % 2
+    rows._table["label"][:] = np.arange(8) % 2
     config = cnn.Config(feature="image", normalization="pixels", head="pool", widths=(2,), epochs=2, batch_size=4)
     examples: Any = FeatureRows(rows, "image")
     (folder / "out").mkdir(parents=True)
