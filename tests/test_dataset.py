@@ -220,7 +220,7 @@ def test_mistakes_are_named(dataset: Dataset) -> None:
         with pytest.raises(TypeError, match="positions of rows are whole numbers, found float64"):
             ask(np.array([0.5, 1.5]))
     with pytest.raises(ValueError, match="read-only"):
-        dataset._table["label"][:] = 1
+        dataset.column("label")[:] = 1
     with pytest.raises(ValueError, match="column 'label' has 2 entries for 4 rows"):
         Dataset(None, [Part("spectrum", REAL, SCHEMA, make_ids(range(4)))], {"label": np.zeros(2, np.uint8)})
 
