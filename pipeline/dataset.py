@@ -96,8 +96,7 @@ class Dataset:
     # Rows
 
     def column(self, name: str) -> NDArray[Any]:
-        """One column of the row table, (n,), to be read only: "label" uint8; "split", "domain", "source" str; "group"
-        V16.
+        """One column of the row table, (n,), a fresh array: "label" uint8; "split", "domain", "source" str; "group" V16.
 
         Rows that `open` gives also have "file" ("": they came from none), "licence", "author", "url" and "provenance"
         as their sources state them, str; a copy of them in another process does not.
@@ -105,9 +104,7 @@ class Dataset:
         if name not in self._table:
             known = ", ".join(sorted(self._table)) or "none"
             raise StoreError(f"these rows have no column '{name}'; they have {known}")
-        found = np.asarray(self._table[name]).view()
-        found.flags.writeable = False
-        return found
+        return np.array(self._table[name])
 
     @property
     def columns(self) -> tuple[str, ...]:
