@@ -96,7 +96,7 @@ class Dataset:
     # Rows
 
     def column(self, name: str) -> NDArray[Any]:
-        """One column of the row table, (n,), a fresh array: "label" uint8; "split", "domain", "source" str; "group" V16.
+        """One column of the row table, (n,), fresh: "label" uint8; "split", "domain", "source" str; "group" V16.
 
         Rows that `open` gives also have "file" ("": they came from none), "licence", "author", "url" and "provenance"
         as their sources state them, str; a copy of them in another process does not.
