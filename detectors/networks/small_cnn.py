@@ -55,7 +55,7 @@ class SmallCnn(nn.Module):
 
 def build(settings: Any, channels: int, sides: tuple[int, int], outputs: int) -> nn.Module:
     """A network with the weights of torch's default generator: the dense unit's first, then the convolutions'."""
-    device = torch.get_default_device()
+    device = torch.empty(0).device  # that of a new tensor, which is what counts
     with torch.device("meta"):
         network = SmallCnn(channels, sides, outputs, settings.widths, settings.places)
     if device.type == "meta":  # shapes are asked for
