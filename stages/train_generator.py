@@ -93,15 +93,16 @@ class TrainGenerator(Stage):
         """Write the artifact; progress is kept in `ctx.scratch`."""
         import torch
 
-        from stages.training.course import train
+        from stages.training.course import left, train
         from stages.training.networks import prepare
 
-        check_precision(config.mixed_precision, ctx.device)
         prepare(ctx.device, ctx.threads)
         rows = real_rows(views["on"])
         random = torch.Generator(device=ctx.device).manual_seed(config.seed)
         recipe = config.recipe
         images = training_images(rows, ctx.device, random, recipe)
+        kimg = recipe.length(images.side, len(images))
+        check_precision(config.mixed_precision and left(kimg, ctx.scratch), ctx.device)
         architectures = {"generator": generator_architecture(recipe, images.side, images.count_of_classes)}
         if isinstance(recipe, Recipe):
             architectures["discriminator"] = discriminator_architecture(recipe, images.side, images.count_of_classes)
@@ -109,7 +110,7 @@ class TrainGenerator(Stage):
         game = new_game(recipe, players, images, random, ctx.device, config.mixed_precision)
         log = train(
             game,
-            recipe.length(images.side, len(images)),
+            kimg,
             ctx.scratch,
             save_images=round(config.save_kimg * 1000),
             pictures=config.pictures,

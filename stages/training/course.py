@@ -119,6 +119,12 @@ def train(
     return course.log
 
 
+def left(kimg: float, scratch: Path) -> bool:
+    """Whether steps are to be made up to `kimg` thousand images, after the progress in `scratch` if there is any."""
+    state = progress.restore(scratch / progress.FILE)
+    return state is None or bool(state.plain["course"]["seen"] < round(kimg * 1000))
+
+
 def write_picture(path: Path, game: Game) -> None:
     """A grid of samples as PNG, of the averaged generator, seeds 0, 1, ..."""
     rows, columns = GRID
