@@ -230,10 +230,11 @@ def test_a_run_waits_for_workers_and_follows_their_number(
     monkeypatch: pytest.MonkeyPatch,
     said: Steps,
 ) -> None:
-    """No worker, then one, which dies, then two."""
+    """No worker, then one, which dies in its first row once it has been seen, then two."""
     monkeypatch.setattr("pipeline.running.watch.WAITING_S", 0.1)
     monkeypatch.setattr("pipeline.running.watch.WATCH_S", 0.05)
-    (project.folder / "die").touch()
+    pipes = [Path(os.environ[name]) for name in ("TOY_BEGUN", "TOY_NEVER")]
+    started: list[int] = []
     bounds: set[int] = set()
     follow = DaskExecutors._follow
 
@@ -241,15 +242,24 @@ def test_a_run_waits_for_workers_and_follows_their_number(
         follow(self)
         bounds.add(self.bound)
 
-    def start(count: int) -> None:
-        for _ in range(count):
-            processes.worker(lasting, surroundings=surroundings(project))
+    def start() -> None:
+        started.append(processes.worker(lasting, surroundings=surroundings(project)))
+
+    def start_two_that_need_not_wait() -> None:
+        for pipe in pipes:
+            pipe.unlink()
+            pipe.touch()
+        start()
+        start()
 
     monkeypatch.setattr(DaskExecutors, "_follow", following)
     line = f"0 workers; waiting for `dask worker {lasting}` (dashboard: http://127.0.0.1:"
-    said += [(line, lambda: start(1)), ("1 worker; going on", lambda: None), (line, lambda: start(2))]
-    assert on(project, lasting, "b").computed == {"a": 24, "b": 24}
-    assert not (project.folder / "die").exists()
+    said += [
+        (line, start),
+        ("1 worker; going on", lambda: processes.send(started[0], signal.SIGKILL)),
+        (line, start_two_that_need_not_wait),
+    ]
+    assert on(project, lasting, "stuck").computed == {"a": 24, "stuck": 24}
     assert {2} <= bounds <= {2, 4}
 
 
