@@ -446,6 +446,19 @@ def test_damaged_progress_is_a_sentence(tmp_path: Path) -> None:
         fit(tmp_path, config("stylegan2"), photos(8))
 
 
+def test_half_precision_is_refused_only_where_steps_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another machine has trained to its end is published by one that would imitate half precision."""
+    half = config("stylegan2", mixed_precision=True)
+    longer = config("stylegan2", {"kimg": 2 * half.recipe.kimg}, mixed_precision=True)
+    monkeypatch.setattr("stages.training.networks.imitates_half", lambda device: False)
+    made = fit(tmp_path, half, photos(8))
+    monkeypatch.setattr("stages.training.networks.imitates_half", lambda device: True)
+    assert fit(tmp_path, half, photos(8)) == made
+    for folder, settings in ((tmp_path, longer), (tmp_path / "new", half)):
+        with pytest.raises(StageError, match="set mixed_precision: false or run on a GPU"):
+            fit(folder, settings, photos(8))
+
+
 def test_planning_needs_no_torch() -> None:
     code = (
         "import sys; from pipeline.stage import Field\n"
