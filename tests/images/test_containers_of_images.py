@@ -261,7 +261,7 @@ def test_images_with_a_second_dot_in_their_names_are_told(tmp_path: Path) -> Non
     found = discover(tmp_path, tar="t.tar", label="real")
     assert [Path(place).name for place in found.payload["location"]] == ["t.tar!x.bmp"]
     (note,) = (one for one in found.notes if "without an image" in one)
-    assert note.startswith("2 samples without an image left out, with 3 members such as 'img.1.png': a key ends at the")
+    assert note.startswith("t.tar: 2 samples without an image left out, with 3 members such as 'img.1.png': a key ends")
 
 
 @pytest.mark.golden("webdataset", "expected.json", whole=True)
