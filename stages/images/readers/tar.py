@@ -163,7 +163,7 @@ def _rows(config: Any, scan: Any) -> Found:
     split: list[str] = []
     locations: list[str] = []
     problems: dict[int, str] = {}
-    lacking, overlooked, digests = 0, [0, ""], []
+    lacking, overlooked, such_as, digests = 0, 0, "", []
     for path in files:
         table = scan.cached(f"tar\0{path}", path, lambda path=path: _listed(path, scan))
         names = decoded(table["names"])
@@ -175,7 +175,8 @@ def _rows(config: Any, scan: Any) -> Found:
         locations += [f"tar:{path}!{name}" for name in names]
         digests.append(table["digests"])
         lacking += int(table["lacking"][0])
-        overlooked = [overlooked[0] + int(table["overlooked"][0]), overlooked[1] or "".join(decoded(table["such_as"]))]
+        overlooked += int(table["overlooked"][0])
+        such_as = such_as or "".join(decoded(table["such_as"]))
     if not paths:
         raise ConfigError(f"{config.tar}: found no image; expected members ending in .{', .'.join(IMAGES)}")
     return Found(
@@ -185,7 +186,7 @@ def _rows(config: Any, scan: Any) -> Found:
         paths,
         columns=Columns(label=labels if any(labels) else None, split=split if any(split) else None),
         problems=problems,
-        notes=[f"{counted(lacking, 'sample')} without an image left out" + _why(*overlooked)] if lacking else [],
+        notes=[f"{counted(lacking, 'sample')} without an image left out" + _why(overlooked, such_as)] if lacking else [],
         container=f"members of {counted(len(files), 'tar file')}",
     )
 
