@@ -186,19 +186,22 @@ def _rows(config: Any, scan: Any) -> Found:
         paths,
         columns=Columns(label=labels if any(labels) else None, split=split if any(split) else None),
         problems=problems,
-        notes=[f"{counted(lacking, 'sample')} without an image left out" + _why(overlooked, such_as)] if lacking else [],
+        notes=_left_out(lacking, overlooked, such_as),
         container=f"members of {counted(len(files), 'tar file')}",
     )
 
 
-def _why(count: int, name: str) -> str:
-    """What is to be done about images with a second dot in their names, if there are any."""
-    if not count:
-        return ""
-    return (
-        f", with {counted(count, 'member')} such as {name!r}: a key ends at the first dot, so give names one, "
-        "or read them as a folder or a zip file"
-    )
+def _left_out(samples: int, overlooked: int, name: str) -> list[str]:
+    """A note on samples without an image; overlooked: images in them with a second dot in their names, as `name`."""
+    if not samples:
+        return []
+    note = f"{counted(samples, 'sample')} without an image left out"
+    if overlooked:
+        note += (
+            f", with {counted(overlooked, 'member')} such as {name!r}: a key ends at the first dot, so give names one, "
+            "or read them as a folder or a zip file"
+        )
+    return [note]
 
 
 def _read(config: Any, location: str) -> bytes:
