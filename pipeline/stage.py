@@ -163,6 +163,16 @@ class StageConfig(BaseModel):
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, defer_build=True
     )
 
+    def chosen(self) -> set[str]:
+        """Names of the settings that are given and other than by default.
+
+        A default that is spelled out counts as none, also where it has no effect: cards and recipes spell out all
+        settings, and are read again.
+        """
+        fields = type(self).model_fields
+        default = {name: fields[name].get_default(call_default_factory=True) for name in self.model_fields_set}
+        return {name for name, value in default.items() if getattr(self, name) != value}
+
 
 def row_setting(default: Any = ..., *, description: str, **more: Any) -> Any:
     """A setting that only chooses rows (paths, counts, splits): it never enters a recipe."""

@@ -35,7 +35,9 @@ class Cells(BaseModel):
         "numbers (`measure`)",
     )
     variant: str = setting("raw", description="variant of the test rows")
-    source: str = setting("all", description="source of the fakes; all: the row that pools them")
+    source: str = setting(
+        "all", description="source of the fakes; all: the row that pools them, which a mere * fits, too"
+    )
 
     def chosen(self) -> Chosen:
         """The same for cells that were read."""

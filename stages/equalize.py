@@ -36,6 +36,8 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
+from stages.images.canvas import NATIVE, filled, on_canvas
+from stages.images.canvas import check as check_canvas
 from stages.images.containers import Container
 from stages.images.jpeg_quality import nearest_quality
 
@@ -57,7 +59,16 @@ Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 EXAMPLES = {"sides": "[450, 550]", "qualities": "[96]"}
 
+REVERSED = {2: (True, False), 3: (True, True), 4: (False, True), 6: (True, False), 7: (True, True), 8: (False, True)}
+"""EXIF orientation -> whether columns, and rows, of the upright picture were stored in the other direction."""
+
+BLOCK = 8
+"""Pixels of a JPEG block along one side."""
+
 STORED_LUMA = "stored_luma"
+
+STEPPED = frozenset({"reduction", "square", NATIVE})
+"""Fields of images that an earlier stage has made of files: equalize, face_crop, frames."""
 
 LOSSY = {"jpeg": "jpg", "webp": "webp", "avif": "avif"}
 """Lossy codecs and their names in `PIL.features`."""
@@ -136,7 +147,7 @@ class EqualizeConfig(StageConfig):
         if (self.prefer == "recompress") != (self.quality is not None):
             lacking = "needs a quality, e.g. 96" if self.quality is None else "is decode, so quality has no effect"
             raise ValueError(f"prefer {lacking}")
-        if self.crop == "native" and ("resample" in self.model_fields_set or self.upsample):
+        if self.crop == "native" and {"resample", "upsample"} & self.chosen():
             raise ValueError("crop native never resamples, so resample and upsample have no effect; leave them out")
         if self.sides is not None and not 1 <= self.sides[0] <= self.sides[1]:
             raise ValueError(f"sides are {self.sides}, expected least and most, e.g. {EXAMPLES['sides']}")
@@ -159,7 +170,7 @@ class Equalize(Stage):
         """Raises ValueError where the input has neither files nor images, or its images cannot be cropped so."""
         parent = inputs["of"]
         if "image" in parent:
-            _check_native(config, parent["image"])
+            _check_native(config, parent)
         elif CONTENT not in parent:
             found = ", ".join(sorted(parent)) or "nothing"
             raise ValueError(f"equalize needs image files or an `image` field, found {found}")
@@ -195,27 +206,35 @@ class Equalize(Stage):
         windowed = config.sides is not None or config.qualities is not None
         images = np.zeros((len(batch), config.size, config.size, 3), np.uint8)
         reduction = np.zeros(len(batch), np.float32)
-        native = batch.inputs[0].get("image") if batch.inputs else None
+        native, sizes = (batch.inputs[0].get(name) if batch.inputs else None for name in ("image", NATIVE))
         for row in range(len(batch)):
             try:
                 content = batch.read(row) if native is None else None
                 container = inspect(content) if content is not None and windowed else None
+                reversed_axes = (False, False)
                 if content is not None:
+                    if config.crop == "native" and config.exif_rotate:
+                        reversed_axes = REVERSED.get(inspect(content).orientation, reversed_axes)
                     pixels = decode(content, config.max_pixels, config.exif_rotate, config.color == STORED_LUMA)
                 elif native is not None:
-                    pixels = native[row]
+                    pixels = native[row] if sizes is None else filled(native[row], sizes[row])
                 pixels = in_window(pixels, container, config, bytes(batch.ids[row]))
-                images[row], reduction[row] = equalize(pixels, config)
+                images[row], reduction[row] = equalize(pixels, config, reversed_axes)
             except (RowError, ValueError) as error:
                 ctx.fail(row, str(error))
         return {"image": images, "reduction": reduction}
 
 
-def equalize(pixels: NDArray[np.uint8], config: EqualizeConfig) -> tuple[NDArray[np.uint8], float]:
-    """Color mode, crop and Lanczos of one image, (H, W, 3) uint8 RGB; raises ValueError if the crop does not fit."""
+def equalize(
+    pixels: NDArray[np.uint8], config: EqualizeConfig, reversed_axes: tuple[bool, bool] = (False, False)
+) -> tuple[NDArray[np.uint8], float]:
+    """Color mode, crop and Lanczos of one image, (H, W, 3) uint8 RGB; raises ValueError if the crop does not fit.
+
+    reversed_axes: whether its columns, and its rows, were stored in the other direction.
+    """
     from stages.images.decoding import gray, resized, stored_gray
 
-    left, top, side = _square(config, pixels.shape[1], pixels.shape[0])
+    left, top, side = _square(config, pixels.shape[1], pixels.shape[0], reversed_axes)
     pixels = pixels[top : top + side, left : left + side]
     if config.color == "gray":
         pixels = gray(np.ascontiguousarray(pixels))
@@ -253,7 +272,16 @@ def in_window(
     return jpeg(pixels, config.qualities[chosen])
 
 
-def _square(config: EqualizeConfig, width: int, height: int) -> tuple[int, int, int]:
+def _on_grid(length: int, side: int, backward: bool) -> int:
+    """Where a crop begins: in the middle, moved to the edge of a block of 8 pixels that were counted from one end."""
+    middle, first = max(0, length - side) // 2, length % BLOCK if backward else 0
+    begin = middle - (middle - first) % BLOCK
+    return begin if begin >= 0 else min(first, max(0, length - side))
+
+
+def _square(
+    config: EqualizeConfig, width: int, height: int, reversed_axes: tuple[bool, bool] = (False, False)
+) -> tuple[int, int, int]:
     """(left, top, side) of the square that is kept."""
     if isinstance(config.crop, Box):
         left, top, side = config.crop.left, config.crop.top, config.crop.side
@@ -263,7 +291,7 @@ def _square(config: EqualizeConfig, width: int, height: int) -> tuple[int, int, 
             )
     elif config.crop == "native":
         side = config.size
-        left, top = (max(0, length - side) // 2 // 8 * 8 for length in (width, height))
+        left, top = (_on_grid(*one) for one in zip((width, height), (side, side), reversed_axes, strict=True))
         if left + side > width or top + side > height:
             raise ValueError(f"is {width} x {height} pixels, expected at least {side} per side; use a smaller size")
     elif config.crop == "none":
@@ -279,9 +307,18 @@ def _square(config: EqualizeConfig, width: int, height: int) -> tuple[int, int, 
     return left, top, side
 
 
-def _check_native(config: EqualizeConfig, image: Field) -> None:
+def _check_native(config: EqualizeConfig, parent: Schema) -> None:
+    image = parent["image"]
+    check_canvas(parent, "equalize")
+    if config.qualities is not None and STEPPED & parent.keys():
+        raise ValueError(
+            "qualities need to know how each picture was stored, and these come from files by another stage; give them "
+            "to the first `equalize`, which reads the files"
+        )
     if image.dtype not in ("uint8", "|u1", "u1") or len(image.shape) != 3 or image.shape[2] != 3:
         raise ValueError(f"equalize needs `image` as (H, W, 3) uint8, found {image.shape} {image.dtype}")
+    if on_canvas(parent):
+        return  # each picture has a size of its own
     try:
         _square(config, image.shape[1], image.shape[0])
     except ValueError as error:

@@ -48,7 +48,7 @@ class FaceCropConfig(StageConfig):
     @model_validator(mode="after")
     def _no_idle_key(self) -> FaceCropConfig:
         idle = "pad" if self.form == "faceforensics" else "scale"
-        if idle in self.model_fields_set:
+        if idle in self.chosen():
             raise ValueError(f"{idle} has no effect on the form {self.form}; remove it")
         return self
 

@@ -3,7 +3,8 @@
 A video is one row of `ingest`, and each of its frames a row of its own with the video's group and split, so that no
 video stands in two splits. Frames are counted from 0 in the order in which they are shown, as OpenCV counts them
 (ffmpeg's own numbers begin at 1); all before a wanted one are decoded too, and none is ever left out. Videos of
-several sizes lie at the upper left of one canvas, with their own size beside them.
+several sizes lie at the upper left of one canvas, with their own size beside them; `equalize` and `face_crop` take the
+picture alone. Frames are put upright as the video's track says, as OpenCV does.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
+from stages.images.canvas import CANVAS, NATIVE
 from stages.images.containers import inspect
 
 MISSING = "frames need the library 'av', which is not installed; install touchstone[video]"
@@ -65,7 +67,7 @@ class Frames(Stage):
             raise ValueError("frames needs video files, as `ingest` finds them")
         return {
             "image": Field("uint8", (config.height, config.width, 3), "RGB, 0 to 255", PICTURE),
-            "native_size": Field("int32", (2,), "pixels: width, height of the video"),
+            NATIVE: CANVAS,
             "time_s": Field("float64", (), "seconds since the video's begin"),
         }
 
@@ -98,7 +100,7 @@ class Frames(Stage):
         assert batch.index is not None
         values: dict[str, NDArray[Any]] = {
             "image": np.zeros((len(batch), config.height, config.width, 3), np.uint8),
-            "native_size": np.zeros((len(batch), 2), np.int32),
+            NATIVE: np.zeros((len(batch), 2), np.int32),
             "time_s": np.zeros(len(batch), np.float64),
         }
         videos: dict[bytes, list[int]] = {}
@@ -116,7 +118,7 @@ class Frames(Stage):
                         )
                     row = wanted.pop(number)
                     values["image"][row, :height, :width] = pixels
-                    values["native_size"][row] = width, height
+                    values[NATIVE][row] = width, height
                     values["time_s"][row] = time_s
             except (RowError, ValueError) as error:
                 for row in wanted.values():
@@ -125,7 +127,7 @@ class Frames(Stage):
 
 
 def decoded(content: bytes, wanted: Sequence[int], threads: int = 1) -> Iterator[tuple[int, NDArray[np.uint8], float]]:
-    """(number, (H, W, 3) uint8 RGB, seconds) of the wanted frames, ascending.
+    """(number, (H, W, 3) uint8 RGB, upright, seconds) of the wanted frames, ascending.
 
     Raises ValueError for a file that is damaged or cut off, and after the last frame for those that there are not.
     """
@@ -143,7 +145,9 @@ def decoded(content: bytes, wanted: Sequence[int], threads: int = 1) -> Iterator
             for number, frame in enumerate(container.decode(stream)):
                 if number == waiting[0]:
                     del waiting[0]
-                    yield number, np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), float(frame.time or 0.0)
+                    pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                    upright = np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
+                    yield number, upright, float(frame.time or 0.0)
                 if not waiting:
                     return
     except av.error.FFmpegError as error:

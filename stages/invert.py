@@ -98,7 +98,7 @@ class InvertConfig(StageConfig):
         wanted = self.perceptual_weight > 0
         distance_settings.check(self.perceptual, self.heads, wanted, "perceptual_weight: 0")
         for name in ("residual_weight", "residual_steps", "residual_learning_rate"):
-            if name in self.model_fields_set and self.method == "latent":
+            if name in self.chosen() and self.method == "latent":
                 raise ValueError(f"{name} has no effect with method latent; drop it")
         return self
 
@@ -207,7 +207,7 @@ class Invert(Stage):
 
 def check_encoder(config: InvertConfig, promise: Promise, header: Header) -> None:
     """Raise ValueError unless a node's encoder sees images of this generator, and random starts are left out."""
-    if "starts" in config.model_fields_set:
+    if "starts" in config.chosen():
         raise ValueError("invert: starts has no effect with 'encoder', which says where to begin; drop it")
     learned, found = (promise.facts["side"], promise.facts["z_dim"]), (header.resolution, header.dimensions["z_dim"])
     if learned != found:

@@ -34,12 +34,12 @@ from pipeline.stage import (
     setting,
 )
 from stages.features import array_of, headers, ids_of_files, names_of, places_of
+from stages.images.canvas import NATIVE, filled
 
 CASCADE, MTCNN = "stages.faces.cascade", "stages.faces.mtcnn"
 NETWORKS = ("pnet", "rnet", "onet")
 COUNTS = (5, 68)
 OF_ARCHIVE = ".npz"
-NATIVE = "native_size"
 """Field of rows whose pictures are as they came, on a canvas."""
 
 
@@ -65,7 +65,7 @@ class LandmarksConfig(StageConfig):
             missing = ", ".join(name for name in NETWORKS if name not in given)
             raise ValueError(f"MTCNN needs three files of weights; add {missing}")
         without_effect = ("folder",) if given else ("choose", "max_pixels")
-        idle = [name for name in without_effect if name in self.model_fields_set]
+        idle = [name for name in without_effect if name in self.chosen()]
         if idle:
             raise ValueError(f"{' and '.join(idle)} has no effect here; remove it")
         return self
@@ -160,10 +160,7 @@ def pixels_of(batch: Batch, row: int, max_pixels: int) -> NDArray[np.uint8]:
     fields = batch.inputs[0] if batch.inputs else {}
     if "image" in fields:
         pixels: NDArray[np.uint8] = fields["image"][row]
-        if NATIVE in fields:
-            width, height = fields[NATIVE][row].tolist()
-            pixels = pixels[:height, :width]
-        return pixels
+        return filled(pixels, fields[NATIVE][row]) if NATIVE in fields else pixels
     from stages.images.decoding import decode
 
     return decode(batch.read(row), max_pixels)

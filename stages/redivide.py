@@ -37,7 +37,7 @@ from pipeline.stage import (
 )
 from stages.evaluation.detector_file import load_detector
 from stages.evaluation.divisions import PARTS, described, divided, quotas
-from stages.evaluation.intervals import values
+from stages.evaluation.intervals import FEW_GROUPS, effective_groups, values
 from stages.training.feature_fields import check_feature, fields_read
 from stages.training.row_order import in_order
 
@@ -148,14 +148,14 @@ class Redivide(Stage):
             ctx.report(number + 1, config.divisions)
         measures = {name: [one[name] for one in found] for name in METRICS}
         sizes = {part: 2 * wanted[part] for part in PARTS}
-        said = {
-            name: described(each, sizes["test"], sizes["train"], int(tested.sum())) for name, each in measures.items()
-        }
+        effective = effective_groups(labels[tested], groups[tested])
+        said = {name: described(each, sizes["test"], sizes["train"], sum(effective)) for name, each in measures.items()}
+        few = min(effective) < FEW_GROUPS
         results = {
             "format": FORMAT, "model": {"node": model.node, "detector": detector.card["detector"]},
             "rows": config.rows, "divisions": config.divisions, "parts": sizes,
             "metrics": said, "values": measures,
-            "claims": [_judged(one, said[one.metric], model.node, config) for one in config.claims],
+            "claims": [_judged(one, said[one.metric], model.node, config, few) for one in config.claims],
         }  # fmt: skip
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (ctx.out / RESULTS).write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -214,12 +214,14 @@ def _tested(
     return {name: value for name, value in values(scores, test.labels, threshold).items() if name in METRICS}
 
 
-def _judged(claim: Expected, found: Mapping[str, Any], node: str, config: RedivideConfig) -> dict[str, Any]:
+def _judged(
+    claim: Expected, found: Mapping[str, Any], node: str, config: RedivideConfig, few_groups: bool
+) -> dict[str, Any]:
     """A claim in the form that the stage `claims` writes."""
     low, high = (end - claim.than for end in found["interval"])
     return {
         "says": claim.says, "where": claim.where, "metric": claim.metric, "over": "mean", "margin": 0.0,
         "verdict": "holds" if low > 0 else "does not hold" if high <= 0 else "cannot tell",
         "value": found["mean"] - claim.than, "interval": [low, high], "sides": [found["mean"], claim.than],
-        "more": [f"{node}, {config.divisions} divisions of {config.rows} rows"], "than": [], "few_groups": False,
+        "more": [f"{node}, {config.divisions} divisions of {config.rows} rows"], "than": [], "few_groups": few_groups,
     }  # fmt: skip

@@ -130,7 +130,7 @@ class Sample(Stage):
         side = header.resolution
         if "shift" in inputs:
             latent_shifts.check_fits(self.name, inputs["shift"], header)
-        elif "shift_scale" in config.model_fields_set:
+        elif "shift_scale" in config.chosen():
             raise ValueError("sample: shift_scale has no effect without shift; name a 'latent_shift' node, or drop it")
         return {"image": Field("uint8", (side, side, 3), "sRGB, 0..255", PICTURE)}
 

@@ -62,7 +62,7 @@ class SegmentConfig(StageConfig):
     @model_validator(mode="after")
     def _fitting(self) -> SegmentConfig:
         for name, owner in OF_SEGMENTER.items():
-            if name in self.model_fields_set and self.segmenter != owner:
+            if name in self.chosen() and self.segmenter != owner:
                 raise ValueError(f"{name} has no effect with segmenter {self.segmenter}; drop it")
         for owner, name in (("maps", "maps"), ("bisenet", "weights")):
             if self.segmenter == owner and getattr(self, name) is None:

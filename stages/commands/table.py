@@ -71,7 +71,7 @@ def table(
             note(line)
     absent, missed = _lacking(pipeline, found), _missed(pipeline, found)
     made.marked |= matrix_table.columns_of([one for one, _ in found], missed)
-    for one in [*absent, *(f"{misses.MARK} {line}" for line in misses.lines(missed))]:
+    for one in [*absent, *made.apart, *(f"{misses.MARK} {line}" for line in misses.lines(missed))]:
         note(one)
     if json or format == "json":
         cells = table_formats.as_data(made, published) | {"lacking": absent, "misses": missed}

@@ -149,10 +149,16 @@ def _of_node(
     steps: Mapping[str, Any], others: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any], node: str
 ) -> Iterator[tuple[str, str, str]]:
     """Of one detector: the steps of its test rows, then its training, then its evaluation."""
-    chains = {(variant, source): recipes for variant, source, *recipes in old["parts"]}
-    for variant, source, *recipes in new["parts"]:
-        before = chains.get((variant, source))
-        if before is not None and before != recipes:
+    chains: dict[tuple[str, str], list[list[str]]] = {}
+    afterwards: dict[tuple[str, str], list[list[str]]] = {}
+    for parts, kept in ((old["parts"], chains), (new["parts"], afterwards)):
+        for variant, source, *recipes in parts:
+            kept.setdefault((variant, source), []).append(recipes)
+    for place, made in afterwards.items():
+        # rows of one source that were made in several ways: those that both have are alike, whatever their order
+        gone = [one for one in chains.get(place, []) if one not in made]
+        come = [one for one in made if one not in chains.get(place, [])]
+        for before, recipes in zip(gone, come, strict=False):
             yield from _of_chain([steps[one] for one in before], [others[one] for one in recipes], before, recipes)
     for name in ("config", "trained_on", "counts"):
         one, two = (side["model"][name] for side in (old, new))

@@ -74,11 +74,11 @@ def divided(
     return {part: np.sort(np.array(rows, dtype=np.int64)) for part, rows in found.items()}
 
 
-def described(values: Sequence[float], tested: int, learned: int, distinct: int) -> dict[str, float | list[float]]:
+def described(values: Sequence[float], tested: int, learned: int, distinct: float) -> dict[str, float | list[float]]:
     """Of a metric's values, one per division: mean, standard deviation, interval of the mean, the middle 95 % of them.
 
-    tested, learned: rows of a division; distinct: rows that are tested in any. Without a spread the interval is that
-    of a share of `distinct` rows.
+    tested, learned: rows of a division; distinct: effective groups of the rows that are tested in any, which are their
+    number where each row is one. Without a spread the interval is that of a share of `distinct` trials.
     """
     from scipy.stats import t
 

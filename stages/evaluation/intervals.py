@@ -101,6 +101,13 @@ def difference(
     return result
 
 
+def effective_groups(labels: Labels, groups: NDArray[Any]) -> tuple[float, float]:
+    """Effective numbers of groups of reals and of fakes; 0.0 for a class that is missing."""
+    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    real, fake = (_effective(np.bincount(numbers[np.asarray(labels) == label])) for label in (0, 1))
+    return real, fake
+
+
 class Resamples:
     """Weights of the groups of some rows, the same for all scores of these rows.
 

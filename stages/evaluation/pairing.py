@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,14 +81,22 @@ class Compared:
     differences: dict[str, tuple[float, Interval]]
 
 
+def _once(keys: list[Key]) -> dict[Key, int]:
+    """Key -> place of those that stand there once, in their order."""
+    count = Counter(keys)
+    return {key: place for place, key in enumerate(keys) if count[key] == 1}
+
+
 def compared(first: Scored, second: Scored, variant: str, source: str = POOLED, turned: bool = False) -> Compared:
     """Two detectors on the same rows of a line of the results.
+
+    A row that a variant holds in several ways, as two perturbations of one image, has no partner and is left out.
 
     turned: take the scores of the second with the opposite sign, so that its areas are those of the other direction
     """
     one, two = first.rows(variant, source), second.rows(variant, source)
-    places = {key: place for place, key in enumerate(two.keys)}
-    common = [place for place, key in enumerate(one.keys) if key in places]
+    mine_once, places = _once(one.keys), _once(two.keys)
+    common = [place for key, place in mine_once.items() if key in places]
     mine, theirs = one.take(common), two.take([places[one.keys[place]] for place in common])
     groups = np.unique(mine.groups.view("S16"), return_inverse=True)[1]
     scores = -theirs.scores if turned else theirs.scores

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.stage import StageConfig
 
 if TYPE_CHECKING:
     from stages.generators.losses import Loss
@@ -18,19 +20,8 @@ if TYPE_CHECKING:
 NOISE_GAME = ("stages.generators.games", "NoiseGame")
 
 
-class Settings(BaseModel):
-    """Base of all models here: frozen, unknown keys rejected, no silent conversion of types."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, defer_build=True
-    )
-
-    def chosen(self) -> set[str]:
-        """Names of the settings that are given and other than by default: a default that is spelled out counts as none,
-        so that a recipe reads again what it has written.
-        """
-        fields = type(self).model_fields
-        return {name for name in self.model_fields_set if getattr(self, name) != fields[name].default}
+class Settings(StageConfig):
+    """Base of all models here."""
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -216,7 +207,7 @@ class Recipe(PlainRecipe):
     @model_validator(mode="after")
     def _without_effect(self) -> Recipe:
         for weight, idle in self.idle.items():
-            if getattr(self, weight, 1) == 0 and idle in self.model_fields_set:
+            if getattr(self, weight, 1) == 0 and idle in self.chosen():
                 raise ValueError(f"{idle} has no effect with {weight}: 0; drop it")
         if self.augment is not None and not any(self.augment.model_dump().values()):
             raise ValueError("augment changes nothing, as all its reaches are 0; drop it")

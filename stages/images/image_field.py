@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.stage import Schema
+from stages.images.canvas import on_canvas
 from stages.training.alike import check_alike
 
 SMALLEST = 8
@@ -19,6 +20,8 @@ def image_size(fields: Schema, stage: str, smallest: int = 1) -> tuple[int, int]
             f"{stage} needs a field 'image', uint8 (H, W, 3), of one size in all rows, found {found}; put equalize "
             "before it"
         )
+    if on_canvas(fields):
+        raise ValueError(f"{stage} would take the empty part of a canvas for a picture; put equalize before it")
     height, width, _ = image.shape
     if min(height, width) < smallest:
         raise ValueError(f"{stage} needs images of {smallest} px per side or more, found {height} x {width}")

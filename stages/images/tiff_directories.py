@@ -149,6 +149,8 @@ def _refused(content: bytes, first: Directory, kind: int, bits: tuple[int, ...],
     if len(set(bits)) > 1 or bits[0] not in (1, 2, 4, 8, 16) or (bits[0] == 16 and color == 0):
         found = "16 bits with white as zero" if bits[0] == 16 else f"{max(bits)} bits per channel"
         return f"is a TIFF file of {found}, expected 8 or 16"
+    if bits[0] == 16 and len(bits) > 1 and compression == 1 and first.number(content, 284, 1) == 2:
+        return "is a TIFF file of 16 bits in planes, not compressed, which the decoder misreads: save it as PNG"
     if set(first.numbers(content, 339)) - {1}:
         return "is a TIFF file of signed or floating-point numbers, expected whole numbers without a sign"
     return ""

@@ -106,8 +106,9 @@ def _as_good(row: Mapping[str, Any], scored: Scored, baselines: Sequence[tuple[R
     area, turned, results, other = max(found, key=lambda one: one[0])
     if area < row["auc_interval"][0]:
         return ""  # so far below that pairing changes nothing
-    low, _ = compared(scored, other, row["variant"], row["source"], turned).differences["auc"][1]
-    return "" if low > 0 else str(results["model"]["config"]["feature"])
+    both = compared(scored, other, row["variant"], row["source"], turned)
+    low, _ = both.differences["auc"][1]
+    return "" if low > 0 or not both.rows else str(results["model"]["config"]["feature"])
 
 
 def _shown(places: Sequence[str], most: int = 6) -> str:

@@ -9,6 +9,7 @@ the variant R, as `fakes[progan-raw]` is in every other one.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from pipeline.stage import POOLED
 from stages.evaluation.pairing import Scored, compared
 
-RAW = "raw"
+RAW, TEST = "raw", "test"
 TRAIN, DETECTOR = "train", "detector"
 """Axes of a matrix of detectors that say what they were trained on, and what they are."""
 
@@ -74,6 +75,7 @@ class Table:
 
     null: row and training -> null result, of raw rows where there are some
     marked: columns of fakes whose generator misses a gate
+    apart: a sentence for each difference that has no image of both
     """
 
     metric: str
@@ -81,6 +83,7 @@ class Table:
     marked: set[Column] = field(default_factory=set)
     cells: dict[str, dict[Column, Cell]] = field(default_factory=dict)
     null: dict[tuple[str, str], Cell] = field(default_factory=dict)
+    apart: list[str] = field(default_factory=list)
 
     def put(self, row: str, column: Column, cell: Cell) -> bool:
         """False where the place is taken."""
@@ -116,20 +119,36 @@ def short(source: str, variant: str) -> str:
     return name
 
 
+class Columns:
+    """Where lines of the results of some evaluations stand.
+
+    A source keeps its whole name where another one of the same variant of one evaluation has the same short name.
+    """
+
+    def __init__(self, evaluations: Sequence[Evaluation]) -> None:
+        self.shared: set[tuple[str, str]] = set()
+        for one in evaluations:
+            places = Counter((row["variant"], short(row["source"], row["variant"])) for row in one.results["rows"])
+            self.shared |= {place for place, count in places.items() if count > 1}
+
+    def of(self, one: Evaluation, row: Mapping[str, Any]) -> Column:
+        """row: a line of the evaluation's results."""
+        source, variant = row["source"], row["variant"]
+        name = short(source, variant)
+        return Column(one.trained, source if (variant, name) in self.shared else name, variant)
+
+
 def tabulated(evaluations: Sequence[Evaluation], metric: str) -> Table:
     """The table of a metric of `evaluate`. Two evaluations for one place are told apart by their nodes."""
     table = Table(metric)
-    order: dict[Column, tuple[int, ...]] = {}
-    names = _rows(evaluations)
+    names, columns = _rows(evaluations), Columns(evaluations)
     for one, name in zip(evaluations, names, strict=True):
         for row in one.results["rows"]:
             sources = {other["source"] for other in one.results["rows"] if other["variant"] == row["variant"]}
             if row["source"] == POOLED and len(sources) > 1:
                 continue
-            column = Column(one.trained, short(row["source"], row["variant"]), row["variant"])
             low, high = row[f"{metric}_interval"]
-            table.put(name, column, Cell(row[metric], low, high, row["few_groups"]))
-            order.setdefault(column, (len(order),))
+            table.put(name, columns.of(one, row), Cell(row[metric], low, high, row["few_groups"]))
         for half in one.results["null"]:
             if half["variant"] == RAW or (name, one.trained) not in table.null:
                 low, high = half["auc_interval"]
@@ -141,12 +160,8 @@ def tabulated(evaluations: Sequence[Evaluation], metric: str) -> Table:
 
 def columns_of(evaluations: Sequence[Evaluation], sources: Collection[str]) -> set[Column]:
     """The columns of some sources of fakes."""
-    return {
-        Column(one.trained, short(row["source"], row["variant"]), row["variant"])
-        for one in evaluations
-        for row in one.results["rows"]
-        if row["source"] in sources
-    }
+    columns = Columns(evaluations)
+    return {columns.of(one, row) for one in evaluations for row in one.results["rows"] if row["source"] in sources}
 
 
 def differences(evaluations: Sequence[tuple[Evaluation, Path]], metric: str, against: str) -> Table:
@@ -158,20 +173,29 @@ def differences(evaluations: Sequence[tuple[Evaluation, Path]], metric: str, aga
         for (one, _), name, kept in zip(evaluations, names, scored, strict=True) if name == against
         for row in one.results["rows"]
     }  # fmt: skip
-    whole = tabulated([one for one, _ in evaluations], metric)
+    whole, columns = tabulated([one for one, _ in evaluations], metric), Columns([one for one, _ in evaluations])
     table = Table(metric, list(whole.columns))
     for (one, _), name, kept in zip(evaluations, names, scored, strict=True):
         for row in one.results["rows"] if name != against else ():
-            column = Column(one.trained, short(row["source"], row["variant"]), row["variant"])
+            column = columns.of(one, row)
             base = reference.get((one.trained, row["variant"], row["source"]))
             if base is not None and column in table.columns:
-                value, (low, high) = compared(kept, base, row["variant"], row["source"]).differences[metric]
-                table.put(name, column, Cell(value, low, high, row["few_groups"]))
+                found = compared(kept, base, row["variant"], row["source"])
+                value, (low, high) = found.differences[metric]
+                cell = Cell(value, low, high, row["few_groups"]) if found.rows else Cell(None)
+                table.put(name, column, cell)
+                if not found.rows:
+                    table.apart.append(
+                        f"{name} and {against} have scored no image of {column} alike, so there is no difference"
+                    )
     return table
 
 
 def _rows(evaluations: Sequence[Evaluation]) -> list[str]:
-    """A name of each evaluation's detector: with the entry, or the node, where else two would share a place."""
+    """A name of each evaluation's detector: with the entry, or the node, where else two would share a place.
+
+    Where splits differ, with that of rows that were not kept for the test.
+    """
     names = [one.row for one in evaluations]
     for wanted in (lambda one: f"{one.entry} {one.row}", lambda one: one.node):
         places = [(name, one.trained, _variants(one)) for name, one in zip(names, evaluations, strict=True)]
@@ -179,7 +203,10 @@ def _rows(evaluations: Sequence[Evaluation]) -> list[str]:
             wanted(one) if any(_overlap(place, other) for other in (*places[:number], *places[number + 1 :])) else name
             for number, (name, one, place) in enumerate(zip(names, evaluations, places, strict=True))
         ]
-    return names
+    splits = [str(one.results.get("split", TEST)) for one in evaluations]
+    several = len(set(splits)) > 1
+    return [f"{name} ({split})" if several and split != TEST else name
+            for name, split in zip(names, splits, strict=True)]  # fmt: skip
 
 
 def _variants(one: Evaluation) -> frozenset[tuple[str, str]]:

@@ -7,7 +7,9 @@ from typing import Any
 
 from detectors.choosing import family_module
 from detectors.contract import DetectorConfig, Member
-from pipeline.stage import Artifact, Promise, Schema
+from pipeline.errors import StageError
+from pipeline.stage import Artifact, Promise, Rows, Schema
+from pipeline.steps import JOIN, measured_step, unlike
 from stages.evaluation.detector_file import load_detector
 from stages.training.feature_fields import check_feature
 
@@ -60,6 +62,22 @@ def load_members(artifacts: Iterable[Artifact]) -> tuple[Member, ...]:
         )
         for made, one in found
     )
+
+
+def check_made(rows: Rows, artifacts: Iterable[Artifact]) -> None:
+    """Raise StageError where a member would meet features that were made otherwise than those it has learned from.
+
+    Rows of several nodes are joined so that each member has its own.
+    """
+    met = {step["recipe"]: step for part in rows.parts if part.steps for step in [measured_step(part.steps)]
+           if "recipe" in step and step["stage"] != JOIN}  # fmt: skip
+    for one in artifacts:
+        learned = one.info.get("made_from", {})
+        if told := unlike(learned.values(), [met[name] for name in sorted(met) if learned and name not in learned]):
+            raise StageError(
+                f"the member {one.node} has learned from other features than the rows of 'on' have ({told}); name rows "
+                "that it can read, too, or train it on these"
+            )
 
 
 def kept_promises(members: Iterable[Member]) -> dict[str, Promise]:

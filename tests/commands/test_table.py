@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,18 @@ from pipeline.errors import ConfigError
 from stages.evaluation.pairing import Scored, compared
 from stages.reporting import table_formats
 from stages.reporting.baselines import lacking
-from stages.reporting.matrix_table import Cell, Column, Evaluation, Table, beside, from_paper, short, tabulated
+from stages.reporting.matrix_table import (
+    Cell,
+    Column,
+    Evaluation,
+    Table,
+    beside,
+    columns_of,
+    differences,
+    from_paper,
+    short,
+    tabulated,
+)
 
 PIPELINE = """
 nodes:
@@ -230,6 +242,43 @@ def test_names_are_as_short_as_tells_detectors_apart() -> None:
     table = tabulated([one, two], "auc")
     assert list(table.cells) == ["svms svm", "more svm"]
     assert table.columns == [Column("p", "p", "raw")]
+
+
+def test_sources_of_one_short_name_have_a_column_each() -> None:
+    lines = [results("raw", source, auc)["rows"][0] for source, auc in
+             (("near[p]", 0.9), ("far[p]", 0.6), ("near[q]", 0.7))]  # fmt: skip
+    one = Evaluation("t", {**results("raw", "near[p]", 0.9), "rows": lines}, "svm", "svms", {"train": "p"})
+    other = Evaluation("u", results("raw", "far[p]", 0.5), "cnn", "svms", {"train": "p"})
+    table = tabulated([one, other], "auc")
+    values = {(row, column.tested): cell.value for row, found in table.cells.items() for column, cell in found.items()}
+    assert values == {("svm", "near[p]"): 0.9, ("svm", "far[p]"): 0.6, ("svm", "q"): 0.7, ("cnn", "far[p]"): 0.5}
+    assert columns_of([one, other], {"far[p]"}) == {Column("p", "far[p]", "raw")}
+
+
+def test_rows_of_another_split_are_called_so_beside_those_of_the_test() -> None:
+    made = [Evaluation(split, results("raw", "fakes[p-raw]", 0.9) | {"split": split}, split[0], "x", {"train": "p"})
+            for split in ("test", "val")]  # fmt: skip
+    assert list(tabulated(made, "auc").cells) == ["t", "v (val)"]
+    assert list(tabulated(made[1:], "auc").cells) == ["v"]
+
+
+def test_without_an_image_in_common_there_is_no_difference(tmp_path: Path) -> None:
+    kinds, made = np.arange(40, dtype=np.uint8) % 2, []
+    for name, ids in (("a", range(40)), ("b", range(40, 80))):
+        (tmp_path / name).mkdir()
+        about = results("raw", "fakes[p-raw]", 0.5)
+        about["model"]["threshold"], about["variants"] = 0.5, {"raw": {"reals_from": "raw"}}
+        names = np.frombuffer(b"".join(one.to_bytes(16, "big") for one in ids), "V16")
+        zeros = np.zeros(40, np.int32)
+        words = {"sources": np.array(["fakes[p-raw]"]), "variants": np.array(["raw"])}
+        values = {"id": names, "group": names, "label": kinds, "score": np.linspace(0, 1, 40)}
+        np.savez(tmp_path / name / "scores.npz", variant=zeros, source=zeros, **words, **values)
+        (tmp_path / name / "results.json").write_text(json.dumps(about))
+        made.append((Evaluation(name, about, name, "x", {"train": "p"}), tmp_path / name))
+    table = differences(made, "auc", "b")
+    assert table.cells == {"a": {Column("p", "p", "raw"): Cell(None)}}
+    assert table.apart == ["a and b have scored no image of p raw alike, so there is no difference"]
+    assert json.loads(json.dumps(table_formats.as_data(table, None), allow_nan=False))["cells"][0]["value"] is None
 
 
 def test_the_null_result_is_that_of_raw_rows_whatever_the_order_and_in_percent_as_all_else() -> None:

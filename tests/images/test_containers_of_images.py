@@ -254,6 +254,16 @@ def test_samples_are_those_of_the_library(golden: GoldenDocument) -> None:
     assert any(f"{len(groups) - len(expected)} sample" in note and "without an image" in note for note in notes)
 
 
+def test_images_with_a_second_dot_in_their_names_are_told(tmp_path: Path) -> None:
+    """WebDataset takes 'img' for the key and '1.png' for the field; who has packed a folder does not know."""
+    names = ("x.bmp", "img.1.png", "img.2.png", "v1.0_7.jpg.png")
+    write_tar(tmp_path / "t.tar", {name: picture(name) for name in names})
+    found = discover(tmp_path, tar="t.tar", label="real")
+    assert [Path(place).name for place in found.payload["location"]] == ["t.tar!x.bmp"]
+    (note,) = (one for one in found.notes if "without an image" in one)
+    assert note.startswith("t.tar: 2 samples without an image left out, with 3 members such as 'img.1.png': a key ends")
+
+
 @pytest.mark.golden("webdataset", "expected.json", whole=True)
 def test_golden_shards_are_read(golden: GoldenDocument) -> None:
     (shard,) = golden.path.parent.glob("shard*.tar")

@@ -284,6 +284,32 @@ def tiff(offsets: list[int], counts: list[int], data: bytes, compression: int = 
     return b"II*\0" + struct.pack("<I", 8) + directory + tables + data
 
 
+def planes(bits: int, planar: int, data: bytes) -> bytes:
+    """A TIFF picture of 4 x 2 in three colors, not compressed; planar 2: one plane after the other."""
+    numbers = {256: 4, 257: 2, 259: 1, 262: 2, 277: 3, 278: 2, 284: planar}
+    parts = 3 if planar == 2 else 1
+    start = 8 + 2 + 12 * 10 + 4
+    entries = {tag: struct.pack("<HHII", tag, 4, 1, value) for tag, value in numbers.items()}
+    entries[258] = struct.pack("<HHII", 258, 3, 3, start)
+    for tag, place in ((273, start + 6), (279, start + 6 + 4 * parts)):
+        entries[tag] = struct.pack("<HHII", tag, 4, parts, place)
+    size, body = len(data) // parts, start + 6 + 8 * parts
+    places = [body + size * part for part in range(parts)]
+    if parts == 1:
+        entries[273], entries[279] = (struct.pack("<HHII", tag, 4, 1, v) for tag, v in ((273, body), (279, size)))
+    tables = struct.pack("<3H", *[bits] * 3) + struct.pack(f"<{2 * parts}I", *places, *[size] * parts)
+    directory = struct.pack("<H", 10) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8) + directory + tables + data
+
+
+def test_sixteen_bits_in_planes_that_the_decoder_misreads_are_refused() -> None:
+    colors = np.random.default_rng(5).integers(0, 1 << 16, (2, 4, 3)).astype("<u2")
+    eight = (colors >> 8).astype(np.uint8)
+    assert np.array_equal(decode(planes(8, 2, eight.transpose(2, 0, 1).tobytes()), LIMIT), eight)
+    with pytest.raises(ValueError, match=r"16 bits in planes, not compressed, .*: save it as PNG"):
+        decode(planes(16, 2, colors.transpose(2, 0, 1).tobytes()), LIMIT)
+
+
 def test_a_tiff_file_without_some_of_its_strips_fails() -> None:
     data = noise(40, 40)[:, :, 0].tobytes()
     offsets, counts = [0, 400, 800, 1200], [400] * 4

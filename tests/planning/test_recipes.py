@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
 from enum import StrEnum
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ids
+from pipeline.declaring.stage_names import load_stage, registered
 from pipeline.digests import digest, encode
 from pipeline.planning.recipes import (
     Recipe,
@@ -218,3 +220,32 @@ def test_differences_name_each_component_by_its_cause() -> None:
         ("schema", "schema.x ['<f4', [3], 'dB'] -> ['<f8', [3], 'dB']"),
     ]
     assert differences(old, old) == []
+
+
+STEPS: list[tuple[str, dict[str, Any]]] = [
+    ("equalize", {"size": 64}),
+    ("equalize", {"size": 64, "crop": "native"}),
+    ("equalize", {"size": 64, "protocol": "native_crop"}),
+    ("equalize", {"size": 64, "protocol": "jpeg96"}),
+    ("equalize", {"size": 64, "protocol": "window", "sides": [70, 90], "qualities": [96]}),
+    *(("face_crop", {"form": form, "size": 64}) for form in ("celebahq", "ffhq", "chai2020", "faceforensics")),
+    ("landmarks", {"file": "list.txt"}),
+    ("landmarks", {"pnet": "p", "rnet": "r", "onet": "o"}),
+    ("segment", {"segmenter": "grid"}),
+    ("segment", {"segmenter": "maps", "maps": "list.txt"}),
+    ("segment", {"segmenter": "bisenet", "weights": "w.pth"}),
+    ("invert", {"checkpoint": "g", "method": "latent", "perceptual": "p"}),
+    ("invert", {"checkpoint": "g", "method": "latent+residuals", "perceptual": "p"}),
+]
+
+
+@pytest.mark.parametrize(("name", "given"), STEPS, ids=lambda one: one if isinstance(one, str) else str(one))
+def test_settings_that_a_card_spells_out_are_read_again(name: str, given: dict[str, Any]) -> None:
+    """A card has all settings of a step, defaults among them; a file has a word in place of its path."""
+    kind = load_stage(registered()[name]).Config
+    config = kind.model_validate_json(json.dumps(given))
+    files = {one: "x" for one, info in kind.model_fields.items()
+             if info.json_schema_extra == {"recipe": "content"} and getattr(config, one) is not None}  # fmt: skip
+    rows = {one: getattr(config, one) for one, info in kind.model_fields.items() if info.is_required()}
+    again = kind.model_validate_json(json.dumps({**rows, **recipe_config(config), **files}))
+    assert recipe_config(again) == recipe_config(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,26 @@ nodes:
     assert cut[0].keys() == cut[1].keys()
     assert len(cut[0]) > 1
     assert [name for name in cut[0] if cut[0][name] != cut[1][name]] == []
+
+
+MATRICES = {
+    0: (1, 0, 0, 1),
+    1: (0, 1, -1, 0),  # shown turned by 90 degrees clockwise
+    2: (-1, 0, 0, -1),
+    3: (0, -1, 1, 0),
+}
+
+
+@pytest.mark.golden("video", "expected.json")
+@pytest.mark.parametrize("quarters", MATRICES)
+def test_frames_are_put_upright_as_the_track_says(golden: GoldenDocument, quarters: int) -> None:
+    """Of a film that a telephone has turned, OpenCV gives the same pixels as of one that was never turned."""
+    content = (golden.path.parent / golden["file"]).read_bytes()
+    ((_, plain, _),) = decoded(content, [2])
+    at = content.index(b"tkhd") + 4 + 40  # of version 0
+    a, b, c, d = (value << 16 for value in MATRICES[quarters])
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    turned = content[:at] + matrix + content[at + 36 :]
+    assert len(turned) == len(content)
+    ((_, upright, _),) = decoded(turned, [2])
+    assert np.array_equal(upright, np.rot90(plain, -quarters))

@@ -319,6 +319,24 @@ def test_torchvision_folder_is_read_once_while_untouched(base: Path) -> None:
         look()
 
 
+@pytest.mark.parametrize("kind", ["deep", "transparent", "turned"])
+def test_what_the_loader_of_torchvision_drops_is_refused(base: Path, kind: str) -> None:
+    """It converts to RGB: 16 bits would be white, what is transparent opaque, and a turned picture not upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture, options, found = {
+        "deep": (Image.fromarray(np.arange(240, dtype=np.uint16).reshape(12, 20) * 200), {}, "mode L;16"),
+        "transparent": (Image.new("RGBA", (20, 12), (1, 2, 3, 100)), {}, "mode RGBA"),
+        "turned": (Image.new("RGB", (20, 12)), {"exif": exif}, "EXIF orientation 6"),
+    }[kind]
+    (base / "classes" / "cat").mkdir(parents=True)
+    picture.save(base / "classes" / "cat" / "a.png", **options)
+    with pytest.raises(
+        ConfigError, match=rf"a.png has {found}, which .*ImageFolder drops; read its root with `folder`"
+    ):
+        discover(base, torchvision={"dataset": "ImageFolder", "arguments": {"root": "classes"}})
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

@@ -70,6 +70,22 @@ def test_rows_of_all_splits_are_divided_and_separable_ones_are_told_apart(tmp_pa
     assert found["claims"][0]["value"] == pytest.approx(0.1)
 
 
+def test_without_a_spread_groups_are_counted_and_not_rows(tmp_path: Path) -> None:
+    """Ten groups of each class say less than their sixty rows: Wilson's interval of all right out of twenty."""
+    dataset = rows()
+    table = {name: dataset.column(name) for name in dataset.columns}
+    for label in (0, 1):
+        mine = np.flatnonzero(table["label"] == label)
+        table["group"][mine] = table["group"][mine[:10]][np.arange(len(mine)) % 10]
+    claim = {"says": "Nearly all are right", "than": 0.95}
+    grouped = MemoryRows(dataset.parts, table, dataset.values)
+    found = redivided(tmp_path, grouped, "profile-svm", rows=40, divisions=25, claims=[claim])
+    assert found["values"]["accuracy"] == [1.0] * 25
+    low, high = found["metrics"]["accuracy"]["interval"]
+    assert (0.82 < low <= 20 / (20 + 1.959963985**2), high) == (True, 1.0)  # groups differ a little in size
+    assert (found["claims"][0]["verdict"], found["claims"][0]["few_groups"]) == ("cannot tell", True)
+
+
 def test_divisions_are_those_of_a_seed_and_further_ones_change_none(tmp_path: Path) -> None:
     dataset = union(noise(0, 40, 3), noise(1, 40, 4))
     few = redivided(tmp_path / "few", dataset, NEAREST, rows=40, divisions=3)

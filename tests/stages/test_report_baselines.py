@@ -64,3 +64,14 @@ def test_a_better_detector_is_left_in_peace_and_one_at_chance_shows_nothing_anyw
 def test_detectors_without_a_number_beside_them_are_told_so(tmp_path: Path) -> None:
     content, _ = said(evaluation(tmp_path / "svm", "svm", scores(2, 1)))
     assert content == {"lines": [], "missing": " in raw"}
+
+
+def test_a_number_of_other_images_says_nothing(tmp_path: Path) -> None:
+    detector = evaluation(tmp_path / "svm", "svm", scores(2, 1))
+    results, folder = evaluation(tmp_path / "clipped", "clipped", scores(2, 2), "measure", "clipped")
+    with np.load(folder / "scores.npz") as file:
+        kept = {name: file[name] for name in file.files}
+    kept["id"] = np.frombuffer(b"".join(digest(f"other {number}") for number in range(2 * COUNT)), dtype="V16")
+    np.savez(folder / "scores.npz", **kept)
+    content, _ = said(detector, (results, folder))
+    assert not content.get("lines")

@@ -24,12 +24,12 @@ from pipeline.inputs.archives import MEMBER_BYTES
 from pipeline.inputs.scan import decoded, encoded
 from pipeline.sentences import counted
 from pipeline.stage import RowError
-from stages.images.readers.contract import Columns, Found, Reader, ids_of
+from stages.images.readers.contract import SUFFIXES, Columns, Found, Reader, ids_of
 from stages.images.readers.naming import split_of_file
 from stages.images.readers.opened import Opened, files_ending
 from stages.images.readers.zip import split_member
 
-IMAGES = ("png", "jpg", "jpeg", "webp", "ppm", "pgm")
+IMAGES = tuple(suffix[1:] for suffix in SUFFIXES)
 CLASSES = ("cls", "cls.txt")
 ENDINGS = (".tar", ".tgz", *(f".tar.{packed}" for packed in ("gz", "bz2", "xz", "zst")))
 """Of tar files; packed ones are told what to do."""
@@ -46,6 +46,12 @@ class Sample:
     @property
     def image(self) -> tarfile.TarInfo | None:
         return next((self.fields[name] for name in IMAGES if name in self.fields), None)
+
+    @property
+    def overlooked(self) -> list[str]:
+        """Names of members that end as an image does, but have a further dot: their field is another one."""
+        named = [self.fields[name].name for name in self.fields if name.rpartition(".")[2] in IMAGES]
+        return named if self.image is None else []
 
 
 class Shard:
@@ -134,6 +140,7 @@ def _listed(path: Path, scan: Any) -> dict[str, NDArray[Any]]:
     shard = SHARDS.get(str(path))
     samples = list(shard.samples())
     named = [(posixpath.normpath(image.name).lstrip("/"), one) for one in samples if (image := one.image) is not None]
+    overlooked = [name for one in samples for name in one.overlooked]
     names = [name for name, _ in named]
     digests, reasons = scan.digests(f"reading {path.name}", len(names), lambda row: shard.read(names[row]))
     return {
@@ -143,6 +150,8 @@ def _listed(path: Path, scan: Any) -> dict[str, NDArray[Any]]:
         "bad": np.array(list(reasons), np.int64),
         "reasons": encoded(list(reasons.values())),
         "lacking": np.array([len(samples) - len(names)], np.int64),
+        "overlooked": np.array([len(overlooked)], np.int64),
+        "such_as": encoded(overlooked[:1]),
     }
 
 
@@ -154,7 +163,7 @@ def _rows(config: Any, scan: Any) -> Found:
     split: list[str] = []
     locations: list[str] = []
     problems: dict[int, str] = {}
-    lacking, digests = 0, []
+    lacking, overlooked, such_as, digests = 0, 0, "", []
     for path in files:
         table = scan.cached(f"tar\0{path}", path, lambda path=path: _listed(path, scan))
         names = decoded(table["names"])
@@ -166,6 +175,8 @@ def _rows(config: Any, scan: Any) -> Found:
         locations += [f"tar:{path}!{name}" for name in names]
         digests.append(table["digests"])
         lacking += int(table["lacking"][0])
+        overlooked += int(table["overlooked"][0])
+        such_as = such_as or "".join(decoded(table["such_as"]))
     if not paths:
         raise ConfigError(f"{config.tar}: found no image; expected members ending in .{', .'.join(IMAGES)}")
     return Found(
@@ -175,9 +186,22 @@ def _rows(config: Any, scan: Any) -> Found:
         paths,
         columns=Columns(label=labels if any(labels) else None, split=split if any(split) else None),
         problems=problems,
-        notes=[f"{counted(lacking, 'sample')} without an image left out"] if lacking else [],
+        notes=_left_out(lacking, overlooked, such_as),
         container=f"members of {counted(len(files), 'tar file')}",
     )
+
+
+def _left_out(samples: int, overlooked: int, name: str) -> list[str]:
+    """A note on samples without an image; overlooked: images in them with a second dot in their names, as `name`."""
+    if not samples:
+        return []
+    note = f"{counted(samples, 'sample')} without an image left out"
+    if overlooked:
+        note += (
+            f", with {counted(overlooked, 'member')} such as {name!r}: a key ends at the first dot, so give names one, "
+            "or read them as a folder or a zip file"
+        )
+    return [note]
 
 
 def _read(config: Any, location: str) -> bytes:

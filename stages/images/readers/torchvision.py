@@ -16,11 +16,15 @@ from pydantic import model_validator
 from pipeline.errors import ConfigError
 from pipeline.inputs.walk import left_out
 from pipeline.stage import StageConfig, row_setting
+from stages.images.containers import inspect
 from stages.images.readers.contract import Found, Locations, Numbers, Reader, ids_of
 from stages.images.readers.netpbm import netpbm
 
 TORCHVISION_LOCK = threading.Lock()
 """Some torchvision data sets set the global seed while they make an item."""
+
+PLAIN = ("1", "L", "P", "RGB", "CMYK")
+"""Color modes that become RGB without loss of bits or of transparency."""
 
 
 class TorchvisionDataset(StageConfig):
@@ -66,7 +70,7 @@ def _torchvision(source: TorchvisionDataset, root: str) -> Any:
 
 @lru_cache(maxsize=4)
 def _open_torchvision(name: str, arguments: str) -> Any:
-    import inspect
+    from inspect import signature
 
     import torchvision
 
@@ -74,7 +78,7 @@ def _open_torchvision(name: str, arguments: str) -> Any:
     if not (isinstance(found, type) and issubclass(found, torchvision.datasets.VisionDataset)):
         raise ConfigError(f"{name!r} is no data set of torchvision.datasets; use a class name such as CIFAR10")
     given = json.loads(arguments)
-    if "download" in inspect.signature(found).parameters:
+    if "download" in signature(found).parameters:
         given["download"] = False
     try:
         dataset = found(**given)
@@ -101,9 +105,28 @@ def _netpbm(dataset: Any, row: int, name: str) -> bytes:
         image = dataset[row][0]
     if not isinstance(image, Image.Image):
         raise ConfigError(f"torchvision.datasets.{name} gives {type(image).__name__} items, expected Pillow images")
+    if image.mode not in PLAIN:
+        raise ConfigError(
+            f"item {row} of torchvision.datasets.{name} has mode {image.mode}, expected {', '.join(PLAIN)}: save the "
+            "images as files, and use `folder`"
+        )
+    _check_loaded(dataset, row, name)
     gray = image.mode == "L"
     pixels = image if gray or image.mode == "RGB" else image.convert("RGB")
     return netpbm(pixels.tobytes(), image.width, image.height, gray)
+
+
+def _check_loaded(dataset: Any, row: int, name: str) -> None:
+    """Raise ConfigError for a file of which torchvision's loader, which converts to RGB, drops what `folder` keeps."""
+    from torchvision.datasets.folder import default_loader
+
+    if getattr(dataset, "loader", None) is not default_loader or not getattr(dataset, "samples", None):
+        return
+    file = dataset.samples[row][0]
+    found = inspect(Path(file).read_bytes())
+    turned = f"EXIF orientation {found.orientation}" if found.orientation > 1 else ""
+    if lost := turned or (f"mode {found.mode}" if found.mode not in PLAIN else ""):
+        raise ConfigError(f"{file} has {lost}, which torchvision.datasets.{name} drops; read its root with `folder`")
 
 
 def _read(config: Any, location: str) -> bytes:
