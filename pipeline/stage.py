@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from pydantic import Field as SettingInfo
 
 from pipeline.contents import NamedFiles
+from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.lineage import Lineage
@@ -156,22 +156,8 @@ CONTENT = "content"
 """Name of the virtual field of rows whose bytes lie in a file of the user's: read with `Batch.read`."""
 
 
-class StageConfig(BaseModel):
-    """Base of all stage configs: frozen, unknown keys rejected, no silent conversion of types."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False, defer_build=True
-    )
-
-    def chosen(self) -> set[str]:
-        """Names of the settings that are given and other than by default.
-
-        A default that is spelled out counts as none, also where it has no effect: cards and recipes spell out all
-        settings, and are read again.
-        """
-        fields = type(self).model_fields
-        default = {name: fields[name].get_default(call_default_factory=True) for name in self.model_fields_set}
-        return {name for name, value in default.items() if getattr(self, name) != value}
+class StageConfig(Settings):
+    """Base of all stage configs."""
 
 
 def row_setting(default: Any = ..., *, description: str, **more: Any) -> Any:

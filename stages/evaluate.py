@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import StageError
+from pipeline.sentences import counted
 from pipeline.stage import (
     FAKE,
     POOLED,
@@ -50,6 +51,9 @@ from stages.training.networks import prepare
 FORMAT = 1
 RESULTS = "results.json"
 KEPT_COLUMNS = ("id", "digest", "group", "chain", "label", "score", "source", "variant")
+
+SATURATED = 0.02
+"""Share of a variant's rows that each class may have at one end of the scores without a word."""
 
 
 class EvaluateConfig(StageConfig):
@@ -146,6 +150,7 @@ def _write(config: EvaluateConfig, variants: Mapping[str, Rows], scored: Scorer)
     tested = {name: Outcomes.of(view, scores[name]) for name, view in variants.items()}
     threshold, published = float(detector.card["threshold"]), detector.card.get("published_threshold")
     about = _about(detector.card, model)
+    about["doubts"] = [*about["doubts"], *saturated(tested)]
     if config.vote == "origin":
         rows_of = sum(len(one.ids) for one in tested.values())
         tested = {name: one.voted(variants[name].column("origin"), threshold) for name, one in tested.items()}
@@ -189,6 +194,23 @@ def _about(card: Mapping[str, Any], model: Artifact) -> dict[str, Any]:
     about["chains"] = card.get("chains")  # of the rows it was trained on; null: of an earlier version
     about["made_from"] = [dict(step) for _, step in sorted(model.info.get("made_from", {}).items())]
     return about
+
+
+def saturated(tested: Mapping[str, Outcomes]) -> list[str]:
+    """A sentence for each variant in which scores of both classes are 1, or 0: float32 has no number between.
+
+    A detector that is far from what it was calibrated on may still order such rows, and its scores no longer do.
+    """
+    found = []
+    for name, one in tested.items():
+        for end in (0, 1):
+            real, fake = (int(((one.scores == end) & (one.labels == label)).sum()) for label in (REAL, FAKE))
+            if min(real, fake) > SATURATED * len(one.scores):
+                found.append(
+                    f"in {name} the scores of {counted(real, 'real')} and {counted(fake, 'fake')} are all {end}: so "
+                    "far from the rows of the calibration they no longer order these, and areas count them as equal"
+                )
+    return found
 
 
 def other_features(view: Rows, learned: Mapping[str, Mapping[str, Any]]) -> str:

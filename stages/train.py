@@ -49,7 +49,6 @@ from stages.training.feature_fields import fields_read, no_feature
 from stages.training.kept_facts import write_facts
 from stages.training.kept_lineage import kept_lineage, licences
 from stages.training.members import (
-    check_made,
     check_members,
     fields_of,
     kept_promises,
@@ -256,9 +255,7 @@ class Train(Stage):
     def _card(self, config: TrainConfig, dataset: Any, ctx: FitContext) -> dict[str, Any]:
         """Train, or calibrate what was published, and write model and card; returns the card."""
         given = None if config.pretrained is None else import_module(GIVEN[config.detector.family])
-        members = load_members(ctx.artifacts.get("members", ()))
-        if members:
-            check_made(dataset, ctx.artifacts["members"])
+        members = load_members(ctx.artifacts.get("members", ()), dataset)
         splits = {
             name: FeatureRows(in_order(rows), *fields_of(config.detector, members))
             for name, rows in _splits(dataset, config).items()

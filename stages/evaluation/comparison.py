@@ -122,8 +122,10 @@ def _decided(
     if spot in old.scored and spot in new.scored:
         ones, twos = (side.scored[spot].rows(variant, source) for side in (old, new))
         if set(ones.keys) == set(twos.keys):
-            _, (low, high) = compared(new.scored[spot], old.scored[spot], variant, source).differences[metric]
-            return BY_ROWS, low > 0 or high < 0
+            both = compared(new.scored[spot], old.scored[spot], variant, source)
+            if both.rows == len(ones.keys):
+                _, (low, high) = both.differences[metric]
+                return BY_ROWS, low > 0 or high < 0
     ends = (*before[1:], *after[1:])
     if len(ends) < 4 or any(end != end for end in ends):
         return NOT_TOLD, False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline.settings import Settings
 from stages.generators.training_recipes import (
     AverageBeta,
     Batch,
@@ -19,7 +20,6 @@ from stages.generators.training_recipes import (
     Lengths,
     Rate,
     Recipe,
-    Settings,
     Weight,
 )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline.settings import Settings
 from stages.generators.training_recipes import (
     AverageKimg,
     Batch,
@@ -17,7 +18,6 @@ from stages.generators.training_recipes import (
     Length,
     PlainRecipe,
     Rate,
-    Settings,
     Share,
     Weight,
 )

@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from stages.generators.training_recipes import Count, Latent, PlainRecipe, Settings
+from pipeline.settings import Settings
+from stages.generators.training_recipes import Count, Latent, PlainRecipe
 
 
 class MfaDrawing(Settings):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, GetJsonSchemaHandler, ModelWrapValidatorHandler, create_model, model_validator
 
-from stages.generators.training_recipes import Settings
+from pipeline.settings import Settings
 
 NAME, PADDINGS = "padding", ("zeros", "replicate", "reflect")
 ABOUT = (

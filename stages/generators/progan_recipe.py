@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from pipeline.settings import Settings
 from stages.generators.padded_recipes import PaddedNetwork
 from stages.generators.training_recipes import (
     NOISE_GAME,
@@ -20,7 +21,6 @@ from stages.generators.training_recipes import (
     MapsBase,
     MapsMost,
     Rate,
-    Settings,
     Weight,
 )
 

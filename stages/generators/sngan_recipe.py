@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from pipeline.settings import Settings
 from stages.generators.training_recipes import (
     AverageBeta,
     Batch,
@@ -21,7 +22,6 @@ from stages.generators.training_recipes import (
     Lengths,
     Rate,
     Recipe,
-    Settings,
     sizes,
 )
 

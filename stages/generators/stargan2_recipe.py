@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny
 
+from pipeline.settings import Settings
 from stages.generators.padded_recipes import PaddedNetwork
 from stages.generators.training_recipes import (
     AverageBeta,
@@ -19,7 +20,6 @@ from stages.generators.training_recipes import (
     Positive,
     Rate,
     Recipe,
-    Settings,
     Style,
     Weight,
 )

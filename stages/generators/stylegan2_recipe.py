@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny
 
+from pipeline.settings import Settings
 from stages.generators.padded_recipes import PaddedNetwork
 from stages.generators.training_recipes import (
     NOISE_GAME,
@@ -21,7 +22,6 @@ from stages.generators.training_recipes import (
     MapsMost,
     Rate,
     Recipe,
-    Settings,
     Share,
     Style,
     Weight,

@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.stage import StageConfig
+from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from stages.generators.losses import Loss
 
 NOISE_GAME = ("stages.generators.games", "NoiseGame")
-
-
-class Settings(StageConfig):
-    """Base of all models here."""
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -207,7 +203,7 @@ class Recipe(PlainRecipe):
     @model_validator(mode="after")
     def _without_effect(self) -> Recipe:
         for weight, idle in self.idle.items():
-            if getattr(self, weight, 1) == 0 and idle in self.chosen():
+            if getattr(self, weight, 1) == 0 and idle in self.model_fields_set:
                 raise ValueError(f"{idle} has no effect with {weight}: 0; drop it")
         if self.augment is not None and not any(self.augment.model_dump().values()):
             raise ValueError("augment changes nothing, as all its reaches are 0; drop it")

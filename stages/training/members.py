@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from detectors.choosing import family_module
@@ -53,8 +53,12 @@ def promised_members(config: DetectorConfig, inputs: Mapping[str, Any]) -> dict[
     }
 
 
-def load_members(artifacts: Iterable[Artifact]) -> tuple[Member, ...]:
-    """The detectors in the artifacts of `train` nodes, each with its whole card, node and key."""
+def load_members(artifacts: Sequence[Artifact], rows: Rows) -> tuple[Member, ...]:
+    """The detectors in the artifacts of `train` nodes, each with its whole card, node and key.
+
+    rows: those that they are to score. Raises StageError where these have other features than a member learned from.
+    """
+    _check_made(rows, artifacts)
     found = [(one, load_detector(one.path)) for one in artifacts]
     return tuple(
         Member(
@@ -64,7 +68,7 @@ def load_members(artifacts: Iterable[Artifact]) -> tuple[Member, ...]:
     )
 
 
-def check_made(rows: Rows, artifacts: Iterable[Artifact]) -> None:
+def _check_made(rows: Rows, artifacts: Sequence[Artifact]) -> None:
     """Raise StageError where a member would meet features that were made otherwise than those it has learned from.
 
     Rows of several nodes are joined so that each member has its own.

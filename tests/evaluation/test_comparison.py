@@ -17,7 +17,7 @@ from stages.evaluation.comparison import (
     made,
     told_apart,
 )
-from stages.evaluation.pairing import Scored
+from stages.evaluation.pairing import Scored, compared
 
 SPOT = ("svm", "raw", "fakes")
 KEYS = [(label, "fakes" if label else "photos", f"{label} {number}") for label in (0, 1) for number in range(40)]
@@ -63,6 +63,17 @@ def test_of_the_same_rows_the_difference_decides(tmp_path: Path) -> None:
     assert (found.by, found.moved) == (BY_INTERVALS, False)
 
 
+def test_rows_that_a_variant_holds_in_several_ways_have_no_partner(tmp_path: Path) -> None:
+    """Two perturbations of one image have one id: set against each other, a detector would differ from itself."""
+    twice = [*KEYS, *KEYS[:20], *KEYS[40:60]]
+    side = scored(tmp_path / "twice", 10.0, twice)
+    found = compared(side.scored[SPOT], side.scored[SPOT], "raw", "fakes")
+    assert found.rows == len(KEYS) - 40
+    assert all(value == 0 for value, _ in found.differences.values())
+    (cell,) = cells_compared(side, side, "auc")
+    assert (cell.by, cell.moved) == (BY_INTERVALS, False)
+
+
 def test_two_evaluations_of_one_detector_are_compared_each_with_its_own(tmp_path: Path) -> None:
     """The second one's scores moved: its cell, and not the first one's."""
     spots = told_apart([SPOT, SPOT, ("svm", "P", "fakes")])
@@ -91,6 +102,20 @@ def test_what_made_the_second_evaluation_of_a_detector_is_not_held_against_the_f
     moved = Side("x", {}, made([one, facts(equalize={"recipe": "e3", "config": {"size": 16}})], [RECIPE, RECIPE]))
     (found,) = changes(sides[0], moved)
     assert (found["what"], found["detectors"]) == ("config.size 32 -> 16", ["svm"])
+
+
+def test_rows_of_a_source_that_were_made_in_two_ways_are_alike_on_both_sides() -> None:
+    both = facts()
+    other = [*both["steps"]["chain"], {"stage": "perturb", "recipe": "p1", "config": {"name": "noise"}}]
+    more = [*both["steps"]["chain"], {"stage": "perturb", "recipe": "p2", "config": {"name": "blur"}}]
+    both["steps"] |= {"noisy": other, "blurred": more}
+    both["variants"]["raw"]["parts"] = [{"chain": one, "sources": ["fakes"]} for one in ("noisy", "blurred")]
+    sides = [Side("x", {}, made([both], [RECIPE])) for _ in range(2)]
+    assert changes(*sides) == []
+    left = {**both, "variants": {"raw": {**both["variants"]["raw"], "parts": both["variants"]["raw"]["parts"][:1]}}}
+    left["steps"] = {"noisy": [*other[:2], {**other[2], "recipe": "p3", "config": {"name": "crop"}}]}
+    found = changes(Side("x", {}, made([left], [RECIPE])), sides[1])
+    assert [one["what"] for one in found] == ["config.name crop -> noise"]
 
 
 def facts(**changed: Any) -> dict[str, Any]:

@@ -331,6 +331,17 @@ def test_rows_made_in_another_way_than_those_learned_from_are_told(
     assert other_features(rows_of("photos", 0, features(4, 0, 1), made), {}) == ""
 
 
+def test_scores_that_both_classes_have_at_one_end_are_told(model: Artifact, tmp_path: Path) -> None:
+    """Rows far from those of the calibration: the detector orders them, float32 has no number between their scores."""
+    far, odd = (rows_of("photos", 0, features(60, 900, 5)), rows_of("progan", 1, features(40, 1000, 6)))
+    results = results_of(evaluate(tmp_path, model, {"raw": union(PHOTOS, PROGAN), "far": union(far, odd)}))
+    (sentence,) = results["model"]["doubts"]
+    assert sentence.startswith(
+        "in far the scores of 15 reals and 10 fakes are all 1: so far from the rows of the calib"
+    )
+    assert row_of(results, "far", "progan")["auc"] == 0.5
+
+
 def test_the_null_result_sets_one_half_of_the_reals_against_the_other_by_group(model: Artifact, tmp_path: Path) -> None:
     photos = grouped(rows_of("photos", 0, features(200, 0, 8), split="test"), 2)
     out = evaluate(tmp_path, model, {"raw": union(photos, PROGAN), "P": PERTURBED})

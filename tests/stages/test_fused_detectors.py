@@ -11,7 +11,7 @@ import pytest
 from toy_project import Project
 
 from pipeline.commands.upkeep import pin_nodes
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StageError
 from pipeline.open import open_node
 from stages.evaluation.detector_file import load_detector
 
@@ -67,6 +67,19 @@ def test_a_fusion_is_evaluated_and_pinned_as_any_other_detector(project: Project
     assert plan.artifacts["radial"].found is None
     assert plan.artifacts["fused"].found is not None
     assert load_detector(made(project, "fused")).state.plain == fused.state.plain
+
+
+def test_a_member_that_learned_from_other_features_is_refused(project: Project) -> None:
+    """The names and shapes of both conventions are the same, and one member would score what it has never seen."""
+    project.replace(
+        "  table:",
+        """  others: {stage: spectrum, of: [reals, fakes], features: [profile], convention: jung21}
+  stranger: {stage: train, on: others, detector: profile-svm}
+  mixed: {stage: train, on: rows, members: [stranger, lines], detector: fusion}
+  table:""",
+    )
+    with pytest.raises(StageError, match=r"the member stranger has learned from other features .*\(spectrum.config: "):
+        project.run("mixed")
 
 
 def test_another_weight_trains_the_fusion_alone(project: Project) -> None:
