@@ -5,11 +5,13 @@ prints it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from experiments.twins import TWINS, made_with
 
 ROOT = Path(__file__).parents[1]
 ROWS, RESULTS = ROOT / "experiments" / "seeds.yaml", ROOT / "experiments" / "results"
@@ -26,20 +28,28 @@ pixels reproduces nothing. A number is the difference of the claim's metric betw
 a number of the paper), with its 95 % interval over groups."""
 
 
+OLDER = """
+Twins with a dagger (†) were run with earlier generators than those in `manifests/generators.yaml` today: {names}."""
+
+
 def page() -> str:
     """Markdown."""
     twins = json.loads((RESULTS / "twins.json").read_text(encoding="utf-8"))
-    return "\n".join([HEAD, *_sections(yaml.safe_load(ROWS.read_text(encoding="utf-8")), twins), ""])
+    older = [name for name, one in sorted(twins.items()) if one["generators"] != made_with(TWINS / f"{name}.yaml")]
+    said = [OLDER.format(names=", ".join(older))] if older else []
+    sections = _sections(yaml.safe_load(ROWS.read_text(encoding="utf-8")), twins, older)
+    return "\n".join([HEAD, *said, *sections, ""])
 
 
-def _sections(sources: list[dict[str, Any]], twins: Mapping[str, Any]) -> Iterator[str]:
+def _sections(sources: list[dict[str, Any]], twins: Mapping[str, Any], older: Collection[str] = ()) -> Iterator[str]:
     for source in sources:
         yield from ("", f"## {source['source']}", "")
         yield "| shown there | config | its twin here | published | a full run needs |"
         yield "|---|---|---|---|---|"
         for row in source["rows"]:
             result = "<br>".join(_results(row, twins)) or "-"
-            yield f"| {row['what']} | {_link(row)} | {result} | {row['published']} | {row['missing']} |"
+            dagger = " †" if row.get("config") in older else ""
+            yield f"| {row['what']} | {_link(row)}{dagger} | {result} | {row['published']} | {row['missing']} |"
 
 
 def _link(row: Mapping[str, Any]) -> str:

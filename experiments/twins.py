@@ -5,13 +5,14 @@
 Each of configs/twins/*.yaml runs offline on the embedded data in minutes; their store is scratch/twins/store, so that
 a second call trains nothing. Written: experiments/results/twins.json with the seconds that each took (of a first run)
 and the claims as the stages `claims` and `redivide` judged them, if it has any, and of `strata` whether better fakes
-have lower scores.
+have lower scores, and a digest of the manifest of the embedded generators, where it names that.
 A twin shows that a config runs and what it says of pictures of 64 pixels; it is no reproduction of the paper.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -27,6 +28,13 @@ from stages.strata import RESULTS as STRATA
 
 TWINS = Path(__file__).parents[1] / "configs" / "twins"
 RESULT = Path(__file__).parent / "results" / "twins.json"
+GENERATORS = Path(__file__).parents[1] / "manifests" / "generators.yaml"
+
+
+def made_with(config: Path) -> str:
+    """Digest of the manifest of the embedded generators, for a config that names it; "" for one that does not."""
+    named = f"{GENERATORS.name}#" in config.read_text(encoding="utf-8")
+    return hashlib.sha256(GENERATORS.read_bytes()).hexdigest()[:16] if named else ""
 
 
 def judged(config: Path, workers: int | None) -> dict[str, Any]:
@@ -74,10 +82,11 @@ def main() -> None:
             parser.error(f"there is no twin '{name}'; expected one of {', '.join(known)}")
     kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     for name in arguments.names or known:
-        found = judged(TWINS / f"{name}.yaml", arguments.workers)
+        config = TWINS / f"{name}.yaml"
+        found = judged(config, arguments.workers)
         if not found["computed"] and name in kept:
             found["seconds"] = kept[name]["seconds"]
-        kept[name] = {part: found[part] for part in ("seconds", "claims")}
+        kept[name] = {**{part: found[part] for part in ("seconds", "claims")}, "generators": made_with(config)}
         print(f"{name} ({found['seconds']} s)")
         for claim in found["claims"]:
             print(f"  {line(claim)}")

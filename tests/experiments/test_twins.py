@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments import seeds_page
 from experiments.seeds_page import told
-from experiments.twins import TWINS, by_quality
+from experiments.twins import TWINS, by_quality, made_with
 from pipeline.declaring.config import Pipeline, load_pipeline
 from pipeline.declaring.document import load
 from stages.claims import line
@@ -84,3 +86,20 @@ def test_a_manipulated_photograph_differs_in_a_square_near_the_middle(
             assert (np.ptp(places, axis=0) < side * 40 // 128).all()
             found += [places.min(), places.max()]
         assert (min(found), max(found)) == (first, last), method
+
+
+def test_a_result_with_other_generators_is_marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On the page of the sources, until the twin has been run again; one without generators of ours never is."""
+    twins = {name: {"seconds": 1, "claims": [], "generators": made_with(TWINS / f"{name}.yaml")} for name in NAMES}
+    assert {bool(one["generators"]) for one in twins.values()} == {True, False}
+    (tmp_path / "against_detectors.json").write_text('{"claims": []}')
+    monkeypatch.setattr(seeds_page, "RESULTS", tmp_path)
+    (tmp_path / "twins.json").write_text(json.dumps(twins))
+    assert "†" not in seeds_page.page()
+    twins["he2021_table1"]["generators"] = "0" * 16
+    (tmp_path / "twins.json").write_text(json.dumps(twins))
+    text = seeds_page.page()
+    assert "than those in `manifests/generators.yaml` today: he2021_table1.\n" in text
+    lines = [one for one in text.splitlines() if one.startswith("|") and "†" in one]
+    assert lines
+    assert all("he2021_table1" in one for one in lines)
