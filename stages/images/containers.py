@@ -34,7 +34,7 @@ FACTS: Mapping[str, Field] = {
     ),
     "subsampling": TEXT,
     "frames": Field("int32"),
-    "orientation": Field("uint8", (), "EXIF 1 to 8; 0: not stated"),
+    "orientation": Field("uint8", (), "EXIF 1 to 8, of a video likewise; 0: not stated"),
     "has_icc": Field("uint8"),
     "has_exif": Field("uint8"),
     "file_bytes": Field("int64", (), "bytes"),
@@ -315,8 +315,8 @@ def _walk_avif(content: bytes) -> Container:
 
 def _walk_video(content: bytes) -> Container:
     """The index of an MP4 file; its pixels are taken by the stage `frames`."""
-    width, height, frames = video_container.video_facts(content)
-    return Container("mp4", width, height, "video", content, len(content), frames, refused=VIDEO)
+    width, height, frames, turned = video_container.video_facts(content)
+    return Container("mp4", width, height, "video", content, len(content), frames, turned, refused=VIDEO)
 
 
 def _of_exif(exif: bytes | None) -> dict[str, Any]:

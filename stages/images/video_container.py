@@ -10,6 +10,9 @@ from typing import Any
 BRANDS = re.compile(rb".{4}ftyp(isom|iso[2-9]|mp4[12]|avc1|M4V |qt  |dash|MSNV|3gp[4-6])", re.DOTALL)
 INSIDE = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 
+TURNED = {(0, 1, -1, 0): 6, (-1, 0, 0, -1): 3, (0, -1, 1, 0): 8}
+"""First two columns of a track's matrix that turns the picture -> the EXIF orientation that says the same."""
+
 Box = tuple[bytes, int, int]
 """Kind, where its content begins, and where it ends."""
 
@@ -29,8 +32,11 @@ def boxes(content: bytes, at: int, end: int) -> Iterator[Box]:
         at += size
 
 
-def video_facts(content: bytes) -> tuple[int, int, int]:
-    """(width, height, frames) of the first video track. Raises ValueError where there is none, or no index."""
+def video_facts(content: bytes) -> tuple[int, int, int, int]:
+    """(width, height, frames, orientation) of the first video track; orientation 0: it is not turned.
+
+    Raises ValueError where there is no track, or no index.
+    """
     top = {kind: (start, end) for kind, start, end in boxes(content, 0, len(content))}
     if b"moov" not in top:
         raise ValueError("the video has no index (moov), it is cut off; copy or download it again")
@@ -38,20 +44,21 @@ def video_facts(content: bytes) -> tuple[int, int, int]:
         if kind == b"trak":
             facts: dict[bytes, Any] = dict(_track(content, start, end))
             if facts.get(b"hdlr") == b"vide" and b"tkhd" in facts and b"stsz" in facts:
-                width, height = facts[b"tkhd"]
-                return width, height, facts[b"stsz"]
+                width, height, orientation = facts[b"tkhd"]
+                return width, height, facts[b"stsz"], orientation
     raise ValueError("the file has no video track, expected one")
 
 
 def _track(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, object]]:
-    """Facts of a track: kind of its media, its size in pixels, its number of frames."""
+    """Facts of a track: kind of its media, its size in pixels and how it is turned, its number of frames."""
     for kind, first, last in boxes(content, start, end):
         if kind in INSIDE:
             yield from _track(content, first, last)
         elif kind == b"hdlr":
             yield kind, content[first + 8 : first + 12]
         elif kind == b"tkhd":
-            width, height = struct.unpack_from(">II", content, last - 8)
-            yield kind, (width >> 16, height >> 16)
+            a, b, _, c, d, *_, width, height = struct.unpack_from(">9iII", content, last - 44)
+            signs = tuple((number > 0) - (number < 0) for number in (a, b, c, d))
+            yield kind, (width >> 16, height >> 16, TURNED.get(signs, 0))
         elif kind == b"stsz":
             yield kind, struct.unpack_from(">I", content, first + 8)[0]

@@ -154,3 +154,4 @@ def test_frames_are_put_upright_as_the_track_says(golden: GoldenDocument, quarte
     assert len(turned) == len(content)
     ((_, upright, _),) = decoded(turned, [2])
     assert np.array_equal(upright, np.rot90(plain, -quarters))
+    assert inspect(turned).orientation == (0, 6, 3, 8)[quarters]
