@@ -260,7 +260,7 @@ class Dataset:
         kind = self._field(field)
         step = max(BLOCK_BYTES // max(kind.row_bytes, 1), 1)
         bounds = [*range(0, max(len(self), 1), step), len(self)]
-        name = f"{field}-{_token(self.ids, [part.chain for part in self._branches])}"
+        name = f"{field}-{_token(self.ids, [part.chain for part in self._branches], self.part_numbers)}"
         rest = (0,) * len(kind.shape)
         graph = {
             (name, number, *rest): (_read_block, self, field, start, stop)
@@ -351,11 +351,12 @@ def _read_block(dataset: Dataset, field: str, start: int, stop: int) -> NDArray[
     return dataset.array(field, np.arange(start, stop))
 
 
-def _token(ids: NDArray[np.void], chains: Sequence[bytes]) -> str:
-    """Name of a dask array: by the rows it has, never by dask's own tokens."""
+def _token(ids: NDArray[np.void], chains: Sequence[bytes], parts: NDArray[np.integer[Any]]) -> str:
+    """Name of a dask array: by the rows it has and how each was made, never by dask's own tokens."""
     import hashlib
 
-    return hashlib.sha256(b"".join(chains) + np.ascontiguousarray(ids).tobytes()).hexdigest()[:16]
+    rows = np.ascontiguousarray(ids).tobytes() + np.asarray(parts, "<i8").tobytes()
+    return hashlib.sha256(b"".join(chains) + rows).hexdigest()[:16]
 
 
 def _shared(schemas: Sequence[Schema]) -> dict[str, Field]:

@@ -14,7 +14,7 @@ from dataset_rows import FAKE, REAL, SCHEMA, make_arrays, make_ids, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.dataset import Dataset, Part
+from pipeline.dataset import Dataset, Part, _token
 from pipeline.errors import ConfigError, DamagedShardError, StoreError
 from pipeline.runs import this_run
 from pipeline.stage import Field
@@ -282,3 +282,11 @@ def test_blocks_that_are_too_small_or_too_many_are_not_given_again() -> None:
     assert len({one.ctypes.data for one in held}) == 5
     assert reused.block(5000).shape == (5000,)
     assert reused._held <= 250
+
+
+def test_lazy_arrays_of_one_row_made_in_two_ways_have_two_names() -> None:
+    """Dask takes arrays of one name for one array."""
+    ids, chains = np.zeros(2, "V16"), [b"a", b"b"]
+    names = {_token(ids, chains, np.array(parts)) for parts in ([0, 0], [1, 1], [0, 1])}
+    assert len(names) == 3
+    assert _token(ids, chains, np.array([0, 1], np.int32)) in names

@@ -77,7 +77,7 @@ def show_sheet(plan: Plan, node: str, count: int, field: str | None, out: Path) 
         _draw_into(axes, _value(plan, branch, position, name), branch.schema[name])
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_title(_short(origin(branch, position)), fontsize=6)
+        axes.set_title(_short(origin(branch, position)), fontsize=6, parse_math=False)
     figure.savefig(out, dpi=130, metadata={"Software": None})
     return f"{out}: {counted(len(chosen), 'row')} of {node}"
 

@@ -46,11 +46,11 @@ def find_row(plan: Plan, node: str, prefix: str) -> Row:
 
 def lineage_of_row(plan: Plan, row: Row) -> dict[str, Any]:
     """All that decided the row's values, as plain data; its steps come after those that they read (`of`)."""
-    numbers: dict[tuple[bytes, int], int] = {}
+    numbers: dict[tuple[int, int], int] = {}
     steps: list[dict[str, Any]] = []
 
     def visit(branch: Branch, position: int) -> int:
-        key = branch.chain, position
+        key = id(branch), position  # not its chain: sources of one recipe have one
         if key not in numbers:
             above = [visit(side.branch, int(side.positions[position])) for side in branch.sides]
             numbers[key] = len(steps)
@@ -168,11 +168,11 @@ class _Replay:
 
     def __init__(self, maker: TaskMaker) -> None:
         self.maker = maker
-        self.made: dict[tuple[bytes, int], Made] = {}
+        self.made: dict[tuple[int, int], Made] = {}
 
     def row(self, branch: Branch, position: int) -> Made:
         """One row, from its origin on."""
-        key = branch.chain, position
+        key = id(branch), position
         if key not in self.made:
             above = [self.row(side.branch, int(side.positions[position])) for side in branch.sides]
             work = Work(0, branch.node, branch=branch, positions=np.array([position]))

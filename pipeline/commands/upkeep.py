@@ -295,7 +295,12 @@ def accept_nodes(pipeline: Pipeline, nodes: list[str]) -> list[str]:
         if name in plan.artifacts and plan.artifacts[name].found is None:
             info = explainer.previous_artifact(plan.artifacts[name])
             if info is not None:
-                old = Recipe.of(info["stage"], info["recipe"])
+                old, new = Recipe.of(info["stage"], info["recipe"]), plan.artifacts[name].recipe
+                if old.components["artifact"] != new.components["artifact"]:
+                    models = ", ".join(
+                        sorted({one for some in plan.artifacts[name].node.artifacts.values() for one in some})
+                    )
+                    raise StoreError(f"{name}: what it was made with changed too; accept {models} first, or run")
                 accepted += _alias(store, plan.artifacts[name].recipe, old.digest)
         if not accepted:
             raise ConfigError(f"{name} has nothing to accept: the store has no earlier result of its rows; run it")

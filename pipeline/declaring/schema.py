@@ -16,7 +16,7 @@ def json_schema() -> dict[str, Any]:
     for name in registered():
         stage = load_stage(name)
         schema = stage.Config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
-        definitions |= {f"{name}.{model}": one for model, one in schema.pop("$defs", {}).items()}
+        definitions |= {f"{name}.{model}": _inside(one) for model, one in schema.pop("$defs", {}).items()}
         properties = {
             "stage": {"const": name, "description": ENGINE_KEYS["stage"]},
             **{key: {"description": one.description or one.kind} for key, one in stage.inputs.items()},
@@ -28,6 +28,9 @@ def json_schema() -> dict[str, Any]:
             {"title": name, "type": "object", "properties": properties, "required": required,
              "additionalProperties": False}
         )  # fmt: skip
+    described: dict[str, dict[str, Any]] = {key: {"description": text} for key, text in ENGINE_KEYS.items()}
+    described["stage"] |= {"type": "string", "pattern": r"^[\w.]+:\w+$"}
+    own = {"title": "a stage of one's own", "type": "object", "properties": described, "required": ["stage"]}
     top = Settings.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -37,7 +40,7 @@ def json_schema() -> dict[str, Any]:
             **top["properties"],
             "nodes": {
                 "type": "object",
-                "additionalProperties": {"oneOf": alternatives},
+                "additionalProperties": {"oneOf": [*alternatives, own]},
                 "description": "name -> one use of a stage: its inputs, its settings, and the keys of every node",
             },
         },
@@ -48,11 +51,25 @@ def json_schema() -> dict[str, Any]:
 
 
 def _open(schema: dict[str, Any]) -> dict[str, Any]:
-    """A setting may also be a `{axis}` of the matrix."""
+    """A setting, and whatever stands in it, may also be a `{axis}` of the matrix."""
     if schema.get("type") == "string" and "enum" not in schema:
         return schema
-    placeholder = {"type": "string", "pattern": r"\{\w+\}"}
-    return {"anyOf": [schema, placeholder], "description": schema.get("description", "")}
+    placeholder = {"type": "string", "pattern": r"\{[\w.]+\}"}
+    return {"anyOf": [_inside(schema), placeholder], "description": schema.get("description", "")}
+
+
+def _inside(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose parts may be axes; it itself may not."""
+    found = dict(schema)
+    if "properties" in found:
+        found["properties"] = {key: _open(value) for key, value in found["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(found.get(key), dict):
+            found[key] = _open(found[key])
+    for key, wrap in (("prefixItems", _open), ("anyOf", _inside), ("oneOf", _inside)):
+        if key in found:
+            found[key] = [wrap(one) for one in found[key]]
+    return found
 
 
 def stages_markdown() -> str:

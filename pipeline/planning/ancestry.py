@@ -45,12 +45,12 @@ def lineage_of(branch: Branch, words: list[str], find: Callable[[ArtifactPlan], 
 def licences_stated(views: Mapping[str, Mapping[str, Sequence[Selection]]]) -> list[tuple[bytes, bytes]]:
     """(chain, digest of the licence) of each origin above some rows that states one, sorted: it stands in cards."""
     found: set[tuple[bytes, bytes]] = set()
-    seen: set[bytes] = set()
+    seen: set[int] = set()  # not chains: sources of one recipe have one
     waiting = [side.branch for parts in views.values() for some in parts.values() for one in some for side in one.sides]
     while waiting:
         branch = waiting.pop()
-        if branch.chain not in seen:
-            seen.add(branch.chain)
+        if id(branch) not in seen:
+            seen.add(id(branch))
             waiting += [side.branch for side in branch.sides]
             found |= {(branch.chain, digest("licence", licence)) for licence in (_licence(branch),) if licence}
     return sorted(found)

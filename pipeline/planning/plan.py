@@ -121,7 +121,7 @@ class _Planner:
 
     def check(self) -> None:
         self._note_files()
-        check_leaks(self.sources)
+        check_leaks(self.sources, self.plan.names)
         by_chain: dict[bytes, list[Branch]] = {}
         for name, _ in self.sources:
             for branch in self.plan.branches[name]:

@@ -19,10 +19,33 @@ from pipeline.stage import ID, SPLITS, SourceRows
 
 @dataclass
 class Names:
-    """Words of the row table (domains, sources) by number."""
+    """Words of the row table (domains, sources) by number, and groups that are one."""
 
     words: list[str] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
+    merged: dict[bytes, bytes] = field(default_factory=dict)
+    """Digest of a group -> that of another one which it is one with, as both have the same content, in any source."""
+
+    def merge(self, one: bytes, other: bytes) -> None:
+        """Two groups are one from now on."""
+        first, second = sorted((self.root(one), self.root(other)))
+        if first != second:
+            self.merged[second] = first
+
+    def root(self, group: bytes) -> bytes:
+        """Digest that all groups bear which are one with this one."""
+        while group in self.merged:
+            group = self.merged[group]
+        return group
+
+    def roots(self, groups: NDArray[np.void]) -> NDArray[np.void]:
+        """(n,) V16 likewise."""
+        if not self.merged:
+            return groups
+        found = groups.copy()
+        for place in np.flatnonzero(ids.isin(groups, ids.from_bytes(self.merged))).tolist():
+            found[place] = np.void(self.root(bytes(groups[place])))
+        return found
 
     def number(self, word: str) -> int:
         if word not in self.numbers:
@@ -99,7 +122,7 @@ def tabulate(found: SourceRows, node: str, seed: int, shares: Mapping[str, float
     if not first.all():
         _refuse_two_labels(found, node, ranked, first)
         groups = groups.copy()
-        notes.append(_merge_duplicates(found, node, ranked, first, groups, given))
+        notes.append(_merge_duplicates(found, node, ranked, first, groups, given, names))
     kept = ranked if first.all() else ranked[first]
     own = sorted_ids if first.all() else sorted_ids[first]
     group = own if found.group is None and first.all() else groups[kept]
@@ -193,16 +216,11 @@ def _merge_duplicates(
     first: NDArray[np.bool_],
     groups: NDArray[np.void],
     given: NDArray[np.int8],
+    names: Names,
 ) -> str:
     """Join the groups of entries with equal content (in place), refuse two splits, and say how many there are."""
     leader = np.flatnonzero(first)[np.cumsum(first) - 1]
-    parents: dict[bytes, bytes] = {}
-
-    def root(key: bytes) -> bytes:
-        while key in parents:
-            key = parents[key]
-        return key
-
+    own = Names()  # a source has the splits of its own merges, whatever other sources there are
     for later in np.flatnonzero(~first):
         one, other = int(ranked[leader[later]]), int(ranked[later])
         if given[one] >= 0 and given[other] >= 0 and given[one] != given[other]:
@@ -212,13 +230,9 @@ def _merge_duplicates(
             )
         if given[one] < 0:
             given[one] = given[other]
-        a, b = sorted((root(bytes(groups[one])), root(bytes(groups[other]))))
-        if a != b:
-            parents[b] = a
-    if parents:
-        moved = ids.from_bytes(parents)
-        for entry in np.flatnonzero(ids.isin(groups, moved)).tolist():
-            groups[entry] = np.void(root(bytes(groups[entry])))
+        for table in (own, names):
+            table.merge(bytes(groups[one]), bytes(groups[other]))
+    groups[:] = own.roots(groups)
     number = int((~first).sum())
     one, other = int(ranked[leader[np.flatnonzero(~first)[0]]]), int(ranked[np.flatnonzero(~first)[0]])
     return (
@@ -263,12 +277,16 @@ def split_by_hash(group: NDArray[np.void], seed: int, shares: Mapping[str, float
     return np.minimum(np.searchsorted(edges, rank, side="right"), len(SPLITS) - 1).astype(np.uint8)
 
 
-def check_leaks(sources: Sequence[tuple[str, Rows]]) -> None:
-    """No group and no content in two splits across source nodes. Raises SourceError naming the nodes."""
+def check_leaks(sources: Sequence[tuple[str, Rows]], names: Names | None = None) -> None:
+    """No group and no content in two splits across source nodes. Raises SourceError naming the nodes.
+
+    names: knows which groups are one, as content in any of the sources says.
+    """
     if len(sources) < 2:
         return
-    for what, column in (("group", "group"), ("content", "id")):
-        _check_column(sources, what, np.concatenate([getattr(rows, column) for _, rows in sources]))
+    groups = np.concatenate([rows.group for _, rows in sources])
+    _check_column(sources, "group", names.roots(groups) if names else groups)
+    _check_column(sources, "content", np.concatenate([rows.id for _, rows in sources]))
 
 
 def _check_column(sources: Sequence[tuple[str, Rows]], what: str, group: NDArray[np.void]) -> None:

@@ -153,6 +153,11 @@ def measured(branch: Branch) -> Mapping[str, Any]:
     return measured_step(branch.steps)
 
 
+def fewer(branch: Branch) -> bool:
+    """Whether rows of the branch, or of one above it, have failed or could not be read."""
+    return bool(branch.failed.any() or branch.problems) or any(fewer(side.branch) for side in branch.sides)
+
+
 def variants(branch: Branch) -> tuple[bytes, ...]:
     """What was done on purpose to the pictures of a branch, in order, whatever their size: none of it to plain ones."""
     made = (step for step in branch.steps if step.get("variant"))
@@ -176,20 +181,28 @@ def fitting(
     that failed on the way to these fields, and need not be there.
     """
     having = [one for one in found if all(name in one.sides[0].branch.schema for name in fields)]
-    found = having if covers(having, found, lost) else found
+    found = having if covers(having, found, lost, variants) else found
     alike = [one for one in found if measured(one.sides[0].branch)["recipe"] in recipes]
     return alike if covers(alike, found, lost) else found
 
 
-def covers(some: list[Selection], found: list[Selection], lost: NDArray[np.void]) -> bool:
-    """Whether each row (a source and an id) of all selections is in one of `some`, or its id among the lost ones."""
+def covers(
+    some: list[Selection],
+    found: list[Selection],
+    lost: NDArray[np.void],
+    kind: Callable[[Branch], object] = lambda branch: None,
+) -> bool:
+    """Whether each row (a source, a kind, an id) of all selections is in one of `some`, or its id a lost one."""
     if not some or len(some) == len(found):
         return len(some) == len(found)
-    kept, dropped = ([one.table() for one in found if (one in some) is which] for which in (True, False))
-    for source in {int(number) for table in dropped for number in ids.distinct(table.source)}:
-        there, wanted = ([table.id[table.source == source] for table in tables] for tables in (kept, dropped))
-        if not ids.isin(np.concatenate(wanted), np.concatenate([*there, lost])).all():
-            return False
+    sides: dict[object, tuple[list[Rows], list[Rows]]] = {}
+    for one in found:
+        sides.setdefault(kind(one.sides[0].branch), ([], []))[one not in some].append(one.table())
+    for kept, dropped in sides.values():
+        for source in {int(number) for table in dropped for number in ids.distinct(table.source)}:
+            there, wanted = ([table.id[table.source == source] for table in tables] for tables in (kept, dropped))
+            if not ids.isin(np.concatenate(wanted), np.concatenate([*there, lost])).all():
+                return False
     return True
 
 
@@ -326,7 +339,8 @@ class Evaluator:
         if term.field == "split":
             return _among(rows.split, [SPLITS.index(word) for word in term.values])
         if term.field == "group":
-            return ids.isin(rows.group, ids.from_bytes(digest("group", word) for word in term.values))
+            named = [digest("group", word) for word in term.values]  # a group that is one with another bears its digest
+            return ids.isin(rows.group, ids.from_bytes([*named, *map(self.names.root, named)]))
         column = rows.domain if term.field == "domain" else rows.source
         key = len(self.names.words), term.field, term.values
         if key not in self.meant:
@@ -357,7 +371,7 @@ class Evaluator:
 
     def _first(self, found: list[Selection], count: int, problem: Callable[[str], ConfigError]) -> list[Selection]:
         total = sum(len(one) for one in found)
-        lost = any(len(side.branch.usable) < len(side.branch.rows) for one in found for side in one.sides)
+        lost = any(fewer(side.branch) for one in found for side in one.sides)
         if total < count and not lost:  # rows that failed leave fewer; the report names them
             raise problem(f"takes {count} rows of a view that has {total}")
         ranks = np.concatenate([hash_rank(one.sides[0].ids, "take", self.seed) for one in found])

@@ -6,6 +6,8 @@ never stops the others: it is a row with a problem.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -34,6 +36,8 @@ WORTH_A_PROCESS = 300
 """Files below which one process reads them all."""
 
 COLUMNS = ("split", "group", "domain")
+OF_ONE_ROW = re.compile("id:[0-9a-f]{32}")
+"""A group that a source has made for a row whose group is not given."""
 PLACES = "a folder of images, a zip or tar file, a Parquet file, an LMDB database or a manifest"
 
 
@@ -87,7 +91,7 @@ def _of_both_classes(words: Sequence[str]) -> list[str]:
 def _given(column: object, count: int) -> list[str]:
     """What a manifest says of its rows; "" where it says nothing."""
     given = [str(one) for one in column] if isinstance(column, Sequence) else [""] * count
-    return ["" if one.startswith("id:") else one for one in given]
+    return ["" if OF_ONE_ROW.fullmatch(one) else one for one in given]
 
 
 def _described(found: Source, place: Path) -> Source:
@@ -107,13 +111,20 @@ def _described(found: Source, place: Path) -> Source:
 def described(table: Manifest, names: Sequence[str]) -> list[dict[str, Any] | None]:
     """What a table says of images by `COLUMNS`, whatever the spelling; None: nothing.
 
-    names: with the folders below the place that the table describes.
+    names: with the folders below the place that the table describes. A line may leave them out where one image alone
+    has its name.
     """
     files = spellings(table.column("file"))
     known = {files[file]: number for number, file in enumerate(table.column("file"))}
     columns = {name: (table.column(name), spellings(table.column(name))) for name in COLUMNS}
     spelled = spellings(names)
-    numbers = [known.get(spelled[name], known.get(PurePosixPath(spelled[name]).name)) for name in names]
+    last = Counter(PurePosixPath(one).name for one in spelled.values())
+    whole = {spelled[name] for name in names} & known.keys()  # lines that name an image by its whole path
+    numbers = []
+    for path in (spelled[name] for name in names):
+        name = PurePosixPath(path).name
+        short = name if name not in whole and last[name] == 1 else None  # else whose line it is cannot be told
+        numbers.append(known.get(path, known.get(short) if short else None))
     return [
         None if number is None else {name: normal[column[number]] for name, (column, normal) in columns.items()}
         for number in numbers

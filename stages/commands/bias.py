@@ -128,7 +128,8 @@ def _images(places: tuple[Path, Path], count: int, notes: list[str]) -> tuple[li
         known = _groups(place, found)
         if not any(known):
             notes.append(f"{place}: no manifest.csv names groups, so that the intervals take images for independent")
-        chosen = sorted(range(len(found)), key=lambda number: _rank(found[number].name))
+        names = [one.member or one.name.removeprefix(f"{place}/") for one in found]  # however the place was spelled
+        chosen = sorted(range(len(found)), key=lambda number: _rank(names[number]))
         for number in sorted(chosen[:count]):
             one = found[number]
             images.append((label, one))

@@ -87,9 +87,11 @@ photos: {stage: ingest, parquet: EXPORT} # of pictures
 ```
 
 ```python
+from glob import glob
+
 import pyarrow.parquet
 
-rows = pyarrow.parquet.read_table("EXPORT")  # or pandas.read_parquet; label: 1 = fake
+rows = pyarrow.parquet.read_table(glob("EXPORT/*.parquet"))  # or pandas.read_parquet of one; label: 1 = fake
 ```""",
     needs=("pyarrow", "parquet"),
 )

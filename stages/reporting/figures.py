@@ -63,6 +63,7 @@ SETTINGS: dict[Any, Any] = {
     "ytick.color": "#6b7280",
     "grid.color": "#e5e7eb",
     "legend.frameon": False,
+    "text.parse_math": False,  # names are of users
     "lines.linewidth": 1.4,
 }
 

@@ -258,3 +258,22 @@ def test_classes_of_which_nothing_can_be_read_have_a_verdict(tmp_path: Path) -> 
     assert {said[name] for name in ("codec", "grid8", "learned", "exact_duplicates")} == {"does not apply"}
     assert sum("the file is empty" in note for note in notes) == 16
     assert np.isfinite([one.effect for one in found.findings if one.effect is not None]).all()
+
+
+def test_groups_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    """Also such as begin like those that a reader makes for rows of which nothing is said."""
+    folder(tmp_path / "a", [encoded(scene(number)) for number in range(4)])
+    lines = [f"a/{number:05d}.png,{group}" for number, group in enumerate(("id:0012", "id:0012", "x", ""))]
+    (tmp_path / "rows.csv").write_text("\n".join(["file,group", *lines]) + "\n")
+    assert [row.group for row in source(tmp_path / "rows.csv").rows] == ["id:0012", "id:0012", "x", ""]
+
+
+def test_a_line_without_folders_describes_one_image(tmp_path: Path) -> None:
+    """The one at the top, or the only one of its name; of several nobody knows which is meant."""
+    for number, name in enumerate(("0.png", "A/0.png", "B/0.png", "A/1.png", "B/1.png", "A/2.png")):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(encoded(scene(number)))
+    (tmp_path / "set" / "manifest.csv").write_text("file,group\n0.png,top\n1.png,several\n2.png,alone\n")
+    found = source(tmp_path / "set")
+    assert {row.name: row.group for row in found.rows if row.group} == {"0.png": "top", "A/2.png": "alone"}
+    assert any("says nothing of 4 images" in note for note in found.notes)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import toy_photos
 from command_line import Command, command
 from predicted_project import FIRST, photo, predicted_project
 from toy_project import ROOT, Project
 
+from pipeline.commands import tracing
 from pipeline.errors import TouchstoneError
 from pipeline.planning.row_names import rows_named
 
@@ -152,3 +156,17 @@ def test_a_row_that_is_not_computed_has_no_replay(run: Command) -> None:
         2,
         f"touchstone: row {row} of spectra is not computed; `touchstone run spectra` does it\n",
     )
+
+
+def test_two_sources_of_one_recipe_are_two_parents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their chains are one, as a chain says how rows are made and not which."""
+    leaves = [SimpleNamespace(chain=b"c", sides=(), node=name) for name in ("real", "fake")]
+    sides = tuple(SimpleNamespace(branch=leaf, positions=np.zeros(1, np.int64)) for leaf in leaves)
+    numbers = np.zeros(1, np.uint8)
+    rows = SimpleNamespace(id=np.zeros(1, "V16"), label=numbers, split=numbers, source=numbers)
+    mixed: Any = SimpleNamespace(chain=b"m", sides=sides, node="mix", rows=rows, have=np.ones(1, np.bool_))
+    plan: Any = SimpleNamespace(names=SimpleNamespace(words=["mix"]))
+    monkeypatch.setattr(tracing, "_step", lambda branch, position, above: {"node": branch.node, "of": above})
+    assert tracing.lineage_of_row(plan, (mixed, 0))["steps"] == [
+        {"node": "real", "of": []}, {"node": "fake", "of": []}, {"node": "mix", "of": [0, 1]},
+    ]  # fmt: skip

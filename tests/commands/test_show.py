@@ -15,6 +15,7 @@ from pipeline.commands.pages import open_in_browser
 from pipeline.commands.show import MOST_MAPS, draw, show_sheet
 from pipeline.errors import TouchstoneError
 from pipeline.stage import MAPS, Field
+from stages.reporting import figures
 
 
 @pytest.mark.parametrize("channels", [3, 512])
@@ -135,3 +136,19 @@ def test_a_page_opens_in_a_browser_or_the_sentence_says_where_it_lies(
     with nullcontext() if there else pytest.raises(TouchstoneError, match=f"^no browser .* here; open {page} in one$"):
         open_in_browser(page)
     assert opened == [f"file://{tmp_path}/a%20page.html"]
+
+
+def test_names_with_dollars_are_no_formulas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(
+        tmp_path,
+        monkeypatch,
+        "nodes:\n  photos: {stage: ingest, folder: set}\n  images: {stage: equalize, of: photos, size: 8}\n",
+    )
+    (tmp_path / "set").mkdir()
+    for number, name in enumerate(("price_$5_and_$^6.png", "a$x_{1$.png")):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / "set" / name)
+    project.run()
+    said = touchstone(project, "show", "images", "--count", "2", "--out", "rows.png")
+    assert (said.returncode, said.stderr) == (0, "")
+    picture = figures.draw(2, 2, "svg", lambda figure: figure.suptitle("raw $x_{1$"))
+    assert picture.uri.startswith("data:image/svg")

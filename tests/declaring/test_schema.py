@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.declaring.document import load
 from pipeline.declaring.schema import json_schema, stages_markdown
 
-PAGE = Path(__file__).parents[2] / "docs" / "pipeline_file.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "pipeline_file.md"
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +56,56 @@ def test_the_page_names_every_key_of_the_file_and_of_a_node(schema: dict[str, An
     assert common == set(
         re.findall(r"^\| `(\w+)` \| [^|]+ \|$", text.partition("## Nodes")[2].partition("## ")[0], re.M)
     )
+
+
+TYPES: dict[str, Any] = {
+    "string": str, "object": dict, "array": list, "boolean": bool, "null": type(None), "number": (int, float),
+    "integer": int,
+}  # fmt: skip
+
+
+def fits(value: Any, one: dict[str, Any], models: dict[str, Any]) -> bool:
+    """Whether a value is valid: the part of JSON Schema that tells keys, types, patterns and alternatives apart."""
+    if "$ref" in one:
+        return fits(value, models[one["$ref"].removeprefix("#/$defs/")], models)
+    if any(key in one and sum(fits(value, part, models) for part in one[key]) < 1 for key in ("anyOf", "oneOf")):
+        return False
+    if "oneOf" in one and sum(fits(value, part, models) for part in one["oneOf"]) > 1:
+        return False
+    if value != one.get("const", value) or value not in one.get("enum", [value]):
+        return False
+    if "type" in one and (
+        not isinstance(value, TYPES[one["type"]]) or (isinstance(value, bool) and one["type"] != "boolean")
+    ):
+        return False
+    if isinstance(value, str):
+        return re.search(one.get("pattern", ""), value) is not None
+    if isinstance(value, list):
+        return all(fits(part, one.get("items", {}), models) for part in value)
+    if not isinstance(value, dict):
+        return True
+    known, more = one.get("properties", {}), one.get("additionalProperties", True)
+    return set(one.get("required", ())) <= set(value) and all(
+        more if key not in known and isinstance(more, bool) else fits(part, known.get(key, more), models)
+        for key, part in value.items()
+    )
+
+
+CONFIGS = sorted(
+    path
+    for path in [*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "experiments").glob("*.yaml"), ROOT / "pipeline.yaml"]
+    if "\nnodes:" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_files_are_valid(path: Path, schema: dict[str, Any]) -> None:
+    """Axes of a matrix inside settings, and stages of one's own, are what they have that a model has not."""
+    content = load(path).data
+    for name, node in content["nodes"].items():
+        alone = {**content, "nodes": {name: node}}
+        assert fits(alone, schema, schema["$defs"]), name
+    assert not fits(
+        {**content, "nodes": {"images": {"stage": "equalize", "of": "x", "sise": 4}}}, schema, schema["$defs"]
+    )
+    assert not fits({**content, "nodes": {"images": {"stage": "equalise", "of": "x"}}}, schema, schema["$defs"])

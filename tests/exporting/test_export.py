@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -149,6 +150,10 @@ def test_tar_files_hold_so_many_samples(images: Dataset, tmp_path: Path, monkeyp
 
 def test_parquet_files_come_back_and_hold_features_as_lists(project: Project, images: Dataset, tmp_path: Path) -> None:
     export(images, "images", "parquet", tmp_path / "out")
+    (snippet,) = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
+    known: dict[str, Any] = {}
+    exec(snippet.replace("EXPORT", str(tmp_path / "out")), known)  # as the card says
+    assert known["rows"].num_rows == len(images)
     expected = by_id(images)
     found = discover(tmp_path, parquet="out", domain_by="domain")
     assert sorted(found.split or ()) == sorted(one["split"] for one in expected.values())

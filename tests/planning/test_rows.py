@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import ids
-from pipeline.digests import hash_rank
+from pipeline.digests import digest, hash_rank
 from pipeline.errors import SourceError
 from pipeline.planning.rows import Names, Source, check_leaks, split_by_hash, tabulate
 from pipeline.stage import SPLITS, SourceRows
@@ -177,3 +177,18 @@ def test_sources_without_a_conflict_pass() -> None:
     )
     check_leaks([("photos", one.rows)])
     check_leaks([])
+
+
+def test_groups_that_a_double_makes_one_are_one_in_every_source() -> None:
+    """The same photograph of Ann and of Bob: then Ann's fakes are Bob's, too, and a filter names either."""
+    names = Names()
+    one = source([1, 2, 1, 3], "photos", names=names, group=["ann", "ann", "bob", "bob"], splits={"train": 1.0})
+    assert len(ids.distinct(one.rows.group)) == 1
+    (root,) = ids.distinct(one.rows.group)
+    alone = next(word for word in ("ann", "bob") if digest("group", word) != bytes(root))
+    other = source([4], "fakes", names=names, group=[alone], split=["test"])
+    check_leaks([("photos", one.rows), ("fakes", other.rows)])  # by the digests alone nobody stands in two splits
+    with pytest.raises(SourceError, match="a group lives in one split"):
+        check_leaks([("photos", one.rows), ("fakes", other.rows)], names)
+    both = {names.root(digest("group", word)) for word in ("ann", "bob")}
+    assert both == {bytes(one.rows.group[0])}

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from toy_project import Project
 
-from pipeline.commands.upkeep import pin_nodes
-from pipeline.errors import ConfigError, StageError
+from pipeline.commands.upkeep import accept_nodes, pin_nodes
+from pipeline.errors import ConfigError, StageError, StoreError
 from pipeline.open import open_node
 from stages.evaluation.detector_file import load_detector
 
@@ -138,4 +138,26 @@ def test_a_fusion_of_a_fusion_is_refused(project: Project) -> None:
         project.file.read_text() + "  twice: {stage: train, on: rows, members: [fused, lines], detector: fusion}\n"
     )
     with pytest.raises(ConfigError, match="node 'fused' is a fusion itself; name its members in 'members' instead"):
+        project.plan()
+
+
+def test_what_other_members_made_is_not_accepted_as_of_these(project: Project) -> None:
+    project.run("table")
+    project.replace("detector: profile-svm}", "detector: profile-logistic}")
+    with pytest.raises(
+        StoreError, match="fused: what it was made with changed too; accept lines, radial first, or run"
+    ):
+        accept_nodes(project.load(), ["fused"])
+
+
+def test_equalized_spectra_without_a_profile_are_no_rows_that_may_be_left_out(project: Project) -> None:
+    """They have the ids of the raw ones, and other pixels."""
+    project.replace(
+        "  table:",
+        """  gains: {stage: fit_equalization, on: [reals, fakes]}
+  equalized: {stage: equalize_spectrum, of: {of: [reals, fakes], where: label = fake}, equalization: gains}
+  both: {stage: train, on: [rows, equalized], detector: profile-svm}
+  table:""",
+    )
+    with pytest.raises(ConfigError, match=r"'profile' is .* missing in"):
         project.plan()

@@ -37,3 +37,22 @@ def test_another_licence_gives_another_card_and_the_same_one_nothing_new(
         assert project.run().computed.get("svm", 0) == computed
         (told,) = json.loads((artifact(project, "svm") / "card.json").read_text())["licences"]
         assert (licence or "not stated") in told
+
+
+def test_each_of_two_sources_states_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are read by one recipe."""
+    for number in range(16):
+        (tmp_path / f"{number}.png").write_bytes(photo(number))
+    one, other = "  photos: {stage: ingest, manifest: rows.csv}\n", "  fakes: {stage: ingest, manifest: fakes.csv}\n"
+    project = Project(
+        tmp_path, monkeypatch, PIPELINE.replace(one, one + other).replace("of: photos", "of: [photos, fakes]")
+    )
+    for licence, computed in (("CC0", 1), ("PROPRIETARY", 1), ("CC0", 0)):
+        write(tmp_path, "MIT")
+        lines = (tmp_path / "rows.csv").read_text().splitlines()
+        for name, chosen in (("rows.csv", "real"), ("fakes.csv", "fake")):
+            text = "\n".join([lines[0], *(line for line in lines if f",{chosen}," in line)]) + "\n"
+            (tmp_path / name).write_text(text.replace("MIT", "MIT" if chosen == "real" else licence))
+        assert project.run().computed.get("svm", 0) == computed
+        told = json.loads((artifact(project, "svm") / "card.json").read_text())["licences"]
+        assert told == [f"ingest: {one} 8" for one in sorted((licence, "MIT"))]
