@@ -254,14 +254,21 @@ def test_samples_are_those_of_the_library(golden: GoldenDocument) -> None:
     assert any(f"{len(groups) - len(expected)} sample" in note and "without an image" in note for note in notes)
 
 
-def test_images_with_a_second_dot_in_their_names_are_told(tmp_path: Path) -> None:
+def test_images_that_no_sample_has_for_its_own_are_told(tmp_path: Path) -> None:
     """WebDataset takes 'img' for the key and '1.png' for the field; who has packed a folder does not know."""
-    names = ("x.bmp", "img.1.png", "img.2.png", "v1.0_7.jpg.png")
+    names = ("x.bmp", "img.1.png", "img.2.png", "v1.0_7.jpg.png", "y.jpg", "y.png")
     write_tar(tmp_path / "t.tar", {name: picture(name) for name in names})
     found = discover(tmp_path, tar="t.tar", label="real")
-    assert [Path(place).name for place in found.payload["location"]] == ["t.tar!x.bmp"]
-    (note,) = (one for one in found.notes if "without an image" in one)
-    assert note.startswith("t.tar: 2 samples without an image left out, with 3 members such as 'img.1.png': a key ends")
+    assert sorted(Path(place).name for place in found.payload["location"]) == ["t.tar!x.bmp", "t.tar!y.png"]
+    assert "t.tar: 2 samples without an image left out" in found.notes
+    (note,) = (one for one in found.notes if "such as" in one)
+    assert note.startswith("t.tar: 4 images left out, such as 'img.1.png': a key is a name up to its first dot")
+
+
+def test_a_name_that_stands_twice_in_a_tar_file_is_refused(tmp_path: Path) -> None:
+    write_tar(tmp_path / "t.tar", {"a/x.png": picture("1"), "./a/x.png": picture("2")})
+    with pytest.raises(SourceError, match=r"holds two members 'a/x\.png', of which one would count; pack them anew"):
+        discover(tmp_path, tar="t.tar", label="real")
 
 
 @pytest.mark.golden("webdataset", "expected.json", whole=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_project import Project
 
 from pipeline import ids
 from pipeline.declaring.document import Document
@@ -221,3 +222,23 @@ def test_rows_within_splits_and_their_digests_are_made_once_and_hold_what_a_loop
     for columns in (("split",), ("domain", "split"), ("split",)):
         assert inside.digest(columns, NAMES) == by_hand([0, 3, 5, 12], *columns)
     assert rows.digest(("split",), NAMES) == by_hand([0, 3, 5, 7, 10, 12], "split")
+
+
+def test_a_row_that_failed_far_above_is_not_missed_by_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(
+        tmp_path,
+        monkeypatch,
+        """
+        max_failed_rows: 1
+        nodes:
+          a: {stage: "toy:Numbers", count: 12}
+          first: {stage: "toy:Scale", of: a}
+          second: {stage: "toy:Scale", of: first}
+          few: {stage: "toy:Scale", of: {of: second, take: 12}}
+        """,
+    )
+    project.break_numbers(3.0)
+    for _ in range(2):
+        project.run("few")
+        (branch,) = project.plan().branches["few"]
+        assert (len(branch.rows), branch.have.all()) == (11, True)

@@ -49,9 +49,11 @@ class Sample:
 
     @property
     def overlooked(self) -> list[str]:
-        """Names of members that end as an image does, but have a further dot: their field is another one."""
-        named = [self.fields[name].name for name in self.fields if name.rpartition(".")[2] in IMAGES]
-        return named if self.image is None else []
+        """Names of images that are not taken: a further one of the key, or one whose name has a further dot."""
+        taken = self.image
+        if taken is None:
+            return [one.name for name, one in self.fields.items() if name.rpartition(".")[2] in IMAGES]
+        return [one.name for name, one in self.fields.items() if name in IMAGES and one is not taken]
 
 
 class Shard:
@@ -72,7 +74,10 @@ class Shard:
             what = "a compressed tar file, in which nothing can be found at once; unpack it to a .tar file"
             raise SourceError(f"{path}: is {what if packed else f'no tar file ({error})'}") from error
         for one in self.ordered:
-            self.members[posixpath.normpath(one.name).lstrip("/")] = one
+            name = posixpath.normpath(one.name).lstrip("/")
+            if name in self.members:
+                raise SourceError(f"{path}: holds two members {name!r}, of which one would count; pack them anew")
+            self.members[name] = one
         self._check_end()
 
     def _check_end(self) -> None:
@@ -192,16 +197,14 @@ def _rows(config: Any, scan: Any) -> Found:
 
 
 def _left_out(samples: int, overlooked: int, name: str) -> list[str]:
-    """A note on samples without an image; overlooked: images in them with a second dot in their names, as `name`."""
-    if not samples:
-        return []
-    note = f"{counted(samples, 'sample')} without an image left out"
+    """Notes on samples without an image, and on images that no sample has for its own, such as `name`."""
+    notes = [f"{counted(samples, 'sample')} without an image left out"] if samples else []
     if overlooked:
-        note += (
-            f", with {counted(overlooked, 'member')} such as {name!r}: a key ends at the first dot, so give names one, "
-            "or read them as a folder or a zip file"
+        notes.append(
+            f"{counted(overlooked, 'image')} left out, such as {name!r}: a key is a name up to its first dot and has "
+            "one image; give them other names, or read them as a folder or a zip file"
         )
-    return [note]
+    return notes
 
 
 def _read(config: Any, location: str) -> bytes:
