@@ -238,7 +238,5 @@ def test_a_row_that_failed_far_above_is_not_missed_by_take(tmp_path: Path, monke
         """,
     )
     project.break_numbers(3.0)
-    for _ in range(2):
-        project.run("few")
-        (branch,) = project.plan().branches["few"]
-        assert (len(branch.rows), branch.have.all()) == (11, True)
+    assert project.run("few").computed["few"] == 11
+    assert project.run("few").computed.get("few", 0) == 0
