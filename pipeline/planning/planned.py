@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import ids
 from pipeline.declaring.config import Node, Pipeline
 from pipeline.planning.pins import Pin
 from pipeline.planning.recipes import Recipe
 from pipeline.planning.rows import Names
 from pipeline.planning.selection import Branch, Selection, measured_steps
 from pipeline.planning.sides import stored
-from pipeline.stage import Artifact
+from pipeline.sentences import counted
+from pipeline.stage import ID, SPLITS, Artifact, Kind
 from pipeline.steps import unlike
+from pipeline.storage.artifacts import consumed_rows
 
 if TYPE_CHECKING:
     from pipeline.storage.chain_index import ChainIndex
     from pipeline.storage.store import Store
+
+
+TEST = SPLITS.index("test")
 
 
 @dataclass(eq=False)
@@ -103,8 +109,15 @@ class Work:
 
 
 def pinned_elsewhere(artifact: ArtifactPlan) -> list[str]:
-    """Notes on pinned artifacts that meet rows made otherwise than those that they learned from."""
+    """Notes on pinned artifacts that meet test rows that they have seen, or rows made otherwise than those."""
     node, found = artifact.node, []
+    for one in {model.node.name: model for models in artifact.artifacts.values() for model in models}.values():
+        seen = _seen_before(artifact, one) if one.pin is not None and node.stage.kind is Kind.REDUCE else 0
+        if seen:
+            found.append(
+                f"WARNING: the pinned {one.node.name} was made from {counted(seen, 'row')} that {node.name} has in its "
+                "test split: splits or the pipeline are others than they were; unpin it so that it is made again"
+            )
     for name, views in artifact.views.items():
         met = {step["recipe"]: step for step in measured_steps({name: views})}
         for one in artifact.artifacts.get(node.stage.inputs[name].like, ()):
@@ -116,6 +129,16 @@ def pinned_elsewhere(artifact: ArtifactPlan) -> list[str]:
                     "or read its results with that in mind"
                 )
     return found
+
+
+def _seen_before(artifact: ArtifactPlan, model: ArtifactPlan) -> int:
+    """How many test rows of an artifact's views a finished model was made from."""
+    if model.found is None:
+        return 0
+    consumed = np.concatenate([np.zeros(0, ID), *consumed_rows(model.found).values()])
+    tables = [one.table() for views in artifact.views.values() for many in views.values() for one in many]
+    tested = np.concatenate([np.zeros(0, ID), *(table.id[table.split == TEST] for table in tables)])
+    return int(ids.isin(ids.unique(tested), consumed).sum())
 
 
 def artifacts_of(branch: Branch) -> set[ArtifactPlan]:

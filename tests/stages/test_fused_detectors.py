@@ -161,3 +161,16 @@ def test_equalized_spectra_without_a_profile_are_no_rows_that_may_be_left_out(pr
     )
     with pytest.raises(ConfigError, match=r"'profile' is .* missing in"):
         project.plan()
+
+
+def test_a_pinned_detector_that_has_seen_today_s_test_rows_is_told(project: Project) -> None:
+    project.run("table")
+    pin_nodes(project.load(), ["radial", "lines"])
+    assert not [note for note in project.plan().notes if "in its test split" in note]
+    for label in ("count: 48, splits", "first: 300, label: 1, splits"):
+        project.replace(f"{label}: [train, val, test]", f"{label}: [test, train, val]")
+    project.replace("model: fused", "model: radial")
+    (note,) = (note for note in project.plan().notes if "in its test split" in note)
+    assert note.startswith(
+        "WARNING: the pinned radial was made from 32 rows that table has in its test split: splits or"
+    )
