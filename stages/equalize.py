@@ -36,9 +36,8 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
-from stages.images.canvas import NATIVE, filled, on_canvas
-from stages.images.canvas import check as check_canvas
 from stages.images.containers import Container
+from stages.images.image_field import NATIVE, check_canvas, filled, on_canvas
 from stages.images.jpeg_quality import nearest_quality
 
 PROTOCOLS: Mapping[str, Mapping[str, Any]] = {

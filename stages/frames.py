@@ -35,8 +35,8 @@ from pipeline.stage import (
     row_setting,
     setting,
 )
-from stages.images.canvas import CANVAS, NATIVE
 from stages.images.containers import inspect
+from stages.images.image_field import CANVAS, NATIVE
 
 MISSING = "frames need the library 'av', which is not installed; install touchstone[video]"
 

@@ -34,7 +34,7 @@ from pipeline.stage import (
     setting,
 )
 from stages.features import array_of, headers, ids_of_files, names_of, places_of
-from stages.images.canvas import NATIVE, filled
+from stages.images.image_field import NATIVE, filled
 
 CASCADE, MTCNN = "stages.faces.cascade", "stages.faces.mtcnn"
 NETWORKS = ("pnet", "rnet", "onet")

@@ -8,9 +8,8 @@ from PIL import Image
 from test_equalize import STAGE, config, encoded, run, scene
 
 from pipeline.stage import ID, Batch, Context, Field
-from stages.images.canvas import CANVAS
 from stages.images.containers import FACTS
-from stages.images.image_field import image_size
+from stages.images.image_field import CANVAS, image_size
 
 
 def blocky(height: int, width: int) -> np.ndarray:
