@@ -290,3 +290,24 @@ def test_lazy_arrays_of_one_row_made_in_two_ways_have_two_names() -> None:
     names = {_token(ids, chains, np.array(parts)) for parts in ([0, 0], [1, 1], [0, 1])}
     assert len(names) == 3
     assert _token(ids, chains, np.array([0, 1], np.int32)) in names
+
+
+class _Selected:
+    """Rows of a data set with two branches, as `to_dask` sees them."""
+
+    ids = np.zeros(2, "V16")
+    _branches = (SimpleNamespace(chain=b"a"), SimpleNamespace(chain=b"b"))
+
+    def __init__(self, branch: int) -> None:
+        self.part_numbers = np.full(2, branch)
+
+    def __len__(self) -> int:
+        return 2
+
+    def _field(self, name: str) -> Field:
+        return Field("<f4")
+
+
+def test_two_selections_of_the_same_ids_are_two_lazy_arrays() -> None:
+    one, other, again = (Dataset.to_dask(_Selected(branch), "value") for branch in (0, 1, 0))  # type: ignore[arg-type]
+    assert one.name == again.name != other.name
